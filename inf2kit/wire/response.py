@@ -1,0 +1,191 @@
+"""Writing an answer: results to the caller's own schema, whole or as server-sent events."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from inf2kit.errors import RequestError
+
+#: This endpoint's finish reasons, and OpenAI's names for them.
+_OPENAI_FINISH = {"eos_token": "stop", "stop_sequence": "stop", "length": "length", "time_limit": "length"}
+
+
+@dataclass(frozen=True)
+class Token:
+    """One new token.
+
+    Attributes:
+        id: Its id in the vocabulary.
+        text: The text it releases: whole characters only, so it may be empty and a later token's longer.
+            The texts of all tokens, joined, are the generated text.
+        logprob: Natural logarithm of its probability in the model's own distribution, before penalties
+            and warpers; None where the backend samples on the device.
+        special: Whether it is a special token, such as end of sequence, that releases no text.
+    """
+
+    id: int
+    text: str
+    logprob: float | None
+    special: bool
+
+    def as_json(self) -> dict[str, object]:
+        """The token as Text Generation Inference writes it."""
+        return {"id": self.id, "text": self.text, "logprob": self.logprob, "special": self.special}
+
+
+@dataclass(frozen=True)
+class Generation:
+    """The continuation of one prompt.
+
+    Attributes:
+        text: The new text.
+        prompt: The text to put before it where the full text was asked for, else empty.
+        finish_reason: ``length``, ``eos_token``, ``stop_sequence`` or ``time_limit``.
+        input_length: Tokens of the prompt.
+        generated_tokens: New tokens, an end-of-sequence token included.
+        seed: The seed used, None for greedy search.
+        tokens: The new tokens, where details were asked for.
+        warnings: What was changed about the request, such as a clamped length.
+    """
+
+    text: str
+    prompt: str
+    finish_reason: str
+    input_length: int
+    generated_tokens: int
+    seed: int | None = None
+    tokens: tuple[Token, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def details(self, *, with_tokens: bool) -> dict[str, object]:
+        """The ``details`` object of Text Generation Inference."""
+        details: dict[str, object] = {
+            "finish_reason": self.finish_reason,
+            "generated_tokens": self.generated_tokens,
+            "input_length": self.input_length,
+            "seed": self.seed,
+        }
+        if with_tokens:
+            details["prefill"] = []
+            details["tokens"] = [token.as_json() for token in self.tokens]
+        return details
+
+
+@dataclass
+class Writer:
+    """Writes one call's answer in the form its request was made in.
+
+    Attributes:
+        form: ``tgi`` or ``openai``.
+        details: Whether the call asked for details.
+        include_usage: Whether a streamed chat ends with token counts.
+        model: The name to give as OpenAI's ``model``.
+        warnings: Of the request as a whole.
+    """
+
+    form: Literal["tgi", "openai"]
+    details: bool = False
+    include_usage: bool = False
+    model: str = "model"
+    warnings: tuple[str, ...] = ()
+    _id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
+    _created: int = field(default_factory=lambda: int(time.time()))
+
+    def body(self, generations: Sequence[Generation]) -> object:
+        """The JSON value of an unstreamed answer: a list, or a ``chat.completion``."""
+        if self.form == "tgi":
+            return [self._tgi(generation) for generation in generations]
+        generation = generations[0]
+        message = {"role": "assistant", "content": generation.text}
+        choice = {
+            "index": 0,
+            "message": message,
+            "finish_reason": _OPENAI_FINISH[generation.finish_reason],
+            "logprobs": None,
+        }
+        completion = self._openai("chat.completion", [choice])
+        completion["usage"] = _usage(generation)
+        return self._with_warnings(completion, generation)
+
+    def first_event(self) -> bytes:
+        """What a stream begins with: the assistant's role for a chat, nothing for prompts."""
+        if self.form == "tgi":
+            return b""
+        return self._chunk({"role": "assistant", "content": ""}, None)
+
+    def token_event(self, index: int, token: Token) -> bytes:
+        """One token of a stream; ``index`` counts from 1, as Text Generation Inference does."""
+        if self.form == "tgi":
+            return _event(
+                {"index": index, "token": token.as_json(), "generated_text": None, "details": None}
+            )
+        return self._chunk({"content": token.text}, None) if token.text else b""
+
+    def last_event(self, index: int, token: Token, generation: Generation) -> bytes:
+        """The end of a stream, with the last token: the whole text and the counts."""
+        if self.form == "tgi":
+            event: dict[str, object] = {
+                "index": index,
+                "token": token.as_json(),
+                "generated_text": generation.prompt + generation.text,
+                "details": generation.details(with_tokens=False),
+            }
+            return _event(self._with_warnings(event, generation))
+        chunks = [self._chunk({"content": token.text}, None)] if token.text else []
+        chunks.append(self._chunk({}, _OPENAI_FINISH[generation.finish_reason], generation))
+        if self.include_usage:
+            usage = self._openai("chat.completion.chunk", [])
+            usage["usage"] = _usage(generation)
+            chunks.append(_event(usage))
+        return b"".join(chunks) + b"data: [DONE]\n\n"
+
+    @staticmethod
+    def error_event(error: RequestError) -> bytes:
+        """An error after the stream has begun, when the status is sent already."""
+        return _event(error.body())
+
+    def _tgi(self, generation: Generation) -> dict[str, object]:
+        item: dict[str, object] = {"generated_text": generation.prompt + generation.text}
+        if self.details:
+            item["details"] = generation.details(with_tokens=True)
+        return self._with_warnings(item, generation)
+
+    def _with_warnings(self, item: dict[str, object], generation: Generation) -> dict[str, object]:
+        warnings = [*self.warnings, *generation.warnings]
+        if warnings:
+            item["warnings"] = warnings
+        return item
+
+    def _openai(self, kind: str, choices: list[dict[str, object]]) -> dict[str, object]:
+        return {
+            "id": self._id,
+            "object": kind,
+            "created": self._created,
+            "model": self.model,
+            "choices": choices,
+        }
+
+    def _chunk(
+        self, delta: dict[str, object], finish_reason: str | None, last: Generation | None = None
+    ) -> bytes:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
+        chunk = self._openai("chat.completion.chunk", [choice])
+        return _event(self._with_warnings(chunk, last) if last else chunk)
+
+
+def _event(value: object) -> bytes:
+    # Every record ends with a newline of its own: several clients' iterators wait for one for ever.
+    return b"data: " + json.dumps(value, ensure_ascii=False).encode() + b"\n\n"
+
+
+def _usage(generation: Generation) -> dict[str, int]:
+    return {
+        "prompt_tokens": generation.input_length,
+        "completion_tokens": generation.generated_tokens,
+        "total_tokens": generation.input_length + generation.generated_tokens,
+    }

@@ -1,0 +1,33 @@
+"""Backends: what computes. ``contract`` says what each must do; ``create`` picks one by name."""
+
+from __future__ import annotations
+
+from engine.backend.contract import Backend, Step
+from engine.settings import Settings
+from inf2kit.errors import ModelDirectoryError
+
+__all__ = ["Backend", "Step", "create"]
+
+
+def create(settings: Settings) -> Backend:
+    """The backend that the settings name, not loaded yet.
+
+    Raises:
+        ModelDirectoryError: there is no such backend in this version.
+    """
+    if settings.backend == "torch":
+        from engine.backend.torch_rows import TorchBackend
+
+        return TorchBackend(settings.model_dir, settings.shapes, settings.dtype)
+    if settings.backend == "replay":
+        from engine.backend.replay import ReplayBackend
+
+        return ReplayBackend(
+            settings.model_dir,
+            settings.shapes,
+            load_s=settings.replay_load_s,
+            step_s=settings.replay_step_s,
+        )
+    raise ModelDirectoryError(
+        f"the backend {settings.backend!r} is not in this version of inf2kit; use 'torch' or 'replay'"
+    )

@@ -1,0 +1,86 @@
+"""What a backend must do, and the static limits that are asserted for all of them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from inf2kit.shapes import StaticShapes
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a prefill or a decode step gives: logits for the host to sample from, or ids.
+
+    Attributes:
+        logits: float32, shape ``[rows, vocabulary]``; empty where the backend gives ids.
+        ids: One per row, or None where the backend gives logits.
+    """
+
+    logits: torch.Tensor
+    ids: Sequence[int] | None = None
+
+
+class Backend(ABC):
+    """A batch of rows of static length.
+
+    Prefill fills one free row; decode advances **all** live rows, in row order. Both are what a Neuron
+    device asks for: its token-generation graph writes to the cache of every row that it is not given,
+    so decoding some of the live rows would spoil the others.
+
+    Attributes:
+        shapes: The static shapes; the same limits hold whether the arithmetic is static or not.
+        returns: Whether a step gives ``logits`` (sampled on the host) or ``ids`` (sampled on the device).
+        honours: The parameters that a backend which returns ids can honour; the host honours all.
+        notice: What is not the real thing about it, put into every answer; None for real ones.
+    """
+
+    returns: Literal["logits", "ids"] = "logits"
+    honours: frozenset[str] = frozenset()
+    notice: str | None = None
+
+    def __init__(self, shapes: StaticShapes) -> None:
+        self.shapes = shapes
+        self._lengths: dict[int, int] = {}
+
+    @abstractmethod
+    def load(self) -> None:
+        """Load the weights. Called once, on the thread that makes every later call.
+
+        Raises:
+            ModelDirectoryError: what is missing or wrong; trying again will not help.
+        """
+
+    def prefill(self, row: int, ids: Sequence[int]) -> Step:
+        """Put a prompt into a free row; a step of one row, for the token behind the prompt."""
+        assert row not in self._lengths, f"row {row} is taken"  # noqa: S101
+        assert 0 <= row < self.shapes.batch_size, f"row {row} is outside the batch"  # noqa: S101
+        assert 1 <= len(ids) <= self.shapes.max_context_length, f"{len(ids)} prompt tokens"  # noqa: S101
+        step = self._prefill(row, ids)
+        self._lengths[row] = len(ids)
+        return step
+
+    def decode(self, rows: Sequence[int], ids: Sequence[int]) -> Step:
+        """Feed each live row its last id; a step with the token behind it for each, in the same order."""
+        assert list(rows) == sorted(self._lengths), "decode takes all live rows, in order"  # noqa: S101
+        assert len(rows) == len(ids)  # noqa: S101
+        positions = [self._lengths[row] for row in rows]
+        assert max(positions) < self.shapes.sequence_length, "a row is full"  # noqa: S101
+        step = self._decode(rows, ids, positions)
+        for row in rows:
+            self._lengths[row] += 1
+        return step
+
+    def release(self, row: int) -> None:
+        """Give a row back; what it held is of no interest any more."""
+        del self._lengths[row]
+
+    @abstractmethod
+    def _prefill(self, row: int, ids: Sequence[int]) -> Step: ...
+
+    @abstractmethod
+    def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> Step: ...

@@ -1,0 +1,67 @@
+"""The timed double: no model, tokens made up from the row's ids, at a pace one sets.
+
+It stands in where a real model would hide what is looked at: a load that takes 20 s, an engine whose
+every output must be exactly the same on every run. Its answers say that they are simulated.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import zlib
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from engine.backend.contract import Backend, Step
+from inf2kit.errors import ModelDirectoryError
+from inf2kit.shapes import StaticShapes
+
+
+class ReplayBackend(Backend):
+    """Logits that depend on nothing but the row's own ids.
+
+    Args:
+        model_dir: For the size of the vocabulary, in ``config.json``.
+        shapes: The static shapes.
+        load_s: Seconds that loading takes.
+        step_s: Seconds that a prefill or a decode step takes.
+    """
+
+    notice = "simulated: the replay backend made these tokens, not a model"
+
+    def __init__(
+        self, model_dir: Path, shapes: StaticShapes, *, load_s: float = 0.0, step_s: float = 0.0
+    ) -> None:
+        super().__init__(shapes)
+        self._config = model_dir / "config.json"
+        self._load_s, self._step_s = load_s, step_s
+        self._vocabulary = 0
+        self._history: dict[int, int] = {}
+
+    def load(self) -> None:
+        """Wait as long as a real load would."""
+        try:
+            self._vocabulary = int(json.loads(self._config.read_text(encoding="utf-8"))["vocab_size"])
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelDirectoryError(
+                f"{self._config} cannot be read ({error}); make the package again"
+            ) from None
+        time.sleep(self._load_s)
+
+    def _prefill(self, row: int, ids: Sequence[int]) -> Step:
+        time.sleep(self._step_s)
+        self._history[row] = zlib.crc32(array("q", ids).tobytes())
+        return Step(self._logits([row]))
+
+    def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> Step:
+        time.sleep(self._step_s)
+        for row, token_id in zip(rows, ids, strict=True):
+            self._history[row] = zlib.crc32(array("q", [token_id]).tobytes(), self._history[row])
+        return Step(self._logits(rows))
+
+    def _logits(self, rows: Sequence[int]) -> torch.Tensor:
+        generators = [torch.Generator().manual_seed(self._history[row]) for row in rows]
+        return torch.stack([torch.randn(self._vocabulary, generator=generator) * 3 for generator in generators])

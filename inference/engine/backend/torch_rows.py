@@ -1,0 +1,184 @@
+"""The CPU backend: transformers' own Llama over a static key-value cache whose rows stand at different
+positions."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, AutoModelForCausalLM
+from transformers.cache_utils import Cache
+
+from engine.backend.contract import Backend, Step
+from inf2kit.errors import ModelDirectoryError
+from inf2kit.shapes import StaticShapes
+
+_ATTENTION = "inf2kit_rows"
+
+
+class TorchBackend(Backend):
+    """A transformers causal language model on the CPU.
+
+    Args:
+        model_dir: Weights as safetensors, and ``config.json``.
+        shapes: The static shapes.
+        dtype: ``float32`` or ``bfloat16``.
+    """
+
+    def __init__(self, model_dir: Path, shapes: StaticShapes, dtype: str) -> None:
+        super().__init__(shapes)
+        self._model_dir = model_dir
+        self._dtype = getattr(torch, dtype)
+        self._model: Any = None
+        self._cache: RowCache
+
+    def load(self) -> None:
+        """Load the weights; this thread's team of threads is the only one torch ever starts."""
+        # The model server sets OMP_NUM_THREADS=1 for its workers, and this process descends from one.
+        torch.set_num_threads(int(os.environ.get("INF2KIT_TORCH_THREADS", _cores())))
+        check_weights(self._model_dir)
+        AttentionInterface.register(_ATTENTION, _attend)
+        try:
+            self._model = AutoModelForCausalLM.from_pretrained(
+                self._model_dir, torch_dtype=self._dtype, attn_implementation=_ATTENTION, local_files_only=True
+            ).eval()
+        except Exception as error:
+            # Whatever transformers or safetensors say, weights that do not load now will not load later.
+            first_line = str(error).partition("\n")[0]
+            raise ModelDirectoryError(
+                f"the weights in {self._model_dir} cannot be loaded ({first_line}); make the package again"
+            ) from error
+        config = self._model.config
+        if config.max_position_embeddings < self.shapes.sequence_length:
+            raise ModelDirectoryError(
+                f"the model has {config.max_position_embeddings} positions, the preset asks for "
+                f"sequence_length {self.shapes.sequence_length}; lower it in the preset"
+            )
+        self._cache = RowCache(config, self.shapes, self._dtype)
+
+    @torch.inference_mode()
+    def _prefill(self, row: int, ids: Sequence[int]) -> Step:
+        self._cache.rows = slice(row, row + 1)
+        self._cache.positions = None
+        return self._forward(torch.tensor([list(ids)]), torch.arange(len(ids)).unsqueeze(0), _NO_MASK)
+
+    @torch.inference_mode()
+    def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> Step:
+        # Rows 0..n are a view of the cache, without a copy; idle rows among them compute what no one reads,
+        # into position 0 of rows that the next prefill overwrites.
+        count = rows[-1] + 1
+        live = torch.tensor(rows)
+        input_ids = torch.zeros(count, dtype=torch.long).index_copy(0, live, torch.tensor(ids))
+        position_ids = torch.zeros(count, dtype=torch.long).index_copy(0, live, torch.tensor(positions))
+        self._cache.rows = slice(0, count)
+        self._cache.positions = position_ids
+        used = torch.arange(max(positions) + 1)
+        mask = torch.where(used[None, :] <= position_ids[:, None], 0.0, float("-inf")).to(self._dtype)
+        step = self._forward(input_ids.unsqueeze(1), position_ids.unsqueeze(1), mask[:, None, None, :])
+        return Step(step.logits[live])
+
+    def _forward(self, input_ids: torch.Tensor, position_ids: torch.Tensor, mask: torch.Tensor) -> Step:
+        output = self._model(
+            input_ids=input_ids,
+            position_ids=position_ids,
+            attention_mask=mask,
+            past_key_values=self._cache,
+            # Only the last position's logits are wanted; a whole prompt's would be 49,152 floats a token.
+            logits_to_keep=1,
+            cache_position=position_ids[0],
+        )
+        return Step(output.logits[:, -1].float())
+
+
+class RowCache(Cache):  # type: ignore[misc]
+    """Keys and values of all rows, ``[rows, key_value_heads, sequence_length, head_dim]`` per layer.
+
+    Attributes:
+        rows: The rows of the coming step.
+        positions: Where each of them stands, or None for a prompt that starts at 0.
+    """
+
+    # transformers would keep a tensor per call in its own layers; here the storage is static.
+    def __init__(self, config: Any, shapes: StaticShapes, dtype: torch.dtype) -> None:
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        shape = (shapes.batch_size, config.num_key_value_heads, shapes.sequence_length, head_dim)
+        self._keys = [torch.zeros(shape, dtype=dtype) for _ in range(config.num_hidden_layers)]
+        self._values = [torch.zeros(shape, dtype=dtype) for _ in range(config.num_hidden_layers)]
+        self.rows = slice(0, 0)
+        self.positions: torch.Tensor | None = None
+        self.layers: list[Any] = []
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, cache_kwargs: object = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Store the new keys and values; give those that the step attends to."""
+        keys, values = self._keys[layer_idx][self.rows], self._values[layer_idx][self.rows]
+        if self.positions is None:
+            length = key_states.shape[2]
+            keys[:, :, :length], values[:, :, :length] = key_states, value_states
+            return key_states, value_states
+        index = torch.arange(keys.shape[0])
+        keys[index, :, self.positions] = key_states[:, :, 0]
+        values[index, :, self.positions] = value_states[:, :, 0]
+        used = int(self.positions.max()) + 1
+        return keys[:, :, :used], values[:, :, :used]
+
+    def get_seq_length(self, layer_idx: int | None = 0) -> int:
+        """Positions are always given explicitly, so that nobody needs this."""
+        return 0
+
+
+# Makes transformers take the mask as it is, instead of building one; a prompt attends causally anyway.
+_NO_MASK = torch.zeros(1, 1, 1, 1)
+
+
+def _attend(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor,
+    scaling: float,
+    **_: object,
+) -> tuple[torch.Tensor, None]:
+    """Attention of a prompt (causal) or of one new token per row (masked to the row's length).
+
+    Shapes: query ``[rows, heads, tokens, head_dim]``, key and value ``[rows, key_value_heads, length,
+    head_dim]``; the result is ``[rows, tokens, heads, head_dim]``, as transformers expects.
+    """
+    rows, heads, tokens, head_dim = query.shape
+    if tokens > 1:
+        output = torch.nn.functional.scaled_dot_product_attention(
+            query, key, value, is_causal=True, scale=scaling, enable_gqa=heads != key.shape[1]
+        )
+        return output.transpose(1, 2), None
+    # Queries that share a key head are multiplied with it together, so that keys are never repeated.
+    grouped = query.view(rows, key.shape[1], heads // key.shape[1], head_dim)
+    scores = grouped @ key.transpose(2, 3) * scaling + attention_mask.to(query.dtype)
+    weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    return (weights @ value).view(rows, 1, heads, head_dim), None
+
+
+def check_weights(model_dir: Path) -> None:
+    """Every shard that the index names is there.
+
+    Raises:
+        ModelDirectoryError: naming the file that is missing.
+    """
+    index = model_dir / "model.safetensors.index.json"
+    names = {"model.safetensors"}
+    if index.exists():
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    missing = sorted(name for name in names if not (model_dir / name).exists())
+    if missing:
+        raise ModelDirectoryError(
+            f"the model directory {model_dir} lacks {', '.join(missing)}; make the package again"
+        )
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

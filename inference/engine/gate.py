@@ -1,0 +1,271 @@
+"""The gate: the process that owns the endpoint's port.
+
+The model server says healthy before its model is loaded and cannot stream. So the port opens only after a
+generation went all the way through model server, worker and engine; ``/ping`` tells the engine's state;
+calls are admitted or refused on arrival; ``stream: true`` is served from the engine; everything else passes
+through the model server, so that ``predict_fn`` stays in the path.
+
+Run as ``python -m engine.gate MODEL_DIR``; the supervisor does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import uvicorn
+
+from engine import protocol
+from engine.admission import queue_full, queue_timeout
+from engine.lifetime import end_with_parent
+from engine.settings import Settings
+from inf2kit.errors import RequestError, unavailable
+from inf2kit.wire import Token, Writer, decode_body
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+#: What SageMaker lets through to a container, and a little more: the model server's own limit.
+MAX_BODY = 6_553_500
+_CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
+_POLL_S = 0.05
+#: Seconds beyond the deadline within which the engine answers in any case.
+_GRACE_S = 10.0
+
+
+class Gate:
+    """An ASGI application for ``GET /ping`` and ``POST /invocations``."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._engine_state = "loading"
+        self._inside = 0
+        # Streams and whole answers share it, first come, first served: neither overtakes the other.
+        self._turns = asyncio.Semaphore(max(settings.model_server_workers, 1))
+        self._seconds_per_call = 1.0
+        self._model_server = httpx.AsyncClient(
+            base_url=settings.model_server_url,
+            timeout=settings.deadline_s + _GRACE_S,
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=2.0),
+            trust_env=False,
+        )
+
+    async def watch_engine(self) -> None:
+        """Follow the engine's state for ever; it is ``down`` the moment its socket closes."""
+        while True:
+            try:
+                async for event in protocol.stream(self._settings.socket_path, {"op": "status"}):
+                    self._engine_state = event["state"]
+            except RequestError:
+                self._engine_state = "down"
+            await asyncio.sleep(_POLL_S)
+
+    async def wait_for_a_generation(self) -> None:
+        """Return after a generation of two tokens (a prefill and a decode) went through the whole path."""
+        probe = {"inputs": "ready", "parameters": {"max_new_tokens": 2, "ignore_eos": True}}
+        body = json.dumps(probe).encode()
+        while True:
+            if self._engine_state == "ready":
+                try:
+                    if (await self._forward(body, {}, time.monotonic())).status_code == 200:
+                        return
+                except RequestError:
+                    pass
+            await asyncio.sleep(_POLL_S)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        route = (scope["method"], scope["path"])
+        try:
+            if route == ("GET", "/ping"):
+                ready = self._engine_state == "ready"
+                await _answer_json(send, 200 if ready else 503, {"status": self._engine_state})
+            elif route == ("POST", "/invocations"):
+                await self._invoke(scope, receive, send)
+            else:
+                raise RequestError(404, "not_found", "there is GET /ping and POST /invocations")
+        except RequestError as error:
+            headers = {} if error.retry_after_s is None else {"retry-after": str(error.retry_after_s)}
+            await _answer_json(send, error.status, error.body(), headers)
+
+    async def _invoke(self, scope: Scope, receive: Receive, send: Send) -> None:
+        arrival = time.monotonic()
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        body = await _read_body(receive)
+        if self._engine_state != "ready":
+            raise unavailable(f"the engine is {self._engine_state}; try again in a moment")
+        payload = decode_body(body, headers.get("content-type"))
+        inputs = payload.get("inputs") if isinstance(payload, dict) else None
+        async with self._turn(len(inputs) if isinstance(inputs, list) else 1, arrival):
+            if isinstance(payload, dict) and payload.get("stream") is True:
+                await self._stream(payload, arrival, receive, send)
+            else:
+                response = await self._forward(body, headers, arrival)
+                await _answer(
+                    send, response.status_code, response.content, _kept_headers(response.headers)
+                )
+
+    @asynccontextmanager
+    async def _turn(self, prompts: int, arrival: float) -> AsyncIterator[None]:
+        """Admit a call or refuse it, then wait for its turn."""
+        limit = self._settings.max_prompts
+        # A call of more prompts than ever fit is not refused here: the engine says what is wrong with it.
+        if self._inside + min(prompts, limit) > limit:
+            waves = self._inside / self._settings.shapes.batch_size
+            raise queue_full(self._inside, limit, retry_after_s=math.ceil(waves * self._seconds_per_call))
+        self._inside += prompts
+        try:
+            left = arrival + self._settings.deadline_s - time.monotonic()
+            try:
+                await asyncio.wait_for(self._turns.acquire(), left)
+            except asyncio.TimeoutError:
+                raise queue_timeout() from None
+            began = time.monotonic()
+            try:
+                yield
+            finally:
+                self._turns.release()
+                self._seconds_per_call += 0.1 * (time.monotonic() - began - self._seconds_per_call)
+        finally:
+            self._inside -= prompts
+
+    async def _forward(self, body: bytes, headers: dict[str, str], arrival: float) -> httpx.Response:
+        # The character set keeps the toolkit from decoding the body, which would turn bad UTF-8 into an
+        # error without a reason; the arrival starts the call's deadline here and not behind a queue.
+        passed = {
+            "content-type": "application/json; charset=utf-8",
+            "accept": "application/json",
+            protocol.ARRIVAL_HEADER: repr(arrival),
+        }
+        if _CUSTOM_ATTRIBUTES in headers:
+            passed[_CUSTOM_ATTRIBUTES] = headers[_CUSTOM_ATTRIBUTES]
+        try:
+            response = await self._model_server.post("/invocations", content=body, headers=passed)
+        except httpx.HTTPError as error:
+            raise unavailable(
+                f"the model server did not answer ({type(error).__name__}); try again in a moment"
+            ) from None
+        if response.status_code == 500 and b"error_type" not in response.content:
+            # Not one of ours: the model server says so when a worker ends in the middle of a call.
+            raise unavailable("a worker ended in the middle of this call; try again in a moment")
+        return response
+
+    async def _stream(
+        self, payload: dict[str, Any], arrival: float, receive: Receive, send: Send
+    ) -> None:
+        call = {"op": "generate", "body": payload, "arrival": arrival, "stream": True}
+        events = protocol.stream(self._settings.socket_path, call)
+        accepted = await anext(events)
+        # Nothing is sent before the first token, so that a refusal still has a status of its own.
+        event = accepted if accepted["event"] == "error" else await anext(events)
+        if event["event"] == "error":
+            raise protocol.raised(event)
+        writer = protocol.writer(accepted)
+        await send(_head(200, {"content-type": "text/event-stream", "cache-control": "no-cache"}))
+        gone = asyncio.ensure_future(_disconnected(receive))
+        first = writer.first_event()
+        try:
+            while not gone.done():
+                await send({"type": "http.response.body", "body": first + _written(writer, event), "more_body": True})
+                first = b""
+                if event["event"] != "token":
+                    break
+                event = await self._next_event(events)
+        finally:
+            gone.cancel()
+            await events.aclose()  # type: ignore[attr-defined]
+        await send({"type": "http.response.body", "body": b""})
+
+    @staticmethod
+    async def _next_event(events: AsyncIterator[protocol.Event]) -> protocol.Event:
+        try:
+            return await anext(events)
+        except RequestError as error:
+            return protocol.error_event(error)
+
+
+def _written(writer: Writer, event: protocol.Event) -> bytes:
+    if event["event"] == "error":
+        return writer.error_event(protocol.raised(event))
+    token = Token(**event["token"])
+    if event["event"] == "token":
+        return writer.token_event(event["index"], token)
+    return writer.last_event(event["index"], token, protocol.generation(event))
+
+
+def _kept_headers(headers: httpx.Headers) -> dict[str, str]:
+    kept = ("content-type", "retry-after", _CUSTOM_ATTRIBUTES)
+    return {name: headers[name] for name in kept if name in headers}
+
+
+async def _read_body(receive: Receive) -> bytes:
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise RequestError(400, "disconnected", "the caller closed the connection before the body's end")
+        body += message.get("body", b"")
+        if len(body) > MAX_BODY:
+            raise RequestError(
+                413,
+                "body_too_large",
+                f"the body is larger than {MAX_BODY:,} bytes; send a shorter text, or several calls",
+            )
+        if not message.get("more_body"):
+            return bytes(body)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _head(status: int, headers: dict[str, str]) -> dict[str, Any]:
+    encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    return {"type": "http.response.start", "status": status, "headers": encoded}
+
+
+async def _answer(send: Send, status: int, body: bytes, headers: dict[str, str]) -> None:
+    await send(_head(status, {**headers, "content-length": str(len(body))}))
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _answer_json(
+    send: Send, status: int, value: object, headers: dict[str, str] | None = None
+) -> None:
+    body = json.dumps(value, ensure_ascii=False).encode()
+    await _answer(send, status, body, {"content-type": "application/json", **(headers or {})})
+
+
+async def serve(settings: Settings) -> None:
+    """Wait for a generation to go through, then open the port and serve until told to end."""
+    gate = Gate(settings)
+    watching = asyncio.create_task(gate.watch_engine())
+    await gate.wait_for_a_generation()
+    host, _, port = (settings.gate_address or "0.0.0.0:8080").rpartition(":")  # noqa: S104
+    with socket.create_server((host, int(port)), backlog=512) as listener:
+        config = uvicorn.Config(gate, lifespan="off", access_log=False, log_level="warning", loop="asyncio")
+        print(f"inf2kit gate: open on {host}:{port}", flush=True)
+        await uvicorn.Server(config).serve(sockets=[listener])
+    watching.cancel()
+
+
+def main(model_dir: str) -> None:
+    """Serve the endpoint's port for the model in ``model_dir``."""
+    end_with_parent()
+    asyncio.run(serve(Settings.read(model_dir)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,130 @@
+"""The engine's socket protocol: one JSON object a line, both ways, one connection per call.
+
+    call    {"op": "generate", "body": {...}, "arrival": 12.5, "stream": true}
+    events  {"event": "accepted", "form": "tgi", "details": false, "warnings": [...], ...}
+            {"event": "token", "prompt": 0, "index": 1, "token": {...}}     while streaming
+            {"event": "end", "prompt": 0, "index": 9, "token": {...}, "generation": {...}}
+            {"event": "error", "status": 422, "code": "...", "message": "...", "retry_after_s": null}
+            {"event": "done"}
+
+    call    {"op": "status"}
+    events  {"event": "status", "state": "loading" | "ready"}               at every change
+
+Closing the connection gives the call up: its rows are free at the next step. Times are seconds of the
+monotonic clock, which all processes of one machine share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+from inf2kit.errors import RequestError, unavailable
+from inf2kit.wire import Generation, Token, Writer
+
+Event = dict[str, Any]
+
+#: The gate's note to a worker of when a call arrived, in seconds of the monotonic clock.
+ARRIVAL_HEADER = "x-inf2kit-arrival"
+#: Longest line: a whole 6 MB request, whose text JSON may write with six characters for one.
+MAX_LINE = 64 * 1024 * 1024
+_NOT_THERE = "the engine is not running; it is being started: try again in a moment"
+_WENT_AWAY = "the engine stopped in the middle of this call; it is being restarted: try again in a moment"
+
+
+def encode(event: Event) -> bytes:
+    """An event as a line."""
+    return json.dumps(event).encode("ascii") + b"\n"
+
+
+def error_event(error: RequestError) -> Event:
+    """An error as an event."""
+    return {
+        "event": "error",
+        "status": error.status,
+        "code": error.code,
+        "message": str(error),
+        "retry_after_s": error.retry_after_s,
+    }
+
+
+def raised(event: Event) -> RequestError:
+    """The error that an event carries."""
+    return RequestError(
+        event["status"], event["code"], event["message"], retry_after_s=event["retry_after_s"]
+    )
+
+
+def writer(accepted: Event) -> Writer:
+    """The writer of a call's answer, from its first event."""
+    return Writer(
+        form=accepted["form"],
+        details=accepted["details"],
+        include_usage=accepted["include_usage"],
+        model=accepted["model"],
+        warnings=tuple(accepted["warnings"]),
+    )
+
+
+def generation(end: Event) -> Generation:
+    """One prompt's generation, from its last event."""
+    fields = dict(end["generation"])
+    fields["tokens"] = tuple(Token(**token) for token in fields["tokens"])
+    return Generation(**fields)
+
+
+def call(path: Path, request: Event, *, timeout_s: float) -> Iterator[Event]:
+    """The events of one call, for a worker that blocks.
+
+    Raises:
+        RequestError: 503 when the engine is not there, goes away, or is silent for ``timeout_s``.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(timeout_s)
+        try:
+            connection.connect(str(path))
+            connection.sendall(encode(request))
+        except OSError:
+            raise unavailable(_NOT_THERE) from None
+        with connection.makefile("rb") as lines:
+            try:
+                for line in lines:
+                    yield json.loads(line)
+                    if b'"event": "done"' in line:
+                        return
+            except TimeoutError:
+                raise unavailable(
+                    f"the engine was silent for {timeout_s:.0f} s; try again in a moment"
+                ) from None
+            except (OSError, json.JSONDecodeError):
+                pass
+    raise unavailable(_WENT_AWAY)
+
+
+async def stream(path: Path, request: Event) -> AsyncIterator[Event]:
+    """The same for the gate, which does not block; leaving the loop early gives the call up.
+
+    Raises:
+        RequestError: 503 when the engine is not there or goes away.
+    """
+    try:
+        reader, writer = await asyncio.open_unix_connection(str(path), limit=MAX_LINE)
+    except OSError:
+        raise unavailable(_NOT_THERE) from None
+    try:
+        writer.write(encode(request))
+        await writer.drain()
+        while line := await reader.readline():
+            event = json.loads(line)
+            yield event
+            if event["event"] == "done":
+                return
+    except (OSError, json.JSONDecodeError):
+        pass
+    finally:
+        writer.close()
+    raise unavailable(_WENT_AWAY)

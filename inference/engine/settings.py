@@ -1,0 +1,124 @@
+"""What the engine needs to know: the package's manifest for what was compiled, the environment for the rest."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from inf2kit.errors import ModelDirectoryError
+from inf2kit.shapes import StaticShapes
+
+MANIFEST = "inf2kit.json"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One endpoint's settings.
+
+    Attributes:
+        model_dir: The model package as SageMaker unpacks it, read-only.
+        run_dir: Where sockets and the lock lie; one per container.
+        backend: ``neuron``, ``torch`` or ``replay``.
+        model_name: The model's name in chat completions.
+        dtype: Precision of weights and arithmetic.
+        shapes: The static shapes the model was compiled for.
+        queue_size: Prompts that may wait for a row.
+        deadline_s: Seconds from arrival after which a call is answered with what there is.
+        gate_address: ``host:port`` the gate listens on; None for plain toolkit mode, without a gate.
+        model_server_url: Where the gate finds the model server.
+        model_server_workers: Calls the model server takes at once.
+        notice: What in this endpoint is not the real thing; it is put into every answer's warnings.
+        replay_load_s: Seconds the replay backend takes to load.
+        replay_step_s: Seconds the replay backend takes for a step.
+    """
+
+    model_dir: Path
+    run_dir: Path
+    backend: str
+    model_name: str
+    dtype: str
+    shapes: StaticShapes
+    queue_size: int
+    deadline_s: float
+    gate_address: str | None
+    model_server_url: str
+    model_server_workers: int
+    notice: str | None
+    replay_load_s: float
+    replay_step_s: float
+
+    @property
+    def socket_path(self) -> Path:
+        """The engine's Unix socket."""
+        return self.run_dir / "engine.sock"
+
+    @property
+    def max_prompts(self) -> int:
+        """Prompts that may be inside at once: a row each, and the queue."""
+        return self.shapes.batch_size + self.queue_size
+
+    @classmethod
+    def read(cls, model_dir: str | Path, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Settings of the package in ``model_dir``.
+
+        Raises:
+            ModelDirectoryError: the manifest is missing or not whole, or a variable is not a number.
+        """
+        model_dir = Path(model_dir)
+        manifest = _manifest(model_dir)
+        try:
+            preset = manifest["preset"]
+            shapes, compute, serving = preset["shapes"], preset["compute"], preset["serving"]
+            return cls(
+                model_dir=model_dir,
+                run_dir=run_dir(environ),
+                backend=environ.get("INF2KIT_BACKEND") or compute["backend"],
+                model_name=preset["model"]["id"],
+                dtype=compute["dtype"],
+                shapes=StaticShapes.of(
+                    shapes["batch_size"], shapes["sequence_length"], shapes.get("max_context_length")
+                ),
+                queue_size=int(environ.get("INF2KIT_QUEUE_SIZE", serving["queue_size"])),
+                deadline_s=float(environ.get("INF2KIT_DEADLINE_SECONDS", serving["deadline_s"])),
+                gate_address=environ.get("INF2KIT_GATE_ADDRESS"),
+                model_server_url=environ.get("MMS_INFERENCE_ADDRESS", "http://127.0.0.1:8080"),
+                model_server_workers=int(environ.get("SAGEMAKER_MODEL_SERVER_WORKERS", "1")),
+                notice=manifest.get("notice"),
+                replay_load_s=float(environ.get("INF2KIT_REPLAY_LOAD_SECONDS", "0")),
+                replay_step_s=float(environ.get("INF2KIT_REPLAY_STEP_SECONDS", "0.001")),
+            )
+        except KeyError as error:
+            raise ModelDirectoryError(
+                f"{model_dir / MANIFEST} lacks {error}; make the package again with this version of inf2kit"
+            ) from None
+        except (ValueError, TypeError) as error:
+            raise ModelDirectoryError(
+                f"a setting of the engine has a wrong value ({error}); "
+                f"check {model_dir / MANIFEST} and the INF2KIT_* environment variables"
+            ) from None
+
+
+def run_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """The directory for sockets, made if it is missing."""
+    path = Path(environ.get("INF2KIT_RUN_DIR") or Path(tempfile.gettempdir()) / "inf2kit")
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
+
+
+def _manifest(model_dir: Path) -> dict[str, dict[str, dict[str, object]]]:
+    path = model_dir / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelDirectoryError(
+            f"{path} is missing, so {model_dir} is no inf2kit model package; make one from a preset"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ModelDirectoryError(f"{path} cannot be read ({error}); make the package again") from None
+    if not isinstance(manifest, dict):
+        raise ModelDirectoryError(f"{path} is not a JSON object; make the package again")
+    return manifest

@@ -1,0 +1,115 @@
+"""One row of the static batch: a prompt, its new ids, and the rules that end it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from engine.sampling import Sampler, logprob
+from engine.text import Detokenizer, TextStream
+from inf2kit.errors import RequestError
+from inf2kit.wire import Generation, Parameters, Token
+
+
+@dataclass
+class Job:
+    """One prompt on its way through the engine.
+
+    Attributes:
+        prompt_ids: The prompt's tokens.
+        parameters: How to generate.
+        max_new_tokens: The bound after clamping to the row.
+        deadline: Monotonic time at which the job ends with what it has.
+        on_token: Called with the count and the token, for every new token but the last.
+        on_end: Called once with the count, the last token and the whole.
+        on_error: Called once instead, when the job never got a row.
+        arrival: Monotonic time of arrival; the queue is in this order.
+        prompt_text: Put before the new text where the full text was asked for.
+        warnings: What was changed about the request.
+        with_logprobs: Whether anyone wants the tokens' probabilities.
+        cancelled: Set from any thread when the caller went away.
+    """
+
+    prompt_ids: Sequence[int]
+    parameters: Parameters
+    max_new_tokens: int
+    deadline: float
+    on_token: Callable[[int, Token], None]
+    on_end: Callable[[int, Token, Generation], None]
+    on_error: Callable[[RequestError], None]
+    arrival: float = field(default_factory=time.monotonic)
+    prompt_text: str = ""
+    warnings: tuple[str, ...] = ()
+    with_logprobs: bool = False
+    cancelled: bool = False
+
+
+class Slot:
+    """A job that holds a row."""
+
+    def __init__(self, row: int, job: Job, tokenizer: Detokenizer, eos_ids: frozenset[int]) -> None:
+        self.row = row
+        self.job = job
+        self._eos_ids = frozenset() if job.parameters.ignore_eos else eos_ids
+        self._ids = list(job.prompt_ids)
+        self._tokens: list[Token] = []
+        self._sampler = Sampler(job.parameters, job.prompt_ids, sorted(eos_ids))
+        self._text = TextStream(
+            tokenizer,
+            job.prompt_ids,
+            job.parameters.stop,
+            include_stop=job.parameters.include_stop_str_in_output,
+        )
+
+    @property
+    def last_id(self) -> int:
+        """The id that the next decode step starts from."""
+        return self._ids[-1]
+
+    def take_logits(self, logits: torch.Tensor) -> bool:
+        """Choose the next id from float32 logits ``[vocabulary]``; true when the row is finished."""
+        token_id = self._sampler.choose(logits, self._ids)
+        return self.take_id(token_id, logprob(logits, token_id) if self.job.with_logprobs else None)
+
+    def take_id(self, token_id: int, probability: float | None = None) -> bool:
+        """Accept the next id and tell the caller; true when the row is finished."""
+        self._ids.append(token_id)
+        finish_reason = self._finish_reason_of(token_id)
+        text = self._text.flush() if finish_reason == "eos_token" else self._text.push(token_id)
+        if self._text.stopped:
+            finish_reason = "stop_sequence"
+        elif finish_reason not in (None, "eos_token"):
+            text += self._text.flush()
+            finish_reason = "stop_sequence" if self._text.stopped else finish_reason
+        token = Token(token_id, text, probability, special=not text and token_id in self._eos_ids)
+        self._tokens.append(token)
+        if finish_reason is None:
+            self.job.on_token(len(self._tokens), token)
+            return False
+        self.job.on_end(len(self._tokens), token, self._generation(finish_reason))
+        return True
+
+    def _finish_reason_of(self, token_id: int) -> str | None:
+        if token_id in self._eos_ids:
+            return "eos_token"
+        if len(self._tokens) + 1 >= self.job.max_new_tokens:
+            return "length"
+        if time.monotonic() >= self.job.deadline:
+            return "time_limit"
+        return None
+
+    def _generation(self, finish_reason: str) -> Generation:
+        parameters = self.job.parameters
+        return Generation(
+            text="".join(token.text for token in self._tokens),
+            prompt=self.job.prompt_text,
+            finish_reason=finish_reason,
+            input_length=len(self.job.prompt_ids),
+            generated_tokens=len(self._tokens),
+            seed=self._sampler.seed,
+            tokens=tuple(self._tokens) if parameters.details else (),
+            warnings=self.job.warnings,
+        )

@@ -1,0 +1,87 @@
+"""Ids to text, one at a time, safe in the middle of a character and of a stop text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+#: Ids of the prompt that are decoded along, since some tokenizers drop a space at the start of a text.
+_CONTEXT = 6
+_REPLACEMENT = "\ufffd"
+
+
+class Detokenizer(Protocol):
+    """The part of a transformers tokenizer that is used here."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids, special tokens left out, nothing cleaned up."""
+
+
+class TextStream:
+    """The text of one row.
+
+    ``push`` gives the text that is certain by now. Held back are an unfinished UTF-8 character and
+    whatever may still turn out to be the beginning of a stop text; ``flush`` gives the rest. The pieces
+    joined are the text, so a streamed answer and a whole one cannot differ.
+
+    Attributes:
+        stopped: Whether a stop text was met.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Detokenizer,
+        prompt_ids: Sequence[int],
+        stop: Sequence[str] = (),
+        *,
+        include_stop: bool = False,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._stop = tuple(stop)
+        self._include_stop = include_stop
+        self._ids = list(prompt_ids[-_CONTEXT:])
+        # ids[_start:_read] are released already and decoded again as context of the next piece.
+        self._start, self._read = 0, len(self._ids)
+        self._held = ""
+        self.stopped = False
+
+    def push(self, token_id: int) -> str:
+        """Take one id and give the text that it releases, possibly none."""
+        self._ids.append(token_id)
+        return self._release(self._decode_new(final=False))
+
+    def flush(self) -> str:
+        """The text still held back, at the end of the generation."""
+        text = self._release(self._decode_new(final=True))
+        held, self._held = self._held, ""
+        return text if self.stopped else text + held
+
+    def _decode_new(self, *, final: bool) -> str:
+        before = self._tokenizer.decode(self._ids[self._start : self._read])
+        after = self._tokenizer.decode(self._ids[self._start :])
+        if len(after) <= len(before) or (after.endswith(_REPLACEMENT) and not final):
+            return ""
+        self._start, self._read = self._read, len(self._ids)
+        return after[len(before) :]
+
+    def _release(self, piece: str) -> str:
+        if not self._stop or self.stopped:
+            return "" if self.stopped else piece
+        self._held += piece
+        met = [(self._held.index(text), text) for text in self._stop if text in self._held]
+        if met:
+            start, text = min(met, key=lambda found: found[0])
+            self.stopped = True
+            released, self._held = self._held[: start + (len(text) if self._include_stop else 0)], ""
+            return released
+        keep = self._possible_start()
+        released, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+        return released
+
+    def _possible_start(self) -> int:
+        """How many last characters of the held text may be the beginning of a stop text."""
+        longest = max(len(text) for text in self._stop) - 1
+        for length in range(min(longest, len(self._held)), 0, -1):
+            if any(text.startswith(self._held[-length:]) for text in self._stop):
+                return length
+        return 0
