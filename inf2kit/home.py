@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -21,5 +22,14 @@ def models() -> Path:
 
 
 def endpoints() -> Path:
-    """The folder of local endpoints, one folder each."""
+    """The folder of local endpoints, one folder each, with its ``state.json``."""
     return home() / "endpoints"
+
+
+def local_endpoint_url(name: str) -> str | None:
+    """The ``endpoint_url`` for boto3 of a local endpoint, or None where there is no such endpoint."""
+    try:
+        state = json.loads((endpoints() / name / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return f"http://127.0.0.1:{state['front_port']}"

@@ -6,12 +6,13 @@ Run as ``python -m inf2kit.local.host NAME``; ``endpoint.up`` does.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import os
 import signal
-import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -26,6 +27,15 @@ _PING_INTERVAL_S = 0.1
 _PING_LIMIT_S = 2.0
 ENVIRONMENT_FILE = "environment.json"
 LOG_FILE = "endpoint.log"
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the host, which has a container to end before it ends itself."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture nothing."""
+        yield
 
 
 class Host:
@@ -52,18 +62,23 @@ class Host:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ending.set)
         watching = asyncio.create_task(self._watch(launched.poll))
-        with socket.create_server(("127.0.0.1", self._state.front_port), backlog=512) as listener:
-            config = uvicorn.Config(
-                Front(self._target), lifespan="off", access_log=False, log_level="warning", loop="asyncio"
-            )
-            server = uvicorn.Server(config)
-            # Signals are this process's own business: the container must be ended too.
-            serving = asyncio.create_task(server._serve(sockets=[listener]))
-            await asyncio.wait({asyncio.create_task(ending.wait()), serving}, return_when=asyncio.FIRST_COMPLETED)
-            watching.cancel()
-            server.should_exit = server.force_exit = True
-            await asyncio.to_thread(container.stop, Path(self._state.run_dir))
-            await serving
+        config = uvicorn.Config(
+            Front(self._target),
+            host="127.0.0.1",
+            port=self._state.front_port,
+            backlog=512,
+            lifespan="off",
+            access_log=False,
+            log_level="warning",
+        )
+        server = _Server(config)
+        serving = asyncio.create_task(server.serve())
+        ended = asyncio.create_task(ending.wait())
+        await asyncio.wait({ended, serving}, return_when=asyncio.FIRST_COMPLETED)
+        watching.cancel()
+        server.should_exit = server.force_exit = True
+        await asyncio.to_thread(container.stop, Path(self._state.run_dir))
+        await serving
 
     def _target(self, name: str) -> Target | None:
         return Target(self._state.gate_url, self._state.status) if name == self._state.name else None

@@ -37,7 +37,7 @@ def load_preset(name_or_path: str) -> Preset:
     else:
         close = nearest([name_or_path], *preset_names())
         raise PresetError(
-            f"there is no preset {name_or_path!r}{close} Presets: {', '.join(preset_names())}; "
+            f"there is no preset {name_or_path!r}{close or ';'} there are {', '.join(preset_names())}; "
             "or give the path of a .toml file"
         )
     return parse_preset(path.stem, _read_toml(path), instances=_read_toml(_HERE / "instances.toml"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from inf2kit.errors import PresetError
@@ -102,6 +102,20 @@ class Preset:
         """The preset's name in the letters that SageMaker allows in an endpoint's name."""
         return re.sub(r"[^a-zA-Z0-9]+", "-", self.name).strip("-")
 
+    def on(self, instance_type: str) -> Preset:
+        """The same preset on another of its instances.
+
+        Raises:
+            PresetError: the preset does not run on that instance.
+        """
+        choices = self.compute.instance_types
+        if instance_type not in choices:
+            raise PresetError(
+                f"preset {self.name!r} does not run on {instance_type!r}{nearest([instance_type], *choices) or ';'} "
+                f"choose one of {', '.join(choices)}"
+            )
+        return replace(self, compute=replace(self.compute, instance_type=instance_type))
+
 
 class _Table:
     """One table of a preset's file: takes its keys one by one, then refuses what is left over."""
@@ -117,9 +131,10 @@ class _Table:
         self._asked.append(key)
         value = self._values.pop(key, default)
         if value is None:
-            close = nearest([k for k in self._values if k not in self._asked], key)
-            found = f"{close}" if close else ""
-            raise PresetError(f"{self._where}: the key {key!r} is missing; add {allowed or kind.__name__}{found}")
+            misspelt = nearest([key], *self._values).replace("did you mean", "is it").replace("?", ", misspelt?")
+            raise PresetError(
+                f"{self._where}: the key {key!r} is missing; add {allowed or f'a {kind.__name__}'}{misspelt}"
+            )
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
@@ -147,8 +162,8 @@ class _Table:
     def close(self) -> None:
         for key in self._values:
             raise PresetError(
-                f"{self._where}: unknown key {key!r}{nearest([key], *self._asked)} "
-                f"Allowed: {', '.join(self._asked)}"
+                f"{self._where}: unknown key {key!r}{nearest([key], *self._asked) or ';'} "
+                f"allowed are {', '.join(self._asked)}"
             )
 
 

@@ -1,0 +1,92 @@
+"""Fixtures: a home of the tests' own, the embedded model, and endpoints that leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import Caller
+
+from inf2kit import embedded
+from inf2kit.local import container, endpoint
+from inf2kit.local.state import EndpointState
+
+TEST_PRESET = """
+description = "The replay double: eight rows, tokens made up"
+status = "simulated"
+[model]
+id = "inf2kit/replay"
+gated = false
+[shapes]
+batch_size = 8
+sequence_length = 2048
+[compute]
+backend = "replay"
+instance_type = "local"
+tensor_parallel_size = 1
+dtype = "float32"
+[serving]
+queue_size = 4
+"""
+
+
+@pytest.fixture(scope="session")
+def weights() -> Path:
+    """The embedded model, from the user's cache."""
+    return embedded.prepare()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home of the tests' own, so that the user's endpoints are not touched."""
+    prepared = embedded.prepare()
+    path = tmp_path_factory.mktemp("home")
+    (path / "models").symlink_to(prepared.parent)
+    before = os.environ.get("INF2KIT_HOME")
+    os.environ["INF2KIT_HOME"] = str(path)
+    yield path
+    os.environ.pop("INF2KIT_HOME")
+    if before is not None:
+        os.environ["INF2KIT_HOME"] = before
+
+
+@pytest.fixture(scope="session")
+def replay_preset(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A preset of one's own, as a user would write one, for the replay backend."""
+    path = tmp_path_factory.mktemp("presets") / "replay.toml"
+    path.write_text(TEST_PRESET, encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def start(weights: Path) -> Iterator[Callable[..., EndpointState]]:
+    """Start endpoints that are stopped when the module ends; nothing of them may be left."""
+    started: list[EndpointState] = []
+
+    def up(preset: str, **options: Any) -> EndpointState:
+        started.append(endpoint.up(preset, **options))
+        return started[-1]
+
+    yield up
+    for each in started:
+        endpoint.down(each.name)
+        assert container.processes(Path(each.run_dir)) == []
+        assert not Path(each.run_dir).exists()
+
+
+@pytest.fixture(scope="session")
+def served(weights: Path) -> Iterator[EndpointState]:
+    """One endpoint of the real model for every test that only calls it."""
+    state = endpoint.up("smollm2-135m-local", name="served")
+    yield state
+    endpoint.down(state.name)
+    assert container.processes(Path(state.run_dir)) == []
+
+
+@pytest.fixture
+def caller(served: EndpointState) -> Caller:
+    """boto3 for the served endpoint."""
+    return Caller(served)

@@ -1,0 +1,128 @@
+"""Each process of an endpoint killed in the middle of eight calls: no caller hangs, and it serves again."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+
+import psutil
+import pytest
+from botocore.exceptions import ClientError, EventStreamError
+from support import Caller, ping, processes_of, wait_until
+
+from inf2kit.local import container, endpoint, state
+from inf2kit.local.state import EndpointState
+
+#: A caller has its answer, or a 503, within so many seconds of the kill.
+LIMIT_S = 2.0
+
+
+@pytest.fixture(scope="module")
+def victim(start: Callable[..., EndpointState], replay_preset: str) -> EndpointState:
+    """The replay double, slow enough to be killed in the middle: 400 tokens take 8 s."""
+    return start(replay_preset, name="victim", variables={"INF2KIT_REPLAY_STEP_SECONDS": "0.02"})
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(8) as threads:
+        yield threads
+
+
+def whole(caller: Caller) -> str:
+    """A call's end: its finish reason, or what it was refused with."""
+    try:
+        return str(caller.generate("x", max_new_tokens=400, details=True)[0]["details"]["finish_reason"])
+    except ClientError as error:
+        return str(error.response.get("OriginalStatusCode") or error.response["ResponseMetadata"]["HTTPStatusCode"])
+
+
+def streamed(caller: Caller, begun: list[int]) -> str:
+    """A stream's end: its finish reason, or how it broke off."""
+    body = {"inputs": "x", "parameters": {"max_new_tokens": 400}, "stream": True}
+    received = b""
+    try:
+        for part in caller.parts(body):
+            if not received:
+                begun.append(1)
+            received += part
+    except (EventStreamError, ClientError):
+        return "503"
+    last = received.split(b"\n\n")[-2]
+    return "503" if b'"error_type": "unavailable"' in last else "length"
+
+
+def eight_calls(victim: EndpointState, pool: ThreadPoolExecutor) -> list[Future[str]]:
+    """Four whole and four streamed calls, all of them running."""
+    caller, begun = Caller(victim), list[int]()
+    calls = [pool.submit(whole, caller) for _ in range(4)]
+    calls += [pool.submit(streamed, caller, begun) for _ in range(4)]
+    wait_until(lambda: len(begun) == 4, 30, "four streams have begun")
+    return calls
+
+
+def serves_again(victim: EndpointState) -> None:
+    wait_until(lambda: ping(victim.gate_port) == 200, 120, "/ping says 200 again")
+    assert Caller(victim).generate("x", max_new_tokens=2)
+
+
+def inventory(victim: EndpointState) -> tuple[int, set[str]]:
+    """Processes, and files in the run directory but for the model server's per-worker ones."""
+    kept = {path.name for path in Path(victim.run_dir).iterdir() if not path.name.endswith(("-stdout", "-stderr"))}
+    return len(container.processes(Path(victim.run_dir))), kept
+
+
+@pytest.mark.parametrize("module", ["engine.server", "engine.gate", "engine.supervisor"])
+def test_killed_in_the_middle_of_eight_calls(victim: EndpointState, pool: ThreadPoolExecutor, module: str) -> None:
+    before = inventory(victim)
+    calls = eight_calls(victim, pool)
+    (process,) = processes_of(victim, module)
+    process.kill()
+    killed = time.monotonic()
+    done, hanging = wait(calls, LIMIT_S)
+    assert not hanging, f"{len(hanging)} callers hang {LIMIT_S:g} s after the kill"
+    assert ping(victim.gate_port) != 200, "not ready, and it says so"
+    print(f"\n{module}: every caller had its end {time.monotonic() - killed:.2f} s after the kill", end="")
+    assert {call.result() for call in done} == {"503"}
+    serves_again(victim)
+    assert processes_of(victim, module)[0].pid != process.pid
+    wait_until(lambda: inventory(victim) == before, 20, f"the same processes and files as before: {before}")
+
+
+def test_a_killed_worker_loses_its_own_call_only(victim: EndpointState, pool: ThreadPoolExecutor) -> None:
+    before = inventory(victim)
+    calls = eight_calls(victim, pool)
+    busy = [p for p in processes_of(victim, "model_service_worker") if _talks_to_the_engine(p)]
+    assert len(busy) == 4
+    busy[0].kill()
+    done, _ = wait(calls[:4], LIMIT_S)
+    assert [call.result() for call in done] == ["503"], "the call of the killed worker, and no other"
+    assert ping(victim.gate_port) == 200
+    assert sorted(call.result() for call in calls) == ["503"] + ["length"] * 7
+    wait_until(lambda: inventory(victim) == before, 20, f"the same processes and files as before: {before}")
+    assert all(pool.map(lambda _: whole(Caller(victim)) == "length", range(8)))
+
+
+def test_everything_killed_at_once_leaves_nothing_after_down(victim: EndpointState) -> None:
+    host = state.read(victim.name).host()  # type: ignore[union-attr]
+    assert host is not None
+    for process in [host, *processes_of(victim, "engine."), *processes_of(victim, "model_service_worker")]:
+        try:
+            process.send_signal(signal.SIGKILL)
+        except psutil.Error:
+            pass  # ended with one that was killed before
+    assert endpoint.down(victim.name)
+    assert container.processes(Path(victim.run_dir)) == []
+    assert not Path(victim.run_dir).exists()
+    assert state.read(victim.name) is None
+
+
+def _talks_to_the_engine(worker: psutil.Process) -> bool:
+    """A worker in a call has one Unix connection more than an idle one."""
+    try:
+        return sum(c.family.name == "AF_UNIX" for c in worker.net_connections("unix")) > 1
+    except psutil.Error:
+        return False
