@@ -207,18 +207,11 @@ def _wait_in_service(
             failed = f"the process that keeps it ended: {_tail(state.folder(name) / 'host.log')}"
         if failed or time.monotonic() > deadline:
             why = failed or "it was not ready in time"
-            said = _engine_lines(state.folder(name) / LOG_FILE)
             raise LocalEndpointError(
-                f"the endpoint {name!r} did not come into service: {why}{said}; "
+                f"the endpoint {name!r} did not come into service: {why}; "
                 f"its whole log is kept in {home.home() / f'{name}.log'}"
             )
         time.sleep(_POLL_S)
-
-
-def _engine_lines(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
-    said = [line for line in lines if line.startswith("inf2kit") and "cannot load" in line]
-    return f" ({said[-1]})" if said else ""
 
 
 def _tail(log: Path) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from engine.lifetime import model_server
 from engine.settings import run_dir
-from engine.supervisor import HOLDS_THE_LOCK, lock_path
+from engine.supervisor import lock_path
 
 _started = threading.Lock()
 _guarding = False
@@ -48,19 +47,35 @@ def _wait_until_free(path: Path) -> None:
 
 def _start(model_dir: Path, server_pid: int) -> None:
     code = Path(__file__).resolve().parent.parent
-    supervisor = subprocess.Popen(
-        [sys.executable, "-m", "engine.supervisor", str(model_dir), str(server_pid)],
-        env={**os.environ, "PYTHONPATH": str(code)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+    command = [sys.executable, "-m", "engine.supervisor", str(model_dir), str(server_pid)]
+    # Not subprocess: it waits for a pipe to close, and a worker that is forked from this process at the same
+    # time would keep that pipe open for ever.
+    child = os.posix_spawn(
+        sys.executable,
+        command,
+        {**os.environ, "PYTHONPATH": str(code)},
+        # Not the worker's output: the model server reads it and waits for its end.
+        file_actions=[(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)],
         # Of a session of its own: the end of this worker is not the end of the engine.
-        start_new_session=True,
+        setsid=True,
     )
-    assert supervisor.stdout is not None  # noqa: S101
-    with supervisor.stdout:
-        held = supervisor.stdout.readline() == HOLDS_THE_LOCK
-    # Reap it whenever it ends; this process may live long.
-    threading.Thread(target=supervisor.wait, daemon=True).start()
-    if not held:
-        # Another worker's was first, or another worker is just looking at the lock.
+    while not _has_ended(child):
+        if _is_held(lock_path(run_dir())):
+            # Reap it whenever it ends; this process may live long.
+            threading.Thread(target=os.waitpid, args=(child, 0), daemon=True).start()
+            return
         time.sleep(0.05)
+
+
+def _has_ended(child: int) -> bool:
+    return os.waitpid(child, os.WNOHANG)[0] != 0
+
+
+def _is_held(path: Path) -> bool:
+    with open(path, "w") as lock:  # noqa: PTH123
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        return False

@@ -12,6 +12,8 @@ import psutil
 TERMINAL = 78
 #: The engine makes this file in its run directory when it is ready, the supervisor removes it.
 READY_FILE = "ready"
+#: The engine leaves its reason here before it ends with ``TERMINAL``.
+REASON_FILE = "reason"
 
 
 def end_with_parent() -> None:

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from typing import Any
 
 from engine import backend as backends
-from engine.lifetime import READY_FILE, TERMINAL, end_with_parent
+from engine.lifetime import READY_FILE, REASON_FILE, TERMINAL, end_with_parent
 from engine.protocol import MAX_LINE, Event, encode, error_event
 from engine.scheduler import Scheduler
 from engine.settings import Settings
@@ -296,13 +296,14 @@ def _log(message: str) -> None:
 def main(model_dir: str) -> None:
     """Serve the model in ``model_dir``."""
     end_with_parent()
+    settings = Settings.read(model_dir)
     try:
-        server = EngineServer(Settings.read(model_dir))
+        server = EngineServer(settings)
         server.listen()
         server.run()
     except ModelDirectoryError as error:
-        _log(f"cannot load the model: {error}")
-        sys.stdout.flush()
+        # The supervisor puts it into the log, once.
+        (settings.run_dir / REASON_FILE).write_text(str(error), encoding="utf-8")
         os._exit(TERMINAL)
 
 

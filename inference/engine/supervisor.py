@@ -1,8 +1,8 @@
 """The supervisor: one per endpoint. It starts the engine and the gate, keeps both running, and ends with
 the model server.
 
-Run as ``python -m engine.supervisor MODEL_DIR MODEL_SERVER_PID``; ``engine.guard`` does. It writes one line
-to standard output when it holds the endpoint's lock, and ends at once when another one does.
+Run as ``python -m engine.supervisor MODEL_DIR MODEL_SERVER_PID``; ``engine.guard`` does. It ends at once when
+another one holds the endpoint's lock.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from typing import IO, Any
 
 import psutil
 
-from engine.lifetime import READY_FILE, TERMINAL
-from engine.settings import Settings
+from engine.lifetime import READY_FILE, REASON_FILE, TERMINAL
+from engine.settings import Settings, run_dir
 from inf2kit.errors import ModelDirectoryError
 
 _POLL_S = 0.05
 #: An engine that ends so often in a row without ever having been ready is not started again.
 _MAX_FAILED_STARTS = 3
 _BACKOFF_S = (0.0, 1.0, 5.0)
-HOLDS_THE_LOCK = b"holds the lock\n"
+_LOCK_PATIENCE_S = 1.0
 STATE_FILE = "supervisor.json"
 
 
@@ -34,13 +34,14 @@ class Supervisor:
     """Watches an engine and a gate.
 
     Args:
-        settings: The endpoint's settings.
+        model_dir: The model package.
         model_server: The process to end with.
         log: Where engine and gate write.
     """
 
-    def __init__(self, settings: Settings, model_server: psutil.Process, log: IO[bytes]) -> None:
-        self._settings = settings
+    def __init__(self, model_dir: str, model_server: psutil.Process, log: IO[bytes]) -> None:
+        self._model_dir = model_dir
+        self._run_dir = run_dir()
         self._model_server = model_server
         self._log_file = log
         self._engine: subprocess.Popen[bytes] | None = None
@@ -49,12 +50,13 @@ class Supervisor:
         self._restarts = 0
         self._start_again_at = 0.0
 
-    def run(self) -> None:
+    def run(self, settings: Settings) -> None:
         """Supervise until the model server ends."""
         try:
             while self._model_server_lives():
                 self._watch_engine()
-                self._watch_gate()
+                if settings.gate_address is not None and self._engine is not None:
+                    self._watch_gate()
                 time.sleep(_POLL_S)
         finally:
             for process in (self._gate, self._engine):
@@ -65,8 +67,9 @@ class Supervisor:
 
     def park(self, reason: str) -> None:
         """A fault that starting again will not mend: say so once, stay not ready, end with the model server."""
-        self.log(f"the engine is not started again: {reason}")
-        self._write_state("failed", reason)
+        sentence = f"cannot load the model: {reason}"
+        self.log(sentence)
+        self._write_state("failed", sentence)
         while self._model_server_lives():
             time.sleep(_POLL_S)
 
@@ -88,9 +91,9 @@ class Supervisor:
         self._engine = None
         if status == TERMINAL:
             self._stop_gate()
-            self.park("it cannot load the model, as its line above says")
+            self.park((self._run_dir / REASON_FILE).read_text(encoding="utf-8"))
             return
-        ready = self._settings.run_dir / READY_FILE
+        ready = self._run_dir / READY_FILE
         was_ready = ready.exists()
         ready.unlink(missing_ok=True)
         self._failed_starts = 0 if was_ready else self._failed_starts + 1
@@ -99,7 +102,7 @@ class Supervisor:
         if self._failed_starts >= _MAX_FAILED_STARTS:
             self._stop_gate()
             self.park(
-                f"it ended {self._failed_starts} times while loading, the last time with {ended}; signal 9 is "
+                f"the engine ended {self._failed_starts} times while loading, the last time with {ended}; signal 9 is "
                 "often a lack of memory: choose an instance with more host memory"
             )
             return
@@ -108,8 +111,6 @@ class Supervisor:
         self.log(f"the engine ended with {ended}; it is started again" + (f" in {wait_s:g} s" if wait_s else ""))
 
     def _watch_gate(self) -> None:
-        if self._settings.gate_address is None or self._engine is None:
-            return
         if self._gate is not None and self._gate.poll() is not None:
             self.log(f"the gate ended with status {self._gate.returncode}; it is started again")
             self._gate = None
@@ -127,7 +128,7 @@ class Supervisor:
         environment = {**os.environ, "PYTHONPATH": f"{code}{os.pathsep}{code / 'vendor'}", "PYTHONUNBUFFERED": "1"}
         # The child ends when this pipe closes, that is when this process ends, however it ends.
         return subprocess.Popen(
-            [sys.executable, "-m", module, str(self._settings.model_dir)],
+            [sys.executable, "-m", module, self._model_dir],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=self._log_file,
@@ -141,7 +142,7 @@ class Supervisor:
             return False
 
     def _write_state(self, state: str, reason: str | None = None) -> None:
-        path = self._settings.run_dir / STATE_FILE
+        path = self._run_dir / STATE_FILE
         value: dict[str, Any] = {"state": state, "reason": reason, "restarts": self._restarts}
         scratch = path.with_suffix(".new")
         scratch.write_text(json.dumps(value), encoding="utf-8")
@@ -153,39 +154,48 @@ def lock_path(run_dir: Path) -> Path:
     return run_dir / "supervisor.lock"
 
 
+def _take(lock: IO[str]) -> bool:
+    """Take the endpoint's lock; false where another supervisor holds it."""
+    ends = time.monotonic() + _LOCK_PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            # Workers look at the lock for a moment; only a supervisor holds it for longer.
+            if time.monotonic() > ends:
+                return False
+            time.sleep(_POLL_S)
+        else:
+            return True
+
+
 def open_log(model_server: psutil.Process) -> IO[bytes]:
     """The model server's own standard output, so that the engine's lines are in the endpoint's log.
 
-    A worker's output would not do: the model server reads it, and it ends with the worker.
+    Where there is no /proc, a file in the run directory.
     """
     try:
         return open(f"/proc/{model_server.pid}/fd/1", "ab", buffering=0)  # noqa: SIM115, PTH123
     except OSError:
-        return open(sys.stderr.fileno(), "ab", buffering=0, closefd=False)  # noqa: SIM115, PTH123
+        return open(run_dir() / "engine.log", "ab", buffering=0)  # noqa: SIM115, PTH123
 
 
 def main(model_dir: str, model_server_pid: str) -> None:
     """Supervise the endpoint of the model in ``model_dir``, unless another process does."""
-    from engine.settings import run_dir
-
     with open(lock_path(run_dir()), "w") as lock:  # noqa: PTH123
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not _take(lock):
             return
-        sys.stdout.buffer.write(HOLDS_THE_LOCK)
-        sys.stdout.buffer.flush()
         try:
             model_server = psutil.Process(int(model_server_pid))
         except psutil.NoSuchProcess:
             return
         log = open_log(model_server)
+        os.dup2(log.fileno(), sys.stderr.fileno())
+        supervisor = Supervisor(model_dir, model_server, log)
         try:
-            Supervisor(Settings.read(model_dir), model_server, log).run()
+            supervisor.run(Settings.read(model_dir))
         except ModelDirectoryError as error:
-            log.write(f"inf2kit supervisor: cannot load the model: {error}\n".encode())
-            while model_server.is_running() and model_server.status() != psutil.STATUS_ZOMBIE:
-                time.sleep(_POLL_S)
+            supervisor.park(str(error))
 
 
 if __name__ == "__main__":
