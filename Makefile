@@ -1,5 +1,5 @@
 # `make demo` and `make test` set up everything they need; only Python 3.11 is asked for.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -26,7 +26,7 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	PYTHONPATH=inference $(BIN)/lint-imports
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.stream

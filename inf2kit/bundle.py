@@ -67,7 +67,7 @@ def _write_code(code: Path) -> None:
 
 
 def _vendor(name: str, target: Path) -> None:
-    """Copy an installed distribution; its files are known from its RECORD, so that nothing else comes along."""
+    """Copy an installed distribution: the files of its RECORD, so that nothing else comes along."""
     try:
         distribution = metadata.distribution(name)
     except metadata.PackageNotFoundError:
@@ -77,7 +77,9 @@ def _vendor(name: str, target: Path) -> None:
         ) from None
     wheel = distribution.read_text("WHEEL") or ""
     if "Root-Is-Purelib: true" not in wheel:
-        raise ModelDirectoryError(f"the installed {name!r} is not pure Python, so it cannot ship in code/vendor")
+        raise ModelDirectoryError(
+            f"the installed {name!r} is not pure Python, so it cannot ship in code/vendor"
+        )
     for file in distribution.files or ():
         if ".." in file.parts or "__pycache__" in file.parts:
             continue

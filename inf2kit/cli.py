@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -42,7 +42,9 @@ def presets(ctx: click.Context) -> None:
             compute, shapes = preset.compute, preset.shapes
             cores = str(compute.tensor_parallel_size) if compute.backend == "neuron" else "-"
             shape = (str(shapes.batch_size), str(shapes.sequence_length))
-            rows.append((name, preset.model.id, compute.instance_type, cores, *shape, compute.dtype, preset.status))
+            rows.append(
+                (name, preset.model.id, compute.instance_type, cores, *shape, compute.dtype, preset.status)
+            )
         _table(rows)
 
 
@@ -70,7 +72,9 @@ def local() -> None:
 @click.argument("preset")
 @click.option("--name", help="The EndpointName; the preset's own by default.")
 @click.option("--gate/--no-gate", default=True, help="Without it the toolkit runs as it is: no streaming.")
-@click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="For the container; repeatable.")
+@click.option(
+    "--env", "variables", multiple=True, metavar="NAME=VALUE", help="For the container; repeatable."
+)
 @click.option("--wait", "wait_s", type=float, default=600.0, show_default=True, help="Seconds to wait.")
 def local_up(preset: str, name: str | None, gate: bool, variables: tuple[str, ...], wait_s: float) -> None:
     """Start an endpoint from PRESET and wait until it is in service."""
@@ -90,7 +94,10 @@ def local_status() -> None:
     from inf2kit.local import endpoint
 
     rows = [("ENDPOINT", "PRESET", "STATUS", "ENDPOINT_URL", "")]
-    rows += [(state.name, state.preset, state.status, state.url, state.reason) for state in endpoint.all_endpoints()]
+    rows += [
+        (state.name, state.preset, state.status, state.url, state.reason)
+        for state in endpoint.all_endpoints()
+    ]
     if len(rows) == 1:
         click.echo("no local endpoints; start one with 'inf2kit local up smollm2-135m-local'")
     else:
@@ -142,7 +149,12 @@ def local_down(name: str | None, every: bool) -> None:
 @click.option("--endpoint-url", help="Where to call, instead of a local endpoint or AWS.")
 @click.option("--region", "region_name")
 def generate(
-    endpoint: str, prompt: str, stream: bool, endpoint_url: str | None, region_name: str | None, **parameters: Any
+    endpoint: str,
+    prompt: str,
+    stream: bool,
+    endpoint_url: str | None,
+    region_name: str | None,
+    **parameters: Any,
 ) -> None:
     """Continue PROMPT with ENDPOINT, a local one or one on AWS."""
     given = {key: value for key, value in parameters.items() if value not in (None, ())}
@@ -177,7 +189,7 @@ def steps() -> Callable[[str], None]:
     return step
 
 
-def _table(rows: list[tuple[str, ...]]) -> None:
+def _table(rows: Sequence[tuple[str, ...]]) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -48,9 +48,7 @@ class Endpoint:
         region_name: The AWS region, instead of boto3's own.
     """
 
-    def __init__(
-        self, name: str, *, endpoint_url: str | None = None, region_name: str | None = None
-    ) -> None:
+    def __init__(self, name: str, *, endpoint_url: str | None = None, region_name: str | None = None) -> None:
         self.name = name
         self._local_url = endpoint_url or home.local_endpoint_url(name)
         self._client = _client(self._local_url, region_name)
@@ -131,13 +129,21 @@ class _errors_of:  # noqa: N801 - reads as a phrase: with _errors_of(name)
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        from botocore.exceptions import BotoCoreError, ClientError, EventStreamError, HTTPClientError
+        from botocore.exceptions import (
+            BotoCoreError,
+            ClientError,
+            ConnectionError,  # noqa: A004
+            EventStreamError,
+            HTTPClientError,
+        )
 
         if isinstance(error, EventStreamError):
-            raise EndpointError(f"endpoint {self._name!r} broke off: {error}", code="ModelStreamError") from None
+            raise EndpointError(
+                f"endpoint {self._name!r} broke off: {error}", code="ModelStreamError"
+            ) from None
         if isinstance(error, ClientError):
             raise _endpoint_error(self._name, error.response) from None
-        if isinstance(error, HTTPClientError):
+        if isinstance(error, HTTPClientError | ConnectionError):
             raise EndpointError(
                 f"endpoint {self._name!r} cannot be reached ({error}); is it up? "
                 "'inf2kit local status' lists the local ones"

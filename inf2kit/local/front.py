@@ -184,7 +184,9 @@ class Front:
     @staticmethod
     def _passed_back(target: Target, response: httpx.Response) -> dict[str, str]:
         """The only headers of a container that reach the caller."""
-        kept = {name: response.headers[name] for name in ("content-type", _ATTRIBUTES) if name in response.headers}
+        kept = {
+            name: response.headers[name] for name in ("content-type", _ATTRIBUTES) if name in response.headers
+        }
         return {**kept, "x-amzn-invoked-production-variant": target.variant}
 
 
@@ -193,9 +195,9 @@ def _model_error(response: httpx.Response) -> _AwsError:
     return _AwsError(
         424,
         "ModelError",
-        f"Received client error ({response.status_code}) from primary with message \"{text}\"."
+        f'Received client error ({response.status_code}) from primary with message "{text}".'
         if response.status_code < 500
-        else f"Received server error ({response.status_code}) from primary with message \"{text}\".",
+        else f'Received server error ({response.status_code}) from primary with message "{text}".',
         OriginalMessage=text,
         OriginalStatusCode=response.status_code,
     )
@@ -212,7 +214,9 @@ def _timed_out() -> _AwsError:
 
 
 def _unreachable(error: httpx.HTTPError) -> _AwsError:
-    message = f"the container did not answer ({type(error).__name__}); it may be restarting: try again in a moment"
+    message = (
+        f"the container did not answer ({type(error).__name__}); it may be restarting: try again in a moment"
+    )
     return _AwsError(503, "ServiceUnavailable", message)
 
 

@@ -104,7 +104,7 @@ class Host:
             return False
 
     def _failure(self) -> str | None:
-        """The supervisor's own word, which on AWS only the log has: nobody here waits an hour for a time-out."""
+        """The supervisor's own word, which on AWS only the log has; here nobody waits for the time-out."""
         try:
             path = Path(self._state.run_dir) / "supervisor.json"
             supervisor = json.loads(path.read_text(encoding="utf-8"))

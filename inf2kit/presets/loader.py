@@ -45,7 +45,8 @@ def load_preset(name_or_path: str) -> Preset:
 
 def _read_toml(path: Path) -> dict[str, object]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        values: dict[str, object] = tomllib.loads(path.read_text(encoding="utf-8"))
+        return values
     except OSError as error:
         raise PresetError(
             f"{path} cannot be read: {error.strerror or error}; give the path of a .toml file"

@@ -111,8 +111,8 @@ class Preset:
         choices = self.compute.instance_types
         if instance_type not in choices:
             raise PresetError(
-                f"preset {self.name!r} does not run on {instance_type!r}{nearest([instance_type], *choices) or ';'} "
-                f"choose one of {', '.join(choices)}"
+                f"preset {self.name!r} does not run on {instance_type!r}"
+                f"{nearest([instance_type], *choices) or ';'} choose one of {', '.join(choices)}"
             )
         return replace(self, compute=replace(self.compute, instance_type=instance_type))
 
@@ -131,7 +131,9 @@ class _Table:
         self._asked.append(key)
         value = self._values.pop(key, default)
         if value is None:
-            misspelt = nearest([key], *self._values).replace("did you mean", "is it").replace("?", ", misspelt?")
+            misspelt = (
+                nearest([key], *self._values).replace("did you mean", "is it").replace("?", ", misspelt?")
+            )
             raise PresetError(
                 f"{self._where}: the key {key!r} is missing; add {allowed or f'a {kind.__name__}'}{misspelt}"
             )
@@ -190,8 +192,15 @@ def parse_preset(name: str, values: Mapping[str, object], *, instances: Mapping[
     table.close()
 
     table = _Table(name, "shapes", shape_values)
-    batch_size, sequence_length = table.within("batch_size", 1, 256), table.within("sequence_length", 2, 131072)
-    context = table.within("max_context_length", 1, sequence_length - 1) if table.has("max_context_length") else None
+    batch_size, sequence_length = (
+        table.within("batch_size", 1, 256),
+        table.within("sequence_length", 2, 131072),
+    )
+    context = (
+        table.within("max_context_length", 1, sequence_length - 1)
+        if table.has("max_context_length")
+        else None
+    )
     shapes = Shapes(batch_size, sequence_length, context)
     table.close()
 
@@ -213,7 +222,9 @@ def _parse_compute(table: _Table, instances: Mapping[str, object]) -> Compute:
     selectable = table.take("instance_types", list, "a list of instance types", [instance_type])
     for other in selectable:
         if other not in names:
-            raise table.wrong("instance_types", other, f"among {', '.join(names)}", nearest([str(other)], *names))
+            raise table.wrong(
+                "instance_types", other, f"among {', '.join(names)}", nearest([str(other)], *names)
+            )
     if instance_type not in selectable:
         raise table.wrong("instance_types", selectable, f"a list that holds instance_type {instance_type!r}")
     tensor_parallel_size = table.within("tensor_parallel_size", 1, 64)
@@ -221,6 +232,8 @@ def _parse_compute(table: _Table, instances: Mapping[str, object]) -> Compute:
         facts = instances[other]
         cores = int(facts["cores"]) if isinstance(facts, Mapping) else 0
         if tensor_parallel_size > cores:
-            raise table.wrong("tensor_parallel_size", tensor_parallel_size, f"at most {cores}, the cores of {other}")
+            raise table.wrong(
+                "tensor_parallel_size", tensor_parallel_size, f"at most {cores}, the cores of {other}"
+            )
     table.close()
     return Compute(backend, instance_type, tuple(selectable), tensor_parallel_size, dtype)

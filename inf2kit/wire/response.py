@@ -121,9 +121,7 @@ class Writer:
     def token_event(self, index: int, token: Token) -> bytes:
         """One token of a stream; ``index`` counts from 1, as Text Generation Inference does."""
         if self.form == "tgi":
-            return _event(
-                {"index": index, "token": token.as_json(), "generated_text": None, "details": None}
-            )
+            return _event({"index": index, "token": token.as_json(), "generated_text": None, "details": None})
         return self._chunk({"content": token.text}, None) if token.text else b""
 
     def last_event(self, index: int, token: Token, generation: Generation) -> bytes:

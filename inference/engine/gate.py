@@ -24,7 +24,7 @@ import uvicorn
 
 from engine import protocol
 from engine.admission import queue_full, queue_timeout
-from engine.lifetime import end_with_parent
+from engine.lifetime import end_with_parent, say
 from engine.settings import Settings
 from inf2kit.errors import RequestError, unavailable
 from inf2kit.wire import Token, Writer, decode_body
@@ -111,9 +111,7 @@ class Gate:
                 await self._stream(payload, arrival, receive, send)
             else:
                 response = await self._forward(body, headers, arrival)
-                await _answer(
-                    send, response.status_code, response.content, _kept_headers(response.headers)
-                )
+                await _answer(send, response.status_code, response.content, _kept_headers(response.headers))
 
     @asynccontextmanager
     async def _turn(self, prompts: int, arrival: float) -> AsyncIterator[None]:
@@ -160,9 +158,7 @@ class Gate:
             raise unavailable("a worker ended in the middle of this call; try again in a moment")
         return response
 
-    async def _stream(
-        self, payload: dict[str, Any], arrival: float, receive: Receive, send: Send
-    ) -> None:
+    async def _stream(self, payload: dict[str, Any], arrival: float, receive: Receive, send: Send) -> None:
         call = {"op": "generate", "body": payload, "arrival": arrival, "stream": True}
         events = protocol.stream(self._settings.socket_path, call)
         accepted = await anext(events)
@@ -176,7 +172,9 @@ class Gate:
         first = writer.first_event()
         try:
             while not gone.done():
-                await send({"type": "http.response.body", "body": first + _written(writer, event), "more_body": True})
+                await send(
+                    {"type": "http.response.body", "body": first + _written(writer, event), "more_body": True}
+                )
                 first = b""
                 if event["event"] != "token":
                     break
@@ -240,9 +238,7 @@ async def _answer(send: Send, status: int, body: bytes, headers: dict[str, str])
     await send({"type": "http.response.body", "body": body})
 
 
-async def _answer_json(
-    send: Send, status: int, value: object, headers: dict[str, str] | None = None
-) -> None:
+async def _answer_json(send: Send, status: int, value: object, headers: dict[str, str] | None = None) -> None:
     body = json.dumps(value, ensure_ascii=False).encode()
     await _answer(send, status, body, {"content-type": "application/json", **(headers or {})})
 
@@ -252,13 +248,13 @@ async def serve(settings: Settings) -> None:
     gate = Gate(settings)
     watching = asyncio.create_task(gate.watch_engine())
     await gate.wait_for_a_generation()
-    host, _, port = (settings.gate_address or "0.0.0.0:8080").rpartition(":")  # noqa: S104
+    host, _, port = (settings.gate_address or "0.0.0.0:8080").rpartition(":")
     # uvicorn binds by itself: asyncio sets TCP_NODELAY on its own sockets only, and without it every answer
     # on a kept-alive connection waits 40 ms for an acknowledgement.
     config = uvicorn.Config(
         gate, host=host, port=int(port), backlog=512, lifespan="off", access_log=False, log_level="warning"
     )
-    print(f"inf2kit gate: a generation went through; opening {host}:{port}", flush=True)
+    say("gate", f"a generation went through; opening {host}:{port}")
     await uvicorn.Server(config).serve()
     watching.cancel()
 

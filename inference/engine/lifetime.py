@@ -16,6 +16,12 @@ READY_FILE = "ready"
 REASON_FILE = "reason"
 
 
+def say(who: str, message: str) -> None:
+    """One line in the endpoint's log."""
+    sys.stdout.write(f"inf2kit {who}: {message}\n")
+    sys.stdout.flush()
+
+
 def end_with_parent() -> None:
     """End this process as soon as its parent ends: the parent holds the other end of standard input."""
 

@@ -28,9 +28,7 @@ class Sampler:
         seed: The seed in use, drawn at random where the request gave none; None for greedy search.
     """
 
-    def __init__(
-        self, parameters: Parameters, prompt_ids: Sequence[int], eos_ids: Sequence[int]
-    ) -> None:
+    def __init__(self, parameters: Parameters, prompt_ids: Sequence[int], eos_ids: Sequence[int]) -> None:
         self._processors = LogitsProcessorList()
         self._needs_ids = False
         if parameters.repetition_penalty != 1.0:

@@ -131,12 +131,16 @@ class Scheduler:
     def _advance(self, slot: Slot, step: Step, index: int) -> None:
         try:
             finished = (
-                slot.take_id(step.ids[index]) if step.ids is not None else slot.take_logits(step.logits[index])
+                slot.take_id(step.ids[index])
+                if step.ids is not None
+                else slot.take_logits(step.logits[index])
             )
         except Exception:
             # One row's parameters must not end the others' texts.
             log.exception("row %d could not be advanced", slot.row)
-            slot.job.on_error(RequestError(500, "internal_error", "the engine could not go on with this text"))
+            slot.job.on_error(
+                RequestError(500, "internal_error", "the engine could not go on with this text")
+            )
             finished = True
         if finished:
             self._leave(slot)

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from typing import Any
 
 from engine import backend as backends
-from engine.lifetime import READY_FILE, REASON_FILE, TERMINAL, end_with_parent
+from engine.lifetime import READY_FILE, REASON_FILE, TERMINAL, end_with_parent, say
 from engine.protocol import MAX_LINE, Event, encode, error_event
 from engine.scheduler import Scheduler
 from engine.settings import Settings
@@ -64,7 +64,7 @@ class EngineServer:
         )
         (settings.run_dir / READY_FILE).touch()
         self._loop.call_soon_threadsafe(self._set_state, "ready")
-        _log(f"ready: {settings.backend}, {settings.shapes}")
+        say("engine", f"ready: {settings.backend}, {settings.shapes}")
         self._scheduler.run()
 
     def _serve(self, opened: threading.Event) -> None:
@@ -131,7 +131,7 @@ class EngineServer:
         def last(event: Event) -> bool:
             nonlocal left
             left -= event["event"] == "end"
-            return left == 0 or event["event"] == "error"
+            return bool(left == 0 or event["event"] == "error")
 
         try:
             await _pump(events, reader, writer, last=last)
@@ -174,9 +174,7 @@ class EngineServer:
             )
         return jobs
 
-    def _callbacks(
-        self, prompt: int, events: asyncio.Queue[Event], *, with_tokens: bool
-    ) -> dict[str, Callable[..., None]]:
+    def _callbacks(self, prompt: int, events: asyncio.Queue[Event], *, with_tokens: bool) -> dict[str, Any]:
         def put(event: Event) -> None:
             self._loop.call_soon_threadsafe(events.put_nowait, event)
 
@@ -287,10 +285,6 @@ def _warm_up(backend: backends.Backend) -> None:
     if backend.shapes.sequence_length > 2:
         backend.decode([0], [0])
     backend.release(0)
-
-
-def _log(message: str) -> None:
-    print(f"inf2kit engine: {message}", flush=True)
 
 
 def main(model_dir: str) -> None:

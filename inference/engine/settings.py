@@ -1,4 +1,4 @@
-"""What the engine needs to know: the package's manifest for what was compiled, the environment for the rest."""
+"""What the engine needs to know: what was compiled, from the manifest; the rest, from the environment."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from inf2kit.errors import ModelDirectoryError
 from inf2kit.shapes import StaticShapes
@@ -109,7 +110,7 @@ def run_dir(environ: Mapping[str, str] = os.environ) -> Path:
     return path
 
 
-def _manifest(model_dir: Path) -> dict[str, dict[str, dict[str, object]]]:
+def _manifest(model_dir: Path) -> dict[str, Any]:
     path = model_dir / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))

@@ -66,7 +66,7 @@ class Supervisor:
             self._write_state("ended")
 
     def park(self, reason: str) -> None:
-        """A fault that starting again will not mend: say so once, stay not ready, end with the model server."""
+        """A fault that starting again will not mend: say so once, stay not ready, wait for the end."""
         sentence = f"cannot load the model: {reason}"
         self.log(sentence)
         self._write_state("failed", sentence)
@@ -102,13 +102,15 @@ class Supervisor:
         if self._failed_starts >= _MAX_FAILED_STARTS:
             self._stop_gate()
             self.park(
-                f"the engine ended {self._failed_starts} times while loading, the last time with {ended}; signal 9 is "
-                "often a lack of memory: choose an instance with more host memory"
+                f"the engine ended {self._failed_starts} times while loading, the last time with {ended}; "
+                "signal 9 is often a lack of memory: choose an instance with more host memory"
             )
             return
         wait_s = _BACKOFF_S[self._failed_starts]
         self._start_again_at = now + wait_s
-        self.log(f"the engine ended with {ended}; it is started again" + (f" in {wait_s:g} s" if wait_s else ""))
+        self.log(
+            f"the engine ended with {ended}; it is started again" + (f" in {wait_s:g} s" if wait_s else "")
+        )
 
     def _watch_gate(self) -> None:
         if self._gate is not None and self._gate.poll() is not None:
@@ -125,7 +127,11 @@ class Supervisor:
 
     def _start(self, module: str) -> subprocess.Popen[bytes]:
         code = Path(__file__).resolve().parent.parent
-        environment = {**os.environ, "PYTHONPATH": f"{code}{os.pathsep}{code / 'vendor'}", "PYTHONUNBUFFERED": "1"}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": f"{code}{os.pathsep}{code / 'vendor'}",
+            "PYTHONUNBUFFERED": "1",
+        }
         # The child ends when this pipe closes, that is when this process ends, however it ends.
         return subprocess.Popen(
             [sys.executable, "-m", module, self._model_dir],
@@ -175,9 +181,9 @@ def open_log(model_server: psutil.Process) -> IO[bytes]:
     Where there is no /proc, a file in the run directory.
     """
     try:
-        return open(f"/proc/{model_server.pid}/fd/1", "ab", buffering=0)  # noqa: SIM115, PTH123
+        return open(f"/proc/{model_server.pid}/fd/1", "ab", buffering=0)  # noqa: PTH123
     except OSError:
-        return open(run_dir() / "engine.log", "ab", buffering=0)  # noqa: SIM115, PTH123
+        return open(run_dir() / "engine.log", "ab", buffering=0)  # noqa: PTH123
 
 
 def main(model_dir: str, model_server_pid: str) -> None:

@@ -18,7 +18,11 @@ def test_greedy_text_is_english_and_counted(caller: Caller) -> None:
     (answer,) = caller.generate(PROMPT, max_new_tokens=12, details=True)
     assert answer["generated_text"].startswith(" the ocean")
     details = answer["details"]
-    assert (details["finish_reason"], details["generated_tokens"], details["input_length"]) == ("length", 12, 6)
+    assert (details["finish_reason"], details["generated_tokens"], details["input_length"]) == (
+        "length",
+        12,
+        6,
+    )
     assert "".join(token["text"] for token in details["tokens"]) == answer["generated_text"]
     assert "warnings" not in answer
 
@@ -28,7 +32,9 @@ def test_prompts_of_one_call_come_back_in_order_and_as_if_alone(caller: Caller) 
     together = caller.generate(prompts, max_new_tokens=8, return_full_text=True)
     alone = [caller.generate(prompt, max_new_tokens=8, return_full_text=True)[0] for prompt in prompts]
     assert together == alone
-    assert [answer["generated_text"].startswith(prompt) for answer, prompt in zip(together, prompts, strict=True)]
+    assert [
+        answer["generated_text"].startswith(prompt) for answer, prompt in zip(together, prompts, strict=True)
+    ]
 
 
 def test_a_seed_repeats_a_sampled_text_in_any_company(caller: Caller) -> None:
@@ -86,9 +92,14 @@ def test_forced_lengths_are_honoured(caller: Caller) -> None:
 
 def test_chat_through_the_template(caller: Caller) -> None:
     messages = [{"role": "user", "content": [{"type": "text", "text": "What is the capital of France?"}]}]
-    answer = caller.invoke({"model": "any", "messages": messages, "temperature": 0, "sagemaker_base_url": None})
+    answer = caller.invoke(
+        {"model": "any", "messages": messages, "temperature": 0, "sagemaker_base_url": None}
+    )
     assert answer["object"] == "chat.completion"
-    assert answer["choices"][0]["message"] == {"role": "assistant", "content": "The capital of France is Paris."}
+    assert answer["choices"][0]["message"] == {
+        "role": "assistant",
+        "content": "The capital of France is Paris.",
+    }
     assert answer["choices"][0]["finish_reason"] == "stop"
     assert answer["usage"] == {"prompt_tokens": 37, "completion_tokens": 8, "total_tokens": 45}
 

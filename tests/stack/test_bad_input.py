@@ -59,11 +59,19 @@ CASES = [
     ("stream of several", {"inputs": ["a", "b"], "stream": True}, JSON, 422, "invalid_parameter"),
     ("messages empty", {"messages": []}, JSON, 422, "invalid_messages"),
     ("message without role", {"messages": [{"content": "x"}]}, JSON, 422, "invalid_messages"),
-    ("image", {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, JSON, 422, "invalid_messages"),
+    (
+        "image",
+        {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+        JSON,
+        422,
+        "invalid_messages",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("body", "content_type", "status", "code"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+@pytest.mark.parametrize(
+    ("body", "content_type", "status", "code"), [c[1:] for c in CASES], ids=[c[0] for c in CASES]
+)
 def test_refused_with_status_code_and_sentence(
     caller: Caller, body: object, content_type: str, status: int, code: str
 ) -> None:

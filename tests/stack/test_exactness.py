@@ -52,7 +52,7 @@ def _prompts(tokenizer: object) -> list[str]:
     words = [word for word in Path(__file__).read_text(encoding="utf-8").split() if word.isalpha()]
     rng = random.Random(1)
     texts: list[str] = []
-    lengths = LENGTHS + [length for length in LENGTHS[:12] * 4]
+    lengths = LENGTHS + LENGTHS[:12] * 4
     for length in lengths:
         ids: list[int] = []
         while len(ids) < length:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -37,7 +38,9 @@ def whole(caller: Caller) -> str:
     try:
         return str(caller.generate("x", max_new_tokens=400, details=True)[0]["details"]["finish_reason"])
     except ClientError as error:
-        return str(error.response.get("OriginalStatusCode") or error.response["ResponseMetadata"]["HTTPStatusCode"])
+        return str(
+            error.response.get("OriginalStatusCode") or error.response["ResponseMetadata"]["HTTPStatusCode"]
+        )
 
 
 def streamed(caller: Caller, begun: list[int]) -> str:
@@ -71,12 +74,16 @@ def serves_again(victim: EndpointState) -> None:
 
 def inventory(victim: EndpointState) -> tuple[int, set[str]]:
     """Processes, and files in the run directory but for the model server's per-worker ones."""
-    kept = {path.name for path in Path(victim.run_dir).iterdir() if not path.name.endswith(("-stdout", "-stderr"))}
+    kept = {
+        path.name for path in Path(victim.run_dir).iterdir() if not path.name.endswith(("-stdout", "-stderr"))
+    }
     return len(container.processes(Path(victim.run_dir))), kept
 
 
 @pytest.mark.parametrize("module", ["engine.server", "engine.gate", "engine.supervisor"])
-def test_killed_in_the_middle_of_eight_calls(victim: EndpointState, pool: ThreadPoolExecutor, module: str) -> None:
+def test_killed_in_the_middle_of_eight_calls(
+    victim: EndpointState, pool: ThreadPoolExecutor, module: str
+) -> None:
     before = inventory(victim)
     calls = eight_calls(victim, pool)
     (process,) = processes_of(victim, module)
@@ -110,10 +117,8 @@ def test_everything_killed_at_once_leaves_nothing_after_down(victim: EndpointSta
     host = state.read(victim.name).host()  # type: ignore[union-attr]
     assert host is not None
     for process in [host, *processes_of(victim, "engine."), *processes_of(victim, "model_service_worker")]:
-        try:
+        with contextlib.suppress(psutil.Error):  # it may have ended with one that was killed before
             process.send_signal(signal.SIGKILL)
-        except psutil.Error:
-            pass  # ended with one that was killed before
     assert endpoint.down(victim.name)
     assert container.processes(Path(victim.run_dir)) == []
     assert not Path(victim.run_dir).exists()

@@ -56,7 +56,7 @@ class ReplayBackend(Backend):
         self._history[row] = zlib.crc32(array("q", ids).tobytes())
         return Step(self._logits([row]))
 
-    def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> Step:
+    def _decode(self, rows: Sequence[int], ids: Sequence[int], _: Sequence[int]) -> Step:
         time.sleep(self._step_s)
         for row, token_id in zip(rows, ids, strict=True):
             self._history[row] = zlib.crc32(array("q", [token_id]).tobytes(), self._history[row])
@@ -64,4 +64,6 @@ class ReplayBackend(Backend):
 
     def _logits(self, rows: Sequence[int]) -> torch.Tensor:
         generators = [torch.Generator().manual_seed(self._history[row]) for row in rows]
-        return torch.stack([torch.randn(self._vocabulary, generator=generator) * 3 for generator in generators])
+        return torch.stack(
+            [torch.randn(self._vocabulary, generator=generator) * 3 for generator in generators]
+        )

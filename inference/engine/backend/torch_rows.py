@@ -44,7 +44,10 @@ class TorchBackend(Backend):
         AttentionInterface.register(_ATTENTION, _attend)
         try:
             self._model = AutoModelForCausalLM.from_pretrained(
-                self._model_dir, torch_dtype=self._dtype, attn_implementation=_ATTENTION, local_files_only=True
+                self._model_dir,
+                torch_dtype=self._dtype,
+                attn_implementation=_ATTENTION,
+                local_files_only=True,
             ).eval()
         except Exception as error:
             # Whatever transformers or safetensors say, weights that do not load now will not load later.
@@ -113,7 +116,11 @@ class RowCache(Cache):  # type: ignore[misc]
         self.layers: list[Any] = []
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, cache_kwargs: object = None
+        self,
+        key_states: torch.Tensor,
+        value_states: torch.Tensor,
+        layer_idx: int,
+        cache_kwargs: object = None,  # noqa: ARG002 - transformers passes it
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Store the new keys and values; give those that the step attends to."""
         keys, values = self._keys[layer_idx][self.rows], self._values[layer_idx][self.rows]
@@ -127,7 +134,7 @@ class RowCache(Cache):  # type: ignore[misc]
         used = int(self.positions.max()) + 1
         return keys[:, :, :used], values[:, :, :used]
 
-    def get_seq_length(self, layer_idx: int | None = 0) -> int:
+    def get_seq_length(self, *_: object) -> int:
         """Positions are always given explicitly, so that nobody needs this."""
         return 0
 
@@ -137,7 +144,7 @@ _NO_MASK = torch.zeros(1, 1, 1, 1)
 
 
 def _attend(
-    module: Any,
+    _module: Any,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,

@@ -1,0 +1,163 @@
+"""Load and time: a full queue, a deadline, callers that go away, and AWS's own limits at the front."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import boto3
+import pytest
+import uvicorn
+from botocore.config import Config
+from botocore.exceptions import ClientError, EventStreamError
+from support import Caller, wait_until
+
+from inf2kit.local.front import Front, Target
+from inf2kit.local.state import EndpointState
+
+LONG = {"max_new_tokens": 1000, "ignore_eos": True}
+
+
+@pytest.fixture(scope="module")
+def hurried(start: Callable[..., EndpointState], replay_preset: str) -> EndpointState:
+    """The replay double with eight rows, a queue of four, 50 tokens a second and a deadline of 4 s."""
+    return start(
+        replay_preset,
+        name="hurried",
+        variables={"INF2KIT_REPLAY_STEP_SECONDS": "0.02", "INF2KIT_DEADLINE_SECONDS": "4"},
+    )
+
+
+def open_streams(caller: Caller, count: int) -> list[Any]:
+    def open_one(_: int) -> Any:
+        return caller.client.invoke_endpoint_with_response_stream(
+            EndpointName=caller.name,
+            ContentType="application/json",
+            Body=json.dumps({"inputs": "x", "parameters": LONG, "stream": True}),
+        )["Body"]
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(open_one, range(count)))
+
+
+def test_the_deadline_gives_a_partial_answer(hurried: EndpointState) -> None:
+    caller = Caller(hurried)
+    (answer,) = caller.generate("x", details=True, **LONG)
+    assert answer["details"]["finish_reason"] == "time_limit"
+    assert 10 < answer["details"]["generated_tokens"] < 1000
+    events = caller.stream("x", **LONG)
+    assert events[-1]["details"]["finish_reason"] == "time_limit"
+    assert events[-1]["generated_text"] == "".join(event["token"]["text"] for event in events)
+
+
+def test_a_full_queue_is_429_with_a_hint_and_nobody_else_is_harmed(hurried: EndpointState) -> None:
+    caller = Caller(hurried)
+    streams = open_streams(caller, 8)  # every row is taken
+    with ThreadPoolExecutor(6) as pool:
+        waiting = [pool.submit(caller.generate, "x", **LONG) for _ in range(6)]
+        refused = []
+        for call in waiting:
+            try:
+                call.result()
+            except ClientError as error:
+                assert error.response["OriginalStatusCode"] == 429, "plain load is never a fault of ours"
+                refused.append(json.loads(error.response["OriginalMessage"]))
+    assert sorted(body["error_type"] for body in refused)[:2] == ["queue_full", "queue_full"]
+    assert all(body["retry_after_s"] >= 1 for body in refused)
+    ends = [list(stream)[-1]["PayloadPart"]["Bytes"] for stream in streams]
+    assert all(b'"time_limit"' in end for end in ends)
+
+
+def test_callers_that_go_away_free_their_rows(hurried: EndpointState) -> None:
+    """Two rounds of twelve, the most the endpoint holds: the second finds room only if the first is gone."""
+    caller = Caller(hurried)
+    for _ in range(2):
+        for stream in open_streams(caller, 8):
+            stream.close()
+        # One more than fits beside eight that are still there; fits at once when they are gone.
+        wait_until(lambda: _fits(caller, 12), 3.0, "twelve prompts fit, so the eight are gone")
+
+
+def _fits(caller: Caller, prompts: int) -> bool:
+    try:
+        return len(caller.generate(["x"] * prompts, max_new_tokens=1)) == prompts
+    except ClientError:
+        return False
+
+
+@contextmanager
+def front_before(container: Callable[..., Any], call_limit_s: float) -> Iterator[Any]:
+    """A front in this process before a container that is no more than an ASGI function."""
+    servers: list[uvicorn.Server] = []
+
+    def serve(app: Any) -> int:
+        config = uvicorn.Config(app, host="127.0.0.1", port=0, lifespan="off", log_level="error")
+        servers.append(uvicorn.Server(config))
+        threading.Thread(target=servers[-1].run, daemon=True).start()
+        wait_until(lambda: servers[-1].started, 10, "the server has started")
+        return int(servers[-1].servers[0].sockets[0].getsockname()[1])
+
+    target = Target(f"http://127.0.0.1:{serve(container)}", "InService")
+    nowhere = "http://127.0.0.1:9"
+    targets = {"up": target, "creating": Target(nowhere, "Creating"), "gone": Target(nowhere, "InService")}
+    url = f"http://127.0.0.1:{serve(Front(targets.get, call_limit_s=call_limit_s))}"
+    yield boto3.client(
+        "sagemaker-runtime",
+        endpoint_url=url,
+        region_name="us-east-1",
+        aws_access_key_id="local",
+        aws_secret_access_key="local",  # noqa: S106
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+    for server in servers:
+        server.should_exit = True
+
+
+async def sleepy(scope: Any, receive: Any, send: Any) -> None:
+    """A container that answers half of a stream, or nothing, then sleeps; or answers with too many headers."""
+    body = json.loads((await receive())["body"])
+    headers = [(b"content-type", b"text/event-stream"), (b"x-secret", b"1"), (b"set-cookie", b"a=b")]
+    headers.append((b"x-amzn-sagemaker-custom-attributes", b"kept"))
+    if body == "never":
+        await asyncio.sleep(30)
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"data: half\n\n", "more_body": body == "half"})
+    if body == "half":
+        raise RuntimeError("breaks off")
+
+
+def test_the_front_keeps_to_awss_limits() -> None:
+    with front_before(sleepy, call_limit_s=0.5) as client:
+
+        def invoke(name: str, body: str) -> Any:
+            return client.invoke_endpoint(EndpointName=name, Body=json.dumps(body))
+
+        response = invoke("up", "all")
+        names = set(response["ResponseMetadata"]["HTTPHeaders"])
+        assert response["CustomAttributes"] == "kept"
+        assert not names & {"x-secret", "set-cookie"}, "headers that AWS does not let through"
+
+        with pytest.raises(client.exceptions.ModelError) as late:
+            invoke("up", "never")
+        assert late.value.response["OriginalStatusCode"] == 0
+        assert "timed out" in str(late.value)
+
+        for name, code, said in (
+            ("nobody", "ValidationError", "not found"),
+            ("creating", "ValidationError", "Creating"),
+            ("gone", "ServiceUnavailable", "did not answer"),
+        ):
+            with pytest.raises(ClientError, match=said) as refused:
+                invoke(name, "all")
+            assert refused.value.response["Error"]["Code"] == code
+
+        stream = client.invoke_endpoint_with_response_stream(EndpointName="up", Body=json.dumps("half"))
+        assert stream["ContentType"] == "text/event-stream"
+        received = []
+        with pytest.raises(EventStreamError, match="broke off"):
+            received += [part["PayloadPart"]["Bytes"] for part in stream["Body"]]
