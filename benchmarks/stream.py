@@ -54,7 +54,9 @@ def main() -> None:
     first = statistics.median(run[0] for run in runs)
     whole = statistics.median(run[-1] for run in runs)
     gap = statistics.median(max(b - a for a, b in zip(run, run[1:], strict=False)) for run in runs)
-    print(f"preset {PRESET}: torch on {platform.machine()}, float32, one caller, {NEW_TOKENS} new tokens forced")
+    print(
+        f"preset {PRESET}: torch on {platform.machine()}, float32, one caller, {NEW_TOKENS} new tokens forced"
+    )
     print(f"measured at boto3 through front, gate and engine; medians of {RUNS} runs; samples in {SAMPLES}")
     print(f"  time to first token   {first:7.3f} s")
     print(f"  time to last token    {whole:7.3f} s    first / last = {first / whole:.3f}")

@@ -79,9 +79,7 @@ def test_the_container_code_compiles_and_imports_on_python_310(model_dir: Path) 
         pytest.skip("no Python 3.10, the container's version, on this machine")
     code = model_dir / "code"
     subprocess.run([python, "-m", "compileall", "-q", str(code)], check=True)
-    script = (
-        "import engine.protocol, engine.text, engine.settings, inf2kit.wire, httpx, uvicorn"
-    )
+    script = "import engine.protocol, engine.text, engine.settings, inf2kit.wire, httpx, uvicorn"
     subprocess.run([python, "-c", script], env={"PYTHONPATH": f"{code}:{code / 'vendor'}"}, check=True)
 
 
