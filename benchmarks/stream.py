@@ -7,6 +7,7 @@ Starts a local endpoint, streams 200 tokens several times, prints medians and sa
 
 from __future__ import annotations
 
+import itertools
 import json
 import platform
 import statistics
@@ -53,7 +54,7 @@ def main() -> None:
     SAMPLES.write_text(json.dumps({"preset": PRESET, "seconds_to_each_token": runs}), encoding="utf-8")
     first = statistics.median(run[0] for run in runs)
     whole = statistics.median(run[-1] for run in runs)
-    gap = statistics.median(max(b - a for a, b in zip(run, run[1:], strict=False)) for run in runs)
+    gap = statistics.median(max(b - a for a, b in itertools.pairwise(run)) for run in runs)
     print(
         f"preset {PRESET}: torch on {platform.machine()}, float32, one caller, {NEW_TOKENS} new tokens forced"
     )

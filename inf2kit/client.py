@@ -105,18 +105,30 @@ class Endpoint:
             response = self._client.invoke_endpoint_with_response_stream(
                 EndpointName=self.name, ContentType="application/json", Body=json.dumps(body)
             )
-            received = b""
-            for part in response["Body"]:
-                received += part["PayloadPart"]["Bytes"]
-                *records, received = received.split(b"\n\n")
-                for record in records:
-                    data = record.partition(b"data:")[2].strip()
+            try:
+                for data in _records(response["Body"]):
                     if data == b"[DONE]":
                         return
                     event = json.loads(data)
                     if "error" in event:
                         raise EndpointError(event["error"], code=event.get("error_type"))
                     yield event
+                    if event.get("generated_text") is not None:
+                        return
+            finally:
+                # A caller that has enough frees its row; without this only a garbage collection would.
+                response["Body"].close()
+        raise EndpointError(f"endpoint {self.name!r} broke off before the end of the stream")
+
+
+def _records(body: Any) -> Iterator[bytes]:
+    """The data of each server-sent event, however the parts are cut."""
+    received = b""
+    for part in body:
+        received += part["PayloadPart"]["Bytes"]
+        *records, received = received.split(b"\n\n")
+        for record in records:
+            yield record.partition(b"data:")[2].strip()
 
 
 class _errors_of:  # noqa: N801 - reads as a phrase: with _errors_of(name)
@@ -136,8 +148,10 @@ class _errors_of:  # noqa: N801 - reads as a phrase: with _errors_of(name)
             EventStreamError,
             HTTPClientError,
         )
+        from urllib3.exceptions import HTTPError
 
-        if isinstance(error, EventStreamError):
+        # The last one comes from the middle of a stream, where botocore hands over urllib3's own response.
+        if isinstance(error, EventStreamError | HTTPError):
             raise EndpointError(
                 f"endpoint {self._name!r} broke off: {error}", code="ModelStreamError"
             ) from None

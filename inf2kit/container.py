@@ -25,6 +25,8 @@ def environment(preset: Preset, *, gate: bool = True) -> dict[str, str]:
         "SAGEMAKER_MODEL_SERVER_WORKERS": str(preset.shapes.batch_size + _SPARE_WORKERS),
         # Bounds a worker's call and its model_fn, which returns at once; the engine ends calls before this.
         "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS": "120",
+        # Details of many long texts may be longer than the model server's 6.5 MB.
+        "MMS_MAX_RESPONSE_SIZE": "20000000",
         # Workers are forked from one that has imported everything: 4 MB each instead of 330 MB.
         "MMS_PRELOAD_MODEL": "true",
         # The package is read-only.

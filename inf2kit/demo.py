@@ -11,6 +11,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from inf2kit.errors import EndpointError
 from inf2kit.local import endpoint
 
 PRESET = "smollm2-135m-local"
@@ -78,8 +79,11 @@ def _stream(client: Any) -> None:
         *records, received = received.split(b"\n\n")
         for record in records:
             first = first or time.perf_counter() - began
+            event = json.loads(record.removeprefix(b"data: "))
+            if "error" in event:
+                raise EndpointError(f"the stream broke off: {event['error']}")
             tokens += 1
-            print(json.loads(record.removeprefix(b"data: "))["token"]["text"], end="", flush=True)
+            print(event["token"]["text"], end="", flush=True)
     seconds = time.perf_counter() - began
     print(f"\n  {tokens} tokens, the first after {first:.2f} s, the last after {seconds:.2f} s")
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
+
+from inf2kit.errors import LocalEndpointError
+
+#: SageMaker's own rule for an EndpointName.
+_ENDPOINT_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 
 
 def home() -> Path:
@@ -26,10 +32,24 @@ def endpoints() -> Path:
     return home() / "endpoints"
 
 
+def endpoint(name: str) -> Path:
+    """The folder of one local endpoint.
+
+    Raises:
+        LocalEndpointError: the name could not be an endpoint's, and might be a path to somewhere else.
+    """
+    if not _ENDPOINT_NAME.fullmatch(name):
+        raise LocalEndpointError(
+            f"{name!r} cannot be an endpoint's name; "
+            "use up to 63 letters and digits, with single '-' between them"
+        )
+    return endpoints() / name
+
+
 def local_endpoint_url(name: str) -> str | None:
     """The ``endpoint_url`` for boto3 of a local endpoint, or None where there is no such endpoint."""
     try:
-        state = json.loads((endpoints() / name / "state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        state = json.loads((endpoint(name) / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, LocalEndpointError):
         return None
     return f"http://127.0.0.1:{state['front_port']}"

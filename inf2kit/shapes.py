@@ -40,6 +40,25 @@ class StaticShapes:
         longest = sequence_length - 1
         return cls(batch_size, sequence_length, min(max_context_length or longest, longest))
 
+    def check_characters(self, characters: int, longest_token: int) -> None:
+        """Refuse a text that cannot fit whatever its tokens are, before time is spent on counting them.
+
+        Args:
+            characters: Of the text.
+            longest_token: Characters of the vocabulary's longest token.
+
+        Raises:
+            RequestError: 422 ``prompt_too_long``.
+        """
+        if characters > self.max_context_length * longest_token:
+            raise RequestError(
+                422,
+                "prompt_too_long",
+                f"the prompt has {characters:,} characters, more than {self.max_context_length} tokens can "
+                f"hold (sequence_length {self.sequence_length}): shorten it, "
+                "or deploy a preset with a longer sequence_length",
+            )
+
     def new_tokens_within(self, input_length: int, max_new_tokens: int | None) -> int:
         """How many new tokens a prompt of ``input_length`` tokens gets: the request, clamped to the row.
 

@@ -56,7 +56,7 @@ def predict_fn(data: object, model: Model, context: Any = None) -> object:
     try:
         if model.settings is None:
             raise unavailable(f"the model cannot be loaded: {model.reason}")
-        return _generate(data, model.settings, _arrival(context))
+        return _generate(data, model.settings, _arrival(context, model.settings))
     except RequestError as error:
         return error
 
@@ -93,7 +93,11 @@ def _generate(body: object, settings: Settings, arrival: float) -> object:
     return writer.body([generations[index] for index in sorted(generations)])
 
 
-def _arrival(context: Any) -> float:
-    """When the call came to the gate, on the clock that all processes of the container share."""
-    given = context.get_request_header(0, protocol.ARRIVAL_HEADER) if context is not None else None
-    return float(given) if given else time.monotonic()
+def _arrival(context: Any, settings: Settings) -> float:
+    """When the call came to the gate, on the clock that all processes of the container share.
+
+    Without a gate the header would be a caller's own invention.
+    """
+    if context is None or settings.gate_address is None:
+        return time.monotonic()
+    return float(context.get_request_header(0, protocol.ARRIVAL_HEADER) or time.monotonic())

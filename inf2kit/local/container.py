@@ -18,8 +18,8 @@ from pathlib import Path
 
 import psutil
 
-#: Every process of a container carries this variable, so that they are found whatever session they are in.
-MARK = "INF2KIT_LOCAL_CONTAINER"
+from inf2kit.local.state import MARK
+
 #: SageMaker sends SIGTERM and half a minute later SIGKILL; on one machine nobody waits so long.
 _TERM_GRACE_S = 3.0
 
@@ -78,7 +78,7 @@ def start(
 
 
 def stop(run_dir: Path) -> None:
-    """End every process of a container: ask the model server first, then end what is left."""
+    """End every process of an endpoint but this one: ask the model server first, then end what is left."""
     alive = processes(run_dir)
     for process in alive:
         if "java" in _name(process):
@@ -95,10 +95,12 @@ def stop(run_dir: Path) -> None:
 
 
 def processes(run_dir: Path) -> list[psutil.Process]:
-    """The living processes of a container."""
+    """The living processes of an endpoint, its host among them, but not this process."""
     found = []
     for process in psutil.process_iter():
         try:
+            if process.pid == os.getpid():
+                continue
             if process.environ().get(MARK) == str(run_dir) and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except (psutil.Error, OSError):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import random
-import re
 import shutil
 import signal
 import socket
@@ -16,7 +16,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+
+import psutil
 
 from inf2kit import bundle, embedded, home
 from inf2kit.container import environment
@@ -30,7 +33,6 @@ Progress = Callable[[str], None]
 
 #: The model server takes ports below 32767 only; below that there are no ephemeral ports either.
 _PORTS = range(20_000, 32_000)
-_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 _POLL_S = 0.1
 _STOP_S = 30.0
 
@@ -62,62 +64,64 @@ def up(
     """
     preset = load_preset(preset_name)
     name = name or preset.endpoint_name
-    if not _NAME.fullmatch(name):
-        raise LocalEndpointError(
-            f"{name!r} cannot be an endpoint's name; "
-            "use up to 63 letters and digits, with single '-' between them"
-        )
-    with _changing():
-        existing = state.read(name)
-        if existing is not None and existing.host() is not None:
-            raise LocalEndpointError(
-                f"an endpoint {name!r} is up already ({existing.status}); "
-                f"stop it with 'inf2kit local down {name}', or give this one another --name"
-            )
-        _remove(name)
-        weights = weights or embedded.prepare(progress)
-        progress("assembling the model directory")
-        preset, notice = _rehearsed(preset)
-        bundle.assemble(preset, weights, state.folder(name) / "model", notice=notice)
-        endpoint = _reserve(name, preset_name)
-        settings = {
-            **environment(preset, gate=gate),
-            "INF2KIT_RUN_DIR": endpoint.run_dir,
-            **(variables or {}),
-        }
-        (state.folder(name) / ENVIRONMENT_FILE).write_text(json.dumps(settings), encoding="utf-8")
-        progress("starting the model server")
-        host = _start_host(name)
-    if wait_s is None:
-        return endpoint
+    folder = home.endpoint(name)
+    weights = weights or embedded.prepare(progress)
+    begun = False
     try:
+        with _changing():
+            existing = state.read(name)
+            if existing is not None and existing.host() is not None:
+                raise LocalEndpointError(
+                    f"an endpoint {name!r} is up already ({existing.status}); "
+                    f"stop it with 'inf2kit local down {name}', or give this one another --name"
+                )
+            begun = True
+            _down(name)
+            progress("assembling the model directory")
+            preset, notice = _rehearsed(preset)
+            bundle.assemble(preset, weights, folder / "model", notice=notice)
+            endpoint = _reserve(name, preset_name)
+            settings = {
+                **environment(preset, gate=gate),
+                "INF2KIT_RUN_DIR": endpoint.run_dir,
+                **(variables or {}),
+            }
+            (folder / ENVIRONMENT_FILE).write_text(json.dumps(settings), encoding="utf-8")
+            progress("starting the model server")
+            host = _start_host(endpoint)
+            endpoint = replace(endpoint, host_pid=host.pid)
+            state.write(endpoint)
+        if wait_s is None:
+            return endpoint
         return _wait_in_service(name, host, time.monotonic() + wait_s, progress)
     except BaseException:
-        # Whatever ends the wait, a key pressed by the user too: what was started is stopped.
-        down(name, keep_log=True)
+        # Whatever ends it, a key pressed by the user too: what was started is stopped.
+        if begun:
+            down(name, keep_log=True)
         raise
 
 
 def down(name: str, *, keep_log: bool = False) -> bool:
     """Stop an endpoint and every process of it; false where there was nothing to stop."""
-    endpoint = state.read(name)
-    found = endpoint is not None
+    with _changing():
+        return _down(name, keep_log=keep_log)
+
+
+def _down(name: str, *, keep_log: bool = False) -> bool:
+    folder, endpoint = home.endpoint(name), state.read(name)
     if endpoint is not None:
         if host := endpoint.host():
-            host.send_signal(signal.SIGTERM)
-            try:
+            with contextlib.suppress(psutil.Error):  # it may end on its own in between
+                host.send_signal(signal.SIGTERM)
                 host.wait(_STOP_S)
-            except Exception:  # psutil.TimeoutExpired, or gone in between
-                host.kill()
-        # Whatever a killed host has left.
+        # Whatever a killed host has left, or one that has just begun.
         container.stop(Path(endpoint.run_dir))
         shutil.rmtree(endpoint.run_dir, ignore_errors=True)
-    log = state.folder(name) / LOG_FILE
-    kept = log.read_bytes() if keep_log and log.exists() else b""
-    shutil.rmtree(state.folder(name), ignore_errors=True)
-    if kept:
-        (home.home() / f"{name}.log").write_bytes(kept)
-    return found
+    log = folder / LOG_FILE
+    if keep_log and log.exists():
+        shutil.copy2(log, home.home() / f"{name}.log")
+    shutil.rmtree(folder, ignore_errors=True)
+    return endpoint is not None
 
 
 def get(name: str) -> EndpointState:
@@ -135,7 +139,7 @@ def get(name: str) -> EndpointState:
         )
     if endpoint.host_pid and endpoint.host() is None:
         reason = f"the process that keeps it is gone; clear up with 'inf2kit local down {name}'"
-        return EndpointState(**{**endpoint.__dict__, "status": "Failed", "reason": reason})
+        return replace(endpoint, status="Failed", reason=reason)
     return endpoint
 
 
@@ -145,8 +149,16 @@ def all_endpoints() -> list[EndpointState]:
 
 
 def log_path(name: str) -> Path:
-    """The endpoint's log: what CloudWatch would hold."""
-    return state.folder(get(name).name) / LOG_FILE
+    """The endpoint's log: what CloudWatch would hold.
+
+    Raises:
+        LocalEndpointError: there is no such endpoint, or it has just begun and has no log yet.
+    """
+    get(name)
+    path = home.endpoint(name) / LOG_FILE
+    if not path.exists():
+        raise LocalEndpointError(f"the endpoint {name!r} has no log yet; try again in a moment")
+    return path
 
 
 def _rehearsed(preset: Preset) -> tuple[Preset, str | None]:
@@ -158,7 +170,7 @@ def _rehearsed(preset: Preset) -> tuple[Preset, str | None]:
         f"rehearsal: {local.model.id} on this machine's CPU stands in for {preset.model.id} "
         f"on {preset.compute.instance_type}"
     )
-    return Preset(**{**preset.__dict__, "compute": local.compute, "model": local.model}), notice
+    return replace(preset, compute=local.compute, model=local.model), notice
 
 
 def _reserve(name: str, preset: str) -> EndpointState:
@@ -173,9 +185,7 @@ def _reserve(name: str, preset: str) -> EndpointState:
             break
     run_dir = tempfile.mkdtemp(prefix="inf2kit-")
     front, gate, model_server, management = ports
-    endpoint = EndpointState(
-        name, preset, "Creating", "", front, gate, model_server, management, run_dir=run_dir
-    )
+    endpoint = EndpointState(name, preset, front, gate, model_server, management, run_dir)
     # Before anything is started, so that 'down' finds it whatever happens next.
     state.write(endpoint)
     return endpoint
@@ -191,11 +201,11 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _start_host(name: str) -> subprocess.Popen[bytes]:
-    with (state.folder(name) / "host.log").open("ab") as log:
+def _start_host(endpoint: EndpointState) -> subprocess.Popen[bytes]:
+    with (home.endpoint(endpoint.name) / "host.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, "-m", "inf2kit.local.host", name],
-            env={**os.environ, "INF2KIT_HOME": str(home.home())},
+            [sys.executable, "-m", "inf2kit.local.host", endpoint.name],
+            env={**os.environ, "INF2KIT_HOME": str(home.home()), state.MARK: endpoint.run_dir},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -213,7 +223,7 @@ def _wait_in_service(
             return endpoint
         failed = endpoint.reason if endpoint is not None and endpoint.status == "Failed" else ""
         if host.poll() is not None:
-            failed = f"the process that keeps it ended: {_tail(state.folder(name) / 'host.log')}"
+            failed = f"the process that keeps it ended: {_tail(home.endpoint(name) / 'host.log')}"
         if failed or time.monotonic() > deadline:
             why = failed or "it was not ready in time"
             raise LocalEndpointError(
@@ -226,11 +236,6 @@ def _wait_in_service(
 def _tail(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.exists() else []
     return lines[-1] if lines else "without a word"
-
-
-def _remove(name: str) -> None:
-    if state.folder(name).exists():
-        down(name)
 
 
 @contextmanager

@@ -125,15 +125,21 @@ class Front:
     ) -> None:
         loop = asyncio.get_running_loop()
         ends = loop.time() + STREAM_LIMIT_S
-        try:
-            response = await asyncio.wait_for(
-                self._post(target, body, headers, stream=True), self._call_limit_s
-            )
-        except asyncio.TimeoutError:
-            raise _timed_out() from None
-        except httpx.HTTPError as error:
-            raise _unreachable(error) from None
         gone = asyncio.ensure_future(_disconnected(receive))
+        posting = asyncio.ensure_future(self._post(target, body, headers, stream=True))
+        waiting: set[asyncio.Future[Any]] = {posting, gone}
+        await asyncio.wait(waiting, timeout=self._call_limit_s, return_when=asyncio.FIRST_COMPLETED)
+        if not posting.done():
+            posting.cancel()
+            if gone.done():
+                return
+            gone.cancel()
+            raise _timed_out()
+        try:
+            response = posting.result()
+        except httpx.HTTPError as error:
+            gone.cancel()
+            raise _unreachable(error) from None
         try:
             if response.status_code != 200:
                 await response.aread()
@@ -151,12 +157,16 @@ class Front:
                 if not coming.done():
                     coming.cancel()
                     if not gone.done():
-                        await self._break_off(send, "the stream took longer than AWS allows")
+                        await _break_off(
+                            send, "the stream took longer than AWS allows", "ModelInvocationTimeExceeded"
+                        )
                     return
                 try:
                     part = coming.result()
                 except httpx.HTTPError as error:
-                    await self._break_off(send, f"the container broke off ({type(error).__name__})")
+                    await _break_off(
+                        send, f"the container broke off ({type(error).__name__})", "StreamBroken"
+                    )
                     return
                 if not part:
                     break
@@ -177,17 +187,16 @@ class Front:
         return await self._containers.send(request, stream=stream)
 
     @staticmethod
-    async def _break_off(send: Send, reason: str) -> None:
-        frame = eventstream.model_stream_error(reason, "ModelInvocationTimeExceeded")
-        await send({"type": "http.response.body", "body": frame})
-
-    @staticmethod
     def _passed_back(target: Target, response: httpx.Response) -> dict[str, str]:
         """The only headers of a container that reach the caller."""
         kept = {
             name: response.headers[name] for name in ("content-type", _ATTRIBUTES) if name in response.headers
         }
         return {**kept, "x-amzn-invoked-production-variant": target.variant}
+
+
+async def _break_off(send: Send, reason: str, code: str) -> None:
+    await send({"type": "http.response.body", "body": eventstream.model_stream_error(reason, code)})
 
 
 def _model_error(response: httpx.Response) -> _AwsError:

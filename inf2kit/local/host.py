@@ -9,16 +9,15 @@ import asyncio
 import contextlib
 import dataclasses
 import json
-import os
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import psutil
 import uvicorn
 
+from inf2kit import home
 from inf2kit.local import container, state
 from inf2kit.local.front import Front, Target
 
@@ -46,7 +45,7 @@ class Host:
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then end the container."""
-        folder = state.folder(self._state.name)
+        folder = home.endpoint(self._state.name)
         variables = json.loads((folder / ENVIRONMENT_FILE).read_text(encoding="utf-8"))
         launched = container.start(
             folder,
@@ -115,16 +114,13 @@ class Host:
     def _set(self, status: str, reason: str = "") -> None:
         if (status, reason) != (self._state.status, self._state.reason):
             self._state = dataclasses.replace(self._state, status=status, reason=reason)
-            state.write(self._state)
+            state.write_status(self._state.name, status, reason)
 
 
 def main(name: str) -> None:
     """Keep the endpoint of that name, whose state ``endpoint.up`` has written."""
     endpoint = state.read(name)
     assert endpoint is not None, name  # noqa: S101
-    created = psutil.Process().create_time()
-    endpoint = dataclasses.replace(endpoint, host_pid=os.getpid(), host_started=created)
-    state.write(endpoint)
     asyncio.run(Host(endpoint).run())
 
 

@@ -1,7 +1,11 @@
-"""What is remembered of a local endpoint, so that another command finds it."""
+"""What is remembered of a local endpoint, so that another command finds it.
+
+``state.json`` is written once, by ``endpoint.up``; ``status.json`` is written by the host as things change.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import tempfile
@@ -12,6 +16,10 @@ import psutil
 
 from inf2kit import home
 
+#: Every process of a local endpoint carries this variable with its run directory, and so is found whatever
+#: session it is in, whatever its parent.
+MARK = "INF2KIT_LOCAL_CONTAINER"
+
 
 @dataclass(frozen=True)
 class EndpointState:
@@ -20,28 +28,26 @@ class EndpointState:
     Attributes:
         name: The EndpointName to call it by.
         preset: The preset's name or path.
-        status: ``Creating``, ``InService`` or ``Failed``.
-        reason: Why it failed, a sentence.
         front_port: Where boto3 goes.
         gate_port: What stands in for the container's port 8080.
         model_server_port: The model server's own, on loopback.
         management_port: The model server's management address.
         run_dir: What stands in for the container's ``/tmp``.
-        host_pid: The process that keeps it.
-        host_started: When that process was created, seconds of the epoch: a pid alone may be reused.
+        host_pid: The process that keeps it; 0 before there is one.
+        status: ``Creating``, ``InService`` or ``Failed``.
+        reason: Why it failed, a sentence.
     """
 
     name: str
     preset: str
-    status: str
-    reason: str
     front_port: int
     gate_port: int
     model_server_port: int
     management_port: int
     run_dir: str
     host_pid: int = 0
-    host_started: float = 0.0
+    status: str = "Creating"
+    reason: str = ""
 
     @property
     def url(self) -> str:
@@ -54,37 +60,42 @@ class EndpointState:
         return f"http://127.0.0.1:{self.gate_port}"
 
     def host(self) -> psutil.Process | None:
-        """The living host process, or None."""
+        """The living host process, or None; a process that only has its number is not taken for it."""
         try:
             process = psutil.Process(self.host_pid) if self.host_pid else None
-            if process is None or abs(process.create_time() - self.host_started) > 1.0:
+            if process is None or process.status() == psutil.STATUS_ZOMBIE:
                 return None
-            return process if process.status() != psutil.STATUS_ZOMBIE else None
-        except psutil.Error:
+            return process if process.environ().get(MARK) == self.run_dir else None
+        except (psutil.Error, OSError):
             return None
 
 
-def folder(name: str) -> Path:
-    """Where an endpoint's model directory, log and state lie."""
-    return home.endpoints() / name
-
-
 def read(name: str) -> EndpointState | None:
-    """An endpoint's state, or None where there is no such endpoint."""
+    """An endpoint's state, or None where there is no such endpoint.
+
+    Raises:
+        LocalEndpointError: the name could not be an endpoint's.
+    """
+    folder = home.endpoint(name)
     try:
-        return EndpointState(**json.loads((folder(name) / "state.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        known = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
+    with contextlib.suppress(OSError, ValueError):  # the host may not have written one yet
+        known |= json.loads((folder / "status.json").read_text(encoding="utf-8"))
+    return EndpointState(**known)
 
 
 def write(state: EndpointState) -> None:
-    """Keep an endpoint's state; a reader sees the old one or the new one."""
-    directory = folder(state.name)
-    directory.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=directory, prefix=".state-")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(asdict(state), file, indent=2)
-    Path(scratch).replace(directory / "state.json")
+    """Keep an endpoint's state."""
+    kept = asdict(state)
+    del kept["status"], kept["reason"]
+    _replace(home.endpoint(state.name) / "state.json", kept)
+
+
+def write_status(name: str, status: str, reason: str) -> None:
+    """Keep an endpoint's status."""
+    _replace(home.endpoint(name) / "status.json", {"status": status, "reason": reason})
 
 
 def names() -> list[str]:
@@ -92,3 +103,11 @@ def names() -> list[str]:
     if not home.endpoints().is_dir():
         return []
     return sorted(path.name for path in home.endpoints().iterdir() if path.is_dir())
+
+
+def _replace(path: Path, value: object) -> None:
+    """A reader sees the old content or the new one, never half of it. The folder must be there."""
+    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        json.dump(value, file, indent=2)
+    Path(scratch).replace(path)

@@ -7,7 +7,16 @@ This package ships inside the model package: standard library only.
 """
 
 from inf2kit.wire.parameters import Parameters
-from inf2kit.wire.request import GenerateRequest, decode_body, parse_request
+from inf2kit.wire.request import GenerateRequest, decode_body, parse_request, too_many_inputs
 from inf2kit.wire.response import Generation, Token, Writer
 
-__all__ = ["GenerateRequest", "Generation", "Parameters", "Token", "Writer", "decode_body", "parse_request"]
+__all__ = [
+    "GenerateRequest",
+    "Generation",
+    "Parameters",
+    "Token",
+    "Writer",
+    "decode_body",
+    "parse_request",
+    "too_many_inputs",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from inf2kit.errors import RequestError
@@ -59,6 +59,8 @@ class Parameters:
     details: bool = False
 
 
+_MAX_WARNINGS = 8
+_SHOWN = 40
 _NAMES = tuple(field.name for field in fields(Parameters))
 _FLAGS = ("ignore_eos", "do_sample", "include_stop_str_in_output", "return_full_text", "details")
 
@@ -74,11 +76,8 @@ def parse_parameters(given: Mapping[str, object], *, chat: bool = False) -> tupl
         RequestError: 422 ``invalid_parameter`` naming the key, its value and what is allowed.
     """
     values = {str(key): value for key, value in given.items() if value is not None}
-    warnings = [
-        f"unknown parameter {key!r} was ignored{nearest([key], *_NAMES)}"
-        for key in values
-        if key not in _NAMES and key != "stop_sequences"
-    ]
+    unknown = [key for key in values if key not in _NAMES and key != "stop_sequences"]
+    warnings = ignored(unknown, lambda key: f"unknown parameter {key!r} was ignored{nearest([key], *_NAMES)}")
     known: dict[str, object] = {name: _flag(values, name) for name in _FLAGS if name in values}
     if chat:
         known["max_new_tokens"] = None
@@ -104,6 +103,14 @@ def parse_parameters(given: Mapping[str, object], *, chat: bool = False) -> tupl
     elif sampling:
         known.setdefault("do_sample", True)
     return Parameters(**known), warnings  # type: ignore[arg-type]
+
+
+def ignored(keys: Sequence[str], sentence: Callable[[str], str]) -> list[str]:
+    """A warning for each ignored key, cut short where a body is full of them: they go into every answer."""
+    warnings = [sentence(key if len(key) <= _SHOWN else key[:_SHOWN] + "...") for key in keys[:_MAX_WARNINGS]]
+    if len(keys) > _MAX_WARNINGS:
+        warnings.append(f"{len(keys) - _MAX_WARNINGS} more unknown keys were ignored")
+    return warnings
 
 
 def nearest(given: Iterable[str], *known: str) -> str:

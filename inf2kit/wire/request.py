@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from inf2kit.errors import RequestError
-from inf2kit.wire.parameters import OPENAI_ALIASES, Parameters, invalid, nearest, parse_parameters
+from inf2kit.wire.parameters import OPENAI_ALIASES, Parameters, ignored, invalid, nearest, parse_parameters
 
 #: The body keys of each form; anything else is named in a warning, never an error, because real clients
 #: leak keys of their own into the body.
@@ -56,7 +56,10 @@ def decode_body(body: bytes | bytearray | str, content_type: str | None) -> obje
             "unsupported_content_type",
             f"the content type is {media_type.strip()!r}; send a JSON body as 'application/json'",
         )
-    charset = options.strip().lower().removeprefix("charset=").strip("\"'")
+    charset = ""
+    for option in options.split(";"):
+        name, _, value = option.strip().partition("=")
+        charset = value.strip("\"' ").lower() if name.strip().lower() == "charset" else charset
     if charset not in ("", "utf-8", "utf8"):
         raise RequestError(
             415, "unsupported_content_type", f"the character set is {charset!r}; send the body in UTF-8"
@@ -113,21 +116,26 @@ def parse_request(payload: object, *, max_prompts: int) -> GenerateRequest:
     )
 
 
+def too_many_inputs(prompts: int, max_prompts: int) -> RequestError:
+    """The 422 for a list that could never be taken, however idle the endpoint is."""
+    return RequestError(
+        422,
+        "too_many_inputs",
+        f"'inputs' has {prompts} texts; this endpoint takes at most {max_prompts} in one call "
+        "(its rows and its queue together): send them in several calls",
+    )
+
+
 def _parse_tgi(payload: Mapping[str, object], max_prompts: int) -> GenerateRequest:
     inputs = payload["inputs"]
     listed = isinstance(inputs, list)
     prompts = list(inputs) if isinstance(inputs, list) else [inputs]
     if not prompts:
         raise RequestError(422, "empty_inputs", "'inputs' is an empty list; send at least one text")
+    if len(prompts) > max_prompts:
+        raise too_many_inputs(len(prompts), max_prompts)
     for index, prompt in enumerate(prompts):
         _check_text(prompt, f"inputs[{index}]" if listed else "inputs")
-    if len(prompts) > max_prompts:
-        raise RequestError(
-            422,
-            "too_many_inputs",
-            f"'inputs' has {len(prompts)} texts; this endpoint takes at most {max_prompts} in one call "
-            "(its rows and its queue together): send them in several calls",
-        )
     stream = _flag(payload, "stream")
     if stream and len(prompts) > 1:
         raise RequestError(
@@ -139,13 +147,16 @@ def _parse_tgi(payload: Mapping[str, object], max_prompts: int) -> GenerateReque
     if not isinstance(given, dict):
         raise RequestError(422, "invalid_parameter", f"'parameters' is a {_kind(given)}; send an object")
     parameters, warnings = parse_parameters(given)
-    strays = [key for key in payload if key not in _TGI_KEYS]
+    strays = ignored(
+        [key for key in payload if key not in _TGI_KEYS],
+        lambda key: f"unknown key {key!r} beside 'inputs' was ignored; parameters belong in 'parameters'",
+    )
     return GenerateRequest(
         form="tgi",
         prompts=tuple(str(prompt) for prompt in prompts),
         parameters=parameters,
         stream=stream,
-        warnings=(*_stray_warnings(strays), *warnings),
+        warnings=(*strays, *warnings),
     )
 
 
@@ -186,6 +197,8 @@ def _message(message: object, where: str) -> Mapping[str, str]:
             422, "invalid_messages", f"{where}.role is missing; use 'system', 'user' or 'assistant'"
         )
     _check_encodable(role, f"{where}.role")
+    if content is None and role == "assistant":
+        content = ""  # a turn that called a tool, as clients of OpenAI send it back
     if isinstance(content, list):
         parts = []
         for index, part in enumerate(content):
@@ -196,16 +209,16 @@ def _message(message: object, where: str) -> Mapping[str, str]:
                     f"{where}.content[{index}] is not a text part; this model reads text only",
                 )
             parts.append(part.get("text"))
-            _check_text(parts[-1], f"{where}.content[{index}].text")
+            _check_text(parts[-1], f"{where}.content[{index}].text", may_be_empty=True)
         content = "".join(str(part) for part in parts)
-    _check_text(content, f"{where}.content")
+    _check_text(content, f"{where}.content", may_be_empty=True)
     return {"role": role, "content": str(content)}
 
 
-def _check_text(text: object, where: str) -> None:
+def _check_text(text: object, where: str, *, may_be_empty: bool = False) -> None:
     if not isinstance(text, str):
         raise RequestError(422, "invalid_inputs", f"'{where}' is a JSON {_kind(text)}, not a text")
-    if not text:
+    if not text and not may_be_empty:
         raise RequestError(422, "empty_inputs", f"'{where}' is an empty text; send at least one character")
     _check_encodable(text, where)
 
@@ -229,13 +242,6 @@ def _flag(payload: Mapping[str, object], key: str) -> bool:
     if not isinstance(value, bool):
         raise invalid(key, value, "true or false")
     return value
-
-
-def _stray_warnings(keys: list[str]) -> list[str]:
-    return [
-        f"unknown key {key!r} beside 'inputs' was ignored; generation parameters belong in 'parameters'"
-        for key in keys
-    ]
 
 
 def _kind(value: object) -> str:

@@ -112,19 +112,20 @@ class Writer:
         completion["usage"] = _usage(generation)
         return self._with_warnings(completion, generation)
 
-    def first_event(self) -> bytes:
-        """What a stream begins with: the assistant's role for a chat, nothing for prompts."""
-        if self.form == "tgi":
-            return b""
-        return self._chunk({"role": "assistant", "content": ""}, None)
+    # A stream is written as a list of records, since several clients parse what they receive at once as one.
 
-    def token_event(self, index: int, token: Token) -> bytes:
+    def first_records(self) -> list[bytes]:
+        """What a stream begins with: the assistant's role for a chat, nothing for prompts."""
+        return [] if self.form == "tgi" else [self._chunk({"role": "assistant", "content": ""}, None)]
+
+    def token_records(self, index: int, token: Token) -> list[bytes]:
         """One token of a stream; ``index`` counts from 1, as Text Generation Inference does."""
         if self.form == "tgi":
-            return _event({"index": index, "token": token.as_json(), "generated_text": None, "details": None})
-        return self._chunk({"content": token.text}, None) if token.text else b""
+            value = {"index": index, "token": token.as_json(), "generated_text": None, "details": None}
+            return [_event(value)]
+        return [self._chunk({"content": token.text}, None)] if token.text else []
 
-    def last_event(self, index: int, token: Token, generation: Generation) -> bytes:
+    def last_records(self, index: int, token: Token, generation: Generation) -> list[bytes]:
         """The end of a stream, with the last token: the whole text and the counts."""
         if self.form == "tgi":
             event: dict[str, object] = {
@@ -133,19 +134,19 @@ class Writer:
                 "generated_text": generation.prompt + generation.text,
                 "details": generation.details(with_tokens=False),
             }
-            return _event(self._with_warnings(event, generation))
-        chunks = [self._chunk({"content": token.text}, None)] if token.text else []
+            return [_event(self._with_warnings(event, generation))]
+        chunks = self.token_records(index, token)
         chunks.append(self._chunk({}, _OPENAI_FINISH[generation.finish_reason], generation))
         if self.include_usage:
             usage = self._openai("chat.completion.chunk", [])
             usage["usage"] = _usage(generation)
             chunks.append(_event(usage))
-        return b"".join(chunks) + b"data: [DONE]\n\n"
+        return [*chunks, b"data: [DONE]\n\n"]
 
     @staticmethod
-    def error_event(error: RequestError) -> bytes:
+    def error_records(error: RequestError) -> list[bytes]:
         """An error after the stream has begun, when the status is sent already."""
-        return _event(error.body())
+        return [_event(error.body())]
 
     def _tgi(self, generation: Generation) -> dict[str, object]:
         item: dict[str, object] = {"generated_text": generation.prompt + generation.text}

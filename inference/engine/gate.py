@@ -11,11 +11,12 @@ Run as ``python -m engine.gate MODEL_DIR``; the supervisor does.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -27,7 +28,7 @@ from engine.admission import queue_full, queue_timeout
 from engine.lifetime import end_with_parent, say
 from engine.settings import Settings
 from inf2kit.errors import RequestError, unavailable
-from inf2kit.wire import Token, Writer, decode_body
+from inf2kit.wire import Token, Writer, decode_body, too_many_inputs
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -39,6 +40,10 @@ _CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 _POLL_S = 0.05
 #: Seconds beyond the deadline within which the engine answers in any case.
 _GRACE_S = 10.0
+
+
+class _GoneError(Exception):
+    """The caller closed the connection, so that there is nobody to answer."""
 
 
 class Gate:
@@ -106,28 +111,41 @@ class Gate:
             raise unavailable(f"the engine is {self._engine_state}; try again in a moment")
         payload = decode_body(body, headers.get("content-type"))
         inputs = payload.get("inputs") if isinstance(payload, dict) else None
-        async with self._turn(len(inputs) if isinstance(inputs, list) else 1, arrival):
-            if isinstance(payload, dict) and payload.get("stream") is True:
-                await self._stream(payload, arrival, receive, send)
-            else:
-                response = await self._forward(body, headers, arrival)
-                await _answer(send, response.status_code, response.content, _kept_headers(response.headers))
+        gone = asyncio.ensure_future(_disconnected(receive))
+        try:
+            async with self._turn(len(inputs) if isinstance(inputs, list) else 1, arrival, gone):
+                if isinstance(payload, dict) and payload.get("stream") is True:
+                    await self._stream(payload, arrival, gone, send)
+                else:
+                    # A caller that goes away now is not noticed: a worker cannot be told; the deadline
+                    # ends it.
+                    response = await self._forward(body, headers, arrival)
+                    await _answer(
+                        send, response.status_code, response.content, _kept_headers(response.headers)
+                    )
+        except _GoneError:
+            pass
+        finally:
+            gone.cancel()
 
     @asynccontextmanager
-    async def _turn(self, prompts: int, arrival: float) -> AsyncIterator[None]:
+    async def _turn(self, prompts: int, arrival: float, gone: asyncio.Future[None]) -> AsyncIterator[None]:
         """Admit a call or refuse it, then wait for its turn."""
         limit = self._settings.max_prompts
-        # A call of more prompts than ever fit is not refused here: the engine says what is wrong with it.
-        if self._inside + min(prompts, limit) > limit:
+        if prompts > limit:
+            raise too_many_inputs(prompts, limit)
+        if self._inside + prompts > limit:
             waves = self._inside / self._settings.shapes.batch_size
-            raise queue_full(self._inside, limit, retry_after_s=math.ceil(waves * self._seconds_per_call))
+            hint = min(math.ceil(waves * self._seconds_per_call), math.ceil(self._settings.deadline_s))
+            raise queue_full(self._inside, limit, retry_after_s=hint)
         self._inside += prompts
         try:
             left = arrival + self._settings.deadline_s - time.monotonic()
-            try:
-                await asyncio.wait_for(self._turns.acquire(), left)
-            except asyncio.TimeoutError:
-                raise queue_timeout() from None
+            turn = asyncio.ensure_future(self._turns.acquire())
+            await _first_of(turn, gone, timeout_s=left)
+            if not turn.done():
+                turn.cancel()
+                raise _GoneError if gone.done() else queue_timeout()
             began = time.monotonic()
             try:
                 yield
@@ -158,47 +176,62 @@ class Gate:
             raise unavailable("a worker ended in the middle of this call; try again in a moment")
         return response
 
-    async def _stream(self, payload: dict[str, Any], arrival: float, receive: Receive, send: Send) -> None:
+    async def _stream(
+        self, payload: dict[str, Any], arrival: float, gone: asyncio.Future[None], send: Send
+    ) -> None:
         call = {"op": "generate", "body": payload, "arrival": arrival, "stream": True}
         events = protocol.stream(self._settings.socket_path, call)
-        accepted = await anext(events)
-        # Nothing is sent before the first token, so that a refusal still has a status of its own.
-        event = accepted if accepted["event"] == "error" else await anext(events)
-        if event["event"] == "error":
-            raise protocol.raised(event)
-        writer = protocol.writer(accepted)
-        await send(_head(200, {"content-type": "text/event-stream", "cache-control": "no-cache"}))
-        gone = asyncio.ensure_future(_disconnected(receive))
-        first = writer.first_event()
         try:
-            while not gone.done():
-                await send(
-                    {"type": "http.response.body", "body": first + _written(writer, event), "more_body": True}
-                )
-                first = b""
+            accepted = await _next(events, gone)
+            # Nothing is sent before the first token, so that a refusal still has a status of its own.
+            event = accepted if accepted["event"] == "error" else await _next(events, gone)
+            if event["event"] == "error":
+                raise protocol.raised(event)
+            writer = protocol.writer(accepted)
+            await send(_head(200, {"content-type": "text/event-stream", "cache-control": "no-cache"}))
+            await _send_records(send, writer.first_records())
+            while True:
+                await _send_records(send, _written(writer, event))
                 if event["event"] != "token":
                     break
-                event = await self._next_event(events)
+                try:
+                    event = await _next(events, gone)
+                except RequestError as error:
+                    event = protocol.error_event(error)
         finally:
-            gone.cancel()
-            await events.aclose()  # type: ignore[attr-defined]
+            # Closes the engine's socket, and with it the row.
+            await events.aclose()
         await send({"type": "http.response.body", "body": b""})
 
-    @staticmethod
-    async def _next_event(events: AsyncIterator[protocol.Event]) -> protocol.Event:
-        try:
-            return await anext(events)
-        except RequestError as error:
-            return protocol.error_event(error)
+
+async def _next(events: AsyncGenerator[protocol.Event, None], gone: asyncio.Future[None]) -> protocol.Event:
+    """The next event, unless the caller goes away first."""
+    coming = asyncio.ensure_future(anext(events))
+    await _first_of(coming, gone)
+    if coming.done():
+        return coming.result()
+    coming.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await coming  # a generator that is still running cannot be closed
+    raise _GoneError
 
 
-def _written(writer: Writer, event: protocol.Event) -> bytes:
+async def _first_of(*futures: asyncio.Future[Any], timeout_s: float | None = None) -> None:
+    await asyncio.wait(futures, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+
+
+async def _send_records(send: Send, records: list[bytes]) -> None:
+    for record in records:
+        await send({"type": "http.response.body", "body": record, "more_body": True})
+
+
+def _written(writer: Writer, event: protocol.Event) -> list[bytes]:
     if event["event"] == "error":
-        return writer.error_event(protocol.raised(event))
+        return writer.error_records(protocol.raised(event))
     token = Token(**event["token"])
     if event["event"] == "token":
-        return writer.token_event(event["index"], token)
-    return writer.last_event(event["index"], token, protocol.generation(event))
+        return writer.token_records(event["index"], token)
+    return writer.last_records(event["index"], token, protocol.generation(event))
 
 
 def _kept_headers(headers: httpx.Headers) -> dict[str, str]:

@@ -13,10 +13,13 @@ import threading
 import time
 from pathlib import Path
 
-from engine.lifetime import model_server
+from engine.lifetime import model_server, python_path, say
 from engine.settings import run_dir
 from engine.supervisor import lock_path
 
+#: A supervisor that lived so long ended by accident and is replaced at once.
+_LONG_LIFE_S = 5.0
+_MAX_WAIT_S = 30.0
 _started = threading.Lock()
 _guarding = False
 
@@ -33,9 +36,20 @@ def ensure_supervisor(model_dir: str | Path) -> None:
 
 def _guard(model_dir: Path) -> None:
     server_pid = model_server().pid
+    wait_s = 0.0
     while True:
-        _wait_until_free(lock_path(run_dir()))
-        _start(model_dir, server_pid)
+        began = time.monotonic()
+        try:
+            _wait_until_free(lock_path(run_dir()))
+            time.sleep(wait_s)
+            began = time.monotonic()
+            _start(model_dir, server_pid)
+            _wait_until_free(lock_path(run_dir()))
+        except OSError as error:
+            say("guard", f"the supervisor cannot be started ({error}); trying again")
+        # One that ends as soon as it begins is not started again and again without a pause.
+        lived_s = time.monotonic() - began
+        wait_s = 0.0 if lived_s > _LONG_LIFE_S else min(max(2 * wait_s, 0.5), _MAX_WAIT_S)
 
 
 def _wait_until_free(path: Path) -> None:
@@ -53,7 +67,7 @@ def _start(model_dir: Path, server_pid: int) -> None:
     child = os.posix_spawn(
         sys.executable,
         command,
-        {**os.environ, "PYTHONPATH": str(code)},
+        {**os.environ, "PYTHONPATH": python_path(code)},
         # Not the worker's output: the model server reads it and waits for its end.
         file_actions=[(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)],
         # Of a session of its own: the end of this worker is not the end of the engine.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from pathlib import Path
 
 import psutil
 
@@ -14,6 +15,11 @@ TERMINAL = 78
 READY_FILE = "ready"
 #: The engine leaves its reason here before it ends with ``TERMINAL``.
 REASON_FILE = "reason"
+
+
+def python_path(*first: Path) -> str:
+    """A PYTHONPATH with these folders before what is there already."""
+    return os.pathsep.join([*map(str, first), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def say(who: str, message: str) -> None:

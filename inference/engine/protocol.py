@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,7 @@ def call(path: Path, request: Event, *, timeout_s: float) -> Iterator[Event]:
     raise unavailable(_WENT_AWAY)
 
 
-async def stream(path: Path, request: Event) -> AsyncIterator[Event]:
+async def stream(path: Path, request: Event) -> AsyncGenerator[Event, None]:
     """The same for the gate, which does not block; leaving the loop early gives the call up.
 
     Raises:

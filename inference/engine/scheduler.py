@@ -65,8 +65,9 @@ class Scheduler:
             self._changed.notify()
 
     def wake(self) -> None:
-        """Look at the jobs again: one was cancelled."""
+        """Look at the jobs again: some were cancelled. Those that wait leave at once."""
         with self._changed:
+            self._waiting = deque(job for job in self._waiting if not job.cancelled)
             self._changed.notify()
 
     def run(self) -> None:
@@ -107,22 +108,25 @@ class Scheduler:
             now = time.monotonic()
             while self._waiting:
                 job = self._waiting[0]
-                if not job.cancelled and now < job.deadline and not self._free:
-                    break
-                self._waiting.popleft()
                 if job.cancelled:
-                    continue
-                if now >= job.deadline:
-                    expired.append(job)
-                    continue
-                chosen = job
-                break
+                    self._waiting.popleft()
+                elif now >= job.deadline:
+                    expired.append(self._waiting.popleft())
+                elif self._free:
+                    chosen = self._waiting.popleft()
+                    break
+                else:
+                    break
         for job in expired:
-            job.on_error(queue_timeout())
+            if job.call.started:
+                job.end_without_a_row()
+            else:
+                job.on_error(queue_timeout())
         return chosen
 
     def _enter(self, job: Job) -> None:
         row = self._free.pop(0)
+        job.call.started = True
         slot = Slot(row, job, self._tokenizer, self._eos_ids)
         with self._changed:
             self._live[row] = slot

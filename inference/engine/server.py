@@ -12,16 +12,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NoReturn
 
 from engine import backend as backends
 from engine.lifetime import READY_FILE, REASON_FILE, TERMINAL, end_with_parent, say
 from engine.protocol import MAX_LINE, Event, encode, error_event
 from engine.scheduler import Scheduler
 from engine.settings import Settings
-from engine.slots import Job
+from engine.slots import Call, Job
 from inf2kit.errors import ModelDirectoryError, RequestError, unavailable
 from inf2kit.wire import GenerateRequest, Generation, Token, parse_request
 
@@ -35,6 +35,7 @@ class EngineServer:
         self._state = "loading"
         self._watchers: set[asyncio.Queue[Event]] = set()
         self._tokenizer: Any = None
+        self._longest_token = 1
         self._scheduler: Scheduler | None = None
         self._notices: list[str] = []
         # One thread: a tokenizer is not made for several, and a text of 6 MB must not stall the socket.
@@ -42,12 +43,12 @@ class EngineServer:
 
     def listen(self) -> None:
         """Open the socket, on a thread of its own, so that callers are told that the model is loading."""
-        opened = threading.Event()
-        threading.Thread(target=self._serve, args=(opened,), daemon=True, name="socket").start()
-        opened.wait()
+        opened: Future[None] = Future()
+        threading.Thread(target=self._listen, args=(opened,), daemon=True, name="socket").start()
+        opened.result()
 
-    def run(self) -> None:
-        """Load, prove that the model answers, then serve for ever on this thread.
+    def load(self) -> None:
+        """Load, and prove that the model answers, on the thread that will serve it.
 
         Raises:
             ModelDirectoryError: the model cannot be loaded.
@@ -56,6 +57,9 @@ class EngineServer:
         backend = backends.create(settings)
         backend.load()
         self._tokenizer = _load_tokenizer(settings)
+        self._longest_token = max(map(len, self._tokenizer.get_vocab()))
+        # Settles what a first call changes in a tokenizer, before there are several threads.
+        self._tokenizer("a")
         eos_ids = _eos_ids(settings, self._tokenizer)
         _warm_up(backend)
         self._notices = [notice for notice in (backend.notice, settings.notice) if notice]
@@ -65,14 +69,25 @@ class EngineServer:
         (settings.run_dir / READY_FILE).touch()
         self._loop.call_soon_threadsafe(self._set_state, "ready")
         say("engine", f"ready: {settings.backend}, {settings.shapes}")
+
+    def serve(self) -> None:
+        """Serve for ever on this thread."""
+        assert self._scheduler is not None  # noqa: S101
         self._scheduler.run()
 
-    def _serve(self, opened: threading.Event) -> None:
+    def _listen(self, opened: Future[None]) -> None:
         asyncio.set_event_loop(self._loop)
         path = self._settings.socket_path
-        path.unlink(missing_ok=True)
-        self._loop.run_until_complete(asyncio.start_unix_server(self._connected, str(path), limit=MAX_LINE))
-        opened.set()
+        try:
+            path.unlink(missing_ok=True)
+            self._loop.run_until_complete(
+                asyncio.start_unix_server(self._connected, str(path), limit=MAX_LINE)
+            )
+        except OSError as error:
+            reason = f"the socket {path} cannot be opened ({error}); set INF2KIT_RUN_DIR to a short path"
+            opened.set_exception(ModelDirectoryError(reason))
+            return
+        opened.set_result(None)
         self._loop.run_forever()
 
     def _set_state(self, state: str) -> None:
@@ -149,6 +164,7 @@ class EngineServer:
         arrival = float(call.get("arrival") or time.monotonic())
         prompts = [(text, text) for text in request.prompts] if request.prompts else [("", None)]
         jobs = []
+        shared = Call()
         for index, (text, prompt) in enumerate(prompts):
             ids = await self._loop.run_in_executor(self._tokenizing, self._encode, prompt, request)
             parameters = request.parameters
@@ -169,6 +185,7 @@ class EngineServer:
                     prompt_text=text if parameters.return_full_text else "",
                     warnings=warnings,
                     with_logprobs=bool(call.get("stream")) or parameters.details,
+                    call=shared,
                     **self._callbacks(index, events, with_tokens=bool(call.get("stream"))),
                 )
             )
@@ -182,13 +199,13 @@ class EngineServer:
             if with_tokens:
                 put({"event": "token", "prompt": prompt, "index": index, "token": token.as_json()})
 
-        def on_end(index: int, token: Token, generation: Generation) -> None:
+        def on_end(index: int, token: Token | None, generation: Generation) -> None:
             put(
                 {
                     "event": "end",
                     "prompt": prompt,
                     "index": index,
-                    "token": token.as_json(),
+                    "token": token.as_json() if token else None,
                     "generation": asdict(generation),
                 }
             )
@@ -200,6 +217,7 @@ class EngineServer:
 
     def _encode(self, prompt: str | None, request: GenerateRequest) -> list[int]:
         if prompt is not None:
+            self._settings.shapes.check_characters(len(prompt), self._longest_token)
             ids = self._tokenizer(prompt)["input_ids"]
         elif self._tokenizer.chat_template is None:
             raise RequestError(
@@ -209,6 +227,8 @@ class EngineServer:
             )
         else:
             messages = [dict(message) for message in request.messages]
+            characters = sum(len(message["content"]) for message in messages)
+            self._settings.shapes.check_characters(characters, self._longest_token)
             try:
                 ids = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True)
             except Exception as error:  # a template may raise what it likes, jinja2's errors among it
@@ -294,11 +314,20 @@ def main(model_dir: str) -> None:
     try:
         server = EngineServer(settings)
         server.listen()
-        server.run()
+        server.load()
     except ModelDirectoryError as error:
-        # The supervisor puts it into the log, once.
-        (settings.run_dir / REASON_FILE).write_text(str(error), encoding="utf-8")
-        os._exit(TERMINAL)
+        _give_up(settings, str(error))
+    except (ValueError, KeyError, OSError) as error:
+        # A file that is there and not whole. Its name is in the error, or it is one of few.
+        what = f"{type(error).__name__}: {error}".partition("\n")[0]
+        _give_up(settings, f"a file of {model_dir} is damaged ({what}); make the package again")
+    server.serve()
+
+
+def _give_up(settings: Settings, reason: str) -> NoReturn:
+    # The supervisor puts it into the log, once.
+    (settings.run_dir / REASON_FILE).write_text(reason, encoding="utf-8")
+    os._exit(TERMINAL)
 
 
 if __name__ == "__main__":

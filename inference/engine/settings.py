@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Mapping
@@ -74,7 +75,7 @@ class Settings:
         try:
             preset = manifest["preset"]
             shapes, compute, serving = preset["shapes"], preset["compute"], preset["serving"]
-            return cls(
+            settings = cls(
                 model_dir=model_dir,
                 run_dir=run_dir(environ),
                 backend=environ.get("INF2KIT_BACKEND") or compute["backend"],
@@ -92,6 +93,9 @@ class Settings:
                 replay_load_s=float(environ.get("INF2KIT_REPLAY_LOAD_SECONDS", "0")),
                 replay_step_s=float(environ.get("INF2KIT_REPLAY_STEP_SECONDS", "0.001")),
             )
+            if not (math.isfinite(settings.deadline_s) and settings.deadline_s > 0):
+                raise ValueError(f"the deadline is {settings.deadline_s} s")
+            return settings
         except KeyError as error:
             raise ModelDirectoryError(
                 f"{model_dir / MANIFEST} lacks {error}; make the package again with this version of inf2kit"

@@ -15,6 +15,17 @@ from inf2kit.wire import Generation, Parameters, Token
 
 
 @dataclass
+class Call:
+    """What the prompts of one call share.
+
+    Attributes:
+        started: Whether any of them has had a row.
+    """
+
+    started: bool = False
+
+
+@dataclass
 class Job:
     """One prompt on its way through the engine.
 
@@ -24,13 +35,15 @@ class Job:
         max_new_tokens: The bound after clamping to the row.
         deadline: Monotonic time at which the job ends with what it has.
         on_token: Called with the count and the token, for every new token but the last.
-        on_end: Called once with the count, the last token and the whole.
+        on_end: Called once with the count, the last token and the whole. There is no token where the
+            deadline came before this prompt had a row, but not before another one of its call had.
         on_error: Called once instead, when the job never got a row.
         arrival: Monotonic time of arrival; the queue is in this order.
         prompt_text: Put before the new text where the full text was asked for.
         warnings: What was changed about the request.
         with_logprobs: Whether anyone wants the tokens' probabilities.
         cancelled: Set from any thread when the caller went away.
+        call: Shared by the prompts of one call.
     """
 
     prompt_ids: Sequence[int]
@@ -38,13 +51,26 @@ class Job:
     max_new_tokens: int
     deadline: float
     on_token: Callable[[int, Token], None]
-    on_end: Callable[[int, Token, Generation], None]
+    on_end: Callable[[int, Token | None, Generation], None]
     on_error: Callable[[RequestError], None]
     arrival: float = field(default_factory=time.monotonic)
     prompt_text: str = ""
     warnings: tuple[str, ...] = ()
     with_logprobs: bool = False
     cancelled: bool = False
+    call: Call = field(default_factory=lambda: Call())
+
+    def end_without_a_row(self) -> None:
+        """The deadline came first: nothing for this prompt, so that what its call has is not lost."""
+        generation = Generation(
+            text="",
+            prompt=self.prompt_text,
+            finish_reason="time_limit",
+            input_length=len(self.prompt_ids),
+            generated_tokens=0,
+            warnings=self.warnings,
+        )
+        self.on_end(0, None, generation)
 
 
 class Slot:

@@ -7,6 +7,7 @@ another one holds the endpoint's lock.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -18,7 +19,7 @@ from typing import IO, Any
 
 import psutil
 
-from engine.lifetime import READY_FILE, REASON_FILE, TERMINAL
+from engine.lifetime import READY_FILE, REASON_FILE, TERMINAL, python_path
 from engine.settings import Settings, run_dir
 from inf2kit.errors import ModelDirectoryError
 
@@ -27,6 +28,8 @@ _POLL_S = 0.05
 _MAX_FAILED_STARTS = 3
 _BACKOFF_S = (0.0, 1.0, 5.0)
 _LOCK_PATIENCE_S = 1.0
+_LONG_LIFE_S = 5.0
+_CODE = Path(__file__).resolve().parent.parent
 STATE_FILE = "supervisor.json"
 
 
@@ -49,6 +52,8 @@ class Supervisor:
         self._failed_starts = 0
         self._restarts = 0
         self._start_again_at = 0.0
+        self._gate_began = 0.0
+        self._gate_wait_s = 0.0
 
     def run(self, settings: Settings) -> None:
         """Supervise until the model server ends."""
@@ -83,7 +88,7 @@ class Supervisor:
         if self._engine is None:
             if now >= self._start_again_at:
                 self._write_state("starting")
-                self._engine = self._start("engine.server")
+                self._engine = self._start("engine.server", _CODE)
             return
         status = self._engine.poll()
         if status is None:
@@ -113,11 +118,16 @@ class Supervisor:
         )
 
     def _watch_gate(self) -> None:
+        now = time.monotonic()
         if self._gate is not None and self._gate.poll() is not None:
+            lived_s = now - self._gate_began
+            # At once after an accident; slower and slower where it cannot, say, bind its port.
+            self._gate_wait_s = 0.0 if lived_s > _LONG_LIFE_S else min(max(2 * self._gate_wait_s, 0.5), 30.0)
             self.log(f"the gate ended with status {self._gate.returncode}; it is started again")
             self._gate = None
-        if self._gate is None:
-            self._gate = self._start("engine.gate")
+        if self._gate is None and now >= self._gate_began + self._gate_wait_s:
+            self._gate_began = now
+            self._gate = self._start("engine.gate", _CODE, _CODE / "vendor")
 
     def _stop_gate(self) -> None:
         if self._gate is not None:
@@ -125,13 +135,8 @@ class Supervisor:
             self._gate.wait()
             self._gate = None
 
-    def _start(self, module: str) -> subprocess.Popen[bytes]:
-        code = Path(__file__).resolve().parent.parent
-        environment = {
-            **os.environ,
-            "PYTHONPATH": f"{code}{os.pathsep}{code / 'vendor'}",
-            "PYTHONUNBUFFERED": "1",
-        }
+    def _start(self, module: str, *path: Path) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, "PYTHONPATH": python_path(*path), "PYTHONUNBUFFERED": "1"}
         # The child ends when this pipe closes, that is when this process ends, however it ends.
         return subprocess.Popen(
             [sys.executable, "-m", module, self._model_dir],
@@ -151,8 +156,10 @@ class Supervisor:
         path = self._run_dir / STATE_FILE
         value: dict[str, Any] = {"state": state, "reason": reason, "restarts": self._restarts}
         scratch = path.with_suffix(".new")
-        scratch.write_text(json.dumps(value), encoding="utf-8")
-        scratch.replace(path)
+        # Only people read it: a full disk must not end the endpoint.
+        with contextlib.suppress(OSError):
+            scratch.write_text(json.dumps(value), encoding="utf-8")
+            scratch.replace(path)
 
 
 def lock_path(run_dir: Path) -> Path:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
+import select
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +19,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, EventStreamError
 from support import Caller, wait_until
 
+from inf2kit import Endpoint
 from inf2kit.local.front import Front, Target
 from inf2kit.local.state import EndpointState
 
@@ -83,6 +86,57 @@ def test_callers_that_go_away_free_their_rows(hurried: EndpointState) -> None:
         wait_until(lambda: _fits(caller, 12), 3.0, "twelve prompts fit, so the eight are gone")
 
 
+def test_a_stream_that_its_reader_leaves_frees_its_row(hurried: EndpointState) -> None:
+    caller, streams = Caller(hurried), [Endpoint(hurried.name).stream("x", **LONG) for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(next, streams))
+    for stream in streams:
+        stream.close()  # what a 'break' out of the loop does
+    wait_until(lambda: _fits(caller, 12), 3.0, "twelve prompts fit, so the eight are gone")
+
+
+def test_callers_that_leave_the_queue_make_room(hurried: EndpointState) -> None:
+    caller = Caller(hurried)
+    streams = open_streams(caller, 8)
+    queued = [_post(hurried.gate_port, "x") for _ in range(4)]
+    wait_until(lambda: _refusal(caller, "x") == "queue_full", 3.0, "the queue is full")
+    assert _refusal(caller, ["x"] * 13) == "too_many_inputs", "which no idle endpoint would take either"
+    for connection in queued[2:]:  # two have reached workers; these two wait at the gate
+        connection.close()
+    again = wait_until(lambda: _post_accepted(hurried.gate_port), 3.0, "there is room for another")
+    again.close()
+    for connection in queued[:2]:
+        connection.close()
+    for stream in streams:
+        stream.close()
+    wait_until(lambda: _fits(caller, 12), 6.0, "everyone is gone")
+
+
+def _post(port: int, inputs: object) -> http.client.HTTPConnection:
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    body = json.dumps({"inputs": inputs, "parameters": LONG})
+    connection.request("POST", "/invocations", body, {"Content-Type": "application/json"})
+    return connection
+
+
+def _post_accepted(port: int) -> http.client.HTTPConnection | None:
+    """A call that waits in the queue; None where it is refused, which comes at once."""
+    connection = _post(port, "x")
+    assert connection.sock is not None
+    if select.select([connection.sock], [], [], 0.5)[0]:
+        connection.close()
+        return None
+    return connection
+
+
+def _refusal(caller: Caller, inputs: object) -> str | None:
+    try:
+        caller.generate(inputs, max_new_tokens=1)
+    except ClientError as error:
+        return str(json.loads(error.response["OriginalMessage"])["error_type"])
+    return None
+
+
 def _fits(caller: Caller, prompts: int) -> bool:
     try:
         return len(caller.generate(["x"] * prompts, max_new_tokens=1)) == prompts
@@ -104,7 +158,11 @@ def front_before(container: Callable[..., Any], call_limit_s: float) -> Iterator
 
     target = Target(f"http://127.0.0.1:{serve(container)}", "InService")
     nowhere = "http://127.0.0.1:9"
-    targets = {"up": target, "creating": Target(nowhere, "Creating"), "gone": Target(nowhere, "InService")}
+    targets = {
+        "up": target,
+        "creating": Target(nowhere, "Creating"),
+        "gone": Target(nowhere, "InService"),
+    }
     url = f"http://127.0.0.1:{serve(Front(targets.get, call_limit_s=call_limit_s))}"
     yield boto3.client(
         "sagemaker-runtime",
@@ -119,7 +177,7 @@ def front_before(container: Callable[..., Any], call_limit_s: float) -> Iterator
 
 
 async def sleepy(scope: Any, receive: Any, send: Any) -> None:
-    """A container that answers half of a stream, or nothing, then sleeps; or answers with too many headers."""
+    """A container that answers half of a stream, or nothing at all, or with too many headers."""
     body = json.loads((await receive())["body"])
     headers = [(b"content-type", b"text/event-stream"), (b"x-secret", b"1"), (b"set-cookie", b"a=b")]
     headers.append((b"x-amzn-sagemaker-custom-attributes", b"kept"))

@@ -67,7 +67,8 @@ def test_the_container_code_imports_with_nothing_but_the_package(model_dir: Path
     script = (
         f"import sys; sys.path[:0] = [{str(code)!r}, {str(code / 'vendor')!r}];"
         "import engine.gate, httpx, uvicorn, inf2kit.wire;"
-        f"assert all(m.__file__.startswith({str(code)!r}) for m in (engine.gate, httpx, uvicorn, inf2kit.wire))"
+        "here = sys.path[0]; modules = (engine.gate, httpx, uvicorn, inf2kit.wire);"
+        "assert all(module.__file__.startswith(here) for module in modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
 
@@ -122,6 +123,14 @@ def test_presets_are_listed_and_shown() -> None:
         main, ["presets", "show", "llama2-7b-budget", "--instance-type", "ml.inf2.xlarge"]
     )
     assert 'instance_type = "ml.inf2.xlarge"' in shown.output
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "{path}"])
+def test_down_takes_names_and_never_paths(tmp_path: Path, name: str) -> None:
+    (tmp_path / "precious").touch()
+    result = CliRunner().invoke(main, ["local", "down", name.format(path=tmp_path)])
+    assert (result.exit_code, "cannot be an endpoint's name" in result.output) == (1, True)
+    assert (tmp_path / "precious").exists()
 
 
 @pytest.mark.parametrize(

@@ -72,9 +72,9 @@ class Outcome:
             on_error=lambda error: setattr(self, "error", error),
         )
 
-    def _ended(self, _: int, token: Token, generation: Generation) -> None:
+    def _ended(self, _: int, token: Token | None, generation: Generation) -> None:
         assert self.end is None, "a caller is told the end once"
-        self.pieces.append(token.text)
+        self.pieces += [token.text] if token else []
         self.end = generation
 
 
@@ -175,6 +175,31 @@ def test_a_job_that_never_got_a_row_is_told_so() -> None:
     steps_until(subject, lambda: outcomes[3].error)
     assert outcomes[3].error is not None
     assert (outcomes[3].error.status, outcomes[3].error.code) == (429, "queue_timeout")
+
+
+def test_a_call_of_several_prompts_keeps_what_it_has_at_the_deadline() -> None:
+    subject, outcomes = scheduler(backend=Sums(batch_size=1)), [Outcome() for _ in range(3)]
+    jobs = [outcome.job([1], ignore_eos=True, max_new_tokens=50) for outcome in outcomes]
+    jobs[0].call = jobs[1].call = jobs[2].call
+    subject.submit(jobs)
+    for _ in range(5):
+        subject.step()
+    for job in jobs:
+        job.deadline = time.monotonic()
+    steps_until(subject, lambda: all(outcome.end for outcome in outcomes))
+    ends = [outcome.end for outcome in outcomes if outcome.end]
+    assert [end.finish_reason for end in ends] == ["time_limit"] * 3
+    assert ends[0].generated_tokens > 1
+    assert [(end.text, end.generated_tokens) for end in ends[1:]] == [("", 0)] * 2
+
+
+def test_a_cancelled_job_in_the_queue_makes_room_at_once() -> None:
+    subject, outcomes = scheduler(queue_size=1), [Outcome() for _ in range(5)]
+    jobs = [outcome.job([1], ignore_eos=True, max_new_tokens=50) for outcome in outcomes]
+    subject.submit(jobs[:4])
+    jobs[3].cancelled = True
+    subject.wake()
+    subject.submit(jobs[4:])
 
 
 def test_the_queue_is_in_order_of_arrival_at_the_endpoint() -> None:

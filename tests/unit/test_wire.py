@@ -43,6 +43,39 @@ def test_openai_leftovers_are_named() -> None:
     assert "'sagemaker_base_url'" in warnings[1]
 
 
+def test_a_body_full_of_unknown_keys_gets_a_few_short_warnings() -> None:
+    strays: dict[str, object] = {f"{n}" + "x" * 10_000: n for n in range(10_000)}
+    request = parse_request({"inputs": "x", "parameters": strays, **strays}, max_prompts=1)
+    assert len(request.warnings) == 18
+    assert sum(map(len, request.warnings)) < 3000
+    assert request.warnings[-1] == "9992 more unknown keys were ignored"
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/json",
+        "Application/JSON; charset=UTF-8",
+        "application/json; odata=verbose; charset='utf-8'",
+        None,
+    ],
+)
+def test_content_types_that_mean_json(content_type: str | None) -> None:
+    assert decode_body(b"{}", content_type) == {}
+
+
+def test_turns_without_content_are_taken_as_clients_send_them_back() -> None:
+    messages = [{"role": "system", "content": ""}, {"role": "assistant", "content": None}]
+    assert [m["content"] for m in parse_request({"messages": messages}, max_prompts=1).messages] == ["", ""]
+
+
+def test_a_text_that_cannot_fit_is_refused_before_its_tokens_are_counted() -> None:
+    shapes = StaticShapes.of(1, 32)
+    shapes.check_characters(31 * 10, 10)
+    with pytest.raises(RequestError, match="311 characters, more than 31 tokens can hold"):
+        shapes.check_characters(311, 10)
+
+
 @given(st.binary(max_size=64))
 def test_any_bytes_give_a_value_or_a_request_error(body: bytes) -> None:
     try:
@@ -95,8 +128,9 @@ def test_answers_in_the_form_of_text_generation_inference() -> None:
 
 def test_events_of_text_generation_inference() -> None:
     writer = Writer("tgi", warnings=("w",))
-    assert writer.first_event() == b""
-    middle, last = writer.token_event(1, Token(5, "Hi", None, False)), writer.last_event(3, LAST, DONE)
+    assert writer.first_records() == []
+    (middle,) = writer.token_records(1, Token(5, "Hi", None, False))
+    (last,) = writer.last_records(3, LAST, DONE)
     assert middle.endswith(b"\n\n")
     assert json.loads(middle[6:])["generated_text"] is None
     value = json.loads(last[6:])
@@ -106,10 +140,10 @@ def test_events_of_text_generation_inference() -> None:
 
 def test_events_of_openai() -> None:
     writer = Writer("openai", include_usage=True, model="m")
-    raw = writer.first_event() + writer.token_event(1, Token(5, "Hi", None, False))
-    raw += writer.last_event(3, Token(2, "!", None, False), DONE)
-    *records, end = raw.removesuffix(b"\n\n").split(b"\n\n")
-    assert end == b"data: [DONE]"
+    records = writer.first_records() + writer.token_records(1, Token(5, "Hi", None, False))
+    *records, end = records + writer.last_records(3, Token(2, "!", None, False), DONE)
+    assert end == b"data: [DONE]\n\n"
+    assert all(record.count(b"\n\n") == 1 for record in records), "one record each"
     chunks = [json.loads(record[6:]) for record in records]
     assert len({chunk["id"] for chunk in chunks}) == 1
     deltas = [chunk["choices"][0]["delta"] for chunk in chunks[:-1]]
