@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +79,41 @@ def start(weights: Path) -> Iterator[Callable[..., EndpointState]]:
 
 
 @pytest.fixture(scope="session")
-def served(weights: Path) -> Iterator[EndpointState]:
-    """One endpoint of the real model for every test that only calls it."""
-    state = endpoint.up("smollm2-135m-local", name="served")
-    yield state
-    endpoint.down(state.name)
-    assert container.processes(Path(state.run_dir)) == []
+def fleet(weights: Path, replay_preset: str) -> Iterator[dict[str, EndpointState]]:
+    """The endpoints that several tests share, started side by side: a start is mostly imports on one core."""
+    choices: dict[str, tuple[str, dict[str, str]]] = {
+        "served": ("smollm2-135m-local", {}),
+        "victim": (replay_preset, {"INF2KIT_REPLAY_STEP_SECONDS": "0.02"}),
+        "hurried": (replay_preset, {"INF2KIT_REPLAY_STEP_SECONDS": "0.02", "INF2KIT_DEADLINE_SECONDS": "4"}),
+    }
+    with ThreadPoolExecutor(len(choices)) as pool:
+        starts = {
+            name: pool.submit(endpoint.up, preset, name=name, variables=variables)
+            for name, (preset, variables) in choices.items()
+        }
+    states = {name: start.result() for name, start in starts.items()}
+    yield states
+    for state in states.values():
+        endpoint.down(state.name)
+        assert container.processes(Path(state.run_dir)) == []
+
+
+@pytest.fixture(scope="session")
+def served(fleet: dict[str, EndpointState]) -> EndpointState:
+    """The real model, for every test that only calls it."""
+    return fleet["served"]
+
+
+@pytest.fixture(scope="session")
+def victim(fleet: dict[str, EndpointState]) -> EndpointState:
+    """The replay double, slow enough to be killed in the middle: 400 tokens take 8 s."""
+    return fleet["victim"]
+
+
+@pytest.fixture(scope="session")
+def hurried(fleet: dict[str, EndpointState]) -> EndpointState:
+    """The replay double with eight rows, a queue of four, 50 tokens a second and a deadline of 4 s."""
+    return fleet["hurried"]
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -19,12 +19,6 @@ from inf2kit.local.state import EndpointState
 
 #: A caller has its answer, or a 503, within so many seconds of the kill.
 LIMIT_S = 2.0
-
-
-@pytest.fixture(scope="module")
-def victim(start: Callable[..., EndpointState], replay_preset: str) -> EndpointState:
-    """The replay double, slow enough to be killed in the middle: 400 tokens take 8 s."""
-    return start(replay_preset, name="victim", variables={"INF2KIT_REPLAY_STEP_SECONDS": "0.02"})
 
 
 @pytest.fixture

@@ -26,16 +26,6 @@ from inf2kit.local.state import EndpointState
 LONG = {"max_new_tokens": 1000, "ignore_eos": True}
 
 
-@pytest.fixture(scope="module")
-def hurried(start: Callable[..., EndpointState], replay_preset: str) -> EndpointState:
-    """The replay double with eight rows, a queue of four, 50 tokens a second and a deadline of 4 s."""
-    return start(
-        replay_preset,
-        name="hurried",
-        variables={"INF2KIT_REPLAY_STEP_SECONDS": "0.02", "INF2KIT_DEADLINE_SECONDS": "4"},
-    )
-
-
 def open_streams(caller: Caller, count: int) -> list[Any]:
     def open_one(_: int) -> Any:
         return caller.client.invoke_endpoint_with_response_stream(

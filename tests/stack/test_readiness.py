@@ -6,7 +6,8 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,18 @@ def slow(start: Callable[..., EndpointState], replay_preset: str) -> dict[str, E
         name: start(replay_preset, name=name, gate=name == "gated", variables=variables, wait_s=None)
         for name in ("gated", "plain")
     }
+
+
+@pytest.fixture(scope="module")
+def broken(slow: object, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[object]]:
+    """An ``up`` of a model without its weights, in the background, while the slow ones load."""
+    directory = tmp_path_factory.mktemp("broken") / "weights"
+    directory.mkdir()
+    for path in weights.iterdir():
+        if path.name != "model.safetensors":
+            (directory / path.name).symlink_to(path)
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(endpoint.up, "smollm2-135m-local", name="broken", weights=directory)
 
 
 def first_ping_and_first_answer(port: int, timeout_s: float) -> tuple[float, float]:
@@ -65,7 +78,9 @@ def _generates(port: int) -> bool:
         connection.close()
 
 
-def test_ping_is_true_with_the_gate_and_early_without(slow: dict[str, EndpointState]) -> None:
+def test_ping_is_true_with_the_gate_and_early_without(
+    slow: dict[str, EndpointState], broken: Future[object]
+) -> None:
     """One look at both, as they load at the same time."""
     seen: dict[str, tuple[float, float]] = {}
 
@@ -105,15 +120,10 @@ def test_plain_mode_answers_but_does_not_stream(slow: dict[str, EndpointState]) 
 
 
 def test_a_model_that_cannot_load_is_never_ready_and_says_why_once(
-    start: Callable[..., EndpointState], weights: Path, tmp_path: Path, home: Path
+    broken: Future[object], home: Path
 ) -> None:
-    broken = tmp_path / "weights"
-    broken.mkdir()
-    for path in weights.iterdir():
-        if path.name != "model.safetensors":
-            (broken / path.name).symlink_to(path)
     with pytest.raises(LocalEndpointError, match=r"lacks model\.safetensors; make the package again"):
-        endpoint.up("smollm2-135m-local", name="broken", weights=broken)
+        broken.result()
     log = (home / "broken.log").read_text(encoding="utf-8")
     said = [line for line in log.splitlines() if "cannot load the model" in line]
     assert len(said) == 1, "one sentence, so no restart loop"
