@@ -14,7 +14,7 @@ from inf2kit.errors import ModelDirectoryError
 from inf2kit.presets import Preset
 
 #: The parts of inf2kit that run inside the container.
-_SHIPPED = ("__init__.py", "errors.py", "shapes.py", "wire")
+_SHIPPED = ("__init__.py", "asgi.py", "errors.py", "shapes.py", "wire")
 _PACKAGE = Path(inf2kit.__file__).parent
 MANIFEST = "inf2kit.json"
 
@@ -89,6 +89,8 @@ def _vendor(name: str, target: Path) -> None:
 
 
 def _link(source: Path, target: Path) -> None:
+    # A hub's cache holds links to its files: what is meant is the file.
+    source = source.resolve()
     try:
         os.link(source, target)
     except OSError:  # another file system, or one without links

@@ -40,6 +40,32 @@ def weights() -> Path:
     return embedded.prepare()
 
 
+_FIGURES = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(scope="session")
+def figure(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """Print a figure at the end of the run, where a passing test's own output is not shown."""
+    return pytestconfig.stash.setdefault(_FIGURES, []).append
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """The figures of this run."""
+    for line in config.stash.get(_FIGURES, []):
+        terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def base_weights(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded model as a base model: without a chat template."""
+    path = tmp_path_factory.mktemp("base") / "weights"
+    path.mkdir()
+    for file in weights.iterdir():
+        if file.name != "chat_template.jinja":
+            (path / file.name).symlink_to(file)
+    return path
+
+
 @pytest.fixture(scope="session", autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A home of the tests' own, so that the user's endpoints are not touched."""
@@ -79,17 +105,18 @@ def start(weights: Path) -> Iterator[Callable[..., EndpointState]]:
 
 
 @pytest.fixture(scope="session")
-def fleet(weights: Path, replay_preset: str) -> Iterator[dict[str, EndpointState]]:
+def fleet(weights: Path, base_weights: Path, replay_preset: str) -> Iterator[dict[str, EndpointState]]:
     """The endpoints that several tests share, started side by side: a start is mostly imports on one core."""
-    choices: dict[str, tuple[str, dict[str, str]]] = {
-        "served": ("smollm2-135m-local", {}),
-        "victim": (replay_preset, {"INF2KIT_REPLAY_STEP_SECONDS": "0.02"}),
-        "hurried": (replay_preset, {"INF2KIT_REPLAY_STEP_SECONDS": "0.02", "INF2KIT_DEADLINE_SECONDS": "4"}),
+    slow = {"INF2KIT_REPLAY_STEP_SECONDS": "0.02"}
+    choices: dict[str, tuple[str, dict[str, str], Path]] = {
+        "served": ("smollm2-135m-local", {}, weights),
+        "victim": (replay_preset, slow, weights),
+        "hurried": (replay_preset, {**slow, "INF2KIT_DEADLINE_SECONDS": "4"}, base_weights),
     }
     with ThreadPoolExecutor(len(choices)) as pool:
         starts = {
-            name: pool.submit(endpoint.up, preset, name=name, variables=variables)
-            for name, (preset, variables) in choices.items()
+            name: pool.submit(endpoint.up, preset, name=name, variables=variables, weights=files)
+            for name, (preset, variables, files) in choices.items()
         }
     states = {name: start.result() for name, start in starts.items()}
     yield states
@@ -112,7 +139,7 @@ def victim(fleet: dict[str, EndpointState]) -> EndpointState:
 
 @pytest.fixture(scope="session")
 def hurried(fleet: dict[str, EndpointState]) -> EndpointState:
-    """The replay double with eight rows, a queue of four, 50 tokens a second and a deadline of 4 s."""
+    """The replay double as a base model: 8 rows, a queue of 4, 50 tokens a second, a deadline of 4 s."""
     return fleet["hurried"]
 
 

@@ -9,18 +9,15 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
 import httpx
 
+from inf2kit.asgi import Receive, Scope, Send, answer, disconnected, head, request_headers
 from inf2kit.local import eventstream
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 #: Bytes of a request's body (the botocore model of InvokeEndpoint), and seconds of a call.
 MAX_BODY = 6_291_456
@@ -80,7 +77,7 @@ class Front:
             await self._invoke(scope, receive, send)
         except _AwsError as error:
             headers = {"content-type": "application/json", "x-amzn-errortype": error.kind}
-            await _answer(send, error.status, json.dumps(error.body).encode(), headers)
+            await answer(send, error.status, json.dumps(error.body).encode(), headers)
 
     async def _invoke(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = _ROUTE.fullmatch(scope["path"])
@@ -97,7 +94,7 @@ class Front:
                 "ValidationError",
                 f"Endpoint {name} of account 000000000000 is in status {target.status}, not InService.",
             )
-        headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
+        headers = request_headers(scope)
         streamed = route[2] == "invocations-response-stream"
         accept = headers.get("x-amzn-sagemaker-accept" if streamed else "accept", "*/*")
         passed = {"content-type": headers.get("content-type", "application/json"), "accept": accept}
@@ -118,14 +115,14 @@ class Front:
             raise _unreachable(error) from None
         if response.status_code != 200:
             raise _model_error(response)
-        await _answer(send, 200, response.content, self._passed_back(target, response))
+        await answer(send, 200, response.content, self._passed_back(target, response))
 
     async def _stream(
         self, target: Target, body: bytes, headers: Mapping[str, str], receive: Receive, send: Send
     ) -> None:
         loop = asyncio.get_running_loop()
         ends = loop.time() + STREAM_LIMIT_S
-        gone = asyncio.ensure_future(_disconnected(receive))
+        gone = asyncio.ensure_future(disconnected(receive))
         posting = asyncio.ensure_future(self._post(target, body, headers, stream=True))
         waiting: set[asyncio.Future[Any]] = {posting, gone}
         await asyncio.wait(waiting, timeout=self._call_limit_s, return_when=asyncio.FIRST_COMPLETED)
@@ -147,7 +144,7 @@ class Front:
             back = self._passed_back(target, response)
             back["x-amzn-sagemaker-content-type"] = back.pop("content-type", "application/octet-stream")
             back["content-type"] = eventstream.CONTENT_TYPE
-            await send(_head(200, back))
+            await send(head(200, back))
             parts = response.aiter_raw()
             while True:
                 coming = asyncio.ensure_future(anext(parts, b""))
@@ -247,18 +244,3 @@ async def _read_body(receive: Receive) -> bytes:
             413, "RequestEntityTooLargeException", f"the body is larger than {MAX_BODY:,} bytes, AWS's limit"
         )
     return bytes(body)
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-def _head(status: int, headers: Mapping[str, str]) -> dict[str, Any]:
-    encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-    return {"type": "http.response.start", "status": status, "headers": encoded}
-
-
-async def _answer(send: Send, status: int, body: bytes, headers: Mapping[str, str]) -> None:
-    await send(_head(status, {**headers, "content-length": str(len(body))}))
-    await send({"type": "http.response.body", "body": body})

@@ -16,7 +16,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -27,12 +27,9 @@ from engine import protocol
 from engine.admission import queue_full, queue_timeout
 from engine.lifetime import end_with_parent, say
 from engine.settings import Settings
+from inf2kit.asgi import Receive, Scope, Send, answer, disconnected, head, request_headers
 from inf2kit.errors import RequestError, unavailable
 from inf2kit.wire import Token, Writer, decode_body, too_many_inputs
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 #: What SageMaker lets through to a container, and a little more: the model server's own limit.
 MAX_BODY = 6_553_500
@@ -105,13 +102,13 @@ class Gate:
 
     async def _invoke(self, scope: Scope, receive: Receive, send: Send) -> None:
         arrival = time.monotonic()
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = request_headers(scope)
         body = await _read_body(receive)
         if self._engine_state != "ready":
             raise unavailable(f"the engine is {self._engine_state}; try again in a moment")
         payload = decode_body(body, headers.get("content-type"))
         inputs = payload.get("inputs") if isinstance(payload, dict) else None
-        gone = asyncio.ensure_future(_disconnected(receive))
+        gone = asyncio.ensure_future(disconnected(receive))
         try:
             async with self._turn(len(inputs) if isinstance(inputs, list) else 1, arrival, gone):
                 if isinstance(payload, dict) and payload.get("stream") is True:
@@ -120,7 +117,7 @@ class Gate:
                     # A caller that goes away now is not noticed: a worker cannot be told; the deadline
                     # ends it.
                     response = await self._forward(body, headers, arrival)
-                    await _answer(
+                    await answer(
                         send, response.status_code, response.content, _kept_headers(response.headers)
                     )
         except _GoneError:
@@ -188,7 +185,7 @@ class Gate:
             if event["event"] == "error":
                 raise protocol.raised(event)
             writer = protocol.writer(accepted)
-            await send(_head(200, {"content-type": "text/event-stream", "cache-control": "no-cache"}))
+            await send(head(200, {"content-type": "text/event-stream", "cache-control": "no-cache"}))
             await _send_records(send, writer.first_records())
             while True:
                 await _send_records(send, _written(writer, event))
@@ -256,24 +253,9 @@ async def _read_body(receive: Receive) -> bytes:
             return bytes(body)
 
 
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-def _head(status: int, headers: dict[str, str]) -> dict[str, Any]:
-    encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-    return {"type": "http.response.start", "status": status, "headers": encoded}
-
-
-async def _answer(send: Send, status: int, body: bytes, headers: dict[str, str]) -> None:
-    await send(_head(status, {**headers, "content-length": str(len(body))}))
-    await send({"type": "http.response.body", "body": body})
-
-
 async def _answer_json(send: Send, status: int, value: object, headers: dict[str, str] | None = None) -> None:
     body = json.dumps(value, ensure_ascii=False).encode()
-    await _answer(send, status, body, {"content-type": "application/json", **(headers or {})})
+    await answer(send, status, body, {"content-type": "application/json", **(headers or {})})
 
 
 async def serve(settings: Settings) -> None:

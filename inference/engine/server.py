@@ -34,6 +34,7 @@ class EngineServer:
         self._loop = asyncio.new_event_loop()
         self._state = "loading"
         self._watchers: set[asyncio.Queue[Event]] = set()
+        self._backend: backends.Backend
         self._tokenizer: Any = None
         self._longest_token = 1
         self._scheduler: Scheduler | None = None
@@ -54,7 +55,7 @@ class EngineServer:
             ModelDirectoryError: the model cannot be loaded.
         """
         settings = self._settings
-        backend = backends.create(settings)
+        self._backend = backend = backends.create(settings)
         backend.load()
         self._tokenizer = _load_tokenizer(settings)
         self._longest_token = max(map(len, self._tokenizer.get_vocab()))
@@ -127,6 +128,7 @@ class EngineServer:
             if scheduler is None:
                 raise unavailable("the model is loading; try again in a moment")
             request = parse_request(call["body"], max_prompts=self._settings.max_prompts)
+            self._backend.check(request.parameters)
             jobs = await self._jobs(request, call, events)
             left = len(jobs)
             events.put_nowait(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,7 +20,9 @@ NEW_TOKENS = (4, 6, 8, 12)
 
 
 @pytest.mark.timeout(600)
-def test_64_prompts_by_8_callers_equal_generate_alone(caller: Caller, weights: Path) -> None:
+def test_64_prompts_by_8_callers_equal_generate_alone(
+    caller: Caller, weights: Path, figure: Callable[[str], None]
+) -> None:
     tokenizer = AutoTokenizer.from_pretrained(weights)
     texts = _prompts(tokenizer)
     wanted = [NEW_TOKENS[index % len(NEW_TOKENS)] for index in range(len(texts))]
@@ -44,7 +47,9 @@ def test_64_prompts_by_8_callers_equal_generate_alone(caller: Caller, weights: P
         assert given[step] in best.indices.tolist(), (text, given, ids)
         assert float(best.values[0] - best.values[1]) < NEAR_TIE, (text, given, ids, best)
         ties += 1
-    print(f"\n64 prompts of 1 to 1,500 tokens, 8 callers: {64 - ties} equal, {ties} proven near-ties")
+    figure(
+        f"exactness: 64 prompts of 1 to 1,500 tokens, 8 callers: {64 - ties} equal, {ties} proven near-ties"
+    )
 
 
 def _prompts(tokenizer: object) -> list[str]:

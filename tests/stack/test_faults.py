@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -76,7 +76,7 @@ def inventory(victim: EndpointState) -> tuple[int, set[str]]:
 
 @pytest.mark.parametrize("module", ["engine.server", "engine.gate", "engine.supervisor"])
 def test_killed_in_the_middle_of_eight_calls(
-    victim: EndpointState, pool: ThreadPoolExecutor, module: str
+    victim: EndpointState, pool: ThreadPoolExecutor, module: str, figure: Callable[[str], None]
 ) -> None:
     before = inventory(victim)
     calls = eight_calls(victim, pool)
@@ -86,7 +86,7 @@ def test_killed_in_the_middle_of_eight_calls(
     done, hanging = wait(calls, LIMIT_S)
     assert not hanging, f"{len(hanging)} callers hang {LIMIT_S:g} s after the kill"
     assert ping(victim.gate_port) != 200, "not ready, and it says so"
-    print(f"\n{module}: every caller had its end {time.monotonic() - killed:.2f} s after the kill", end="")
+    figure(f"faults, {module}: every caller had its end {time.monotonic() - killed:.2f} s after the kill")
     assert {call.result() for call in done} == {"503"}
     serves_again(victim)
     assert processes_of(victim, module)[0].pid != process.pid

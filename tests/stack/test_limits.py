@@ -48,6 +48,14 @@ def test_the_deadline_gives_a_partial_answer(hurried: EndpointState) -> None:
     assert events[-1]["generated_text"] == "".join(event["token"]["text"] for event in events)
 
 
+def test_a_base_model_without_a_chat_template_says_so(hurried: EndpointState) -> None:
+    for stream in (False, True):
+        with pytest.raises(ClientError) as refused:
+            Caller(hurried).invoke({"messages": [{"role": "user", "content": "x"}], "stream": stream})
+        assert refused.value.response["OriginalStatusCode"] == 422
+        assert json.loads(refused.value.response["OriginalMessage"])["error_type"] == "no_chat_template"
+
+
 def test_a_full_queue_is_429_with_a_hint_and_nobody_else_is_harmed(hurried: EndpointState) -> None:
     caller = Caller(hurried)
     streams = open_streams(caller, 8)  # every row is taken

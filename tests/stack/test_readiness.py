@@ -79,7 +79,7 @@ def _generates(port: int) -> bool:
 
 
 def test_ping_is_true_with_the_gate_and_early_without(
-    slow: dict[str, EndpointState], broken: Future[object]
+    slow: dict[str, EndpointState], broken: Future[object], figure: Callable[[str], None]
 ) -> None:
     """One look at both, as they load at the same time."""
     seen: dict[str, tuple[float, float]] = {}
@@ -93,7 +93,7 @@ def test_ping_is_true_with_the_gate_and_early_without(
     for thread in threads:
         thread.join()
     for name, (first_ping, first_answer) in seen.items():
-        print(f"\n{name}: /ping said 200 {first_answer - first_ping:+.2f} s before the first answer", end="")
+        figure(f"readiness, {name}: /ping said 200 {first_answer - first_ping:.2f} s before the first answer")
     # A generation on the heels of the first good /ping is answered: its own duration and a polling interval.
     assert seen["gated"][1] - seen["gated"][0] < 1.0
     # Without the gate the model server says healthy long before: the load is 20 s.

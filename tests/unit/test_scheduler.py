@@ -225,6 +225,16 @@ def test_one_rows_failure_is_its_own() -> None:
     assert bad.error.status == 500
 
 
+def test_a_backend_that_samples_itself_refuses_what_it_cannot_honour() -> None:
+    backend = Sums()
+    backend.check(Parameters(seed=1, repetition_penalty=2.0))
+    backend.returns, backend.honours = "ids", frozenset({"do_sample", "top_k"})  # type: ignore[misc]
+    backend.check(Parameters(do_sample=True, top_k=5, max_new_tokens=3, stop=("x",)))
+    with pytest.raises(RequestError, match="cannot honour repetition_penalty, seed;") as refused:
+        backend.check(Parameters(do_sample=True, seed=1, repetition_penalty=2.0))
+    assert refused.value.status == 422
+
+
 def test_the_contract_is_asserted() -> None:
     backend = Sums()
     backend.prefill(0, [1])

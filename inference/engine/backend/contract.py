@@ -9,7 +9,12 @@ from typing import Literal
 
 import torch
 
+from inf2kit.errors import RequestError
 from inf2kit.shapes import StaticShapes
+from inf2kit.wire import Parameters
+
+#: The parameters that choose among logits.
+SAMPLING = ("do_sample", "temperature", "top_k", "top_p", "repetition_penalty", "seed", "min_new_tokens")
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,25 @@ class Backend(ABC):
     def __init__(self, shapes: StaticShapes) -> None:
         self.shapes = shapes
         self._lengths: dict[int, int] = {}
+
+    def check(self, parameters: Parameters) -> None:
+        """Refuse what this backend cannot honour; it is never ignored.
+
+        Raises:
+            RequestError: 422 ``unsupported_parameter``, naming all of them.
+        """
+        if self.returns == "logits":
+            return
+        defaults = Parameters()
+        asked = [name for name in SAMPLING if getattr(parameters, name) != getattr(defaults, name)]
+        refused = [name for name in asked if name not in self.honours]
+        if refused:
+            raise RequestError(
+                422,
+                "unsupported_parameter",
+                f"this model samples on the device, which cannot honour {', '.join(refused)}; "
+                "leave it out, or deploy an export that samples on the host",
+            )
 
     @abstractmethod
     def load(self) -> None:
