@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -23,7 +22,10 @@ def inf2kit(*arguments: str) -> subprocess.CompletedProcess[str]:
 def begin_up(preset: str, name: str) -> tuple[subprocess.Popen[bytes], EndpointState]:
     """A ``local up`` in the middle: its container has processes, and is not ready."""
     command = subprocess.Popen(
-        [INF2KIT, "local", "up", preset, "--name", name], stderr=subprocess.DEVNULL, env=dict(os.environ)
+        [INF2KIT, "local", "up", preset, "--name", name],
+        stderr=subprocess.DEVNULL,
+        # As in a terminal: a shell starts what runs in its background with SIGINT ignored, tests among it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     wait_until(lambda: (begun := state.read(name)) and begun.host(), 60, "the host runs")
     begun = state.read(name)
