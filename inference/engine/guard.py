@@ -11,6 +11,8 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from engine.lifetime import model_server, python_path, say
@@ -20,43 +22,61 @@ from engine.supervisor import lock_path
 #: A supervisor that lived so long ended by accident and is replaced at once.
 _LONG_LIFE_S = 5.0
 _MAX_WAIT_S = 30.0
-_started = threading.Lock()
-_guarding = False
+
+_once = threading.Lock()
+#: What to guard, from the first call on: the model directory and the model server's pid. A worker that is
+#: forked later takes them along, since its own ancestors may be gone by then.
+_guarded: tuple[Path, int] | None = None
 
 
 def ensure_supervisor(model_dir: str | Path) -> None:
-    """Start a supervisor if there is none, now and whenever there is none later. Returns at once."""
-    global _guarding
-    with _started:
-        if _guarding:
+    """Start a supervisor if there is none, now and whenever there is none later. Returns at once.
+
+    Workers that are forked from this process guard too: any of them may outlive the others.
+    """
+    global _guarded
+    with _once:
+        if _guarded is not None:
             return
-        _guarding = True
-    threading.Thread(target=_guard, args=(Path(model_dir),), daemon=True, name="supervisor-guard").start()
+        _guarded = (Path(model_dir), model_server().pid)
+    os.register_at_fork(after_in_child=_begin)
+    _begin()
 
 
-def _guard(model_dir: Path) -> None:
-    server_pid = model_server().pid
+def _begin() -> None:
+    threading.Thread(target=_guard, daemon=True, name="supervisor-guard").start()
+
+
+def _guard() -> None:
+    assert _guarded is not None  # noqa: S101
+    model_dir, server_pid = _guarded
     wait_s = 0.0
     while True:
         began = time.monotonic()
         try:
-            _wait_until_free(lock_path(run_dir()))
-            time.sleep(wait_s)
-            began = time.monotonic()
-            _start(model_dir, server_pid)
-            _wait_until_free(lock_path(run_dir()))
+            with _locked(run_dir() / "guard.lock"):
+                # All guards wake up at once; the first one in starts, the others find it done.
+                if not _is_held(lock_path(run_dir())):
+                    time.sleep(wait_s)
+                    _start(model_dir, server_pid)
+            with _locked(lock_path(run_dir())):
+                pass  # it has ended
         except OSError as error:
             say("guard", f"the supervisor cannot be started ({error}); trying again")
         # One that ends as soon as it begins is not started again and again without a pause.
-        lived_s = time.monotonic() - began
+        lived_s = time.monotonic() - began - wait_s
         wait_s = 0.0 if lived_s > _LONG_LIFE_S else min(max(2 * wait_s, 0.5), _MAX_WAIT_S)
 
 
-def _wait_until_free(path: Path) -> None:
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
     with open(path, "w") as lock:  # noqa: PTH123
         fcntl.flock(lock, fcntl.LOCK_EX)
-        # Given back by hand: a worker forked meanwhile holds a copy of this file, and with it the lock.
-        fcntl.flock(lock, fcntl.LOCK_UN)
+        try:
+            yield
+        finally:
+            # Given back by hand: a worker forked meanwhile holds a copy of this file, and with it the lock.
+            fcntl.flock(lock, fcntl.LOCK_UN)
 
 
 def _start(model_dir: Path, server_pid: int) -> None:

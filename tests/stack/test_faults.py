@@ -107,6 +107,19 @@ def test_a_killed_worker_loses_its_own_call_only(victim: EndpointState, pool: Th
     assert all(pool.map(lambda _: whole(Caller(victim)) == "length", range(8)))
 
 
+def test_a_supervisor_is_replaced_even_when_the_workers_parent_is_gone(victim: EndpointState) -> None:
+    """The model server does not replace the process its workers are forked from; any worker guards."""
+    workers = processes_of(victim, "model_service_worker")
+    (parent,) = [process for process in workers if process.ppid() not in {worker.pid for worker in workers}]
+    (supervisor,) = processes_of(victim, "engine.supervisor")
+    parent.kill()
+    parent.wait(10)
+    supervisor.kill()
+    wait_until(lambda: ping(victim.gate_port) != 200, 10, "the gate has ended with its supervisor")
+    serves_again(victim)
+    assert len(processes_of(victim, "engine.supervisor")) == 1
+
+
 def test_everything_killed_at_once_leaves_nothing_after_down(victim: EndpointState) -> None:
     host = state.read(victim.name).host()  # type: ignore[union-attr]
     assert host is not None

@@ -40,10 +40,12 @@ def open_streams(caller: Caller, count: int) -> list[Any]:
 
 def test_the_deadline_gives_a_partial_answer(hurried: EndpointState) -> None:
     caller = Caller(hurried)
-    (answer,) = caller.generate("x", details=True, **LONG)
+    with ThreadPoolExecutor(1) as pool:
+        streaming = pool.submit(caller.stream, "x", **LONG)
+        (answer,) = caller.generate("x", details=True, **LONG)
     assert answer["details"]["finish_reason"] == "time_limit"
     assert 10 < answer["details"]["generated_tokens"] < 1000
-    events = caller.stream("x", **LONG)
+    events = streaming.result()
     assert events[-1]["details"]["finish_reason"] == "time_limit"
     assert events[-1]["generated_text"] == "".join(event["token"]["text"] for event in events)
 

@@ -36,7 +36,7 @@ def test_the_chat_template_ends_with_the_assistants_turn(weights: Path) -> None:
 def test_a_killed_conversion_leaves_nothing_half_made(tmp_path: Path) -> None:
     script = "from inf2kit import embedded; embedded.prepare(lambda step: print(step, flush=True))"
 
-    def convert_and_kill() -> list[str]:
+    def convert_and_kill_at(step: str) -> list[str]:
         process = subprocess.Popen(
             [sys.executable, "-c", script],
             env={**os.environ, "INF2KIT_HOME": str(tmp_path)},
@@ -46,14 +46,14 @@ def test_a_killed_conversion_leaves_nothing_half_made(tmp_path: Path) -> None:
         )
         assert process.stdout is not None
         with process, process.stdout:
-            wait_until(lambda: "expanding" in process.stdout.readline(), 60, "the conversion has begun")  # type: ignore[union-attr]
+            wait_until(lambda: step in process.stdout.readline(), 60, f"the step {step!r}")  # type: ignore[union-attr]
             process.send_signal(signal.SIGKILL)
         return sorted(path.name for path in (tmp_path / "models").iterdir())
 
-    first = convert_and_kill()
+    first = convert_and_kill_at("expanding")
     assert len(first) == 2, "the lock, and a scratch folder that nobody takes for a model"
     assert first[0].startswith(".lock") or first[1].startswith(".making-")
     assert not any(name.startswith("smollm2") for name in first)
-    second = convert_and_kill()
+    second = convert_and_kill_at("checking")
     assert len(second) == 2, "the next conversion has cleared the left-over away"
     assert set(first) != set(second)
