@@ -12,6 +12,10 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+#: Seconds an idle connection is kept. A caller that finds its connection closed just as it sends cannot know
+#: whether the call was begun, so servers should be the last to close; uvicorn's own 5 s are short.
+KEEP_ALIVE_S = 75
+
 
 def request_headers(scope: Scope) -> dict[str, str]:
     """A request's headers, names in lower case."""

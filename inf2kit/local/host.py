@@ -18,6 +18,7 @@ import httpx
 import uvicorn
 
 from inf2kit import home
+from inf2kit.asgi import KEEP_ALIVE_S
 from inf2kit.local import container, state
 from inf2kit.local.front import Front, Target
 
@@ -66,6 +67,7 @@ class Host:
             host="127.0.0.1",
             port=self._state.front_port,
             backlog=512,
+            timeout_keep_alive=KEEP_ALIVE_S,
             lifespan="off",
             access_log=False,
             log_level="warning",

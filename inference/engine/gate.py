@@ -27,7 +27,7 @@ from engine import protocol
 from engine.admission import queue_full, queue_timeout
 from engine.lifetime import end_with_parent, say
 from engine.settings import Settings
-from inf2kit.asgi import Receive, Scope, Send, answer, disconnected, head, request_headers
+from inf2kit.asgi import KEEP_ALIVE_S, Receive, Scope, Send, answer, disconnected, head, request_headers
 from inf2kit.errors import RequestError, unavailable
 from inf2kit.wire import Token, Writer, decode_body, too_many_inputs
 
@@ -267,7 +267,14 @@ async def serve(settings: Settings) -> None:
     # uvicorn binds by itself: asyncio sets TCP_NODELAY on its own sockets only, and without it every answer
     # on a kept-alive connection waits 40 ms for an acknowledgement.
     config = uvicorn.Config(
-        gate, host=host, port=int(port), backlog=512, lifespan="off", access_log=False, log_level="warning"
+        gate,
+        host=host,
+        port=int(port),
+        backlog=512,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        lifespan="off",
+        access_log=False,
+        log_level="warning",
     )
     say("gate", f"a generation went through; opening {host}:{port}")
     await uvicorn.Server(config).serve()

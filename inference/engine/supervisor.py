@@ -80,14 +80,16 @@ class Supervisor:
 
     def log(self, message: str) -> None:
         """One line in the endpoint's log."""
-        self._log_file.write(f"inf2kit supervisor: {message}\n".encode())
-        self._log_file.flush()
+        with contextlib.suppress(OSError):
+            self._log_file.write(f"inf2kit supervisor: {message}\n".encode())
+            self._log_file.flush()
 
     def _watch_engine(self) -> None:
-        now = time.monotonic()
+        now, ready = time.monotonic(), self._run_dir / READY_FILE
         if self._engine is None:
             if now >= self._start_again_at:
                 self._write_state("starting")
+                ready.unlink(missing_ok=True)
                 self._engine = self._start("engine.server", _CODE)
             return
         status = self._engine.poll()
@@ -98,10 +100,7 @@ class Supervisor:
             self._stop_gate()
             self.park((self._run_dir / REASON_FILE).read_text(encoding="utf-8"))
             return
-        ready = self._run_dir / READY_FILE
-        was_ready = ready.exists()
-        ready.unlink(missing_ok=True)
-        self._failed_starts = 0 if was_ready else self._failed_starts + 1
+        self._failed_starts = 0 if ready.exists() else self._failed_starts + 1
         self._restarts += 1
         ended = f"signal {-status}" if status < 0 else f"status {status}"
         if self._failed_starts >= _MAX_FAILED_STARTS:
