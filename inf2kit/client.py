@@ -50,8 +50,7 @@ class Endpoint:
 
     def __init__(self, name: str, *, endpoint_url: str | None = None, region_name: str | None = None) -> None:
         self.name = name
-        self._local_url = endpoint_url or home.local_endpoint_url(name)
-        self._client = _client(self._local_url, region_name)
+        self._client = _client(endpoint_url or home.local_endpoint_url(name), region_name)
 
     @overload
     def generate(self, prompt: str, **parameters: Any) -> TextResult: ...

@@ -15,13 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from engine.lifetime import model_server, python_path, say
+from engine.lifetime import model_server, next_wait_s, python_path, say
 from engine.settings import run_dir
 from engine.supervisor import lock_path
-
-#: A supervisor that lived so long ended by accident and is replaced at once.
-_LONG_LIFE_S = 5.0
-_MAX_WAIT_S = 30.0
 
 _once = threading.Lock()
 #: What to guard, from the first call on: the model directory and the model server's pid. A worker that is
@@ -63,9 +59,7 @@ def _guard() -> None:
                 pass  # it has ended
         except OSError as error:
             say("guard", f"the supervisor cannot be started ({error}); trying again")
-        # One that ends as soon as it begins is not started again and again without a pause.
-        lived_s = time.monotonic() - began - wait_s
-        wait_s = 0.0 if lived_s > _LONG_LIFE_S else min(max(2 * wait_s, 0.5), _MAX_WAIT_S)
+        wait_s = next_wait_s(wait_s, time.monotonic() - began - wait_s)
 
 
 @contextmanager

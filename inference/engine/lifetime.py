@@ -15,6 +15,21 @@ TERMINAL = 78
 READY_FILE = "ready"
 #: The engine leaves its reason here before it ends with ``TERMINAL``.
 REASON_FILE = "reason"
+#: A process that lived so long ended by accident and is replaced at once.
+_LONG_LIFE_S = 5.0
+_MAX_WAIT_S = 30.0
+
+
+def next_wait_s(wait_s: float, lived_s: float) -> float:
+    """Seconds to wait before a process that has ended is started again.
+
+    None after an accident; longer and longer where it ends as soon as it begins.
+
+    Args:
+        wait_s: What was waited the last time.
+        lived_s: How long the process lived.
+    """
+    return 0.0 if lived_s > _LONG_LIFE_S else min(max(2 * wait_s, 0.5), _MAX_WAIT_S)
 
 
 def python_path(*first: Path) -> str:

@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import psutil
 
-from engine.lifetime import READY_FILE, REASON_FILE, TERMINAL, python_path
+from engine.lifetime import READY_FILE, REASON_FILE, TERMINAL, next_wait_s, python_path
 from engine.settings import Settings, run_dir
 from inf2kit.errors import ModelDirectoryError
 
@@ -28,7 +28,6 @@ _POLL_S = 0.05
 _MAX_FAILED_STARTS = 3
 _BACKOFF_S = (0.0, 1.0, 5.0)
 _LOCK_PATIENCE_S = 1.0
-_LONG_LIFE_S = 5.0
 _CODE = Path(__file__).resolve().parent.parent
 STATE_FILE = "supervisor.json"
 
@@ -119,9 +118,7 @@ class Supervisor:
     def _watch_gate(self) -> None:
         now = time.monotonic()
         if self._gate is not None and self._gate.poll() is not None:
-            lived_s = now - self._gate_began
-            # At once after an accident; slower and slower where it cannot, say, bind its port.
-            self._gate_wait_s = 0.0 if lived_s > _LONG_LIFE_S else min(max(2 * self._gate_wait_s, 0.5), 30.0)
+            self._gate_wait_s = next_wait_s(self._gate_wait_s, now - self._gate_began)
             self.log(f"the gate ended with status {self._gate.returncode}; it is started again")
             self._gate = None
         if self._gate is None and now >= self._gate_began + self._gate_wait_s:
