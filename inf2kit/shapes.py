@@ -8,9 +8,16 @@ This module ships inside the model package: standard library only.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from inf2kit.errors import RequestError
+
+#: First tokens that stay when a row is full. Attention collects on them whatever they say ("Efficient
+#: Streaming Language Models with Attention Sinks", Xiao et al. 2023, finds four enough).
+SINK_TOKENS = 4
+#: More new tokens than any deadline allows.
+UNBOUNDED = 2**31
 
 
 @dataclass(frozen=True)
@@ -59,8 +66,24 @@ class StaticShapes:
                 "or deploy a preset with a longer sequence_length",
             )
 
-    def new_tokens_within(self, input_length: int, max_new_tokens: int | None) -> int:
+    def window(self, ids: Sequence[int]) -> list[int]:
+        """What a full row goes on with: its first tokens and the most recent ones, half a row together.
+
+        Half a row, so that encoding it again comes once for every half row of new tokens.
+
+        Args:
+            ids: All tokens so far.
+        """
+        length = min(max(self.sequence_length // 2, 1), self.max_context_length)
+        sinks = min(SINK_TOKENS, length - 1)
+        return [*ids[:sinks], *ids[len(ids) - (length - sinks) :]]
+
+    def new_tokens_within(
+        self, input_length: int, max_new_tokens: int | None, *, overflow: str = "stop"
+    ) -> int:
         """How many new tokens a prompt of ``input_length`` tokens gets: the request, clamped to the row.
+
+        With ``overflow`` "sinks" nothing is clamped, and a request without a bound ends at its deadline.
 
         Raises:
             RequestError: 422 ``prompt_too_long`` when the prompt itself does not fit.
@@ -73,5 +96,7 @@ class StaticShapes:
                 f"{self.max_context_length} (sequence_length {self.sequence_length}): shorten the prompt, "
                 "or deploy a preset with a longer sequence_length",
             )
+        if overflow == "sinks":
+            return UNBOUNDED if max_new_tokens is None else max_new_tokens
         room = self.sequence_length - input_length
         return room if max_new_tokens is None else min(max_new_tokens, room)

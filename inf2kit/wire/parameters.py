@@ -6,6 +6,7 @@ import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Literal
 
 from inf2kit.errors import RequestError
 
@@ -37,6 +38,8 @@ class Parameters:
         top_p: Sample among the best tokens whose probabilities sum to this.
         repetition_penalty: Above 1, tokens already seen become less likely.
         seed: Of this call's random numbers. The same request with the same seed gives the same text.
+        overflow: What happens when the row is full: ``stop``, or ``sinks``: go on with the first and the
+            most recent tokens only, and ``max_new_tokens`` is not lowered to what the row holds.
         stop: Texts that end the generation.
         include_stop_str_in_output: Keep the stop text that was met.
         return_full_text: Put the prompt before the new text. Defaults to false, as in Text Generation
@@ -53,6 +56,7 @@ class Parameters:
     top_p: float = 1.0
     repetition_penalty: float = 1.0
     seed: int | None = None
+    overflow: Literal["stop", "sinks"] = "stop"
     stop: tuple[str, ...] = ()
     include_stop_str_in_output: bool = False
     return_full_text: bool = False
@@ -92,6 +96,10 @@ def parse_parameters(given: Mapping[str, object], *, chat: bool = False) -> tupl
         known["top_p"] = _number(values, "top_p", 0.0, 1.0, above_low=True)
     if "repetition_penalty" in values:
         known["repetition_penalty"] = _number(values, "repetition_penalty", *PENALTY_RANGE)
+    if "overflow" in values:
+        if values["overflow"] not in ("stop", "sinks"):
+            raise invalid("overflow", values["overflow"], "'stop' or 'sinks'")
+        known["overflow"] = values["overflow"]
     if "stop" in values or "stop_sequences" in values:
         known["stop"] = _stop_strings(values)
 

@@ -16,7 +16,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -25,7 +25,8 @@ import uvicorn
 
 from engine import protocol
 from engine.admission import queue_full, queue_timeout
-from engine.lifetime import end_with_parent, say
+from engine.lifetime import STATE_FILE, end_with_parent, say
+from engine.metrics import CONTENT_TYPE, GateMetrics, log_line, samples
 from engine.settings import Settings
 from inf2kit.asgi import KEEP_ALIVE_S, Receive, Scope, Send, answer, disconnected, head, request_headers
 from inf2kit.errors import RequestError, unavailable
@@ -35,6 +36,7 @@ from inf2kit.wire import Token, Writer, decode_body, too_many_inputs
 MAX_BODY = 6_553_500
 _CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 _POLL_S = 0.05
+_LOG_EVERY_S = 60.0
 #: Seconds beyond the deadline within which the engine answers in any case.
 _GRACE_S = 10.0
 
@@ -44,7 +46,7 @@ class _GoneError(Exception):
 
 
 class Gate:
-    """An ASGI application for ``GET /ping`` and ``POST /invocations``."""
+    """An ASGI application for ``GET /ping``, ``POST /invocations`` and ``GET /metrics``."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -53,6 +55,7 @@ class Gate:
         # Streams and whole answers share it, first come, first served: neither overtakes the other.
         self._turns = asyncio.Semaphore(max(settings.model_server_workers, 1))
         self._seconds_per_call = 1.0
+        self._metrics = GateMetrics()
         self._model_server = httpx.AsyncClient(
             base_url=settings.model_server_url,
             timeout=settings.deadline_s + _GRACE_S,
@@ -83,6 +86,28 @@ class Gate:
                     pass
             await asyncio.sleep(_POLL_S)
 
+    async def log_metrics(self) -> None:
+        """Write a line a minute for ever; a minute without a call has none."""
+        before, began = samples(await self.metrics()), time.monotonic()
+        while True:
+            await asyncio.sleep(_LOG_EVERY_S)
+            now, ended = samples(await self.metrics()), time.monotonic()
+            if line := log_line(now, before, ended - began):
+                say("metrics", line)
+            before, began = now, ended
+
+    async def metrics(self) -> str:
+        """What the gate and, where it answers, the engine have counted, in Prometheus' text format."""
+        restarts = 0
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            state = (self._settings.run_dir / STATE_FILE).read_text(encoding="utf-8")
+            restarts = int(json.loads(state)["restarts"])
+        text = self._metrics.text(ready=self._engine_state == "ready", restarts=restarts, inside=self._inside)
+        with contextlib.suppress(RequestError):
+            async for event in protocol.stream(self._settings.socket_path, {"op": "metrics"}):
+                text += event.get("text", "")
+        return text
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
@@ -93,14 +118,24 @@ class Gate:
                 ready = self._engine_state == "ready"
                 await _answer_json(send, 200 if ready else 503, {"status": self._engine_state})
             elif route == ("POST", "/invocations"):
-                await self._invoke(scope, receive, send)
+                await self._count(self._invoke(scope, receive, send))
+            elif route == ("GET", "/metrics"):
+                await answer(send, 200, (await self.metrics()).encode(), {"content-type": CONTENT_TYPE})
             else:
-                raise RequestError(404, "not_found", "there is GET /ping and POST /invocations")
+                raise RequestError(404, "not_found", "there is GET /ping, POST /invocations, GET /metrics")
         except RequestError as error:
             headers = {} if error.retry_after_s is None else {"retry-after": str(error.retry_after_s)}
             await _answer_json(send, error.status, error.body(), headers)
 
-    async def _invoke(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _count(self, invocation: Awaitable[tuple[int, str | None]]) -> None:
+        try:
+            self._metrics.answered(*await invocation)
+        except RequestError as error:
+            self._metrics.answered(error.status, error.code)
+            raise
+
+    async def _invoke(self, scope: Scope, receive: Receive, send: Send) -> tuple[int, str | None]:
+        """Answer a call; its status, and its error's code where the model server gave one."""
         arrival = time.monotonic()
         headers = request_headers(scope)
         body = await _read_body(receive)
@@ -113,15 +148,14 @@ class Gate:
             async with self._turn(len(inputs) if isinstance(inputs, list) else 1, arrival, gone):
                 if isinstance(payload, dict) and payload.get("stream") is True:
                     await self._stream(payload, arrival, gone, send)
-                else:
-                    # A caller that goes away now is not noticed: a worker cannot be told; the deadline
-                    # ends it.
-                    response = await self._forward(body, headers, arrival)
-                    await answer(
-                        send, response.status_code, response.content, _kept_headers(response.headers)
-                    )
+                    return 200, None
+                # A caller that goes away now is not noticed: a worker cannot be told; the deadline
+                # ends it.
+                response = await self._forward(body, headers, arrival)
+                await answer(send, response.status_code, response.content, _kept_headers(response.headers))
+                return response.status_code, _error_type(response)
         except _GoneError:
-            pass
+            return 499, None  # what nginx logs for a caller that did not wait for its answer
         finally:
             gone.cancel()
 
@@ -236,6 +270,15 @@ def _kept_headers(headers: httpx.Headers) -> dict[str, str]:
     return {name: headers[name] for name in kept if name in headers}
 
 
+def _error_type(response: httpx.Response) -> str | None:
+    if response.status_code < 400:
+        return None
+    try:
+        return str(response.json()["error_type"])
+    except (ValueError, KeyError, TypeError):
+        return "model_server"
+
+
 async def _read_body(receive: Receive) -> bytes:
     body = bytearray()
     while True:
@@ -277,8 +320,10 @@ async def serve(settings: Settings) -> None:
         log_level="warning",
     )
     say("gate", f"a generation went through; opening {host}:{port}")
+    logging = asyncio.create_task(gate.log_metrics())
     await uvicorn.Server(config).serve()
-    watching.cancel()
+    for task in (watching, logging):
+        task.cancel()
 
 
 def main(model_dir: str) -> None:

@@ -15,6 +15,8 @@ TERMINAL = 78
 READY_FILE = "ready"
 #: The engine leaves its reason here before it ends with ``TERMINAL``.
 REASON_FILE = "reason"
+#: The supervisor keeps its state here: ``{"state": "...", "reason": null, "restarts": 0}``.
+STATE_FILE = "supervisor.json"
 #: A process that lived so long ended by accident and is replaced at once.
 _LONG_LIFE_S = 5.0
 _MAX_WAIT_S = 30.0

@@ -6,9 +6,12 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 
 from engine.admission import queue_full, queue_timeout
 from engine.backend import Backend, Step
+from engine.metrics import EngineMetrics
+from engine.sampling import choose, logprobs
 from engine.slots import Job, Slot
 from engine.text import Detokenizer
 from inf2kit.errors import RequestError
@@ -27,8 +30,10 @@ class Scheduler:
         tokenizer: For the new text.
         eos_ids: Ids that end a text.
         queue_size: Jobs that may wait for a row.
-        prefills_per_step: Prompts that may enter between two decode steps, so that running rows do not
-            stall behind a burst of arrivals.
+        prefills_per_step: Prompts, or chunks of long ones, that are encoded between two decode steps while
+            rows are running, so that these do not stall behind a burst of arrivals.
+        metrics: Where to count.
+        after_step: Called after every step, when jobs have been told what they got.
     """
 
     def __init__(
@@ -39,16 +44,27 @@ class Scheduler:
         *,
         queue_size: int,
         prefills_per_step: int = 1,
+        metrics: EngineMetrics | None = None,
+        after_step: Callable[[], None] = lambda: None,
     ) -> None:
         self._backend = backend
         self._tokenizer = tokenizer
         self._eos_ids = eos_ids
         self._max_inside = backend.shapes.batch_size + queue_size
         self._prefills_per_step = prefills_per_step
+        self._metrics = metrics or EngineMetrics(backend.shapes.batch_size)
+        self._after_step = after_step
         self._free = list(range(backend.shapes.batch_size))
+        # Rows whose ids are not all in yet, in the order in which they are encoded, and rows that run.
+        self._encoding: deque[Slot] = deque()
         self._live: dict[int, Slot] = {}
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
+
+    @property
+    def inside(self) -> int:
+        """Jobs that hold a row or wait for one."""
+        return len(self._live) + len(self._encoding) + len(self._waiting)
 
     def submit(self, jobs: list[Job]) -> None:
         """Queue the jobs of one call, all or none.
@@ -57,9 +73,8 @@ class Scheduler:
             RequestError: 429 ``queue_full``.
         """
         with self._changed:
-            inside = len(self._live) + len(self._waiting)
-            if inside + len(jobs) > self._max_inside:
-                raise queue_full(inside, self._max_inside)
+            if self.inside + len(jobs) > self._max_inside:
+                raise queue_full(self.inside, self._max_inside)
             for job in jobs:
                 self._insert(job)
             self._changed.notify()
@@ -74,24 +89,22 @@ class Scheduler:
         """Serve for ever."""
         while True:
             with self._changed:
-                while not self._waiting and not self._live:
+                while not self.inside:
                     self._changed.wait()
             self.step()
 
     def step(self) -> None:
         """Drop what nobody waits for, let jobs in, decode all live rows once."""
-        for slot in [slot for slot in self._live.values() if slot.job.cancelled]:
-            self._leave(slot)
-        for _ in range(self._prefills_per_step):
-            job = self._next_job()
-            if job is None:
-                break
-            self._enter(job)
-        slots = [self._live[row] for row in sorted(self._live)]
-        if slots:
-            step = self._backend.decode([slot.row for slot in slots], [slot.last_id for slot in slots])
-            for index, slot in enumerate(slots):
-                self._advance(slot, step, index)
+        for slot in [*self._live.values(), *self._encoding]:
+            if slot.job.cancelled:
+                self._leave(slot)
+        self._refill_full_rows()
+        self._let_in()
+        self._encode()
+        self._decode()
+        self._metrics.rows_busy.set(len(self._live) + len(self._encoding))
+        self._metrics.queue_length.set(len(self._waiting))
+        self._after_step()
 
     def _insert(self, job: Job) -> None:
         # In order of arrival at the endpoint: a call may reach the engine later than one that came after.
@@ -99,6 +112,16 @@ class Scheduler:
         while index and self._waiting[index - 1].arrival > job.arrival:
             index -= 1
         self._waiting.insert(index, job)
+
+    def _let_in(self) -> None:
+        """Rows to the jobs that have waited longest."""
+        while job := self._next_job():
+            slot = Slot(self._free[0], job, self._backend.shapes, self._tokenizer, self._eos_ids)
+            job.call.started = True
+            with self._changed:
+                self._encoding.append(slot)
+            del self._free[0]
+            self._metrics.prompt_tokens.inc(len(job.prompt_ids))
 
     def _next_job(self) -> Job | None:
         """The next job that still wants a row, if there is a row; expired ones are told so."""
@@ -124,35 +147,78 @@ class Scheduler:
                 job.on_error(queue_timeout())
         return chosen
 
-    def _enter(self, job: Job) -> None:
-        row = self._free.pop(0)
-        job.call.started = True
-        slot = Slot(row, job, self._tokenizer, self._eos_ids)
-        with self._changed:
-            self._live[row] = slot
-        self._advance(slot, self._backend.prefill(row, job.prompt_ids), 0)
+    def _refill_full_rows(self) -> None:
+        """Full rows that are to go on are encoded anew, before any new prompt: they are running already."""
+        full = [slot for slot in self._live.values() if slot.is_full()]
+        for slot in full:
+            slot.refill()
+            self._backend.release(slot.row)
+            with self._changed:
+                del self._live[slot.row]
+                self._encoding.appendleft(slot)
+            self._metrics.refills.inc()
 
-    def _advance(self, slot: Slot, step: Step, index: int) -> None:
-        try:
-            finished = (
-                slot.take_id(step.ids[index])
-                if step.ids is not None
-                else slot.take_logits(step.logits[index])
-            )
-        except Exception:
-            # One row's parameters must not end the others' texts.
-            log.exception("row %d could not be advanced", slot.row)
-            slot.job.on_error(
-                RequestError(500, "internal_error", "the engine could not go on with this text")
-            )
-            finished = True
-        if finished:
-            self._leave(slot)
+    def _encode(self) -> None:
+        """Encode waiting ids, one prompt or chunk after the other; only as many as live rows can bear."""
+        began, waited_for, done = time.perf_counter(), len(self._live), 0
+        while self._encoding and (not self._live or done < self._prefills_per_step):
+            slot = self._encoding[0]
+            ids, last = slot.next_chunk(self._backend.prefill_chunk)
+            step = self._backend.prefill(slot.row, ids, last=last)
+            done += 1
+            if not last:
+                continue
+            first = not slot.tokens
+            with self._changed:
+                self._live[slot.row] = self._encoding.popleft()
+            self._advance([slot], step)
+            if first:
+                self._metrics.time_to_first_token.observe(time.monotonic() - slot.job.arrival)
+        if waited_for and done:
+            self._metrics.prefill_stall.observe(time.perf_counter() - began)
+
+    def _decode(self) -> None:
+        if not self._live:
+            return
+        began = time.perf_counter()
+        slots = [self._live[row] for row in sorted(self._live)]
+        step = self._backend.decode([slot.row for slot in slots], [slot.last_id for slot in slots])
+        self._advance(slots, step)
+        self._metrics.step.observe(time.perf_counter() - began)
+
+    def _advance(self, slots: Sequence[Slot], step: Step) -> None:
+        """Choose the next id of each slot; finished ones leave."""
+        probabilities: list[float | None] = [None] * len(slots)
+        if step.ids is not None:
+            ids = list(step.ids)
+        else:
+            ids = choose(step.logits, [slot.sampling for slot in slots])
+            wanted = [index for index, slot in enumerate(slots) if slot.job.with_logprobs]
+            if wanted:
+                found = logprobs(step.logits[wanted], [ids[index] for index in wanted])
+                for index, value in zip(wanted, found, strict=True):
+                    probabilities[index] = value
+        self._metrics.generated_tokens.inc(len(slots))
+        for slot, token_id, probability in zip(slots, ids, probabilities, strict=True):
+            try:
+                finish_reason = slot.take(token_id, probability)
+            except Exception:
+                # What one row's caller does must not end the others' texts.
+                log.exception("row %d could not be advanced", slot.row)
+                slot.job.on_error(
+                    RequestError(500, "internal_error", "the engine could not go on with this text")
+                )
+                finish_reason = "error"
+            if finish_reason:
+                self._metrics.finished(finish_reason)
+                self._leave(slot)
 
     def _leave(self, slot: Slot) -> None:
-        self._backend.release(slot.row)
+        if slot.row in self._live or slot.encoded:
+            self._backend.release(slot.row)
         with self._changed:
-            del self._live[slot.row]
+            if self._live.pop(slot.row, None) is None:
+                self._encoding.remove(slot)
         # The lowest row first: a backend whose arithmetic covers rows 0..n then has little to do.
         self._free.append(slot.row)
         self._free.sort()

@@ -29,6 +29,7 @@ class Settings:
         dtype: Precision of weights and arithmetic.
         shapes: The static shapes the model was compiled for.
         queue_size: Prompts that may wait for a row.
+        prefills_per_step: Prompts, or chunks of long ones, that are encoded between two decode steps.
         deadline_s: Seconds from arrival after which a call is answered with what there is.
         gate_address: ``host:port`` the gate listens on; None for plain toolkit mode, without a gate.
         model_server_url: Where the gate finds the model server.
@@ -45,6 +46,7 @@ class Settings:
     dtype: str
     shapes: StaticShapes
     queue_size: int
+    prefills_per_step: int
     deadline_s: float
     gate_address: str | None
     model_server_url: str
@@ -85,6 +87,7 @@ class Settings:
                     shapes["batch_size"], shapes["sequence_length"], shapes.get("max_context_length")
                 ),
                 queue_size=int(environ.get("INF2KIT_QUEUE_SIZE", serving["queue_size"])),
+                prefills_per_step=int(environ.get("INF2KIT_PREFILLS_PER_STEP", "1")),
                 deadline_s=float(environ.get("INF2KIT_DEADLINE_SECONDS", serving["deadline_s"])),
                 gate_address=environ.get("INF2KIT_GATE_ADDRESS"),
                 model_server_url=environ.get("MMS_INFERENCE_ADDRESS", "http://127.0.0.1:8080"),
@@ -95,6 +98,8 @@ class Settings:
             )
             if not (math.isfinite(settings.deadline_s) and settings.deadline_s > 0):
                 raise ValueError(f"the deadline is {settings.deadline_s} s")
+            if settings.prefills_per_step < 1:
+                raise ValueError(f"prefills_per_step is {settings.prefills_per_step}")
             return settings
         except KeyError as error:
             raise ModelDirectoryError(

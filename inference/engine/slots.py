@@ -6,11 +6,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import torch
-
-from engine.sampling import Sampler, logprob
+from engine.sampling import RowSampling
 from engine.text import Detokenizer, TextStream
 from inf2kit.errors import RequestError
+from inf2kit.shapes import StaticShapes
 from inf2kit.wire import Generation, Parameters, Token
 
 
@@ -74,15 +73,31 @@ class Job:
 
 
 class Slot:
-    """A job that holds a row."""
+    """A job that holds a row.
 
-    def __init__(self, row: int, job: Job, tokenizer: Detokenizer, eos_ids: frozenset[int]) -> None:
+    Attributes:
+        row: Of the batch.
+        job: What it generates.
+        sampling: How its tokens are chosen.
+        encoding: The ids that its row must hold before the next token can be chosen.
+        encoded: How many of them the row holds already.
+        tokens: The new tokens so far.
+    """
+
+    def __init__(
+        self, row: int, job: Job, shapes: StaticShapes, tokenizer: Detokenizer, eos_ids: frozenset[int]
+    ) -> None:
         self.row = row
         self.job = job
+        self.sampling = RowSampling(job.parameters, job.prompt_ids, sorted(eos_ids))
+        self.encoding = list(job.prompt_ids)
+        self.encoded = 0
+        self._shapes = shapes
         self._eos_ids = frozenset() if job.parameters.ignore_eos else eos_ids
         self._ids = list(job.prompt_ids)
-        self._tokens: list[Token] = []
-        self._sampler = Sampler(job.parameters, job.prompt_ids, sorted(eos_ids))
+        self.tokens: list[Token] = []
+        self._in_row = len(self._ids)
+        self._refills = 0
         self._text = TextStream(
             tokenizer,
             job.prompt_ids,
@@ -95,14 +110,29 @@ class Slot:
         """The id that the next decode step starts from."""
         return self._ids[-1]
 
-    def take_logits(self, logits: torch.Tensor) -> bool:
-        """Choose the next id from float32 logits ``[vocabulary]``; true when the row is finished."""
-        token_id = self._sampler.choose(logits, self._ids)
-        return self.take_id(token_id, logprob(logits, token_id) if self.job.with_logprobs else None)
+    def next_chunk(self, size: int | None) -> tuple[Sequence[int], bool]:
+        """The ids to encode next, at most ``size``, and whether they are the last ones."""
+        end = len(self.encoding) if size is None else min(self.encoded + size, len(self.encoding))
+        chunk = self.encoding[self.encoded : end]
+        self.encoded = end
+        return chunk, end == len(self.encoding)
 
-    def take_id(self, token_id: int, probability: float | None = None) -> bool:
-        """Accept the next id and tell the caller; true when the row is finished."""
+    def is_full(self) -> bool:
+        """Whether the row has no room for the last id."""
+        return self._in_row > self._shapes.sequence_length
+
+    def refill(self) -> None:
+        """Start over with a window of what the row holds: the first tokens and the most recent ones."""
+        self.encoding = self._shapes.window(self._ids)
+        self.encoded = 0
+        self._in_row = len(self.encoding)
+        self._refills += 1
+
+    def take(self, token_id: int, logprob: float | None = None) -> str | None:
+        """Accept the next id and tell the caller; the finish reason when the row is finished."""
         self._ids.append(token_id)
+        self._in_row += 1
+        self.sampling.took(token_id)
         finish_reason = self._finish_reason_of(token_id)
         text = self._text.flush() if finish_reason == "eos_token" else self._text.push(token_id)
         if self._text.stopped:
@@ -110,18 +140,18 @@ class Slot:
         elif finish_reason not in (None, "eos_token"):
             text += self._text.flush()
             finish_reason = "stop_sequence" if self._text.stopped else finish_reason
-        token = Token(token_id, text, probability, special=not text and token_id in self._eos_ids)
-        self._tokens.append(token)
+        token = Token(token_id, text, logprob, special=not text and token_id in self._eos_ids)
+        self.tokens.append(token)
         if finish_reason is None:
-            self.job.on_token(len(self._tokens), token)
-            return False
-        self.job.on_end(len(self._tokens), token, self._generation(finish_reason))
-        return True
+            self.job.on_token(len(self.tokens), token)
+            return None
+        self.job.on_end(len(self.tokens), token, self._generation(finish_reason))
+        return finish_reason
 
     def _finish_reason_of(self, token_id: int) -> str | None:
         if token_id in self._eos_ids:
             return "eos_token"
-        if len(self._tokens) + 1 >= self.job.max_new_tokens:
+        if len(self.tokens) + 1 >= self.job.max_new_tokens:
             return "length"
         if time.monotonic() >= self.job.deadline:
             return "time_limit"
@@ -129,13 +159,20 @@ class Slot:
 
     def _generation(self, finish_reason: str) -> Generation:
         parameters = self.job.parameters
+        warnings = self.job.warnings
+        if self._refills:
+            warnings = (
+                *warnings,
+                f"the row was full {self._refills} times and went on with the first and the most recent "
+                "tokens only (overflow 'sinks'): what lay between them is forgotten",
+            )
         return Generation(
-            text="".join(token.text for token in self._tokens),
+            text="".join(token.text for token in self.tokens),
             prompt=self.job.prompt_text,
             finish_reason=finish_reason,
             input_length=len(self.job.prompt_ids),
-            generated_tokens=len(self._tokens),
-            seed=self._sampler.seed,
-            tokens=tuple(self._tokens) if parameters.details else (),
-            warnings=self.job.warnings,
+            generated_tokens=len(self.tokens),
+            seed=self.sampling.seed,
+            tokens=tuple(self.tokens) if parameters.details else (),
+            warnings=warnings,
         )

@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import psutil
 
-from engine.lifetime import READY_FILE, REASON_FILE, TERMINAL, next_wait_s, python_path
+from engine.lifetime import READY_FILE, REASON_FILE, STATE_FILE, TERMINAL, next_wait_s, python_path
 from engine.settings import Settings, run_dir
 from inf2kit.errors import ModelDirectoryError
 
@@ -29,7 +29,6 @@ _MAX_FAILED_STARTS = 3
 _BACKOFF_S = (0.0, 1.0, 5.0)
 _LOCK_PATIENCE_S = 1.0
 _CODE = Path(__file__).resolve().parent.parent
-STATE_FILE = "supervisor.json"
 
 
 class Supervisor:
@@ -152,7 +151,7 @@ class Supervisor:
         path = self._run_dir / STATE_FILE
         value: dict[str, Any] = {"state": state, "reason": reason, "restarts": self._restarts}
         scratch = path.with_suffix(".new")
-        # Only people read it: a full disk must not end the endpoint.
+        # People and the gate's metrics read it: a full disk must not end the endpoint.
         with contextlib.suppress(OSError):
             scratch.write_text(json.dumps(value), encoding="utf-8")
             scratch.replace(path)

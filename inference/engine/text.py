@@ -7,6 +7,8 @@ from typing import Protocol
 
 #: Ids of the prompt that are decoded along, since some tokenizers drop a space at the start of a text.
 _CONTEXT = 6
+#: Ids that are decoded again with every new one, at most.
+_WINDOW = 24
 _REPLACEMENT = "\ufffd"
 
 
@@ -42,6 +44,7 @@ class TextStream:
         self._ids = list(prompt_ids[-_CONTEXT:])
         # ids[_start:_read] are released already and decoded again as context of the next piece.
         self._start, self._read = 0, len(self._ids)
+        self._before = tokenizer.decode(self._ids)
         self._held = ""
         self.stopped = False
 
@@ -57,12 +60,15 @@ class TextStream:
         return text if self.stopped else text + held
 
     def _decode_new(self, *, final: bool) -> str:
-        before = self._tokenizer.decode(self._ids[self._start : self._read])
         after = self._tokenizer.decode(self._ids[self._start :])
-        if len(after) <= len(before) or (after.endswith(_REPLACEMENT) and not final):
+        if len(after) <= len(self._before) or (after.endswith(_REPLACEMENT) and not final):
             return ""
-        self._start, self._read = self._read, len(self._ids)
-        return after[len(before) :]
+        piece = after[len(self._before) :]
+        self._before, self._read = after, len(self._ids)
+        if self._read - self._start > _WINDOW:
+            self._start = self._read - _CONTEXT
+            self._before = self._tokenizer.decode(self._ids[self._start :])
+        return piece
 
     def _release(self, piece: str) -> str:
         if not self._stop or self.stopped:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import time
+import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from engine.backend.contract import Backend, Step
 from engine.scheduler import Scheduler
@@ -19,30 +20,39 @@ from inf2kit.wire import Generation, Parameters, Token
 
 VOCABULARY = 50
 EOS = 7
+PATTERNS = 800
+LOGITS = torch.randn(997, VOCABULARY, generator=torch.Generator().manual_seed(0)) * 2
 
 
 class Sums(Backend):
-    """Logits that depend on the sum of the row's ids; the contract's assertions are what is tested too."""
+    """Logits that depend on the ids in the row; the contract's assertions are what is tested too."""
 
-    def __init__(self, batch_size: int = 3) -> None:
-        super().__init__(StaticShapes.of(batch_size, 64))
-        self.sums: dict[int, int] = {}
+    prefill_chunk = 3
+
+    def __init__(self, batch_size: int = 3, sequence_length: int = 64) -> None:
+        super().__init__(StaticShapes.of(batch_size, sequence_length))
+        self.held: dict[int, list[int]] = {}
 
     def load(self) -> None:
         pass
 
-    def _prefill(self, row: int, ids: Sequence[int]) -> Step:
-        self.sums[row] = sum(ids)
+    @property
+    def busy(self) -> int:
+        return len(self._lengths) + len(self._partial)
+
+    def _prefill(self, row: int, ids: Sequence[int], start: int) -> Step:
+        self.held[row] = [*(self.held[row] if start else []), *ids]
         return self._step([row])
 
-    def _decode(self, rows: Sequence[int], ids: Sequence[int], _: Sequence[int]) -> Step:
-        for row, token_id in zip(rows, ids, strict=True):
-            self.sums[row] += token_id
+    def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> Step:
+        for row, token_id, position in zip(rows, ids, positions, strict=True):
+            assert len(self.held[row]) == position
+            self.held[row].append(token_id)
         return self._step(rows)
 
     def _step(self, rows: Sequence[int]) -> Step:
-        generators = [torch.Generator().manual_seed(self.sums[row]) for row in rows]
-        return Step(torch.stack([torch.randn(VOCABULARY, generator=g) * 2 for g in generators]))
+        seeds = [zlib.crc32(bytes(self.held[row])) for row in rows]
+        return Step(torch.stack([LOGITS[seed % len(LOGITS)] for seed in seeds]))
 
 
 class Letters:
@@ -60,12 +70,16 @@ class Outcome:
         self.end: Generation | None = None
         self.error: RequestError | None = None
 
-    def job(self, ids: Sequence[int], *, deadline: float = 0.0, **parameters: object) -> Job:
+    def job(
+        self, ids: Sequence[int], *, deadline: float = 0.0, length: int = 64, **parameters: object
+    ) -> Job:
         given_parameters = Parameters(**parameters)  # type: ignore[arg-type]
         return Job(
             prompt_ids=ids,
             parameters=given_parameters,
-            max_new_tokens=min(given_parameters.max_new_tokens or 99, 64 - len(ids)),
+            max_new_tokens=StaticShapes.of(1, length).new_tokens_within(
+                len(ids), given_parameters.max_new_tokens, overflow=given_parameters.overflow
+            ),
             deadline=deadline or time.monotonic() + 60,
             on_token=lambda _, token: self.pieces.append(token.text),
             on_end=self._ended,
@@ -78,8 +92,14 @@ class Outcome:
         self.end = generation
 
 
-def scheduler(queue_size: int = 4, backend: Backend | None = None) -> Scheduler:
-    return Scheduler(backend or Sums(), Letters(), frozenset([EOS]), queue_size=queue_size)
+def scheduler(queue_size: int = 4, backend: Backend | None = None, prefills_per_step: int = 1) -> Scheduler:
+    return Scheduler(
+        backend or Sums(),
+        Letters(),
+        frozenset([EOS]),
+        queue_size=queue_size,
+        prefills_per_step=prefills_per_step,
+    )
 
 
 def steps_until(subject: Scheduler, condition: Callable[[], object]) -> None:
@@ -90,58 +110,100 @@ def steps_until(subject: Scheduler, condition: Callable[[], object]) -> None:
     raise AssertionError("not within 1000 steps")
 
 
-def alone(ids: Sequence[int], **parameters: object) -> str:
-    outcome, subject = Outcome(), scheduler()
-    subject.submit([outcome.job(ids, **parameters)])
+def alone(request: Request, length: int) -> str:
+    outcome, subject = Outcome(), scheduler(backend=Sums(1, length))
+    subject.submit([outcome.job(request.ids, length=length, **request.parameters)])
     steps_until(subject, lambda: outcome.end)
     assert outcome.end is not None
     return outcome.end.text
 
 
-REQUESTS = st.fixed_dictionaries(
-    {
-        "ids": st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=8),
-        "max_new_tokens": st.integers(1, 20),
-        "seed": st.integers(0, 99),
-        "do_sample": st.booleans(),
-        "repetition_penalty": st.sampled_from([1.0, 1.3]),
-        "min_new_tokens": st.sampled_from([0, 3]),
-        "ignore_eos": st.booleans(),
-        "stop": st.sampled_from([(), ("A",), ("BC", "D")]),
-        "wait": st.integers(0, 4),
-        "cancel_after": st.none() | st.integers(0, 5),
-    }
-)
+@dataclass
+class Request:
+    """One caller of a random pattern: when it comes, what it wants, when it goes away."""
+
+    at: int
+    ids: list[int]
+    parameters: dict[str, object]
+    leaves_at: int | None
+    outcome: Outcome = field(default_factory=Outcome)
+    job: Job | None = None
+    refused: bool = False
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(REQUESTS, min_size=1, max_size=12))
-def test_every_text_equals_its_alone_run_and_every_row_is_freed(requests: list[dict[str, object]]) -> None:
-    backend = Sums()
-    subject = scheduler(queue_size=20, backend=backend)
-    running: list[tuple[Outcome, Job, dict[str, object]]] = []
-    for request in requests:
-        given_request = dict(request)
-        for _ in range(int(str(given_request.pop("wait")))):
+def random_requests(rng: random.Random, most: int) -> list[Request]:
+    """Bursts and lulls, short and long prompts, every kind of end."""
+    requests, now = [], 0
+    for _ in range(rng.randint(1, most)):
+        now += rng.choice([0, 0, 0, 0, 0, 1, 2, 9])
+        parameters: dict[str, object] = {
+            "max_new_tokens": rng.choice([1, 2, 5, 20, 40]),
+            "do_sample": rng.random() < 0.5,
+            "seed": rng.randrange(99),
+            "temperature": rng.choice([1.0, 0.7]),
+            "top_k": rng.choice([0, 5]),
+            "top_p": rng.choice([1.0, 0.8]),
+            "repetition_penalty": rng.choice([1.0, 1.3]),
+            "min_new_tokens": rng.choice([0, 3]),
+            "ignore_eos": rng.random() < 0.5,
+            "stop": rng.choice([(), (), ("A",), ("BC", "D")]),
+            "overflow": rng.choice(["stop", "sinks"]),
+        }
+        ids = [rng.randrange(VOCABULARY) for _ in range(rng.choice([1, 2, 3, 4, 7, 15]))]
+        leaves_at = now + rng.randint(0, 12) if rng.random() < 0.2 else None
+        requests.append(Request(now, ids, parameters, leaves_at))
+    return requests
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_churn_every_text_equals_its_alone_run_and_every_row_is_freed(
+    batch_size: int, figure: Callable[[str], None]
+) -> None:
+    length, queue_size = 24, 4
+    compared = cancelled = refused = 0
+    for seed in range(PATTERNS):
+        rng = random.Random(f"{batch_size} {seed}")
+        backend = Sums(batch_size, length)
+        subject = scheduler(queue_size=queue_size, backend=backend, prefills_per_step=rng.choice([1, 2, 8]))
+        requests = random_requests(rng, most=8 + 2 * batch_size)
+        for now in range(2000):
+            for request in requests:
+                if request.at == now:
+                    request.job = request.outcome.job(request.ids, length=length, **request.parameters)
+                    try:
+                        subject.submit([request.job])
+                    except RequestError:
+                        assert subject.inside == batch_size + queue_size, "refused only when it is full"
+                        request.refused = True
+                if request.leaves_at == now and request.job:
+                    request.job.cancelled = True
+                    subject.wake()
+            assert subject.inside <= batch_size + queue_size
             subject.step()
-        cancel_after = given_request.pop("cancel_after")
-        ids = given_request.pop("ids")
-        outcome = Outcome()
-        job = outcome.job(ids, **given_request)  # type: ignore[arg-type]
-        subject.submit([job])
-        for _ in range(int(str(cancel_after)) if cancel_after is not None else 0):
-            subject.step()
-        job.cancelled = cancel_after is not None
-        running.append((outcome, job, {"ids": ids, **given_request}))
-    steps_until(subject, lambda: all(o.end or o.error or job.cancelled for o, job, _ in running))
-    subject.step()
-    for outcome, job, request in running:
-        if outcome.end is not None:
-            expected = alone(**request)  # type: ignore[arg-type]
-            assert outcome.end.text == "".join(outcome.pieces) == expected
-        else:
-            assert job.cancelled
-    assert backend._lengths == {}, "every row is free again"
+            unfinished = [
+                request
+                for request in requests
+                if request.job and not (request.refused or request.job.cancelled or request.outcome.end)
+            ]
+            assert subject.inside == len(unfinished), "who is done or went away is out within a step"
+            if now > requests[-1].at + 12 and not subject.inside:
+                break
+        assert backend.busy == 0, "every row is free again"
+        for request in requests:
+            outcome = request.outcome
+            if outcome.end is not None:
+                expected = alone(request, length)
+                assert outcome.end.text == "".join(outcome.pieces) == expected, (seed, request)
+                compared += 1
+            else:
+                assert request.refused or request.leaves_at is not None, (seed, request)
+                refused += request.refused
+                cancelled += not request.refused
+    assert min(compared, cancelled, refused) > PATTERNS / 8, "the patterns cover every way to end"
+    figure(
+        f"churn, {batch_size} rows: {PATTERNS} arrival patterns, {compared} texts equal to their alone-run, "
+        f"{cancelled} cancelled, {refused} refused"
+    )
 
 
 def test_a_full_queue_is_refused_whole() -> None:
@@ -235,6 +297,53 @@ def test_a_backend_that_samples_itself_refuses_what_it_cannot_honour() -> None:
     assert refused.value.status == 422
 
 
+def test_long_prompts_do_not_stall_running_rows() -> None:
+    """Between two decode steps there is one chunk, whatever else has arrived."""
+    calls: list[str] = []
+
+    class Watched(Sums):
+        def _prefill(self, row: int, ids: Sequence[int], start: int) -> Step:
+            calls.append("prefill")
+            return super()._prefill(row, ids, start)
+
+        def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> Step:
+            calls.append("decode")
+            return super()._decode(rows, ids, positions)
+
+    running, late = Outcome(), [Outcome() for _ in range(2)]
+    subject = scheduler(backend=Watched())
+    subject.submit([running.job([1], max_new_tokens=40, ignore_eos=True)])
+    subject.step()
+    calls.clear()
+    subject.submit([outcome.job([1] * 20, max_new_tokens=2) for outcome in late])
+    steps_until(subject, lambda: all(outcome.end for outcome in late))
+    assert calls[:14] == ["prefill", "decode"] * 7
+    assert "prefillprefill" not in "".join(calls)
+
+
+@pytest.mark.parametrize("prompt", [1, 5, 30, 63])
+def test_a_full_row_goes_on_with_its_first_and_most_recent_tokens(prompt: int) -> None:
+    backend, outcome = Sums(), Outcome()
+    subject = scheduler(backend=backend)
+    ids = [(7 * index) % 50 for index in range(prompt)]
+    subject.submit([outcome.job(ids, max_new_tokens=200, ignore_eos=True, overflow="sinks", details=True)])
+    held: list[int] = []
+
+    def windows() -> bool:
+        held.append(max(map(len, backend.held.values()), default=0))
+        return outcome.end is not None
+
+    steps_until(subject, windows)
+    assert outcome.end is not None
+    assert outcome.end.generated_tokens == 200
+    assert max(held) == 64, "a row is used to its static length and never beyond"
+    assert "went on with the first and the most recent" in outcome.end.warnings[0]
+    everything = [*ids, *(token.id for token in outcome.end.tokens)]
+    row = backend.held[0]
+    assert row[:4] == everything[:4], "the first tokens stay"
+    assert row[4:] == everything[:-1][-len(row) + 4 :], "behind them are the most recent ones"
+
+
 def test_the_contract_is_asserted() -> None:
     backend = Sums()
     backend.prefill(0, [1])
@@ -243,5 +352,8 @@ def test_the_contract_is_asserted() -> None:
         backend.decode([0], [1])
     with pytest.raises(AssertionError, match="row 0 is taken"):
         backend.prefill(0, [1])
+    backend.prefill_chunk = None
     with pytest.raises(AssertionError, match="64 prompt tokens"):
         backend.prefill(1, [1] * 64)
+    with pytest.raises(AssertionError, match="comes whole"):
+        backend.prefill(1, [1], last=False)

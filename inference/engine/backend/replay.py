@@ -30,6 +30,7 @@ class ReplayBackend(Backend):
         step_s: Seconds that a prefill or a decode step takes.
     """
 
+    prefill_chunk = 256
     notice = "simulated: the replay backend made these tokens, not a model"
 
     def __init__(
@@ -51,9 +52,9 @@ class ReplayBackend(Backend):
             ) from None
         time.sleep(self._load_s)
 
-    def _prefill(self, row: int, ids: Sequence[int]) -> Step:
+    def _prefill(self, row: int, ids: Sequence[int], start: int) -> Step:
         time.sleep(self._step_s)
-        self._history[row] = zlib.crc32(array("q", ids).tobytes())
+        self._history[row] = zlib.crc32(array("q", ids).tobytes(), self._history[row] if start else 0)
         return Step(self._logits([row]))
 
     def _decode(self, rows: Sequence[int], ids: Sequence[int], _: Sequence[int]) -> Step:

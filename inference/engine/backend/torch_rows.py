@@ -23,11 +23,15 @@ _ATTENTION = "inf2kit_rows"
 class TorchBackend(Backend):
     """A transformers causal language model on the CPU.
 
+    Only live rows and their used length are computed, so that one caller does not pay for eight.
+
     Args:
         model_dir: Weights as safetensors, and ``config.json``.
         shapes: The static shapes.
         dtype: ``float32`` or ``bfloat16``.
     """
+
+    prefill_chunk = 256
 
     def __init__(self, model_dir: Path, shapes: StaticShapes, dtype: str) -> None:
         super().__init__(shapes)
@@ -64,25 +68,29 @@ class TorchBackend(Backend):
         self._cache = RowCache(config, self.shapes, self._dtype)
 
     @torch.inference_mode()
-    def _prefill(self, row: int, ids: Sequence[int]) -> Step:
-        self._cache.rows = slice(row, row + 1)
-        self._cache.positions = None
-        return self._forward(torch.tensor([list(ids)]), torch.arange(len(ids)).unsqueeze(0), _NO_MASK)
+    def _prefill(self, row: int, ids: Sequence[int], start: int) -> Step:
+        end = start + len(ids)
+        self._cache.at(row, start, end)
+        mask = _NO_MASK
+        if start:
+            # What lies before the chunk is seen whole, the chunk itself causally.
+            mask = torch.full((len(ids), end), float("-inf"), dtype=self._dtype).triu(start + 1)[None, None]
+        return self._forward(torch.tensor([list(ids)]), torch.arange(start, end).unsqueeze(0), mask)
 
     @torch.inference_mode()
     def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> Step:
-        # Rows 0..n are a view of the cache, without a copy; idle rows among them compute what no one reads,
-        # into position 0 of rows that the next prefill overwrites.
+        # Rows 0..n are a view of the cache, without a copy. Those among them that are not live compute what
+        # no one reads, at the position that the next prefill overwrites.
         count = rows[-1] + 1
-        live = torch.tensor(rows)
-        input_ids = torch.zeros(count, dtype=torch.long).index_copy(0, live, torch.tensor(ids))
-        position_ids = torch.zeros(count, dtype=torch.long).index_copy(0, live, torch.tensor(positions))
-        self._cache.rows = slice(0, count)
-        self._cache.positions = position_ids
-        used = torch.arange(max(positions) + 1)
-        mask = torch.where(used[None, :] <= position_ids[:, None], 0.0, float("-inf")).to(self._dtype)
-        step = self._forward(input_ids.unsqueeze(1), position_ids.unsqueeze(1), mask[:, None, None, :])
-        return Step(step.logits[live])
+        tokens, places = [0] * count, [self._partial.get(row, 0) for row in range(count)]
+        for row, token_id, position in zip(rows, ids, positions, strict=True):
+            tokens[row], places[row] = token_id, position
+        position_ids = torch.tensor(places)
+        self._cache.at_positions(position_ids, max(places) + 1)
+        used = torch.arange(max(places) + 1)
+        mask = torch.where(used <= position_ids[:, None], 0.0, float("-inf")).to(self._dtype)
+        step = self._forward(torch.tensor(tokens)[:, None], position_ids[:, None], mask[:, None, None, :])
+        return step if count == len(rows) else Step(step.logits[list(rows)])
 
     def _forward(self, input_ids: torch.Tensor, position_ids: torch.Tensor, mask: torch.Tensor) -> Step:
         output = self._model(
@@ -100,9 +108,7 @@ class TorchBackend(Backend):
 class RowCache(Cache):  # type: ignore[misc]
     """Keys and values of all rows, ``[rows, key_value_heads, sequence_length, head_dim]`` per layer.
 
-    Attributes:
-        rows: The rows of the coming step.
-        positions: Where each of them stands, or None for a prompt that starts at 0.
+    ``at`` and ``at_positions`` say where the coming step stores its keys and values.
     """
 
     # transformers would keep a tensor per call in its own layers; here the storage is static.
@@ -111,9 +117,19 @@ class RowCache(Cache):  # type: ignore[misc]
         shape = (shapes.batch_size, config.num_key_value_heads, shapes.sequence_length, head_dim)
         self._keys = [torch.zeros(shape, dtype=dtype) for _ in range(config.num_hidden_layers)]
         self._values = [torch.zeros(shape, dtype=dtype) for _ in range(config.num_hidden_layers)]
-        self.rows = slice(0, 0)
-        self.positions: torch.Tensor | None = None
+        self._rows = slice(0, 0)
+        self._start = self._used = 0
+        self._index: tuple[torch.Tensor, torch.Tensor] | None = None
         self.layers: list[Any] = []
+
+    def at(self, row: int, start: int, end: int) -> None:
+        """Several tokens of one row."""
+        self._rows, self._start, self._used, self._index = slice(row, row + 1), start, end, None
+
+    def at_positions(self, positions: torch.Tensor, used: int) -> None:
+        """One token of each of the rows ``0..n``, none of them beyond ``used``."""
+        count = positions.shape[0]
+        self._rows, self._used, self._index = slice(0, count), used, (torch.arange(count), positions)
 
     def update(
         self,
@@ -123,16 +139,15 @@ class RowCache(Cache):  # type: ignore[misc]
         cache_kwargs: object = None,  # noqa: ARG002 - transformers passes it
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Store the new keys and values; give those that the step attends to."""
-        keys, values = self._keys[layer_idx][self.rows], self._values[layer_idx][self.rows]
-        if self.positions is None:
-            length = key_states.shape[2]
-            keys[:, :, :length], values[:, :, :length] = key_states, value_states
-            return key_states, value_states
-        index = torch.arange(keys.shape[0])
-        keys[index, :, self.positions] = key_states[:, :, 0]
-        values[index, :, self.positions] = value_states[:, :, 0]
-        used = int(self.positions.max()) + 1
-        return keys[:, :, :used], values[:, :, :used]
+        keys, values = self._keys[layer_idx][self._rows], self._values[layer_idx][self._rows]
+        if self._index is None:
+            keys[:, :, self._start : self._used] = key_states
+            values[:, :, self._start : self._used] = value_states
+        else:
+            rows, positions = self._index
+            keys[rows, :, positions] = key_states[:, :, 0]
+            values[rows, :, positions] = value_states[:, :, 0]
+        return keys[:, :, : self._used], values[:, :, : self._used]
 
     def get_seq_length(self, *_: object) -> int:
         """Positions are always given explicitly, so that nobody needs this."""
@@ -152,15 +167,22 @@ def _attend(
     scaling: float,
     **_: object,
 ) -> tuple[torch.Tensor, None]:
-    """Attention of a prompt (causal) or of one new token per row (masked to the row's length).
+    """Attention of a prompt, of a later chunk of one, or of one new token per row.
 
     Shapes: query ``[rows, heads, tokens, head_dim]``, key and value ``[rows, key_value_heads, length,
     head_dim]``; the result is ``[rows, tokens, heads, head_dim]``, as transformers expects.
     """
     rows, heads, tokens, head_dim = query.shape
     if tokens > 1:
+        whole = tokens == key.shape[2]
         output = torch.nn.functional.scaled_dot_product_attention(
-            query, key, value, is_causal=True, scale=scaling, enable_gqa=heads != key.shape[1]
+            query,
+            key,
+            value,
+            attn_mask=None if whole else attention_mask,
+            is_causal=whole,
+            scale=scaling,
+            enable_gqa=heads != key.shape[1],
         )
         return output.transpose(1, 2), None
     # Queries that share a key head are multiplied with it together, so that keys are never repeated.
