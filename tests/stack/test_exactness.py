@@ -1,68 +1,99 @@
-"""Every text of the engine equals transformers' own ``generate`` on that prompt alone."""
+"""Every text of the engine, in whatever company, is what the model generates alone."""
 
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
+from proof import Proof
 from support import Caller
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoTokenizer
 
-#: Float32 arithmetic in another order moves a logit of magnitude 20 by about 1e-5 a layer; two logits this
-#: near each other may change places.
-NEAR_TIE = 1e-3
-LENGTHS = [1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987, 1500]
-NEW_TOKENS = (4, 6, 8, 12)
+from inf2kit.wire.parameters import parse_parameters
+
+REQUESTS = 256
+LONG = [400, 610, 700, 800, 987, 1100, 1300, 1500]
+CHOICES: list[dict[str, object]] = [
+    {},
+    {"repetition_penalty": 1.2},
+    {"min_new_tokens": 6, "repetition_penalty": 0.9},
+    {"stop": ["the", "\n"]},
+    {"do_sample": True},
+    {"temperature": 0.7, "top_k": 50, "top_p": 0.9},
+    {"top_p": 0.8},
+    {"top_k": 5, "repetition_penalty": 1.1, "min_new_tokens": 4},
+]
 
 
-@pytest.mark.timeout(600)
-def test_64_prompts_by_8_callers_equal_generate_alone(
+@pytest.mark.timeout(900)
+def test_256_mixed_requests_in_random_order_equal_their_alone_runs(
     caller: Caller, weights: Path, figure: Callable[[str], None]
 ) -> None:
     tokenizer = AutoTokenizer.from_pretrained(weights)
-    texts = _prompts(tokenizer)
-    wanted = [NEW_TOKENS[index % len(NEW_TOKENS)] for index in range(len(texts))]
+    rng = random.Random(5)
+    requests = _requests(tokenizer, rng)
+
+    def answer(request: tuple[str, dict[str, object], float]) -> Any:
+        text, parameters, pause_s = request
+        time.sleep(pause_s)  # an arrival pattern, nothing is waited for
+        return caller.generate(text, details=True, **parameters)[0]
+
     with ThreadPoolExecutor(8) as pool:
-        answers = list(
-            pool.map(lambda text, n: caller.generate(text, max_new_tokens=n, details=True)[0], texts, wanted)
+        answers = list(pool.map(answer, requests))
+    proof = Proof(weights, [tokenizer.eos_token_id])
+    tied = tokens = 0
+    for (text, given, _), result in zip(requests, answers, strict=True):
+        prompt = tokenizer(text)["input_ids"]
+        new = [token["id"] for token in result["details"]["tokens"]]
+        parameters, _warnings = parse_parameters(given)
+        ties = proof.near_ties(
+            prompt, new, parameters, [token["logprob"] for token in result["details"]["tokens"]]
         )
-    model = AutoModelForCausalLM.from_pretrained(weights, torch_dtype=torch.float32)
-    ties = 0
-    for text, length, answer in zip(texts, wanted, answers, strict=True):
-        inputs = tokenizer(text, return_tensors="pt")
-        alone = model.generate(
-            **inputs, max_new_tokens=length, do_sample=False, output_logits=True, return_dict_in_generate=True
-        )
-        ids = alone.sequences[0, inputs["input_ids"].shape[1] :].tolist()
-        given = [token["id"] for token in answer["details"]["tokens"]]
-        if given == ids:
-            assert answer["generated_text"] == tokenizer.decode(ids, skip_special_tokens=True)
-            continue
-        step = next(i for i, pair in enumerate(zip(given, ids, strict=False)) if pair[0] != pair[1])
-        best = torch.topk(alone.logits[step][0], 2)
-        assert given[step] in best.indices.tolist(), (text, given, ids)
-        assert float(best.values[0] - best.values[1]) < NEAR_TIE, (text, given, ids, best)
-        ties += 1
+        if result["details"]["finish_reason"] != "stop_sequence":
+            assert (
+                result["generated_text"]
+                == tokenizer.decode([*prompt[-4:], *new], skip_special_tokens=True)[
+                    len(tokenizer.decode(prompt[-4:])) :
+                ]
+            )
+        tied += ties > 0
+        tokens += len(new)
     figure(
-        f"exactness: 64 prompts of 1 to 1,500 tokens, 8 callers: {64 - ties} equal, {ties} proven near-ties"
+        f"exactness: {REQUESTS} requests of 1 to 1,500 tokens, greedy and seeded, 8 callers: {tokens} tokens, "
+        f"{REQUESTS - tied} texts as alone, {tied} with a proven near-tie"
     )
+    again = rng.sample(range(REQUESTS), 12)
+    for index in again:
+        alone = answer((*requests[index][:2], 0.0))
+        if alone["generated_text"] != answers[index]["generated_text"]:
+            new = [token["id"] for token in alone["details"]["tokens"]]
+            prompt = tokenizer(requests[index][0])["input_ids"]
+            assert proof.near_ties(prompt, new, parse_parameters(requests[index][1])[0]) or tied
 
 
-def _prompts(tokenizer: object) -> list[str]:
-    """64 different prompts, four of each length in tokens but for the longest ones, in random order."""
+def _requests(tokenizer: Any, rng: random.Random) -> list[tuple[str, dict[str, object], float]]:
+    """Text, parameters and a pause, in random order."""
     words = [word for word in Path(__file__).read_text(encoding="utf-8").split() if word.isalpha()]
-    rng = random.Random(1)
-    texts: list[str] = []
-    lengths = LENGTHS + LENGTHS[:12] * 4
-    for length in lengths:
+    lengths = [*LONG, *(rng.randint(1, 60) for _ in range(200))]
+    lengths += [rng.randint(60, 300) for _ in range(REQUESTS - len(lengths))]
+    requests = []
+    for index, length in enumerate(lengths):
         ids: list[int] = []
         while len(ids) < length:
-            ids += tokenizer(" " + rng.choice(words) + f" {rng.randrange(100)}")["input_ids"]  # type: ignore[operator]
-        texts.append(tokenizer.decode(ids[:length]))  # type: ignore[attr-defined]
-    rng.shuffle(texts)
-    assert len(texts) == 64
-    return texts
+            ids += tokenizer(" " + rng.choice(words) + f" {rng.randrange(100)}")["input_ids"]
+        parameters = {
+            "max_new_tokens": rng.choice([1, 4, 8, 12, 24]),
+            "ignore_eos": rng.random() < 0.3,
+            **CHOICES[index % len(CHOICES)],
+        }
+        if any(key in parameters for key in ("do_sample", "temperature", "top_k", "top_p")):
+            parameters["seed"] = rng.randrange(2**32)
+        requests.append((tokenizer.decode(ids[:length]), parameters, rng.choice([0.0, 0.0, 0.05, 0.3])))
+    rng.shuffle(requests)
+    assert len(requests) == REQUESTS
+    return requests

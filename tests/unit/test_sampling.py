@@ -9,14 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers.generation.logits_process import (
-    LogitsProcessorList,
-    MinNewTokensLengthLogitsProcessor,
-    RepetitionPenaltyLogitsProcessor,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
+from proof import chain
 
 from engine.sampling import RowSampling, candidates, choose, logprobs, processed
 from inf2kit.wire import Parameters
@@ -42,20 +35,8 @@ def transformers_distribution(
     logits: torch.Tensor, parameters: Parameters, prompt: list[int], new: list[int]
 ) -> torch.Tensor:
     """What ``generate`` would draw from, with processors in the order in which it applies them."""
-    chain = LogitsProcessorList()
-    if parameters.repetition_penalty != 1.0:
-        chain.append(RepetitionPenaltyLogitsProcessor(parameters.repetition_penalty))
-    if parameters.min_new_tokens:
-        chain.append(
-            MinNewTokensLengthLogitsProcessor(len(prompt), parameters.min_new_tokens, EOS, device="cpu")
-        )
-    if parameters.temperature != 1.0:
-        chain.append(TemperatureLogitsWarper(parameters.temperature))
-    if parameters.top_k:
-        chain.append(TopKLogitsWarper(parameters.top_k))
-    if parameters.top_p < 1.0:
-        chain.append(TopPLogitsWarper(parameters.top_p))
-    return torch.softmax(chain(torch.tensor([prompt + new]), logits[None].clone()), dim=-1)[0]
+    processors = chain(parameters, len(prompt), EOS)
+    return torch.softmax(processors(torch.tensor([prompt + new]), logits[None].clone()), dim=-1)[0]
 
 
 @settings(max_examples=150, deadline=None)

@@ -14,6 +14,7 @@ from transformers import AttentionInterface, AutoModelForCausalLM
 from transformers.cache_utils import Cache
 
 from engine.backend.contract import Backend, Step
+from engine.backend.packing import pack
 from inf2kit.errors import ModelDirectoryError
 from inf2kit.shapes import StaticShapes
 
@@ -65,6 +66,7 @@ class TorchBackend(Backend):
                 f"the model has {config.max_position_embeddings} positions, the preset asks for "
                 f"sequence_length {self.shapes.sequence_length}; lower it in the preset"
             )
+        pack(self._model, self.shapes.batch_size)
         self._cache = RowCache(config, self.shapes, self._dtype)
 
     @torch.inference_mode()
