@@ -79,7 +79,7 @@ class Proof:
 def chain(
     parameters: Parameters, prompt_length: int, eos_ids: list[int], *, warp: bool = True
 ) -> LogitsProcessorList:
-    """transformers' processors, and its warpers where asked for, in the order in which ``generate`` has them."""
+    """transformers' processors, and warpers where asked for, in the order in which ``generate`` has them."""
     processors = LogitsProcessorList()
     if parameters.repetition_penalty != 1.0:
         processors.append(RepetitionPenaltyLogitsProcessor(parameters.repetition_penalty))

@@ -64,7 +64,8 @@ def test_256_mixed_requests_in_random_order_equal_their_alone_runs(
         tied += ties > 0
         tokens += len(new)
     figure(
-        f"exactness: {REQUESTS} requests of 1 to 1,500 tokens, greedy and seeded, 8 callers: {tokens} tokens, "
+        f"exactness: {REQUESTS} requests of 1 to 1,500 tokens, greedy and seeded, 8 callers: "
+        f"{tokens} tokens, "
         f"{REQUESTS - tied} texts as alone, {tied} with a proven near-tie"
     )
     again = rng.sample(range(REQUESTS), 12)
