@@ -1,0 +1,1 @@
+"""Figures, never asserted: each is a ratio of things measured side by side in one run on one machine."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -87,7 +87,8 @@ def choose(logits: torch.Tensor, rows: Sequence[RowSampling]) -> list[int]:
     if all(row.plain for row in rows):
         best: list[int] = values.argmax(-1).tolist()
         return best
-    values = processed(values, rows)
+    if any(row.penalised or row.banned for row in rows):
+        values = processed(values, rows)
     chosen: list[int] = values.argmax(-1).tolist()
     # Logits that are no numbers, from damaged weights, must not end the other rows' texts.
     sampled = [
@@ -97,7 +98,8 @@ def choose(logits: torch.Tensor, rows: Sequence[RowSampling]) -> list[int]:
     ]
     if sampled:
         among = [rows[index] for index in sampled]
-        segment, ids, weights = candidates(values[sampled], [row.parameters for row in among])
+        rows_of = values if len(sampled) == len(rows) else values[sampled]
+        segment, ids, weights = candidates(rows_of, [row.parameters for row in among])
         draws = np.array([row.draw() for row in among])
         for index, token_id in zip(sampled, _drawn(segment, ids, weights, draws), strict=True):
             chosen[index] = token_id
@@ -133,43 +135,59 @@ def candidates(values: Floats, parameters: Sequence[Parameters]) -> tuple[Ints, 
         Row, id and weight of every token left, each of shape ``[tokens left in all rows]``, by row and then
         by id. The weights of a row are proportional to the tokens' probabilities.
     """
-    temperature = np.array([each.temperature for each in parameters], dtype=values.dtype)
-    top_p = np.array([each.top_p for each in parameters])
-    values = values / temperature[:, None]
-    best = values.max(-1)
-    floor, tail = _floor(values, best, parameters)
-    segment, ids = np.nonzero(values >= floor[:, None])
-    weights = np.exp((values[segment, ids] - best[segment]).astype(np.float64))
-    if (top_p < 1).any():
-        kept = _top_p(segment, weights, top_p, tail)
-        segment, ids, weights = segment[kept], ids[kept], weights[kept]
-    return segment, ids, weights
-
-
-def _floor(values: Floats, best: Floats, parameters: Sequence[Parameters]) -> tuple[Floats, Floats]:
-    """The least logit of each row that may stay, and the weight of what lies below it.
-
-    With top-k it is the k-th best, so that ties stay, as in transformers. With top-p alone it spares
-    sorting a vocabulary: tokens of less than (1 - top_p) / vocabulary are at most 1 - top_p together, and so
-    all of them go whatever their order.
-    """
-    rows, vocabulary = values.shape
-    # A banned token has no probability: it is never a candidate.
-    floor = np.full(rows, np.finfo(values.dtype).min, dtype=values.dtype)
-    tail = np.zeros(rows)
+    vocabulary = values.shape[1]
+    ids: list[Ints] = [np.empty(0, dtype=np.int64)] * len(parameters)
+    tail = np.zeros(len(parameters))
     limited = [index for index, each in enumerate(parameters) if 0 < each.top_k < vocabulary]
-    if limited:
-        top_k = [parameters[index].top_k for index in limited]
-        top = torch.topk(torch.from_numpy(values[limited]), max(top_k)).values.numpy()
-        floor[limited] = np.maximum(top[np.arange(len(limited)), np.array(top_k) - 1], floor[limited])
+    for index, kept in zip(limited, _top_k(values, limited, parameters), strict=True):
+        ids[index] = kept
     for index, each in enumerate(parameters):
-        if index not in limited and each.top_p < 1:
-            weights = np.exp((values[index] - best[index]).astype(np.float64))
-            share = (1 - each.top_p) / vocabulary
-            lowest = best[index] + values.dtype.type(math.log(weights.sum() * share))
-            floor[index] = max(lowest, floor[index])
-            tail[index] = weights[values[index] < floor[index]].sum()
-    return floor, tail
+        if index not in limited:
+            ids[index], tail[index] = _likely(values[index], each)
+    segment = np.repeat(np.arange(len(parameters)), [len(each) for each in ids])
+    flat = np.concatenate(ids)
+    temperature = np.array([each.temperature for each in parameters], dtype=values.dtype)
+    scaled = values[segment, flat] / temperature[segment]
+    best = np.maximum.reduceat(scaled, np.searchsorted(segment, np.arange(len(parameters))))
+    weights = np.exp((scaled - best[segment]).astype(np.float64))
+    top_p = np.array([each.top_p for each in parameters])
+    if (top_p < 1).any():
+        stays = _top_p(segment, weights, top_p, tail)
+        segment, flat, weights = segment[stays], flat[stays], weights[stays]
+    return segment, flat, weights
+
+
+def _top_k(values: Floats, limited: Sequence[int], parameters: Sequence[Parameters]) -> Iterator[Ints]:
+    """The ids of the k best of each of some rows, and of what is as good as the k-th, as in transformers."""
+    if not limited:
+        return
+    top_k = [parameters[index].top_k for index in limited]
+    rows = torch.from_numpy(values[limited] if len(limited) < len(values) else values)
+    top = torch.topk(rows, min(max(top_k) + 1, values.shape[1]))
+    for index, count, best, found in zip(
+        limited, top_k, top.values.numpy(), top.indices.numpy(), strict=True
+    ):
+        # A banned token has no probability: it is never a candidate.
+        least = max(best[count - 1], np.finfo(values.dtype).min)
+        if best[count] == best[count - 1] or best[count - 1] < least:
+            yield np.flatnonzero(values[index] >= least)
+        else:
+            yield np.sort(found[:count])
+
+
+def _likely(values: Floats, parameters: Parameters) -> tuple[Ints, float]:
+    """The ids of one row that top-p may leave, and the weight of the others, where there is no top-k.
+
+    It spares sorting a vocabulary: tokens of less than (1 - top_p) / vocabulary are at most 1 - top_p
+    together, and so all of them go whatever their order.
+    """
+    if parameters.top_p >= 1:
+        return np.flatnonzero(values > -np.inf), 0.0
+    scaled = (values - values.max()) / values.dtype.type(parameters.temperature)
+    weights = np.exp(scaled)
+    least = weights.sum() * (1 - parameters.top_p) / len(values)
+    likely = weights >= min(least, 1.0)
+    return np.flatnonzero(likely), float(weights[~likely].sum())
 
 
 def _top_p(segment: Ints, weights: Floats, top_p: Floats, tail: Floats) -> NDArray[np.bool_]:
@@ -208,5 +226,5 @@ def logprobs(logits: torch.Tensor, ids: Sequence[int]) -> list[float | None]:
         logits: float32, shape ``[rows, vocabulary]``, unprocessed.
         ids: The chosen ids.
     """
-    values = logits[torch.arange(len(ids)), torch.tensor(ids)] - torch.logsumexp(logits, dim=-1)
+    values = torch.log_softmax(logits, dim=-1)[torch.arange(len(ids)), torch.tensor(ids)]
     return [value if math.isfinite(value) else None for value in values.tolist()]

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from engine.admission import queue_full, queue_timeout
-from engine.backend import Backend, Step
+from engine.backend import Backend, Chunk, Step
 from engine.metrics import EngineMetrics
 from engine.sampling import choose, logprobs
 from engine.slots import Job, Slot
@@ -162,20 +162,35 @@ class Scheduler:
         """Encode waiting ids, one prompt or chunk after the other; only as many as live rows can bear."""
         began, waited_for, done = time.perf_counter(), len(self._live), 0
         while self._encoding and (not self._live or done < self._prefills_per_step):
-            slot = self._encoding[0]
-            ids, last = slot.next_chunk(self._backend.prefill_chunk)
-            step = self._backend.prefill(slot.row, ids, last=last)
+            chunks = self._next_chunks()
+            step = self._backend.prefill(chunks)
             done += 1
-            if not last:
-                continue
-            first = not slot.tokens
+            encoded = [index for index, chunk in enumerate(chunks) if chunk.last]
+            slots = [self._encoding[index] for index in encoded]
+            first = [slot for slot in slots if not slot.tokens]
             with self._changed:
-                self._live[slot.row] = self._encoding.popleft()
-            self._advance([slot], step)
-            if first:
+                for slot in slots:
+                    self._encoding.remove(slot)
+                    self._live[slot.row] = slot
+            if slots:
+                self._advance(slots, step.of(encoded))
+            for slot in first:
                 self._metrics.time_to_first_token.observe(time.monotonic() - slot.job.arrival)
         if waited_for and done:
             self._metrics.prefill_stall.observe(time.perf_counter() - began)
+
+    def _next_chunks(self) -> list[Chunk]:
+        """What the next prefill takes, of the slots in their order."""
+        size = self._backend.prefill_tokens
+        if size is None:
+            return [self._encoding[0].next_chunk(None)]
+        chunks: list[Chunk] = []
+        for slot in self._encoding:
+            chunks.append(slot.next_chunk(size))
+            size -= len(chunks[-1].ids)
+            if not size:
+                break
+        return chunks
 
     def _decode(self) -> None:
         if not self._live:
@@ -195,7 +210,8 @@ class Scheduler:
             ids = choose(step.logits, [slot.sampling for slot in slots])
             wanted = [index for index, slot in enumerate(slots) if slot.job.with_logprobs]
             if wanted:
-                found = logprobs(step.logits[wanted], [ids[index] for index in wanted])
+                logits = step.logits if len(wanted) == len(slots) else step.logits[wanted]
+                found = logprobs(logits, [ids[index] for index in wanted])
                 for index, value in zip(wanted, found, strict=True):
                     probabilities[index] = value
         self._metrics.generated_tokens.inc(len(slots))

@@ -201,7 +201,7 @@ async def _pump(
 
 def _warm_up(backend: backends.Backend) -> None:
     """A real prefill and a real decode: ready must mean that the next call is answered."""
-    backend.prefill(0, [0, 1] if backend.shapes.max_context_length > 1 else [0])
+    backend.prefill([backends.Chunk(0, [0, 1] if backend.shapes.max_context_length > 1 else [0])])
     if backend.shapes.sequence_length > 2:
         backend.decode([0], [0])
     backend.release(0)

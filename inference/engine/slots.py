@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from engine.backend import Chunk
 from engine.sampling import RowSampling
 from engine.text import Detokenizer, TextStream
 from inf2kit.errors import RequestError
@@ -110,12 +111,12 @@ class Slot:
         """The id that the next decode step starts from."""
         return self._ids[-1]
 
-    def next_chunk(self, size: int | None) -> tuple[Sequence[int], bool]:
-        """The ids to encode next, at most ``size``, and whether they are the last ones."""
+    def next_chunk(self, size: int | None) -> Chunk:
+        """The ids to encode next, at most ``size``."""
         end = len(self.encoding) if size is None else min(self.encoded + size, len(self.encoding))
-        chunk = self.encoding[self.encoded : end]
+        ids = self.encoding[self.encoded : end]
         self.encoded = end
-        return chunk, end == len(self.encoding)
+        return Chunk(self.row, ids, last=end == len(self.encoding))
 
     def is_full(self) -> bool:
         """Whether the row has no room for the last id."""

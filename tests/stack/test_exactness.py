@@ -55,12 +55,9 @@ def test_256_mixed_requests_in_random_order_equal_their_alone_runs(
             prompt, new, parameters, [token["logprob"] for token in result["details"]["tokens"]]
         )
         if result["details"]["finish_reason"] != "stop_sequence":
-            assert (
-                result["generated_text"]
-                == tokenizer.decode([*prompt[-4:], *new], skip_special_tokens=True)[
-                    len(tokenizer.decode(prompt[-4:])) :
-                ]
-            )
+            context = prompt[-4:]
+            whole = tokenizer.decode([*context, *new], skip_special_tokens=True)
+            assert result["generated_text"] == whole[len(tokenizer.decode(context)) :]
         tied += ties > 0
         tokens += len(new)
     figure(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from engine.backend.contract import Backend, Step
+from engine.backend.contract import Backend, Chunk, Step
 from engine.scheduler import Scheduler
 from engine.slots import Job
 from inf2kit.errors import RequestError
@@ -27,7 +27,7 @@ LOGITS = torch.randn(997, VOCABULARY, generator=torch.Generator().manual_seed(0)
 class Sums(Backend):
     """Logits that depend on the ids in the row; the contract's assertions are what is tested too."""
 
-    prefill_chunk = 3
+    prefill_tokens = 3
 
     def __init__(self, batch_size: int = 3, sequence_length: int = 64) -> None:
         super().__init__(StaticShapes.of(batch_size, sequence_length))
@@ -40,9 +40,10 @@ class Sums(Backend):
     def busy(self) -> int:
         return len(self._lengths) + len(self._partial)
 
-    def _prefill(self, row: int, ids: Sequence[int], start: int) -> Step:
-        self.held[row] = [*(self.held[row] if start else []), *ids]
-        return self._step([row])
+    def _prefill(self, chunks: Sequence[Chunk], starts: Sequence[int]) -> Step:
+        for chunk, start in zip(chunks, starts, strict=True):
+            self.held[chunk.row] = [*(self.held[chunk.row] if start else []), *chunk.ids]
+        return self._step([chunk.row for chunk in chunks])
 
     def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> Step:
         for row, token_id, position in zip(rows, ids, positions, strict=True):
@@ -302,9 +303,9 @@ def test_long_prompts_do_not_stall_running_rows() -> None:
     calls: list[str] = []
 
     class Watched(Sums):
-        def _prefill(self, row: int, ids: Sequence[int], start: int) -> Step:
+        def _prefill(self, chunks: Sequence[Chunk], starts: Sequence[int]) -> Step:
             calls.append("prefill")
-            return super()._prefill(row, ids, start)
+            return super()._prefill(chunks, starts)
 
         def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> Step:
             calls.append("decode")
@@ -346,14 +347,15 @@ def test_a_full_row_goes_on_with_its_first_and_most_recent_tokens(prompt: int) -
 
 def test_the_contract_is_asserted() -> None:
     backend = Sums()
-    backend.prefill(0, [1])
-    backend.prefill(2, [1])
+    backend.prefill([Chunk(0, [1]), Chunk(2, [1])])
     with pytest.raises(AssertionError, match="all live rows"):
         backend.decode([0], [1])
     with pytest.raises(AssertionError, match="row 0 is taken"):
-        backend.prefill(0, [1])
-    backend.prefill_chunk = None
+        backend.prefill([Chunk(0, [1])])
+    with pytest.raises(AssertionError, match="4 tokens at once"):
+        backend.prefill([Chunk(1, [1] * 4)])
+    backend.prefill_tokens = None
     with pytest.raises(AssertionError, match="64 prompt tokens"):
-        backend.prefill(1, [1] * 64)
-    with pytest.raises(AssertionError, match="comes whole"):
-        backend.prefill(1, [1], last=False)
+        backend.prefill([Chunk(1, [1] * 64)])
+    with pytest.raises(AssertionError, match="whole, one by one"):
+        backend.prefill([Chunk(1, [1], last=False)])

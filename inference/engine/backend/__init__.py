@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from engine.backend.contract import Backend, Step
+from engine.backend.contract import Backend, Chunk, Step
 from engine.settings import Settings
 from inf2kit.errors import ModelDirectoryError
 
-__all__ = ["Backend", "Step", "create"]
+__all__ = ["Backend", "Chunk", "Step", "create"]
 
 
 def create(settings: Settings) -> Backend:

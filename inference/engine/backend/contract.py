@@ -29,6 +29,27 @@ class Step:
     logits: torch.Tensor
     ids: Sequence[int] | None = None
 
+    def of(self, rows: Sequence[int]) -> Step:
+        """The step of some of its rows."""
+        if self.ids is not None:
+            return Step(self.logits, [self.ids[row] for row in rows])
+        return self if len(rows) == len(self.logits) else Step(self.logits[list(rows)])
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some ids of one prompt.
+
+    Attributes:
+        row: Where they go, behind what it holds already of this prompt.
+        ids: At least one.
+        last: Whether the prompt ends with them.
+    """
+
+    row: int
+    ids: Sequence[int]
+    last: bool = True
+
 
 class Backend(ABC):
     """A batch of rows of static length.
@@ -41,14 +62,15 @@ class Backend(ABC):
         shapes: The static shapes; the same limits hold whether the arithmetic is static or not.
         returns: Whether a step gives ``logits`` (sampled on the host) or ``ids`` (sampled on the device).
         honours: The parameters that a backend which returns ids can honour; the host honours all.
-        prefill_chunk: Most ids that one prefill takes, so that running rows do not wait for the whole of a
-            long prompt; None where a prompt must come whole, as for a compiled prefill graph.
+        prefill_tokens: Most tokens that one prefill takes, of several prompts together, so that running rows
+            do not wait for the whole of a long prompt; None where prompts must come whole and one by one, as
+            for a compiled prefill graph.
         notice: What is not the real thing about it, put into every answer; None for real ones.
     """
 
     returns: Literal["logits", "ids"] = "logits"
     honours: frozenset[str] = frozenset()
-    prefill_chunk: int | None = None
+    prefill_tokens: int | None = None
     notice: str | None = None
 
     def __init__(self, shapes: StaticShapes) -> None:
@@ -83,21 +105,26 @@ class Backend(ABC):
             ModelDirectoryError: what is missing or wrong; trying again will not help.
         """
 
-    def prefill(self, row: int, ids: Sequence[int], *, last: bool = True) -> Step:
-        """Put a prompt, or the next chunk of one, into a row; a step of one row.
+    def prefill(self, chunks: Sequence[Chunk]) -> Step:
+        """Put prompts, or the next chunks of some, into their rows; a step with a row for each chunk.
 
-        Behind the last chunk it is for the token that follows the prompt, before that of no interest. A row
-        is live, and takes part in decoding, once it has its last chunk.
+        Behind a prompt's last chunk it is for the token that follows, before that of no interest. A row is
+        live, and takes part in decoding, once it has its last chunk.
         """
-        assert row not in self._lengths, f"row {row} is taken"  # noqa: S101
-        assert 0 <= row < self.shapes.batch_size, f"row {row} is outside the batch"  # noqa: S101
-        start = self._partial.pop(row, 0)
-        assert self.prefill_chunk is not None or (last and not start), "a prompt comes whole"  # noqa: S101
-        assert 1 <= len(ids) <= (self.prefill_chunk or len(ids)), f"a chunk of {len(ids)}"  # noqa: S101
-        length = start + len(ids)
-        assert length <= self.shapes.max_context_length, f"{length} prompt tokens"  # noqa: S101
-        step = self._prefill(row, ids, start)
-        (self._lengths if last else self._partial)[row] = length
+        whole = self.prefill_tokens is None
+        assert not whole or (len(chunks) == 1 and chunks[0].last), "prompts come whole, one by one"  # noqa: S101
+        tokens = sum(len(chunk.ids) for chunk in chunks)
+        assert whole or tokens <= (self.prefill_tokens or 0), f"{tokens} tokens at once"  # noqa: S101
+        starts = [self._partial.get(chunk.row, 0) for chunk in chunks]
+        for chunk, start in zip(chunks, starts, strict=True):
+            row, length = chunk.row, start + len(chunk.ids)
+            assert row not in self._lengths, f"row {row} is taken"  # noqa: S101
+            assert 0 <= row < self.shapes.batch_size, f"row {row} is outside the batch"  # noqa: S101
+            assert start < length <= self.shapes.max_context_length, f"{length} prompt tokens"  # noqa: S101
+        step = self._prefill(chunks, starts)
+        for chunk, start in zip(chunks, starts, strict=True):
+            self._partial.pop(chunk.row, None)
+            (self._lengths if chunk.last else self._partial)[chunk.row] = start + len(chunk.ids)
         return step
 
     def decode(self, rows: Sequence[int], ids: Sequence[int]) -> Step:
@@ -118,7 +145,7 @@ class Backend(ABC):
         self._partial.pop(row, None)
 
     @abstractmethod
-    def _prefill(self, row: int, ids: Sequence[int], start: int) -> Step: ...
+    def _prefill(self, chunks: Sequence[Chunk], starts: Sequence[int]) -> Step: ...
 
     @abstractmethod
     def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> Step: ...

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from engine.backend.contract import Backend, Step
+from engine.backend.contract import Backend, Chunk, Step
 from inf2kit.errors import ModelDirectoryError
 from inf2kit.shapes import StaticShapes
 
@@ -30,7 +30,7 @@ class ReplayBackend(Backend):
         step_s: Seconds that a prefill or a decode step takes.
     """
 
-    prefill_chunk = 256
+    prefill_tokens = 256
     notice = "simulated: the replay backend made these tokens, not a model"
 
     def __init__(
@@ -52,10 +52,12 @@ class ReplayBackend(Backend):
             ) from None
         time.sleep(self._load_s)
 
-    def _prefill(self, row: int, ids: Sequence[int], start: int) -> Step:
+    def _prefill(self, chunks: Sequence[Chunk], starts: Sequence[int]) -> Step:
         time.sleep(self._step_s)
-        self._history[row] = zlib.crc32(array("q", ids).tobytes(), self._history[row] if start else 0)
-        return Step(self._logits([row]))
+        for chunk, start in zip(chunks, starts, strict=True):
+            before = self._history[chunk.row] if start else 0
+            self._history[chunk.row] = zlib.crc32(array("q", chunk.ids).tobytes(), before)
+        return Step(self._logits([chunk.row for chunk in chunks]))
 
     def _decode(self, rows: Sequence[int], ids: Sequence[int], _: Sequence[int]) -> Step:
         time.sleep(self._step_s)

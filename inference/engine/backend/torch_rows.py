@@ -13,7 +13,7 @@ import torch
 from transformers import AttentionInterface, AutoModelForCausalLM
 from transformers.cache_utils import Cache
 
-from engine.backend.contract import Backend, Step
+from engine.backend.contract import Backend, Chunk, Step
 from engine.backend.packing import pack
 from inf2kit.errors import ModelDirectoryError
 from inf2kit.shapes import StaticShapes
@@ -32,7 +32,7 @@ class TorchBackend(Backend):
         dtype: ``float32`` or ``bfloat16``.
     """
 
-    prefill_chunk = 256
+    prefill_tokens = 256
 
     def __init__(self, model_dir: Path, shapes: StaticShapes, dtype: str) -> None:
         super().__init__(shapes)
@@ -70,14 +70,19 @@ class TorchBackend(Backend):
         self._cache = RowCache(config, self.shapes, self._dtype)
 
     @torch.inference_mode()
-    def _prefill(self, row: int, ids: Sequence[int], start: int) -> Step:
-        end = start + len(ids)
-        self._cache.at(row, start, end)
-        mask = _NO_MASK
-        if start:
-            # What lies before the chunk is seen whole, the chunk itself causally.
-            mask = torch.full((len(ids), end), float("-inf"), dtype=self._dtype).triu(start + 1)[None, None]
-        return self._forward(torch.tensor([list(ids)]), torch.arange(start, end).unsqueeze(0), mask)
+    def _prefill(self, chunks: Sequence[Chunk], starts: Sequence[int]) -> Step:
+        # All chunks one behind the other, as if they were one text: the linear layers do not care, and are
+        # faster with more tokens. Attention and cache go by segments.
+        segments, offset = [], 0
+        for chunk, start in zip(chunks, starts, strict=True):
+            segments.append(Segment(chunk.row, start, len(chunk.ids), offset, self._dtype))
+            offset += len(chunk.ids)
+        self._cache.segments = segments
+        positions = torch.cat([torch.arange(each.start, each.end) for each in segments])
+        input_ids = torch.tensor([token_id for chunk in chunks for token_id in chunk.ids])
+        last = torch.tensor([each.offset + each.tokens - 1 for each in segments])
+        logits = self._forward(input_ids[None], positions[None], _NO_MASK, last, segments=segments)
+        return Step(logits[0])
 
     @torch.inference_mode()
     def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> Step:
@@ -88,29 +93,61 @@ class TorchBackend(Backend):
         for row, token_id, position in zip(rows, ids, positions, strict=True):
             tokens[row], places[row] = token_id, position
         position_ids = torch.tensor(places)
-        self._cache.at_positions(position_ids, max(places) + 1)
+        self._cache.at(position_ids, max(places) + 1)
         used = torch.arange(max(places) + 1)
         mask = torch.where(used <= position_ids[:, None], 0.0, float("-inf")).to(self._dtype)
-        step = self._forward(torch.tensor(tokens)[:, None], position_ids[:, None], mask[:, None, None, :])
-        return step if count == len(rows) else Step(step.logits[list(rows)])
+        input_ids = torch.tensor(tokens)[:, None]
+        logits = self._forward(input_ids, position_ids[:, None], mask[:, None, None, :], 1)[:, 0]
+        return Step(logits if count == len(rows) else logits[list(rows)])
 
-    def _forward(self, input_ids: torch.Tensor, position_ids: torch.Tensor, mask: torch.Tensor) -> Step:
+    def _forward(
+        self,
+        input_ids: torch.Tensor,
+        position_ids: torch.Tensor,
+        mask: torch.Tensor,
+        keep: int | torch.Tensor,
+        **attention: object,
+    ) -> torch.Tensor:
+        """Float32 logits ``[rows, tokens kept, vocabulary]``; ``attention`` is passed on to ``_attend``."""
         output = self._model(
             input_ids=input_ids,
             position_ids=position_ids,
             attention_mask=mask,
             past_key_values=self._cache,
-            # Only the last position's logits are wanted; a whole prompt's would be 49,152 floats a token.
-            logits_to_keep=1,
+            # A whole prompt's logits would be 49,152 floats a token.
+            logits_to_keep=keep,
             cache_position=position_ids[0],
+            **attention,
         )
-        return Step(output.logits[:, -1].float())
+        logits: torch.Tensor = output.logits.float()
+        return logits
+
+
+class Segment:
+    """A chunk of one row within the tokens of a prefill.
+
+    Attributes:
+        row: Of the batch.
+        start: Its first position in the row.
+        end: Behind its last position.
+        tokens: How many.
+        offset: Its first token among all tokens of the prefill.
+        mask: What lies before it is seen whole, itself causally; None where nothing lies before it.
+    """
+
+    def __init__(self, row: int, start: int, tokens: int, offset: int, dtype: torch.dtype) -> None:
+        self.row, self.start, self.end = row, start, start + tokens
+        self.tokens, self.offset = tokens, offset
+        self.mask: torch.Tensor | None = None
+        if start:
+            self.mask = torch.full((tokens, self.end), float("-inf"), dtype=dtype).triu(start + 1)
 
 
 class RowCache(Cache):  # type: ignore[misc]
     """Keys and values of all rows, ``[rows, key_value_heads, sequence_length, head_dim]`` per layer.
 
-    ``at`` and ``at_positions`` say where the coming step stores its keys and values.
+    Attributes:
+        segments: Where the coming prefill stores its keys and values; empty for a decode step.
     """
 
     # transformers would keep a tensor per call in its own layers; here the storage is static.
@@ -119,19 +156,15 @@ class RowCache(Cache):  # type: ignore[misc]
         shape = (shapes.batch_size, config.num_key_value_heads, shapes.sequence_length, head_dim)
         self._keys = [torch.zeros(shape, dtype=dtype) for _ in range(config.num_hidden_layers)]
         self._values = [torch.zeros(shape, dtype=dtype) for _ in range(config.num_hidden_layers)]
-        self._rows = slice(0, 0)
-        self._start = self._used = 0
-        self._index: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.segments: Sequence[Segment] = ()
+        self._rows = self._positions = torch.empty(0, dtype=torch.long)
+        self._used = 0
         self.layers: list[Any] = []
 
-    def at(self, row: int, start: int, end: int) -> None:
-        """Several tokens of one row."""
-        self._rows, self._start, self._used, self._index = slice(row, row + 1), start, end, None
-
-    def at_positions(self, positions: torch.Tensor, used: int) -> None:
-        """One token of each of the rows ``0..n``, none of them beyond ``used``."""
-        count = positions.shape[0]
-        self._rows, self._used, self._index = slice(0, count), used, (torch.arange(count), positions)
+    def at(self, positions: torch.Tensor, used: int) -> None:
+        """A decode step: one token of each of the rows ``0..n``, none of them beyond ``used``."""
+        self.segments = ()
+        self._rows, self._positions, self._used = torch.arange(positions.shape[0]), positions, used
 
     def update(
         self,
@@ -140,23 +173,25 @@ class RowCache(Cache):  # type: ignore[misc]
         layer_idx: int,
         cache_kwargs: object = None,  # noqa: ARG002 - transformers passes it
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store the new keys and values; give those that the step attends to."""
-        keys, values = self._keys[layer_idx][self._rows], self._values[layer_idx][self._rows]
-        if self._index is None:
-            keys[:, :, self._start : self._used] = key_states
-            values[:, :, self._start : self._used] = value_states
-        else:
-            rows, positions = self._index
-            keys[rows, :, positions] = key_states[:, :, 0]
-            values[rows, :, positions] = value_states[:, :, 0]
-        return keys[:, :, : self._used], values[:, :, : self._used]
+        """Store the new keys and values; give all rows of a prefill, what is used of those of a step."""
+        keys, values = self._keys[layer_idx], self._values[layer_idx]
+        if self.segments:
+            for each in self.segments:
+                new = slice(each.offset, each.offset + each.tokens)
+                keys[each.row, :, each.start : each.end] = key_states[0, :, new]
+                values[each.row, :, each.start : each.end] = value_states[0, :, new]
+            return keys, values
+        keys[self._rows, :, self._positions] = key_states[:, :, 0]
+        values[self._rows, :, self._positions] = value_states[:, :, 0]
+        count = self._rows.shape[0]
+        return keys[:count, :, : self._used], values[:count, :, : self._used]
 
     def get_seq_length(self, *_: object) -> int:
         """Positions are always given explicitly, so that nobody needs this."""
         return 0
 
 
-# Makes transformers take the mask as it is, instead of building one; a prompt attends causally anyway.
+# Makes transformers take the mask as it is, instead of building one; segments have their own.
 _NO_MASK = torch.zeros(1, 1, 1, 1)
 
 
@@ -167,26 +202,30 @@ def _attend(
     value: torch.Tensor,
     attention_mask: torch.Tensor,
     scaling: float,
+    segments: Sequence[Segment] = (),
     **_: object,
 ) -> tuple[torch.Tensor, None]:
-    """Attention of a prompt, of a later chunk of one, or of one new token per row.
+    """Attention of the segments of a prefill, or of one new token per row.
 
-    Shapes: query ``[rows, heads, tokens, head_dim]``, key and value ``[rows, key_value_heads, length,
-    head_dim]``; the result is ``[rows, tokens, heads, head_dim]``, as transformers expects.
+    Shapes: query ``[rows, heads, tokens, head_dim]``, where a prefill is one row; key and value ``[rows,
+    key_value_heads, length, head_dim]``; the result is ``[rows, tokens, heads, head_dim]``, as transformers
+    expects.
     """
-    rows, heads, tokens, head_dim = query.shape
-    if tokens > 1:
-        whole = tokens == key.shape[2]
-        output = torch.nn.functional.scaled_dot_product_attention(
-            query,
-            key,
-            value,
-            attn_mask=None if whole else attention_mask,
-            is_causal=whole,
-            scale=scaling,
-            enable_gqa=heads != key.shape[1],
-        )
-        return output.transpose(1, 2), None
+    rows, heads, _tokens, head_dim = query.shape
+    if segments:
+        outputs = [
+            torch.nn.functional.scaled_dot_product_attention(
+                query[:, :, each.offset : each.offset + each.tokens],
+                key[each.row, None, :, : each.end],
+                value[each.row, None, :, : each.end],
+                attn_mask=each.mask,
+                is_causal=each.mask is None,
+                scale=scaling,
+                enable_gqa=heads != key.shape[1],
+            )
+            for each in segments
+        ]
+        return torch.cat(outputs, dim=2).transpose(1, 2), None
     # Queries that share a key head are multiplied with it together, so that keys are never repeated.
     grouped = query.view(rows, key.shape[1], heads // key.shape[1], head_dim)
     scores = grouped @ key.transpose(2, 3) * scaling + attention_mask.to(query.dtype)

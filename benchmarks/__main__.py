@@ -1,0 +1,79 @@
+"""``make bench``: measure, print one table, save the raw samples, and write docs/performance.md.
+
+python -m benchmarks [--runs 3] [--only engine,step,...] [--write-docs]
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import time
+from pathlib import Path
+
+import torch
+
+from benchmarks import documents, engine, long_text, servers, stack, step, throughput
+from benchmarks.prompts import Prompts
+from benchmarks.raw import Raw
+from benchmarks.report import FOLDER, Report, machine
+from inf2kit import embedded
+
+PARTS = ("engine", "step", "long_text", "stack", "throughput")
+
+
+def main() -> None:
+    """Measure the parts that were asked for."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--runs", type=int, default=3)
+    options.add_argument("--only", default=",".join(PARTS))
+    options.add_argument("--seconds", type=float, default=20.0, help="of each point of the load sweep")
+    options.add_argument("--write-docs", action="store_true")
+    given = options.parse_args()
+    parts = given.only.split(",")
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    weights = embedded.prepare()
+    prompts, report = Prompts(weights), Report()
+    print(f"{machine()}; SmolLM2-135M, float32; medians of {given.runs} runs or more; samples in {FOLDER}")
+    print("A ratio is the median of ratios of samples taken beside each other in one round.")
+    print("bfloat16:", "native" if _bfloat16_is_native() else "not native on this processor, left out")
+    if "engine" in parts:
+        engine.overhead(report, prompts, given.runs)
+        engine.prefills_per_step(report, weights, prompts, given.runs)
+    if "step" in parts:
+        step.breakdown(report, weights, given.runs)
+    if "long_text" in parts:
+        long_text.perplexity(report, Raw(weights, prompts.tokenizer), prompts, given.runs)
+    if "stack" in parts:
+        _stack(report, prompts, given.runs, given.seconds)
+    if "throughput" in parts:
+        raw = Raw(weights, prompts.tokenizer)
+        throughput.with_all_contenders(report, raw, prompts, weights, given.runs)
+    if given.write_docs:
+        documents.write(report, Path("docs/performance.md"), given.runs)
+        print("\nwritten: docs/performance.md")
+
+
+def _stack(report: Report, prompts: Prompts, runs: int, seconds: float) -> None:
+    stack.hops(report, prompts)
+    starts = []
+    for run in itertools.count(1):
+        began = time.perf_counter()
+        with servers.kit(stack.PRESET) as (server, state):
+            starts.append(time.perf_counter() - began)
+            if run < runs:
+                continue
+            stack.first_tokens_and_gaps(report, prompts, state, runs)
+            stack.sweep(report, prompts, server, runs, seconds)
+            stack.start_and_memory(report, server, starts)
+            return
+
+
+def _bfloat16_is_native() -> bool:
+    cpu = Path("/proc/cpuinfo")
+    flags = cpu.read_text(encoding="utf-8") if cpu.exists() else ""
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+if __name__ == "__main__":
+    main()

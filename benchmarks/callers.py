@@ -1,0 +1,73 @@
+"""Callers in a closed loop: each sends its next request when the last one is answered."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Load:
+    """What a number of callers saw.
+
+    Attributes:
+        seconds: From the first call to the last answer.
+        tokens: New tokens of all answers.
+        latencies: Seconds of each answered call.
+        failures: The errors of the others.
+    """
+
+    seconds: float = 0.0
+    tokens: int = 0
+    latencies: list[float] = field(default_factory=list)
+    failures: list[Exception] = field(default_factory=list)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """New tokens only; prompt tokens are not counted."""
+        return self.tokens / self.seconds
+
+    def percentile(self, share: float) -> float:
+        """Seconds within which this share of the answered calls was answered."""
+        ordered = sorted(self.latencies)
+        return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else float("nan")
+
+
+def run(callers: int, calls: Iterator[Callable[[], int]], *, for_s: float | None = None) -> Load:
+    """Let a number of callers work through calls, each of which gives its count of new tokens.
+
+    Args:
+        callers: At a time.
+        calls: Taken one by one, in order.
+        for_s: No call is begun after so many seconds; without it all calls are made.
+    """
+    load, lock = Load(), threading.Lock()
+    began = time.perf_counter()
+
+    def work() -> None:
+        while True:
+            with lock:
+                call = next(calls, None) if not for_s or time.perf_counter() - began < for_s else None
+            if call is None:
+                return
+            sent = time.perf_counter()
+            try:
+                tokens = call()
+            except Exception as error:
+                with lock:
+                    load.failures.append(error)
+                time.sleep(0.2)  # a caller that was refused does not come back at once
+                continue
+            with lock:
+                load.tokens += tokens
+                load.latencies.append(time.perf_counter() - sent)
+
+    threads = [threading.Thread(target=work) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    load.seconds = time.perf_counter() - began
+    return load

@@ -1,0 +1,142 @@
+"""The engine by itself: its own cost per step, and how many prompts it should take in between two steps."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from benchmarks.prompts import Prompts
+from benchmarks.report import Report, Row
+from engine.backend.contract import Backend, Chunk, Step
+from engine.backend.torch_rows import TorchBackend
+from engine.intake import PlainText
+from engine.scheduler import Scheduler
+from engine.slots import Job
+from inf2kit.shapes import StaticShapes
+from inf2kit.wire import Parameters
+
+#: Seconds of a decode step of Llama 2 7B at 4 rows on inf2.48xlarge: (end to end - encoding) / new tokens of
+#: the published tables, "7B latency" at 256 tokens.
+PUBLISHED_STEP_S = 0.0071
+LLAMA2_VOCABULARY = 32_000
+
+
+class NullBackend(Backend):
+    """No arithmetic at all: what remains is the engine."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__(StaticShapes.of(rows, 2048))
+        self._logits = torch.randn(rows, LLAMA2_VOCABULARY)
+
+    def load(self) -> None:
+        """There is nothing to load."""
+
+    def _prefill(self, chunks: Sequence[Chunk], starts: Sequence[int]) -> Step:
+        return Step(self._logits[: len(chunks)])
+
+    def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> Step:
+        return Step(self._logits[: len(rows)])
+
+
+def job(ids: Sequence[int], parameters: Parameters, *, with_logprobs: bool = False) -> Job:
+    """A job that nobody listens to."""
+    return Job(
+        prompt_ids=ids,
+        parameters=parameters,
+        max_new_tokens=parameters.max_new_tokens or 1,
+        deadline=time.monotonic() + 3600,
+        on_token=lambda *_: None,
+        on_end=lambda *_: None,
+        on_error=lambda _: None,
+        with_logprobs=with_logprobs,
+    )
+
+
+def overhead(report: Report, prompts: Prompts, runs: int) -> None:
+    """Microseconds per decode step without a model, against a published step of a real device."""
+    kinds = {
+        "greedy": (Parameters(max_new_tokens=2000, ignore_eos=True), False),
+        "greedy with logprobs": (Parameters(max_new_tokens=2000, ignore_eos=True), True),
+        "top-k 50, top-p 0.9": (
+            Parameters(
+                max_new_tokens=2000, ignore_eos=True, do_sample=True, top_k=50, top_p=0.9, temperature=0.7
+            ),
+            False,
+        ),
+    }
+    tokenizer = PlainText(prompts.tokenizer)
+    with report.section("engine's own time per decode step, null backend, vocabulary of 32,000") as rows:
+        for kind, (parameters, with_logprobs) in kinds.items():
+            for count in (4, 8, 48):
+                samples = [
+                    1e6 * _null_step(tokenizer, count, parameters, with_logprobs=with_logprobs)
+                    for _ in range(max(runs, 3))
+                ]
+                share = statistics.median(samples) / 1e6 / PUBLISHED_STEP_S
+                note = f"{share:.1%} of the published {PUBLISHED_STEP_S * 1e3:.1f} ms" if count == 4 else ""
+                rows.append(Row(f"{kind}, {count} rows", samples, "µs", note=note, decimals=0))
+
+
+def _null_step(tokenizer: PlainText, rows: int, parameters: Parameters, *, with_logprobs: bool) -> float:
+    scheduler = Scheduler(NullBackend(rows), tokenizer, frozenset([2]), queue_size=0)
+    scheduler.submit([job([1, 2, 3], parameters, with_logprobs=with_logprobs) for _ in range(rows)])
+    for _ in range(rows + 5):
+        scheduler.step()
+    steps = 200
+    began = time.perf_counter()
+    for _ in range(steps):
+        scheduler.step()
+    return (time.perf_counter() - began) / steps
+
+
+def prefills_per_step(report: Report, weights: Path, prompts: Prompts, runs: int) -> None:
+    """Prompts taken in between two decode steps: throughput against the stall of running rows."""
+    began = time.perf_counter()
+    backend = TorchBackend(weights, StaticShapes.of(8, 2048), "float32")
+    backend.load()
+    tokenizer = PlainText(prompts.tokenizer)
+    choices = (1, 2, 4, 8)
+    speed: dict[int, list[float]] = {each: [] for each in choices}
+    gaps: dict[int, list[float]] = {each: [] for each in choices}
+    for _ in range(runs):
+        ids = [prompts.tokenizer(prompts.of(128))["input_ids"] for _ in range(32)]
+        for each in choices:
+            tokens_per_second, gap = _closed_loop(backend, tokenizer, ids, each)
+            speed[each].append(tokens_per_second)
+            gaps[each].append(gap)
+    with report.section("prompts encoded between two decode steps: 32 texts at once", began) as rows:
+        for each in choices:
+            against = {"against": "1", "reference": speed[1]} if each > 1 else {}
+            rows.append(Row(f"{each}: speed", speed[each], "tokens/s", **against))  # type: ignore[arg-type]
+        for each in choices:
+            rows.append(Row(f"{each}: worst gap of a running row", gaps[each], "s", decimals=2))
+
+
+def _closed_loop(
+    backend: Backend, tokenizer: PlainText, prompt_ids: Sequence[Sequence[int]], each: int
+) -> tuple[float, float]:
+    times: list[list[float]] = [[] for _ in prompt_ids]
+    left = len(prompt_ids)
+
+    def ended(*_: object) -> None:
+        nonlocal left
+        left -= 1
+
+    scheduler = Scheduler(backend, tokenizer, frozenset(), queue_size=len(prompt_ids), prefills_per_step=each)
+    for index, ids in enumerate(prompt_ids):
+        one = job(ids, Parameters(max_new_tokens=8 + 8 * (index % 8), ignore_eos=True))
+        one.on_token = lambda *_, index=index: times[index].append(time.perf_counter())  # type: ignore[misc]
+        one.on_end = ended
+        scheduler.submit([one])
+    began = time.perf_counter()
+    while left:
+        scheduler.step()
+    seconds = time.perf_counter() - began
+    tokens = sum(8 + 8 * (index % 8) for index in range(len(prompt_ids)))
+    gap = max(later - earlier for row in times for earlier, later in itertools.pairwise(row))
+    return tokens / seconds, gap

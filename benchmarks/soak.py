@@ -1,0 +1,257 @@
+"""Hours at full load with callers that leave and an engine that is killed: nothing may leak or be wrong.
+
+    python -m benchmarks.soak --minutes 60 [--kill-every 600] [--preset smollm2-135m-local] [--replay]
+
+Eight callers send requests of random lengths without a pause; every fifth one is a stream that is left in the
+middle. Every whole answer must equal the one that the same request got at the start, alone, or be a typed
+error. Memory, open files, sockets, processes and busy rows are sampled all the time and compared at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import random
+import signal
+import statistics
+import threading
+import time
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+from botocore.exceptions import BotoCoreError, ClientError
+
+from benchmarks.report import FOLDER
+from benchmarks.servers import boto3_client
+from inf2kit.local import container, endpoint
+from inf2kit.local.state import EndpointState
+
+CALLERS, POOL = 8, 40
+_SAMPLE_S = 1.0
+_WORDS = ("ocean", "of", "the", "mountain", "and", "a", "river", "that", "sings", "in", "winter", "light")
+
+
+@dataclass
+class Sample:
+    """The endpoint at one moment, between calls of nobody in particular."""
+
+    at_s: float
+    memory_mb: float
+    files: int
+    processes: int
+
+
+@dataclass
+class Outcome:
+    """What a soak has seen.
+
+    Attributes:
+        exact: Whole answers equal to the first one of their request.
+        left: Streams that their caller left in the middle.
+        errors: Typed errors, by code.
+        wrong: Everything else, a sentence each; must be empty.
+        kills: Engines killed.
+        samples: In order of time.
+        busy_at_the_end: Rows and queue when nobody calls any more.
+    """
+
+    exact: int = 0
+    left: int = 0
+    errors: dict[str, int] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+    kills: int = 0
+    samples: list[Sample] = field(default_factory=list)
+    busy_at_the_end: float = -1.0
+
+    def growth(self, name: str) -> float:
+        """The median of the last fifth of the samples over that of the second fifth."""
+        values = [float(getattr(sample, name)) for sample in self.samples]
+        fifth = max(len(values) // 5, 1)
+        return statistics.median(values[-fifth:]) / statistics.median(values[fifth : 2 * fifth] or values)
+
+
+class Soak:
+    """A load on one endpoint.
+
+    Args:
+        state: Of a local endpoint that is in service.
+        seed: Of the requests and of who leaves.
+    """
+
+    def __init__(self, state: EndpointState, seed: int = 0) -> None:
+        self._state = state
+        self._client = boto3_client(state)
+        self._random = random.Random(seed)
+        self._requests = [self._request() for _ in range(POOL)]
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self.outcome = Outcome()
+
+    def run(self, seconds: float, kill_every_s: float) -> Outcome:
+        """Load it for so long; an engine is killed so often."""
+        self._expected = [self._call(request) for request in self._requests]
+        threads = [threading.Thread(target=self._work, args=(index,)) for index in range(CALLERS)]
+        for thread in threads:
+            thread.start()
+        began, next_kill = time.monotonic(), kill_every_s
+        try:
+            while (now := time.monotonic() - began) < seconds:
+                if now >= next_kill:
+                    next_kill += kill_every_s
+                    self._kill_engine()
+                self._sample(now)
+                time.sleep(_SAMPLE_S)
+        finally:
+            self._stop.set()
+            for thread in threads:
+                thread.join()
+        self.outcome.busy_at_the_end = self._busy_rows()
+        return self.outcome
+
+    def _request(self) -> dict[str, Any]:
+        rng = self._random
+        parameters: dict[str, Any] = {"max_new_tokens": rng.randint(1, 48), "details": True}
+        if rng.random() < 0.5:
+            parameters |= {"seed": rng.randrange(2**31), "top_k": 20, "temperature": 0.8}
+        return {
+            "inputs": " ".join(rng.choice(_WORDS) for _ in range(rng.randint(1, 80))),
+            "parameters": parameters,
+        }
+
+    def _call(self, request: dict[str, Any]) -> str:
+        response = self._client.invoke_endpoint(
+            EndpointName=self._state.name, ContentType="application/json", Body=json.dumps(request)
+        )
+        answer = json.loads(response["Body"].read())[0]
+        # A seed that nobody gave would differ; all that were given are there.
+        return json.dumps([answer["generated_text"], answer["details"]["finish_reason"]])
+
+    def _leave_a_stream(self, request: dict[str, Any], after: int) -> None:
+        response = self._client.invoke_endpoint_with_response_stream(
+            EndpointName=self._state.name,
+            ContentType="application/json",
+            Body=json.dumps({**request, "stream": True}),
+        )
+        parts = iter(response["Body"])
+        for _ in range(after):
+            next(parts, None)
+        response["Body"].close()
+
+    def _work(self, index: int) -> None:
+        rng = random.Random(f"{index}")
+        while not self._stop.is_set():
+            number = rng.randrange(POOL)
+            request = self._requests[number]
+            try:
+                if rng.random() < 0.2:
+                    self._leave_a_stream(request, rng.randint(1, 4))
+                    self._count(left=1)
+                elif (text := self._call(request)) == self._expected[number]:
+                    self._count(exact=1)
+                else:
+                    self._count(wrong=f"request {number}: {text} instead of {self._expected[number]}")
+            except ClientError as error:
+                self._count_error(error)
+                time.sleep(0.2)  # a caller that was refused does not come back at once
+            except BotoCoreError as error:
+                self._count(wrong=f"{type(error).__name__}: {error}")
+
+    def _count_error(self, error: ClientError) -> None:
+        try:
+            code = json.loads(error.response["OriginalMessage"])["error_type"]
+        except (KeyError, ValueError, TypeError):
+            # A stream that ends early has no status of its own, but an event with a code.
+            code = error.response.get("Error", {}).get("Code")
+        if code in (
+            "unavailable",
+            "queue_full",
+            "queue_timeout",
+            "ModelStreamError",
+            "InternalStreamFailure",
+        ):
+            with self._lock:
+                self.outcome.errors[code] = self.outcome.errors.get(code, 0) + 1
+        else:
+            self._count(wrong=f"{type(error).__name__}: {error}")
+
+    def _count(self, *, exact: int = 0, left: int = 0, wrong: str | None = None) -> None:
+        with self._lock:
+            self.outcome.exact += exact
+            self.outcome.left += left
+            if wrong:
+                self.outcome.wrong.append(wrong)
+
+    def _processes(self) -> list[psutil.Process]:
+        return container.processes(Path(self._state.run_dir))
+
+    def _kill_engine(self) -> None:
+        for process in self._processes():
+            with contextlib.suppress(psutil.Error):
+                if "engine.server" in process.cmdline():
+                    process.send_signal(signal.SIGKILL)
+                    self.outcome.kills += 1
+
+    def _sample(self, now: float) -> None:
+        memory = files = count = 0
+        for process in self._processes():
+            with contextlib.suppress(psutil.Error):
+                memory += process.memory_full_info().uss
+                files += process.num_fds()
+                count += 1
+        self.outcome.samples.append(Sample(now, memory / 2**20, files, count))
+
+    def _busy_rows(self) -> float:
+        """Rows and queue once the engine has had time to notice that everyone is gone."""
+        from engine.metrics import samples
+
+        busy = -1.0
+        deadline = time.monotonic() + 30
+        while busy and time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                with urllib.request.urlopen(self._state.gate_url + "/metrics", timeout=5) as response:
+                    found = samples(response.read().decode())
+                busy = (
+                    found.get("inf2kit_rows_busy", 1.0)
+                    + found.get("inf2kit_queue_length", 0.0)
+                    + found.get("inf2kit_texts_inside", 0.0)
+                )
+            time.sleep(0.1)
+        return busy
+
+
+def main() -> None:
+    """Soak a fresh endpoint, print what was seen, and save the samples."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    options.add_argument("--minutes", type=float, default=60.0)
+    options.add_argument("--kill-every", type=float, default=600.0, help="seconds")
+    options.add_argument("--preset", default="smollm2-135m-local")
+    options.add_argument("--replay", action="store_true", help="the timed double instead of the model")
+    given = options.parse_args()
+    variables = {"INF2KIT_BACKEND": "replay", "INF2KIT_REPLAY_STEP_SECONDS": "0.01"} if given.replay else {}
+    state = endpoint.up(given.preset, name="inf2kit-soak", variables=variables)
+    try:
+        outcome = Soak(state).run(given.minutes * 60, given.kill_every)
+    finally:
+        endpoint.down(state.name)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    value = {**vars(outcome), "samples": [vars(sample) for sample in outcome.samples]}
+    (FOLDER / "soak.json").write_text(json.dumps(value, indent=1), encoding="utf-8")
+    what = "replay double (simulated)" if given.replay else given.preset
+    print(f"{given.minutes:g} minutes, {CALLERS} callers, {what}, engine killed {outcome.kills} times")
+    print(f"  {outcome.exact} answers exact, {outcome.left} streams left, typed errors: {outcome.errors}")
+    print(f"  wrong: {len(outcome.wrong)} {outcome.wrong[:3]}")
+    for name in ("memory_mb", "files", "processes"):
+        first, last = getattr(outcome.samples[0], name), getattr(outcome.samples[-1], name)
+        growth = outcome.growth(name)
+        print(f"  {name}: {first:.0f} at the start, {last:.0f} at the end, last fifth / second {growth:.3f}")
+    print(f"  busy rows and queue when nobody calls: {outcome.busy_at_the_end:.0f}")
+    if outcome.wrong or outcome.busy_at_the_end:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

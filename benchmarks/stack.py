@@ -1,0 +1,172 @@
+"""The whole stack as its callers see it: hops, first tokens, gaps, load, start-up and memory."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import statistics
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from benchmarks import callers, servers
+from benchmarks.prompts import Prompts
+from benchmarks.report import Report, Row
+from engine import protocol
+from inf2kit import Endpoint
+from inf2kit.local.state import EndpointState
+
+PRESET = "smollm2-135m-local"
+SWEEP = (1, 2, 4, 8, 16, 64)
+_REPEATS = 40
+
+
+def hops(report: Report, prompts: Prompts) -> None:
+    """What each hop adds to a call of one token; the replay double makes the token, in no time."""
+    began = time.perf_counter()
+    quick = {"INF2KIT_BACKEND": "replay", "INF2KIT_REPLAY_STEP_SECONDS": "0"}
+    with servers.kit(PRESET, **quick) as (server, state):
+        prompt = prompts.of(16)
+        body = {"inputs": prompt, "parameters": {"max_new_tokens": 1}}
+        client = servers.boto3_client(state)
+        ways: dict[str, Callable[[], object]] = {
+            "engine, its Unix socket": partial(_at_engine, state, body),
+            "gate, through model server and predict_fn": partial(
+                _post, state.gate_url + "/invocations", body
+            ),
+            "front": partial(_post, f"{state.url}/endpoints/{state.name}/invocations", body),
+            "boto3": partial(servers.invoke, client, state.name, prompt, 1),
+        }
+        with server.alone():
+            samples = {name: [_milliseconds(call) for _ in range(_REPEATS)] for name, call in ways.items()}
+    with report.section("one token, one caller, hop by hop (simulated: the replay double)", began) as rows:
+        for name, found in samples.items():
+            rows.append(Row(f"asked at the {name}", found[5:], "ms", decimals=2))
+
+
+def _at_engine(state: EndpointState, body: object) -> None:
+    call = {"op": "generate", "body": body}
+    for _ in protocol.call(Path(state.run_dir) / "engine.sock", call, timeout_s=60):
+        pass
+
+
+def _post(url: str, body: object) -> None:
+    request = urllib.request.Request(
+        url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as response:
+        response.read()
+
+
+def _milliseconds(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    return (time.perf_counter() - began) * 1e3
+
+
+def first_tokens_and_gaps(report: Report, prompts: Prompts, state: EndpointState, runs: int) -> None:
+    """Time to first token at 1 and 8 callers, and what a running stream notices of long prompts."""
+    target = Endpoint(state.name)
+    with report.section("streams through boto3, 128 tokens in") as rows:
+        for count in (1, 8):
+            found = [
+                first
+                for _ in range(runs)
+                for first in _together(count, lambda: _stream(target, prompts, 128, 16)[0])
+            ]
+            rows.append(Row(f"time to first token, {count} callers at once", found, "s", decimals=3))
+        calm = [max(_gaps(_stream(target, prompts, 128, 64))) for _ in range(runs)]
+        rows.append(Row("worst gap of a stream, alone", calm, "s", decimals=3))
+        disturbed = []
+        for _ in range(runs):
+            stop = threading.Event()
+            long = threading.Thread(target=_send_long_prompts, args=(target, prompts, stop))
+            long.start()
+            disturbed.append(max(_gaps(_stream(target, prompts, 128, 64))))
+            stop.set()
+            long.join()
+        rows.append(
+            Row(
+                "worst gap while prompts of 1,500 tokens arrive",
+                disturbed,
+                "s",
+                note="a chunk of 256 tokens between two steps",
+                decimals=3,
+            )
+        )
+
+
+def _together(count: int, call: Callable[[], float]) -> list[float]:
+    found: list[float] = []
+    threads = [threading.Thread(target=lambda: found.append(call())) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def _stream(target: Endpoint, prompts: Prompts, tokens: int, new_tokens: int) -> list[float]:
+    """Seconds from the call to each new token."""
+    body = {
+        "inputs": prompts.of(tokens),
+        "parameters": {"max_new_tokens": new_tokens, "ignore_eos": True},
+        "stream": True,
+    }
+    began = time.perf_counter()
+    arrivals = [time.perf_counter() - began for _ in target.stream_events(body)]
+    assert len(arrivals) == new_tokens
+    return arrivals
+
+
+def _gaps(arrivals: list[float]) -> list[float]:
+    return [later - earlier for earlier, later in itertools.pairwise(arrivals)]
+
+
+def _send_long_prompts(target: Endpoint, prompts: Prompts, stop: threading.Event) -> None:
+    while not stop.is_set():
+        target.generate(prompts.of(1500), max_new_tokens=1)
+
+
+def sweep(report: Report, prompts: Prompts, server: servers.Server, runs: int, seconds: float) -> None:
+    """More and more callers in a closed loop: past saturation the speed must stay."""
+    texts = [prompts.of(128) for _ in range(64)]
+
+    def calls() -> Iterator[Callable[[], int]]:
+        for text in itertools.cycle(texts):
+            yield partial(server.generate, text, 64)
+
+    began = time.perf_counter()
+    loads: dict[int, list[callers.Load]] = {count: [] for count in SWEEP}
+    for _ in range(runs):
+        for count in SWEEP:
+            loads[count].append(callers.run(count, calls(), for_s=seconds))
+    title = f"load: callers in a closed loop for {seconds:.0f} s and until answered, 128 in and 64 out"
+    with report.section(title, began) as rows:
+        for count, found in loads.items():
+            refused = sum(len(load.failures) for load in found)
+            answered = sum(len(load.latencies) for load in found)
+            p50, p95 = (statistics.median(load.percentile(share) for load in found) for share in (0.5, 0.95))
+            rows.append(
+                Row(
+                    f"{count} callers",
+                    [load.tokens_per_second for load in found],
+                    "tokens/s",
+                    note=f"p50 {p50:.1f} s, p95 {p95:.1f} s, {answered} answered, {refused} refused (429)",
+                )
+            )
+            others = [load for load in found for load in load.failures if "queue" not in str(load)]
+            assert not others, others[0]
+
+
+def start_and_memory(report: Report, server: servers.Server, start_s: list[float]) -> None:
+    """Seconds until the endpoint is in service, and proportional memory of its processes."""
+    with report.section("start-up and memory (proportional set size)") as rows:
+        rows.append(Row("from 'local up' to in service", start_s, "s"))
+        memory = server.memory_mb()
+        for kind, megabytes in sorted(memory.items(), key=lambda item: -item[1]):
+            rows.append(Row(kind, [megabytes], "MiB", decimals=0))
+        rows.append(Row("in all", [sum(memory.values())], "MiB", decimals=0))
