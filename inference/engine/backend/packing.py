@@ -19,6 +19,22 @@ log = logging.getLogger(__name__)
 _TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
+# torch's own compiler uses the operators behind this one; they are not among its documented ones, and their
+# argument lists cannot be recorded, so they get a name of ours.
+_LIBRARY: Any = torch.library.Library("inf2kit", "FRAGMENT")  # type: ignore[no-untyped-call]
+if not hasattr(torch.ops.inf2kit, "packed_linear"):
+    _LIBRARY.define("packed_linear(Tensor inputs, Tensor packed, Tensor? bias) -> Tensor")
+
+
+def _packed_linear(inputs: torch.Tensor, packed: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    output: torch.Tensor = torch.ops.mkldnn._linear_pointwise(inputs, packed, bias, "none", [], "")
+    return output
+
+
+for _key in ("CPU", "MkldnnCPU"):
+    _LIBRARY.impl("packed_linear", _packed_linear, _key)
+
+
 class PackedLinear(nn.Module):
     """``nn.Linear`` without gradients, its weight in oneDNN's own layout.
 
@@ -30,14 +46,12 @@ class PackedLinear(nn.Module):
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, rows: int) -> None:
         super().__init__()
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
-        self._bias = bias
+        self.register_buffer("_packed", torch.ops.mkldnn._reorder_linear_weight(weight, rows), False)
+        self.register_buffer("_bias", bias, False)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """``[..., in_features]`` to ``[..., out_features]``."""
-        output: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
-            inputs, self._packed, self._bias, "none", [], ""
-        )
+        output: torch.Tensor = torch.ops.inf2kit.packed_linear(inputs, self._packed, self._bias)
         return output
 
 
@@ -104,7 +118,6 @@ def _detached(bias: torch.Tensor | None) -> torch.Tensor | None:
 
 
 def _available() -> bool:
-    # torch's own compiler uses these operators; they are not among its documented ones, hence the trial.
     try:
         layer = PackedLinear(torch.eye(4), None, 1)
         return bool(torch.equal(layer(torch.ones(1, 4)), torch.ones(1, 4)))

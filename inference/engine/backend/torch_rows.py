@@ -15,6 +15,7 @@ from transformers.cache_utils import Cache
 
 from engine.backend.contract import Backend, Chunk, Step
 from engine.backend.packing import pack
+from engine.backend.recording import DecodeStep, record
 from inf2kit.errors import ModelDirectoryError
 from inf2kit.shapes import StaticShapes
 
@@ -40,6 +41,7 @@ class TorchBackend(Backend):
         self._dtype = getattr(torch, dtype)
         self._model: Any = None
         self._cache: RowCache
+        self._decode_step: DecodeStep
 
     def load(self) -> None:
         """Load the weights; this thread's team of threads is the only one torch ever starts."""
@@ -68,6 +70,13 @@ class TorchBackend(Backend):
             )
         pack(self._model, self.shapes.batch_size)
         self._cache = RowCache(config, self.shapes, self._dtype)
+        self._record()
+
+    @torch.inference_mode()
+    def _record(self) -> None:
+        few, many = [0] * min(2, self.shapes.batch_size), [0] * self.shapes.batch_size
+        example = self._step_inputs(few, [1] * len(few))
+        self._decode_step = record(self._model, example, self._step_inputs(many, [0] * len(many)))
 
     @torch.inference_mode()
     def _prefill(self, chunks: Sequence[Chunk], starts: Sequence[int]) -> Step:
@@ -81,8 +90,17 @@ class TorchBackend(Backend):
         positions = torch.cat([torch.arange(each.start, each.end) for each in segments])
         input_ids = torch.tensor([token_id for chunk in chunks for token_id in chunk.ids])
         last = torch.tensor([each.offset + each.tokens - 1 for each in segments])
-        logits = self._forward(input_ids[None], positions[None], _NO_MASK, last, segments=segments)
-        return Step(logits[0])
+        output = self._model(
+            input_ids=input_ids[None],
+            position_ids=positions[None],
+            attention_mask=_NO_MASK,
+            past_key_values=self._cache,
+            # A whole prompt's logits would be 49,152 floats a token.
+            logits_to_keep=last,
+            cache_position=positions,
+            segments=segments,  # transformers passes it on to _attend
+        )
+        return Step(output.logits[0].float())
 
     @torch.inference_mode()
     def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> Step:
@@ -92,35 +110,21 @@ class TorchBackend(Backend):
         tokens, places = [0] * count, [self._partial.get(row, 0) for row in range(count)]
         for row, token_id, position in zip(rows, ids, positions, strict=True):
             tokens[row], places[row] = token_id, position
-        position_ids = torch.tensor(places)
-        self._cache.at(position_ids, max(places) + 1)
-        used = torch.arange(max(places) + 1)
-        mask = torch.where(used <= position_ids[:, None], 0.0, float("-inf")).to(self._dtype)
-        input_ids = torch.tensor(tokens)[:, None]
-        logits = self._forward(input_ids, position_ids[:, None], mask[:, None, None, :], 1)[:, 0]
+        logits = self._decode_step(*self._step_inputs(tokens, places))
         return Step(logits if count == len(rows) else logits[list(rows)])
 
-    def _forward(
-        self,
-        input_ids: torch.Tensor,
-        position_ids: torch.Tensor,
-        mask: torch.Tensor,
-        keep: int | torch.Tensor,
-        **attention: object,
-    ) -> torch.Tensor:
-        """Float32 logits ``[rows, tokens kept, vocabulary]``; ``attention`` is passed on to ``_attend``."""
-        output = self._model(
-            input_ids=input_ids,
-            position_ids=position_ids,
-            attention_mask=mask,
-            past_key_values=self._cache,
-            # A whole prompt's logits would be 49,152 floats a token.
-            logits_to_keep=keep,
-            cache_position=position_ids[0],
-            **attention,
-        )
-        logits: torch.Tensor = output.logits.float()
-        return logits
+    def _step_inputs(self, tokens: Sequence[int], positions: Sequence[int]) -> list[torch.Tensor]:
+        """The arguments of a decode step of the rows ``0..n``."""
+        position_ids = torch.tensor(positions)
+        used = max(positions) + 1
+        mask = torch.where(torch.arange(used) <= position_ids[:, None], 0.0, float("-inf")).to(self._dtype)
+        return [
+            torch.tensor(tokens)[:, None],
+            position_ids[:, None],
+            mask[:, None, None, :],
+            torch.arange(len(tokens)),
+            *self._cache.used(len(tokens), used),
+        ]
 
 
 class Segment:
@@ -147,7 +151,7 @@ class RowCache(Cache):  # type: ignore[misc]
     """Keys and values of all rows, ``[rows, key_value_heads, sequence_length, head_dim]`` per layer.
 
     Attributes:
-        segments: Where the coming prefill stores its keys and values; empty for a decode step.
+        segments: Where the coming prefill stores its keys and values.
     """
 
     # transformers would keep a tensor per call in its own layers; here the storage is static.
@@ -157,14 +161,11 @@ class RowCache(Cache):  # type: ignore[misc]
         self._keys = [torch.zeros(shape, dtype=dtype) for _ in range(config.num_hidden_layers)]
         self._values = [torch.zeros(shape, dtype=dtype) for _ in range(config.num_hidden_layers)]
         self.segments: Sequence[Segment] = ()
-        self._rows = self._positions = torch.empty(0, dtype=torch.long)
-        self._used = 0
         self.layers: list[Any] = []
 
-    def at(self, positions: torch.Tensor, used: int) -> None:
-        """A decode step: one token of each of the rows ``0..n``, none of them beyond ``used``."""
-        self.segments = ()
-        self._rows, self._positions, self._used = torch.arange(positions.shape[0]), positions, used
+    def used(self, count: int, used: int) -> list[torch.Tensor]:
+        """Views of what is used of the rows ``0..count``: all layers' keys, then all layers' values."""
+        return [each[:count, :, :used] for each in (*self._keys, *self._values)]
 
     def update(
         self,
@@ -173,18 +174,13 @@ class RowCache(Cache):  # type: ignore[misc]
         layer_idx: int,
         cache_kwargs: object = None,  # noqa: ARG002 - transformers passes it
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store the new keys and values; give all rows of a prefill, what is used of those of a step."""
+        """Store the keys and values of a prefill; give those of all rows."""
         keys, values = self._keys[layer_idx], self._values[layer_idx]
-        if self.segments:
-            for each in self.segments:
-                new = slice(each.offset, each.offset + each.tokens)
-                keys[each.row, :, each.start : each.end] = key_states[0, :, new]
-                values[each.row, :, each.start : each.end] = value_states[0, :, new]
-            return keys, values
-        keys[self._rows, :, self._positions] = key_states[:, :, 0]
-        values[self._rows, :, self._positions] = value_states[:, :, 0]
-        count = self._rows.shape[0]
-        return keys[:count, :, : self._used], values[:count, :, : self._used]
+        for each in self.segments:
+            new = slice(each.offset, each.offset + each.tokens)
+            keys[each.row, :, each.start : each.end] = key_states[0, :, new]
+            values[each.row, :, each.start : each.end] = value_states[0, :, new]
+        return keys, values
 
     def get_seq_length(self, *_: object) -> int:
         """Positions are always given explicitly, so that nobody needs this."""
