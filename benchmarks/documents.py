@@ -10,7 +10,8 @@ from benchmarks.report import Report, machine
 _HEAD = """# Performance
 
 Written by `make bench-docs`; do not edit. Measured on {date} on one machine: {machine}.
-SmolLM2-135M in float32, the whole stack on the same cores as its callers; medians of {runs} runs or more. A ratio is the
+SmolLM2-135M in float32, the whole stack on the same cores as its callers; medians of {runs} runs or more, except for
+memory and the profile, which are one sample each. A ratio is the
 median of ratios of samples taken beside each other in one round. Tokens per second count new tokens only.
 Nothing here says anything about a Neuron device.
 """
@@ -18,8 +19,8 @@ Nothing here says anything about a Neuron device.
 _NOTES = {
     "engine's own": """What the engine adds to every step of a device: choosing the tokens, their text, the rows' rules. The
 yardstick is the step that the blog post's tables give for Llama 2 7B at 4 rows, 7.1 ms.""",
-    "prompts encoded": """`INF2KIT_PREFILLS_PER_STEP`: more prompts between two steps fill the rows sooner, fewer let running
-rows wait less. The default is 1.""",
+    "prefills between": """`INF2KIT_PREFILLS_PER_STEP`: more prefills between two steps fill the rows sooner, fewer let running
+rows wait less. A prefill takes at most 256 tokens here, of one prompt or of several. The default is 1.""",
     "where a decode": """A step must read every weight once; the roofline is that, at the bandwidth that a plain sum over 400 MB
 reaches with the same threads. Linear layers have their weights packed by oneDNN (`engine/backend/packing.py`), projections
 of the same input are computed as one.""",

@@ -13,7 +13,7 @@ from benchmarks.raw import Raw
 from benchmarks.report import Report, Row
 from inf2kit.shapes import StaticShapes
 
-_TOKENS = 6000
+_TOKENS = 4000
 _SHAPES = StaticShapes.of(1, 1024)
 
 
@@ -52,7 +52,8 @@ def _refilled(raw: Raw, ids: Sequence[int], window: Callable[[Sequence[int]], li
     done = _SHAPES.sequence_length
     while done < len(ids):
         kept = window(ids[:done])
-        coming = ids[done : done + _SHAPES.sequence_length - len(kept)]
+        # A row is full when it has no room for its last token, which came one later.
+        coming = ids[done : done + _SHAPES.sequence_length + 1 - len(kept)]
         found += _log_likelihoods(raw, [*kept, *coming], len(kept) - 1)
         done += len(coming)
     return found

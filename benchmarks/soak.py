@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from benchmarks.report import FOLDER
 from benchmarks.servers import boto3_client
@@ -158,8 +158,10 @@ class Soak:
             except ClientError as error:
                 self._count_error(error)
                 time.sleep(0.2)  # a caller that was refused does not come back at once
-            except BotoCoreError as error:
+            except Exception as error:
+                # Whatever else it is, a connection that broke or an answer that cannot be read, it is wrong.
                 self._count(wrong=f"{type(error).__name__}: {error}")
+                time.sleep(0.2)
 
     def _count_error(self, error: ClientError) -> None:
         try:
@@ -167,13 +169,7 @@ class Soak:
         except (KeyError, ValueError, TypeError):
             # A stream that ends early has no status of its own, but an event with a code.
             code = error.response.get("Error", {}).get("Code")
-        if code in (
-            "unavailable",
-            "queue_full",
-            "queue_timeout",
-            "ModelStreamError",
-            "InternalStreamFailure",
-        ):
+        if code in _TYPED:
             with self._lock:
                 self.outcome.errors[code] = self.outcome.errors.get(code, 0) + 1
         else:

@@ -35,6 +35,7 @@ def measure(report: Report, raw: Raw, prompts: Prompts, contenders: Sequence[Ser
         texts = [[prompts.of(INPUT_TOKENS)] for _ in range(runs)]
         lengths = [[NEW_TOKENS]] * runs
         rows += _rounds(raw, contenders, texts, lengths, 1, "raw generate, batch of 1")
+    # Without the stock way: one caller at a time, it would take minutes to show what the first load shows.
     title = f"{MIXED_REQUESTS} requests of {SHORTEST} to {LONGEST} new tokens, {ROWS} at a time"
     with report.section(title) as rows:
         texts = [[prompts.of(INPUT_TOKENS) for _ in range(MIXED_REQUESTS)] for _ in range(runs)]
@@ -62,11 +63,11 @@ def _rounds(
     samples: dict[str, list[float]] = {each.name: [] for each in contenders}
     for prompts, new_tokens in zip(texts, lengths, strict=True):
         wanted = list(zip(prompts, new_tokens, strict=True))
-        reference.append(_tokens_per_second(1, _batches(raw, wanted, at_a_time)))
+        reference.append(_tokens_per_second(1, _batches(raw, wanted, at_a_time), sum(new_tokens)))
         for server in contenders:
             with server.alone():
                 calls = iter([partial(server.generate, text, count) for text, count in wanted])
-                samples[server.name].append(_tokens_per_second(at_a_time, calls))
+                samples[server.name].append(_tokens_per_second(at_a_time, calls, sum(new_tokens)))
     rows = [Row(yardstick, reference, "tokens/s")]
     for name, found in samples.items():
         rows.append(Row(name, found, "tokens/s", against="raw", reference=reference))
@@ -79,9 +80,10 @@ def _batches(raw: Raw, wanted: Sequence[tuple[str, int]], size: int) -> Iterator
         yield partial(raw.generate, texts, counts)
 
 
-def _tokens_per_second(at_a_time: int, calls: Iterator[Callable[[], int]]) -> float:
+def _tokens_per_second(at_a_time: int, calls: Iterator[Callable[[], int]], wanted: int) -> float:
     load = callers.run(at_a_time, calls)
     assert not load.failures, load.failures[0]
+    assert load.tokens == wanted, f"{load.tokens} tokens instead of {wanted} would make the figure wrong"
     return load.tokens_per_second
 
 

@@ -22,6 +22,6 @@ def queue_timeout() -> RequestError:
     return RequestError(
         429,
         "queue_timeout",
-        "the call waited for a free row until its deadline; try again later, or send fewer calls at once",
+        "the call waited for a row until its deadline; try again later, or send fewer calls at once",
         retry_after_s=1,
     )

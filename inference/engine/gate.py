@@ -147,8 +147,7 @@ class Gate:
         try:
             async with self._turn(len(inputs) if isinstance(inputs, list) else 1, arrival, gone):
                 if isinstance(payload, dict) and payload.get("stream") is True:
-                    await self._stream(payload, arrival, gone, send)
-                    return 200, None
+                    return 200, await self._stream(payload, arrival, gone, send)
                 # A caller that goes away now is not noticed: a worker cannot be told; the deadline
                 # ends it.
                 response = await self._forward(body, headers, arrival)
@@ -209,7 +208,8 @@ class Gate:
 
     async def _stream(
         self, payload: dict[str, Any], arrival: float, gone: asyncio.Future[None], send: Send
-    ) -> None:
+    ) -> str | None:
+        """Stream an answer; its error's code where it broke off."""
         call = {"op": "generate", "body": payload, "arrival": arrival, "stream": True}
         events = protocol.stream(self._settings.socket_path, call)
         try:
@@ -233,6 +233,7 @@ class Gate:
             # Closes the engine's socket, and with it the row.
             await events.aclose()
         await send({"type": "http.response.body", "body": b""})
+        return event["code"] if event["event"] == "error" else None
 
 
 async def _next(events: AsyncGenerator[protocol.Event, None], gone: asyncio.Future[None]) -> protocol.Event:

@@ -7,6 +7,10 @@
             {"event": "error", "status": 422, "code": "...", "message": "...", "retry_after_s": null}
             {"event": "done"}
 
+    call    {"op": "metrics"}
+    events  {"event": "metrics", "text": "..."}                             in Prometheus' format
+            {"event": "done"}
+
     call    {"op": "status"}
     events  {"event": "status", "state": "loading" | "ready"}               at every change
 

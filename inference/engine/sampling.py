@@ -183,10 +183,10 @@ def _likely(values: Floats, parameters: Parameters) -> tuple[Ints, float]:
     """
     if parameters.top_p >= 1:
         return np.flatnonzero(values > -np.inf), 0.0
-    scaled = (values - values.max()) / values.dtype.type(parameters.temperature)
-    weights = np.exp(scaled)
-    least = weights.sum() * (1 - parameters.top_p) / len(values)
-    likely = weights >= min(least, 1.0)
+    best = values.argmax()
+    weights = np.exp((values - values[best]) / values.dtype.type(parameters.temperature))
+    likely = weights >= weights.sum() * (1 - parameters.top_p) / len(values)
+    likely[best] = True  # the best one always stays
     return np.flatnonzero(likely), float(weights[~likely].sum())
 
 

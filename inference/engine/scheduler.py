@@ -18,6 +18,8 @@ from inf2kit.errors import RequestError
 
 log = logging.getLogger(__name__)
 
+_NONE = -1
+
 
 class Scheduler:
     """Owns the rows of one backend.
@@ -30,8 +32,8 @@ class Scheduler:
         tokenizer: For the new text.
         eos_ids: Ids that end a text.
         queue_size: Jobs that may wait for a row.
-        prefills_per_step: Prompts, or chunks of long ones, that are encoded between two decode steps while
-            rows are running, so that these do not stall behind a burst of arrivals.
+        prefills_per_step: Prefills between two decode steps, so that running rows do not stall behind a burst
+            of arrivals. A backend may take several short prompts, or a part of a long one, in one.
         metrics: Where to count.
         after_step: Called after every step, when jobs have been told what they got.
     """
@@ -58,13 +60,14 @@ class Scheduler:
         # Rows whose ids are not all in yet, in the order in which they are encoded, and rows that run.
         self._encoding: deque[Slot] = deque()
         self._live: dict[int, Slot] = {}
+        self._entering = 0  # 1 while a job is on its way from the queue to its row
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
 
     @property
     def inside(self) -> int:
         """Jobs that hold a row or wait for one."""
-        return len(self._live) + len(self._encoding) + len(self._waiting)
+        return len(self._live) + len(self._encoding) + self._entering + len(self._waiting)
 
     def submit(self, jobs: list[Job]) -> None:
         """Queue the jobs of one call, all or none.
@@ -95,12 +98,18 @@ class Scheduler:
 
     def step(self) -> None:
         """Drop what nobody waits for, let jobs in, decode all live rows once."""
+        now = time.monotonic()
         for slot in [*self._live.values(), *self._encoding]:
             if slot.job.cancelled:
                 self._leave(slot)
+        for slot in [slot for slot in self._encoding if now >= slot.job.deadline and not slot.tokens]:
+            _too_late(slot.job)
+            self._metrics.finished("time_limit")
+            self._leave(slot)
         self._refill_full_rows()
         self._let_in()
-        self._encode()
+        if self._encode():
+            self._after_step()  # first tokens do not wait for the decode step behind them
         self._decode()
         self._metrics.rows_busy.set(len(self._live) + len(self._encoding))
         self._metrics.queue_length.set(len(self._waiting))
@@ -116,11 +125,10 @@ class Scheduler:
     def _let_in(self) -> None:
         """Rows to the jobs that have waited longest."""
         while job := self._next_job():
-            slot = Slot(self._free[0], job, self._backend.shapes, self._tokenizer, self._eos_ids)
-            job.call.started = True
+            slot = Slot(self._free.pop(0), job, self._backend.shapes, self._tokenizer, self._eos_ids)
             with self._changed:
                 self._encoding.append(slot)
-            del self._free[0]
+                self._entering = 0
             self._metrics.prompt_tokens.inc(len(job.prompt_ids))
 
     def _next_job(self) -> Job | None:
@@ -137,14 +145,12 @@ class Scheduler:
                     expired.append(self._waiting.popleft())
                 elif self._free:
                     chosen = self._waiting.popleft()
+                    self._entering = 1
                     break
                 else:
                     break
         for job in expired:
-            if job.call.started:
-                job.end_without_a_row()
-            else:
-                job.on_error(queue_timeout())
+            _too_late(job)
         return chosen
 
     def _refill_full_rows(self) -> None:
@@ -158,10 +164,11 @@ class Scheduler:
                 self._encoding.appendleft(slot)
             self._metrics.refills.inc()
 
-    def _encode(self) -> None:
-        """Encode waiting ids, one prompt or chunk after the other; only as many as live rows can bear."""
+    def _encode(self) -> bool:
+        """Encode waiting ids, only as many as live rows can bear; whether there are new tokens of it."""
+        told = False
         began, waited_for, done = time.perf_counter(), len(self._live), 0
-        while self._encoding and (not self._live or done < self._prefills_per_step):
+        while self._encoding and done < self._prefills_per_step:
             chunks = self._next_chunks()
             step = self._backend.prefill(chunks)
             done += 1
@@ -173,11 +180,13 @@ class Scheduler:
                     self._encoding.remove(slot)
                     self._live[slot.row] = slot
             if slots:
+                told = True
                 self._advance(slots, step.of(encoded))
             for slot in first:
                 self._metrics.time_to_first_token.observe(time.monotonic() - slot.job.arrival)
         if waited_for and done:
             self._metrics.prefill_stall.observe(time.perf_counter() - began)
+        return told
 
     def _next_chunks(self) -> list[Chunk]:
         """What the next prefill takes, of the slots in their order."""
@@ -207,16 +216,18 @@ class Scheduler:
         if step.ids is not None:
             ids = list(step.ids)
         else:
-            ids = choose(step.logits, [slot.sampling for slot in slots])
+            ids = _chosen(step, slots)
             wanted = [index for index, slot in enumerate(slots) if slot.job.with_logprobs]
             if wanted:
                 logits = step.logits if len(wanted) == len(slots) else step.logits[wanted]
-                found = logprobs(logits, [ids[index] for index in wanted])
+                found = logprobs(logits, [max(ids[index], 0) for index in wanted])
                 for index, value in zip(wanted, found, strict=True):
                     probabilities[index] = value
         self._metrics.generated_tokens.inc(len(slots))
         for slot, token_id, probability in zip(slots, ids, probabilities, strict=True):
             try:
+                if token_id == _NONE:
+                    raise ValueError("no token can be chosen")
                 finish_reason = slot.take(token_id, probability)
             except Exception:
                 # What one row's caller does must not end the others' texts.
@@ -238,3 +249,22 @@ class Scheduler:
         # The lowest row first: a backend whose arithmetic covers rows 0..n then has little to do.
         self._free.append(slot.row)
         self._free.sort()
+
+
+def _chosen(step: Step, slots: Sequence[Slot]) -> list[int]:
+    """The next id of each slot; one whose parameters cannot be computed has none, and the others go on."""
+    try:
+        return choose(step.logits, [slot.sampling for slot in slots])
+    except Exception:
+        if len(slots) == 1:
+            log.exception("row %d: no token can be chosen", slots[0].row)
+            return [_NONE]
+    return [_chosen(step.of([index]), [slot])[0] for index, slot in enumerate(slots)]
+
+
+def _too_late(job: Job) -> None:
+    """The deadline came before the first token; what other prompts of the call have is not lost for that."""
+    if job.call.has_tokens:
+        job.end_without_a_token()
+    else:
+        job.on_error(queue_timeout())

@@ -19,10 +19,10 @@ class Call:
     """What the prompts of one call share.
 
     Attributes:
-        started: Whether any of them has had a row.
+        has_tokens: Whether any of them has a new token.
     """
 
-    started: bool = False
+    has_tokens: bool = False
 
 
 @dataclass
@@ -36,8 +36,8 @@ class Job:
         deadline: Monotonic time at which the job ends with what it has.
         on_token: Called with the count and the token, for every new token but the last.
         on_end: Called once with the count, the last token and the whole. There is no token where the
-            deadline came before this prompt had a row, but not before another one of its call had.
-        on_error: Called once instead, when the job never got a row.
+            deadline came before this prompt had one, but not before another one of its call had.
+        on_error: Called once instead: the job had no token before its deadline, or cannot go on.
         arrival: Monotonic time of arrival; the queue is in this order.
         prompt_text: Put before the new text where the full text was asked for.
         warnings: What was changed about the request.
@@ -60,7 +60,7 @@ class Job:
     cancelled: bool = False
     call: Call = field(default_factory=lambda: Call())
 
-    def end_without_a_row(self) -> None:
+    def end_without_a_token(self) -> None:
         """The deadline came first: nothing for this prompt, so that what its call has is not lost."""
         generation = Generation(
             text="",
@@ -143,6 +143,7 @@ class Slot:
             finish_reason = "stop_sequence" if self._text.stopped else finish_reason
         token = Token(token_id, text, logprob, special=not text and token_id in self._eos_ids)
         self.tokens.append(token)
+        self.job.call.has_tokens = True
         if finish_reason is None:
             self.job.on_token(len(self.tokens), token)
             return None

@@ -7,6 +7,8 @@ from typing import Protocol
 
 #: Ids of the prompt that are decoded along, since some tokenizers drop a space at the start of a text.
 _CONTEXT = 6
+#: A character has at most four bytes, and so at most four ids; what is unfinished after more is broken.
+_LONGEST_CHARACTER = 8
 #: Ids that are decoded again with every new one, at most.
 _WINDOW = 24
 _REPLACEMENT = "\ufffd"
@@ -61,8 +63,10 @@ class TextStream:
 
     def _decode_new(self, *, final: bool) -> str:
         after = self._tokenizer.decode(self._ids[self._start :])
-        if len(after) <= len(self._before) or (after.endswith(_REPLACEMENT) and not final):
+        unfinished = after.endswith(_REPLACEMENT) and len(self._ids) - self._read < _LONGEST_CHARACTER
+        if len(after) < len(self._before) or (unfinished and not final):
             return ""
+        # Ids without a text, such as special tokens, leave it as it was.
         piece = after[len(self._before) :]
         self._before, self._read = after, len(self._ids)
         if self._read - self._start > _WINDOW:

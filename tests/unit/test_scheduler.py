@@ -20,7 +20,7 @@ from inf2kit.wire import Generation, Parameters, Token
 
 VOCABULARY = 50
 EOS = 7
-PATTERNS = 800
+PATTERNS = 500
 LOGITS = torch.randn(997, VOCABULARY, generator=torch.Generator().manual_seed(0)) * 2
 
 
@@ -29,9 +29,13 @@ class Sums(Backend):
 
     prefill_tokens = 3
 
-    def __init__(self, batch_size: int = 3, sequence_length: int = 64) -> None:
-        super().__init__(StaticShapes.of(batch_size, sequence_length))
+    def __init__(
+        self, batch_size: int = 3, sequence_length: int = 64, max_context_length: int | None = None
+    ) -> None:
+        super().__init__(StaticShapes.of(batch_size, sequence_length, max_context_length))
         self.held: dict[int, list[int]] = {}
+        self.prefills = 0
+        self.most_prefills = 0
 
     def load(self) -> None:
         pass
@@ -41,11 +45,14 @@ class Sums(Backend):
         return len(self._lengths) + len(self._partial)
 
     def _prefill(self, chunks: Sequence[Chunk], starts: Sequence[int]) -> Step:
+        self.prefills += 1
+        self.most_prefills = max(self.prefills, self.most_prefills)
         for chunk, start in zip(chunks, starts, strict=True):
             self.held[chunk.row] = [*(self.held[chunk.row] if start else []), *chunk.ids]
         return self._step([chunk.row for chunk in chunks])
 
     def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> Step:
+        self.prefills = 0
         for row, token_id, position in zip(rows, ids, positions, strict=True):
             assert len(self.held[row]) == position
             self.held[row].append(token_id)
@@ -156,16 +163,19 @@ def random_requests(rng: random.Random, most: int) -> list[Request]:
     return requests
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 8])
+@pytest.mark.parametrize(("batch_size", "prefill_tokens"), [(1, 3), (3, 3), (8, 3), (3, None), (8, None)])
 def test_churn_every_text_equals_its_alone_run_and_every_row_is_freed(
-    batch_size: int, figure: Callable[[str], None]
+    batch_size: int, prefill_tokens: int | None, figure: Callable[[str], None]
 ) -> None:
+    """With prompts in chunks, as on a CPU, and whole and one by one, as a compiled graph takes them."""
     length, queue_size = 24, 4
     compared = cancelled = refused = 0
     for seed in range(PATTERNS):
         rng = random.Random(f"{batch_size} {seed}")
-        backend = Sums(batch_size, length)
-        subject = scheduler(queue_size=queue_size, backend=backend, prefills_per_step=rng.choice([1, 2, 8]))
+        backend = Sums(batch_size, length, max_context_length=rng.choice([15, 23]))
+        backend.prefill_tokens = prefill_tokens
+        prefills_per_step = rng.choice([1, 2, 8])
+        subject = scheduler(queue_size=queue_size, backend=backend, prefills_per_step=prefills_per_step)
         requests = random_requests(rng, most=8 + 2 * batch_size)
         for now in range(2000):
             for request in requests:
@@ -180,7 +190,11 @@ def test_churn_every_text_equals_its_alone_run_and_every_row_is_freed(
                     request.job.cancelled = True
                     subject.wake()
             assert subject.inside <= batch_size + queue_size
+            running = bool(subject._live)
             subject.step()
+            if running:
+                assert backend.prefills <= prefills_per_step
+            backend.prefills = 0
             unfinished = [
                 request
                 for request in requests
@@ -202,7 +216,8 @@ def test_churn_every_text_equals_its_alone_run_and_every_row_is_freed(
                 cancelled += not request.refused
     assert min(compared, cancelled, refused) > PATTERNS / 8, "the patterns cover every way to end"
     figure(
-        f"churn, {batch_size} rows: {PATTERNS} arrival patterns, {compared} texts equal to their alone-run, "
+        f"churn, {batch_size} rows, {'chunks' if prefill_tokens else 'whole prompts'}: {PATTERNS} patterns, "
+        f"{compared} texts equal to their alone-run, "
         f"{cancelled} cancelled, {refused} refused"
     )
 
@@ -288,6 +303,19 @@ def test_one_rows_failure_is_its_own() -> None:
     assert bad.error.status == 500
 
 
+def test_one_rows_parameters_that_cannot_be_computed_are_its_own() -> None:
+    subject, bad, good = scheduler(), Outcome(), Outcome()
+    subject.submit([good.job([2], max_new_tokens=9, ignore_eos=True, do_sample=True, seed=4)])
+    impossible = bad.job([1], max_new_tokens=5, do_sample=True, top_k="all")
+    subject.submit([impossible])
+    steps_until(subject, lambda: good.end)
+    assert bad.error is not None
+    assert bad.error.status == 500
+    assert good.end is not None
+    expected = Request(0, [2], {"max_new_tokens": 9, "ignore_eos": True, "do_sample": True, "seed": 4}, None)
+    assert good.end.text == alone(expected, 64)
+
+
 def test_a_backend_that_samples_itself_refuses_what_it_cannot_honour() -> None:
     backend = Sums()
     backend.check(Parameters(seed=1, repetition_penalty=2.0))
@@ -296,6 +324,38 @@ def test_a_backend_that_samples_itself_refuses_what_it_cannot_honour() -> None:
     with pytest.raises(RequestError, match="cannot honour repetition_penalty, seed;") as refused:
         backend.check(Parameters(do_sample=True, seed=1, repetition_penalty=2.0))
     assert refused.value.status == 422
+
+
+def test_a_deadline_that_comes_while_the_prompt_is_encoded() -> None:
+    backend = Sums()
+    subject, running, late = scheduler(backend=backend), Outcome(), Outcome()
+    subject.submit([running.job([1], max_new_tokens=60, ignore_eos=True)])
+    subject.step()
+    job = late.job([1] * 40, max_new_tokens=2)
+    subject.submit([job])
+    subject.step()
+    assert backend.busy == 2
+    job.deadline = time.monotonic()
+    subject.step()
+    assert late.error is not None
+    assert late.error.code == "queue_timeout"
+    assert backend.busy == 1, "its row is free again"
+
+
+def test_a_first_token_is_told_before_the_decode_step_behind_it() -> None:
+    told: list[str] = []
+
+    class Watched(Sums):
+        def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> Step:
+            told.append("decode")
+            return super()._decode(rows, ids, positions)
+
+    subject = Scheduler(
+        Watched(), Letters(), frozenset(), queue_size=0, after_step=lambda: told.append("told")
+    )
+    subject.submit([Outcome().job([1], max_new_tokens=3)])
+    subject.step()
+    assert told == ["told", "decode", "told"]
 
 
 def test_long_prompts_do_not_stall_running_rows() -> None:
@@ -323,8 +383,12 @@ def test_long_prompts_do_not_stall_running_rows() -> None:
 
 
 @pytest.mark.parametrize("prompt", [1, 5, 30, 63])
-def test_a_full_row_goes_on_with_its_first_and_most_recent_tokens(prompt: int) -> None:
+@pytest.mark.parametrize("prefill_tokens", [3, None])
+def test_a_full_row_goes_on_with_its_first_and_most_recent_tokens(
+    prompt: int, prefill_tokens: int | None
+) -> None:
     backend, outcome = Sums(), Outcome()
+    backend.prefill_tokens = prefill_tokens
     subject = scheduler(backend=backend)
     ids = [(7 * index) % 50 for index in range(prompt)]
     subject.submit([outcome.job(ids, max_new_tokens=200, ignore_eos=True, overflow="sinks", details=True)])

@@ -54,7 +54,7 @@ class Chunk:
 class Backend(ABC):
     """A batch of rows of static length.
 
-    Prefill fills one free row, at once or in chunks; decode advances **all** live rows, in row order. Both
+    Prefill fills free rows, at once or in chunks; decode advances **all** live rows, in row order. Both
     are what a Neuron device asks for: its token-generation graph writes to the cache of every row that it is
     not given, so decoding some of the live rows would spoil the others.
 

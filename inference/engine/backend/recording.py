@@ -81,18 +81,21 @@ class _Step(nn.Module):
         return logits
 
 
-def record(model: Any, example: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> DecodeStep:
+def record(
+    model: Any, example: Sequence[torch.Tensor], others: Sequence[Sequence[torch.Tensor]]
+) -> DecodeStep:
     """The decode step of a model.
 
     Args:
         model: A transformers causal language model.
         example: Arguments of a step that is recorded.
-        other: Arguments of another shape, with which the recording must give what the model gives; where it
-            does not, or cannot be made, the model itself is called at every step.
+        others: Arguments of other steps, of other shapes and at other positions, with which the recording
+            must give what the model gives; where it does not, or cannot be made, the model itself is called
+            at every step.
     """
     jit: Any = torch.jit  # not typed
     step = _Step(model).eval()
-    expected = step(*other)
+    expected = [step(*other) for other in others]
     verbosity = transformers_logging.get_verbosity()
     # Recording looks at every property of the model, and one of them has something to say about it.
     transformers_logging.set_verbosity_error()
@@ -101,7 +104,8 @@ def record(model: Any, example: Sequence[torch.Tensor], other: Sequence[torch.Te
             # What Python decides while recording is what it would decide at every step: the model's sizes.
             warnings.simplefilter("ignore")
             recorded = jit.freeze(jit.trace(step, tuple(example), check_trace=False).eval())
-            if torch.equal(recorded(*other), expected):
+            found_logits = [recorded(*other) for other in others]
+            if all(map(torch.equal, found_logits, expected)):
                 found: DecodeStep = recorded
                 return found
         reason = "it gives other logits"

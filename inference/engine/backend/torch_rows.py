@@ -25,7 +25,8 @@ _ATTENTION = "inf2kit_rows"
 class TorchBackend(Backend):
     """A transformers causal language model on the CPU.
 
-    Only live rows and their used length are computed, so that one caller does not pay for eight.
+    Rows are computed up to the highest live one, and up to the longest used length, so that one caller does
+    not pay for eight; the scheduler gives out the lowest rows first.
 
     Args:
         model_dir: Weights as safetensors, and ``config.json``.
@@ -74,9 +75,18 @@ class TorchBackend(Backend):
 
     @torch.inference_mode()
     def _record(self) -> None:
-        few, many = [0] * min(2, self.shapes.batch_size), [0] * self.shapes.batch_size
-        example = self._step_inputs(few, [1] * len(few))
-        self._decode_step = record(self._model, example, self._step_inputs(many, [0] * len(many)))
+        # With a text of its own in each row: over an empty cache a step is the same at any position.
+        batch, longest = self.shapes.batch_size, self.shapes.max_context_length
+        prompts = [
+            [(3 * row + index) % 50 for index in range(min(1 + row % 8, longest))] for row in range(batch)
+        ]
+        self._prefill([Chunk(row, ids) for row, ids in enumerate(prompts)], [0] * batch)
+
+        def step(count: int, back: int = 0) -> list[torch.Tensor]:
+            return self._step_inputs(list(range(count)), [len(ids) - back for ids in prompts[:count]])
+
+        others = [step(batch), step(batch, back=1), step(1)]
+        self._decode_step = record(self._model, step(min(2, batch)), others)
 
     @torch.inference_mode()
     def _prefill(self, chunks: Sequence[Chunk], starts: Sequence[int]) -> Step:
