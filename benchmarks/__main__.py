@@ -19,7 +19,7 @@ from benchmarks.raw import Raw
 from benchmarks.report import FOLDER, Report, machine
 from inf2kit import embedded
 
-PARTS = ("engine", "step", "long_text", "stack", "throughput")
+PARTS = ("throughput", "engine", "step", "long_text", "stack")
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--runs", type=int, default=3)
     options.add_argument("--only", default=",".join(PARTS))
-    options.add_argument("--seconds", type=float, default=20.0, help="of each point of the load sweep")
+    options.add_argument("--seconds", type=float, default=10.0, help="of each point of the load sweep")
     options.add_argument("--write-docs", action="store_true")
     given = options.parse_args()
     parts = given.only.split(",")
@@ -37,6 +37,9 @@ def main() -> None:
     print(f"{machine()}; SmolLM2-135M, float32; medians of {given.runs} runs or more; samples in {FOLDER}")
     print("A ratio is the median of ratios of samples taken beside each other in one round.")
     print("bfloat16:", "native" if _bfloat16_is_native() else "not native on this processor, left out")
+    if "throughput" in parts:
+        raw = Raw(weights, prompts.tokenizer)
+        throughput.with_all_contenders(report, raw, prompts, weights, given.runs)
     if "engine" in parts:
         engine.overhead(report, prompts, given.runs)
         engine.prefills_per_step(report, weights, prompts, given.runs)
@@ -46,9 +49,6 @@ def main() -> None:
         long_text.perplexity(report, Raw(weights, prompts.tokenizer), prompts, given.runs)
     if "stack" in parts:
         _stack(report, prompts, given.runs, given.seconds)
-    if "throughput" in parts:
-        raw = Raw(weights, prompts.tokenizer)
-        throughput.with_all_contenders(report, raw, prompts, weights, given.runs)
     if given.write_docs:
         documents.write(report, Path("docs/performance.md"), given.runs)
         print("\nwritten: docs/performance.md")

@@ -95,7 +95,6 @@ def record(
     """
     jit: Any = torch.jit  # not typed
     step = _Step(model).eval()
-    expected = [step(*other) for other in others]
     verbosity = transformers_logging.get_verbosity()
     # Recording looks at every property of the model, and one of them has something to say about it.
     transformers_logging.set_verbosity_error()
@@ -104,8 +103,8 @@ def record(
             # What Python decides while recording is what it would decide at every step: the model's sizes.
             warnings.simplefilter("ignore")
             recorded = jit.freeze(jit.trace(step, tuple(example), check_trace=False).eval())
-            found_logits = [recorded(*other) for other in others]
-            if all(map(torch.equal, found_logits, expected)):
+            # One after the other: a step writes its keys and values, and another one may read them.
+            if all(torch.equal(step(*other), recorded(*other)) for other in others):
                 found: DecodeStep = recorded
                 return found
         reason = "it gives other logits"
