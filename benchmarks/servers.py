@@ -34,6 +34,8 @@ Generate = Callable[[str, int], int]
 PEERS = Path(os.environ.get("INF2KIT_BENCH_PEERS", "build/peers"))
 _STOCK = Path(__file__).parent / "stock_handler.py"
 _START_S = 300.0
+#: Connections that timed out while a server was stopped are closed now, and not under the first call.
+_SETTLE_S = 1.0
 
 
 @dataclass
@@ -54,6 +56,7 @@ class Server:
     def alone(self) -> Iterator[None]:
         """Let it run, and stop it again behind the measurement."""
         self.signal(signal.SIGCONT)
+        time.sleep(_SETTLE_S)
         try:
             yield
         finally:

@@ -35,7 +35,7 @@ def measure(report: Report, raw: Raw, prompts: Prompts, contenders: Sequence[Ser
         texts = [[prompts.of(INPUT_TOKENS)] for _ in range(runs)]
         lengths = [[NEW_TOKENS]] * runs
         rows += _rounds(raw, contenders, texts, lengths, 1, "raw generate, batch of 1")
-    # Without those that were slower than raw already: they would take minutes to show it again.
+    # Without the stock way and transformers serve, which take minutes for what the first load shows.
     title = f"{MIXED_REQUESTS} requests of {SHORTEST} to {LONGEST} new tokens, {ROWS} at a time"
     with report.section(title) as rows:
         texts = [[prompts.of(INPUT_TOKENS) for _ in range(MIXED_REQUESTS)] for _ in range(runs)]
