@@ -50,7 +50,7 @@ def main() -> None:
     if "stack" in parts:
         _stack(report, prompts, given.runs, given.seconds)
     if given.write_docs:
-        documents.write(report, Path("docs/performance.md"), given.runs)
+        documents.write(Path("docs/performance.md"))
         print("\nwritten: docs/performance.md")
 
 

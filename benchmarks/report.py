@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
+import os
 import platform
 import statistics
 import time
@@ -95,14 +97,18 @@ class Report:
         FOLDER.mkdir(parents=True, exist_ok=True)
         rows = [vars(row) for row in self.sections[title]]
         name = "".join(letter if letter.isalnum() else "-" for letter in title.lower())
-        value = {"title": title, "machine": machine(), "seconds": self.took_s[title], "rows": rows}
+        value = {
+            "title": title,
+            "date": dt.datetime.now(tz=dt.timezone.utc).date().isoformat(),
+            "machine": machine(),
+            "seconds": self.took_s[title],
+            "rows": rows,
+        }
         (FOLDER / f"{name}.json").write_text(json.dumps(value, indent=1, default=list), encoding="utf-8")
 
 
 def machine() -> str:
     """The processor, its threads and what torch makes of it."""
-    import os
-
     import torch
 
     name = platform.processor() or platform.machine()
