@@ -32,7 +32,7 @@ check: $(INSTALLED)
 bench: $(INSTALLED)
 	PYTHONPATH=inference $(BIN)/python -m benchmarks $(BENCH)
 
-# The same, and docs/performance.md from it.
+# The same, and docs/performance.md from the samples of each section's last run.
 bench-docs: $(INSTALLED)
 	PYTHONPATH=inference $(BIN)/python -m benchmarks --write-docs $(BENCH)
 

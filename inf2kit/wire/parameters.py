@@ -16,8 +16,8 @@ MAX_STOP_STRINGS = 16
 MAX_SEED = 2**63 - 1
 #: Under this temperature a division of float32 logits overflows, and the choice is the best token anyway.
 GREEDY_BELOW = 1e-5
-#: Every token is as likely as any other long before; beyond, float32 logits become infinite.
-MAX_TEMPERATURE = 1000.0
+#: More makes no difference, as every token is as likely as any other; but float32 would call it infinite.
+MAX_TEMPERATURE = 1e30
 #: Beyond these float32 logits overflow; useful values lie near 1.
 PENALTY_RANGE = (0.01, 100.0)
 
@@ -93,7 +93,7 @@ def parse_parameters(given: Mapping[str, object], *, chat: bool = False) -> tupl
     if "seed" in values:
         known["seed"] = _integer(values, "seed", 0, MAX_SEED)
     if "temperature" in values:
-        known["temperature"] = _number(values, "temperature", 0.0, MAX_TEMPERATURE)
+        known["temperature"] = min(_number(values, "temperature", 0.0, None), MAX_TEMPERATURE)
     if "top_p" in values:
         known["top_p"] = _number(values, "top_p", 0.0, 1.0, above_low=True)
     if "repetition_penalty" in values:

@@ -91,6 +91,7 @@ def test_refused_with_status_code_and_sentence(
         (json.dumps({"inputs": "nul \u0000 bell \u0007", "parameters": {"max_new_tokens": 1}}), JSON),
         (with_parameter(max_new_tokens=2, temperature=1e-300, seed=1), JSON),
         (with_parameter(max_new_tokens=2, temperature=1e300, top_k=10**30, top_p=1e-300), JSON),
+        (with_parameter(max_new_tokens=2, temperature=1e300, top_p=0.9, min_new_tokens=1), JSON),
         (with_parameter(max_new_tokens=2, min_new_tokens=10**30, repetition_penalty=100), JSON),
         (with_parameter(max_new_tokens=2, temperature=None, top_k=None, stop=None, seed=None), JSON),
     ],
