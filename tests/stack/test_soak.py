@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -11,8 +12,15 @@ from inf2kit.local.state import EndpointState
 
 
 @pytest.mark.timeout(240)
-def test_a_minute_at_8_callers_leaks_nothing(victim: EndpointState, figure: Callable[[str], None]) -> None:
-    outcome = Soak(victim).run(60, kill_every_s=25)
+def test_a_minute_at_8_callers_leaks_nothing(
+    start: Callable[..., EndpointState],
+    replay_preset: str,
+    weights: Path,
+    figure: Callable[[str], None],
+) -> None:
+    variables = {"INF2KIT_REPLAY_STEP_SECONDS": "0.02"}
+    endpoint = start(replay_preset, name="soaked", variables=variables, weights=weights)
+    outcome = Soak(endpoint).run(60, kill_every_s=25)
     assert outcome.wrong == []
     assert outcome.kills == 2
     assert outcome.exact > 50

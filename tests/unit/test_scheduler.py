@@ -20,7 +20,7 @@ from inf2kit.wire import Generation, Parameters, Token
 
 VOCABULARY = 50
 EOS = 7
-PATTERNS = 500
+PATTERNS = 400
 LOGITS = torch.randn(997, VOCABULARY, generator=torch.Generator().manual_seed(0)) * 2
 
 
