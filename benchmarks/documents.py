@@ -39,7 +39,7 @@ yardstick is the step that the blog post's tables give for Llama 2 7B at 4 rows,
     "perplexity": """`"overflow": "sinks"`: when a row is full, its first 4 tokens and the most recent ones, half a row
 together, are encoded anew and the text goes on. The cost is one prefill of half a row for every half row of new tokens,
 during which other rows wait as for any prompt; what lies between is forgotten. As the window is encoded anew and not
-cut out of the cache, truncation without sinks hardly differs: its own first tokens become the sinks.""",
+cut out of the cache, truncation without sinks hardly differs: its own first tokens become the sinks. Each sample is of another text.""",
     "start-up": "",
 }
 
