@@ -73,17 +73,20 @@ def test_all_rows_at_once_leave_what_transformers_leaves_of_each(
         far_below = np.maximum(got, wanted_here) < TINY
         got[far_below], wanted_here[far_below] = 0, 0
         if ((got > 0) != (wanted_here > 0)).any():
-            got, wanted_here = _without_a_tie(got, wanted_here, scores[index])
+            before_top_p = np.exp(
+                (scores[index] - scores[index].max()).astype(np.float64) / given_rows[index][0].temperature
+            )
+            got, wanted_here = _without_a_tie(got, wanted_here, before_top_p)
         assert np.abs(got - wanted_here).max() < 1e-5
 
 
-def _without_a_tie(got: np.ndarray, wanted: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both without the tokens in which they differ, which must have one and the same score.
+def _without_a_tie(got: np.ndarray, wanted: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both without the tokens in which they differ, which must be equally likely.
 
     Which of several equal ones top-p cuts first is not defined: transformers sorts unstably.
     """
     differing = (got > 0) != (wanted > 0)
-    assert np.ptp(scores[differing]) <= 1e-5 * np.abs(scores[differing]).max()
+    assert np.ptp(weights[differing]) <= 1e-5 * weights[differing].max()
     assert abs(int((got > 0).sum()) - int((wanted > 0).sum())) <= 1
     got, wanted = np.where(differing, 0, got), np.where(differing, 0, wanted)
     return got / max(got.sum(), TINY), wanted / max(wanted.sum(), TINY)
