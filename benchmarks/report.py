@@ -74,10 +74,6 @@ class Report:
         print("\n".join(self._lines(title)), flush=True)
         self._save(title)
 
-    def table(self) -> str:
-        """All of it as text."""
-        return "\n".join(line for title in self.sections for line in self._lines(title))
-
     def markdown(self, title: str) -> str:
         """A section as a Markdown table."""
         lines = ["| | median | ratio | |", "|---|---|---|---|"]

@@ -163,7 +163,7 @@ def stock(weights: Path) -> Iterator[Server]:
         url = f"http://127.0.0.1:{port}/invocations"
 
         def generate(prompt: str, new_tokens: int) -> int:
-            return int(_post(url, {"inputs": prompt, "new_tokens": new_tokens})["generated_tokens"])
+            return int(post(url, {"inputs": prompt, "new_tokens": new_tokens})["generated_tokens"])
 
         server = Server("toolkit's stock way, one worker", generate, lambda: container.processes(run_dir))
         try:
@@ -191,7 +191,7 @@ def transformers_serve(weights: Path) -> Iterator[Server | None]:
     def generate(prompt: str, new_tokens: int) -> int:
         # -1 as the end of a text forces the length; the value is JSON within JSON.
         config = {"max_new_tokens": new_tokens, "do_sample": False, "eos_token_id": -1, "pad_token_id": 2}
-        answer = _post(url, {"prompt": prompt, "generation_config": json.dumps(config)})
+        answer = post(url, {"prompt": prompt, "generation_config": json.dumps(config)})
         return int(answer["usage"]["completion_tokens"])
 
     with _process([*command, "--port", port], "transformers serve", generate) as server:
@@ -212,7 +212,7 @@ def llama_cpp(weights: Path) -> Iterator[Server | None]:
 
     def generate(prompt: str, new_tokens: int) -> int:
         body = {"prompt": prompt, "n_predict": new_tokens, "ignore_eos": True, "temperature": 0}
-        return int(_post(url, {**body, "cache_prompt": False})["tokens_predicted"])
+        return int(post(url, {**body, "cache_prompt": False})["tokens_predicted"])
 
     with _process([*command, "--no-kv-unified", "--port", port], "llama.cpp's server", generate) as server:
         yield server
@@ -234,7 +234,8 @@ def _process(command: list[Any], name: str, generate: Generate) -> Iterator[Serv
             process.wait()
 
 
-def _post(url: str, body: object) -> Any:
+def post(url: str, body: object) -> Any:
+    """The JSON value that a JSON body is answered with."""
     request = urllib.request.Request(
         url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
     )

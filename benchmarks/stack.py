@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import json
 import statistics
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -35,9 +33,9 @@ def hops(report: Report, prompts: Prompts) -> None:
         ways: dict[str, Callable[[], object]] = {
             "engine, its Unix socket": partial(_at_engine, state, body),
             "gate, through model server and predict_fn": partial(
-                _post, state.gate_url + "/invocations", body
+                servers.post, state.gate_url + "/invocations", body
             ),
-            "front": partial(_post, f"{state.url}/endpoints/{state.name}/invocations", body),
+            "front": partial(servers.post, f"{state.url}/endpoints/{state.name}/invocations", body),
             "boto3": partial(servers.invoke, client, state.name, prompt, 1),
         }
         with server.alone():
@@ -51,14 +49,6 @@ def _at_engine(state: EndpointState, body: object) -> None:
     call = {"op": "generate", "body": body}
     for _ in protocol.call(Path(state.run_dir) / "engine.sock", call, timeout_s=60):
         pass
-
-
-def _post(url: str, body: object) -> None:
-    request = urllib.request.Request(
-        url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
-    )
-    with urllib.request.urlopen(request, timeout=60) as response:
-        response.read()
 
 
 def _milliseconds(call: Callable[[], object]) -> float:

@@ -60,14 +60,13 @@ class Scheduler:
         # Rows whose ids are not all in yet, in the order in which they are encoded, and rows that run.
         self._encoding: deque[Slot] = deque()
         self._live: dict[int, Slot] = {}
-        self._entering = 0  # 1 while a job is on its way from the queue to its row
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
 
     @property
     def inside(self) -> int:
         """Jobs that hold a row or wait for one."""
-        return len(self._live) + len(self._encoding) + self._entering + len(self._waiting)
+        return self._backend.shapes.batch_size - len(self._free) + len(self._waiting)
 
     def submit(self, jobs: list[Job]) -> None:
         """Queue the jobs of one call, all or none.
@@ -124,17 +123,15 @@ class Scheduler:
 
     def _let_in(self) -> None:
         """Rows to the jobs that have waited longest."""
-        while job := self._next_job():
-            slot = Slot(self._free.pop(0), job, self._backend.shapes, self._tokenizer, self._eos_ids)
-            with self._changed:
-                self._encoding.append(slot)
-                self._entering = 0
+        while found := self._next_job():
+            row, job = found
+            self._encoding.append(Slot(row, job, self._backend.shapes, self._tokenizer, self._eos_ids))
             self._metrics.prompt_tokens.inc(len(job.prompt_ids))
 
-    def _next_job(self) -> Job | None:
-        """The next job that still wants a row, if there is a row; expired ones are told so."""
+    def _next_job(self) -> tuple[int, Job] | None:
+        """A row, if there is one, and the next job that still wants it; expired ones are told so."""
         expired: list[Job] = []
-        chosen: Job | None = None
+        chosen: tuple[int, Job] | None = None
         with self._changed:
             now = time.monotonic()
             while self._waiting:
@@ -144,8 +141,7 @@ class Scheduler:
                 elif now >= job.deadline:
                     expired.append(self._waiting.popleft())
                 elif self._free:
-                    chosen = self._waiting.popleft()
-                    self._entering = 1
+                    chosen = self._free.pop(0), self._waiting.popleft()
                     break
                 else:
                     break
@@ -159,9 +155,8 @@ class Scheduler:
         for slot in full:
             slot.refill()
             self._backend.release(slot.row)
-            with self._changed:
-                del self._live[slot.row]
-                self._encoding.appendleft(slot)
+            del self._live[slot.row]
+            self._encoding.appendleft(slot)
             self._metrics.refills.inc()
 
     def _encode(self) -> bool:
@@ -175,10 +170,9 @@ class Scheduler:
             encoded = [index for index, chunk in enumerate(chunks) if chunk.last]
             slots = [self._encoding[index] for index in encoded]
             first = [slot for slot in slots if not slot.tokens]
-            with self._changed:
-                for slot in slots:
-                    self._encoding.remove(slot)
-                    self._live[slot.row] = slot
+            for slot in slots:
+                self._encoding.remove(slot)
+                self._live[slot.row] = slot
             if slots:
                 told = True
                 self._advance(slots, step.of(encoded))
@@ -219,8 +213,7 @@ class Scheduler:
             ids = _chosen(step, slots)
             wanted = [index for index, slot in enumerate(slots) if slot.job.with_logprobs]
             if wanted:
-                logits = step.logits if len(wanted) == len(slots) else step.logits[wanted]
-                found = logprobs(logits, [max(ids[index], 0) for index in wanted])
+                found = logprobs(step.of(wanted).logits, [max(ids[index], 0) for index in wanted])
                 for index, value in zip(wanted, found, strict=True):
                     probabilities[index] = value
         self._metrics.generated_tokens.inc(len(slots))
@@ -243,12 +236,12 @@ class Scheduler:
     def _leave(self, slot: Slot) -> None:
         if slot.row in self._live or slot.encoded:
             self._backend.release(slot.row)
+        if self._live.pop(slot.row, None) is None:
+            self._encoding.remove(slot)
         with self._changed:
-            if self._live.pop(slot.row, None) is None:
-                self._encoding.remove(slot)
-        # The lowest row first: a backend whose arithmetic covers rows 0..n then has little to do.
-        self._free.append(slot.row)
-        self._free.sort()
+            # The lowest row first: a backend whose arithmetic covers rows 0..n then has little to do.
+            self._free.append(slot.row)
+            self._free.sort()
 
 
 def _chosen(step: Step, slots: Sequence[Slot]) -> list[int]:

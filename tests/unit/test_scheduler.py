@@ -20,7 +20,7 @@ from inf2kit.wire import Generation, Parameters, Token
 
 VOCABULARY = 50
 EOS = 7
-PATTERNS = 400
+PATTERNS = 500
 LOGITS = torch.randn(997, VOCABULARY, generator=torch.Generator().manual_seed(0)) * 2
 
 
@@ -35,7 +35,6 @@ class Sums(Backend):
         super().__init__(StaticShapes.of(batch_size, sequence_length, max_context_length))
         self.held: dict[int, list[int]] = {}
         self.prefills = 0
-        self.most_prefills = 0
 
     def load(self) -> None:
         pass
@@ -46,7 +45,6 @@ class Sums(Backend):
 
     def _prefill(self, chunks: Sequence[Chunk], starts: Sequence[int]) -> Step:
         self.prefills += 1
-        self.most_prefills = max(self.prefills, self.most_prefills)
         for chunk, start in zip(chunks, starts, strict=True):
             self.held[chunk.row] = [*(self.held[chunk.row] if start else []), *chunk.ids]
         return self._step([chunk.row for chunk in chunks])

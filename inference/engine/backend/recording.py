@@ -24,12 +24,22 @@ log = logging.getLogger(__name__)
 DecodeStep = Callable[..., torch.Tensor]
 
 
-class _Given(Cache):  # type: ignore[misc]
-    """Keys and values that come in as arguments; the new ones are written into them."""
+class OwnStorage(Cache):  # type: ignore[misc]
+    """A transformers cache without transformers' storage, which keeps a tensor per call and layer."""
 
-    # transformers would keep a tensor per call in its own layers; here the storage is elsewhere.
     def __init__(self) -> None:
         self.layers: list[Any] = []
+
+    def get_seq_length(self, *_: object) -> int:
+        """Positions are always given explicitly, so that nobody needs this."""
+        return 0
+
+
+class _Given(OwnStorage):
+    """Keys and values that come in as arguments; the new ones are written into them."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self.keys: Sequence[torch.Tensor] = ()
         self.values: Sequence[torch.Tensor] = ()
         self.rows = self.positions = torch.empty(0)
@@ -46,10 +56,6 @@ class _Given(Cache):  # type: ignore[misc]
         keys[self.rows, :, self.positions] = key_states[:, :, 0]
         values[self.rows, :, self.positions] = value_states[:, :, 0]
         return keys, values
-
-    def get_seq_length(self, *_: object) -> int:
-        """Positions are always given explicitly, so that nobody needs this."""
-        return 0
 
 
 class _Step(nn.Module):

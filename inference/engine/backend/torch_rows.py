@@ -11,11 +11,10 @@ from typing import Any
 
 import torch
 from transformers import AttentionInterface, AutoModelForCausalLM
-from transformers.cache_utils import Cache
 
 from engine.backend.contract import Backend, Chunk, Step
 from engine.backend.packing import pack
-from engine.backend.recording import DecodeStep, record
+from engine.backend.recording import DecodeStep, OwnStorage, record
 from inf2kit.errors import ModelDirectoryError
 from inf2kit.shapes import StaticShapes
 
@@ -157,21 +156,20 @@ class Segment:
             self.mask = torch.full((tokens, self.end), float("-inf"), dtype=dtype).triu(start + 1)
 
 
-class RowCache(Cache):  # type: ignore[misc]
+class RowCache(OwnStorage):
     """Keys and values of all rows, ``[rows, key_value_heads, sequence_length, head_dim]`` per layer.
 
     Attributes:
         segments: Where the coming prefill stores its keys and values.
     """
 
-    # transformers would keep a tensor per call in its own layers; here the storage is static.
     def __init__(self, config: Any, shapes: StaticShapes, dtype: torch.dtype) -> None:
+        super().__init__()
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         shape = (shapes.batch_size, config.num_key_value_heads, shapes.sequence_length, head_dim)
         self._keys = [torch.zeros(shape, dtype=dtype) for _ in range(config.num_hidden_layers)]
         self._values = [torch.zeros(shape, dtype=dtype) for _ in range(config.num_hidden_layers)]
         self.segments: Sequence[Segment] = ()
-        self.layers: list[Any] = []
 
     def used(self, count: int, used: int) -> list[torch.Tensor]:
         """Views of what is used of the rows ``0..count``: all layers' keys, then all layers' values."""
@@ -191,10 +189,6 @@ class RowCache(Cache):  # type: ignore[misc]
             keys[each.row, :, each.start : each.end] = key_states[0, :, new]
             values[each.row, :, each.start : each.end] = value_states[0, :, new]
         return keys, values
-
-    def get_seq_length(self, *_: object) -> int:
-        """Positions are always given explicitly, so that nobody needs this."""
-        return 0
 
 
 # Makes transformers take the mask as it is, instead of building one; segments have their own.
