@@ -17,6 +17,7 @@ from benchmarks import documents, engine, long_text, servers, stack, step, throu
 from benchmarks.prompts import Prompts
 from benchmarks.raw import Raw
 from benchmarks.report import FOLDER, Report, machine
+from engine.backend.torch_rows import native_dtypes
 from inf2kit import embedded
 
 PARTS = ("throughput", "engine", "step", "long_text", "stack")
@@ -36,10 +37,12 @@ def main() -> None:
     prompts, report = Prompts(weights), Report()
     print(f"{machine()}; SmolLM2-135M, float32; medians of {given.runs} runs or more; samples in {FOLDER}")
     print("A ratio is the median of ratios of samples taken beside each other in one round.")
-    print("bfloat16:", "native" if _bfloat16_is_native() else "not native on this processor, left out")
-    if "throughput" in parts:
-        raw = Raw(weights, prompts.tokenizer)
-        throughput.with_all_contenders(report, raw, prompts, weights, given.runs)
+    dtypes = ["float32", *(["bfloat16"] if "bfloat16" in native_dtypes() else [])]
+    if len(dtypes) == 1:
+        print("bfloat16 is not native on this processor, and left out")
+    for dtype in dtypes if "throughput" in parts else ():
+        raw = Raw(weights, prompts.tokenizer, getattr(torch, dtype))
+        throughput.with_all_contenders(report, raw, prompts, weights, given.runs, dtype)
     if "engine" in parts:
         engine.overhead(report, prompts, given.runs)
         engine.prefills_per_step(report, weights, prompts, given.runs)
@@ -59,7 +62,7 @@ def _stack(report: Report, prompts: Prompts, runs: int, seconds: float) -> None:
     starts = []
     for run in itertools.count(1):
         began = time.perf_counter()
-        with servers.kit(stack.PRESET) as (server, state):
+        with servers.kit(servers.PRESET) as (server, state):
             starts.append(time.perf_counter() - began)
             if run < runs:
                 continue
@@ -67,12 +70,6 @@ def _stack(report: Report, prompts: Prompts, runs: int, seconds: float) -> None:
             stack.sweep(report, prompts, server, runs, seconds)
             stack.start_and_memory(report, server, starts)
             return
-
-
-def _bfloat16_is_native() -> bool:
-    cpu = Path("/proc/cpuinfo")
-    flags = cpu.read_text(encoding="utf-8") if cpu.exists() else ""
-    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 if __name__ == "__main__":

@@ -26,11 +26,13 @@ import boto3
 import psutil
 from botocore.config import Config
 
+from inf2kit import presets
 from inf2kit.local import container, endpoint
 from inf2kit.local.state import EndpointState
 
 #: A prompt and a number of new tokens to the number that came.
 Generate = Callable[[str, int], int]
+PRESET = "smollm2-135m-local"
 PEERS = Path(os.environ.get("INF2KIT_BENCH_PEERS", "build/peers"))
 _STOCK = Path(__file__).parent / "stock_handler.py"
 _START_S = 300.0
@@ -118,6 +120,14 @@ def invoke(client: Any, name: str, prompt: str, new_tokens: int) -> int:
     return int(json.loads(response["Body"].read())[0]["details"]["generated_tokens"])
 
 
+def preset_of(dtype: str, folder: Path) -> str:
+    """The local preset in another precision, as a file of one's own."""
+    text = Path(presets.__file__).with_name(f"{PRESET}.toml").read_text(encoding="utf-8")
+    path = folder / f"bench-{dtype}.toml"
+    path.write_text(text.replace('"float32"', f'"{dtype}"'), encoding="utf-8")
+    return str(path)
+
+
 @contextmanager
 def kit(preset: str, name: str = "inf2kit-bench", **variables: str) -> Iterator[tuple[Server, EndpointState]]:
     """A local endpoint, called through boto3: front, gate, model server, ``predict_fn``, engine."""
@@ -136,7 +146,7 @@ def kit(preset: str, name: str = "inf2kit-bench", **variables: str) -> Iterator[
 
 
 @contextmanager
-def stock(weights: Path) -> Iterator[Server]:
+def stock(weights: Path, dtype: str) -> Iterator[Server]:
     """The toolkit as most people use it: one worker whose ``predict_fn`` calls ``generate``."""
     with tempfile.TemporaryDirectory(prefix="inf2kit-") as folder:
         base, run_dir = Path(folder) / "ml", Path(folder) / "run"
@@ -150,6 +160,7 @@ def stock(weights: Path) -> Iterator[Server]:
             "SAGEMAKER_PROGRAM": "inference.py",
             "SAGEMAKER_MODEL_SERVER_WORKERS": "1",
             "HF_HUB_OFFLINE": "1",
+            "BENCH_DTYPE": dtype,
         }
         container.start(
             base,
@@ -175,7 +186,7 @@ def stock(weights: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def transformers_serve(weights: Path) -> Iterator[Server | None]:
+def transformers_serve(weights: Path, dtype: str) -> Iterator[Server | None]:
     """``transformers serve --continuous-batching``; None where it is not installed (make bench-peers)."""
     program = PEERS / "transformers" / "bin" / "transformers"
     if not program.exists():
@@ -185,7 +196,7 @@ def transformers_serve(weights: Path) -> Iterator[Server | None]:
     # The page size and count are the fastest found on two cores; its own defaults take 60 % of the memory.
     pages = ["--cb-block-size", "32", "--cb-num-blocks", "128", "--cb-max-batch-tokens", "256"]
     options = ["--continuous-batching", "--device", "cpu", "--attn-implementation", "sdpa"]
-    command = [program.absolute(), "serve", weights, *options, "--dtype", "float32", *pages]
+    command = [program.absolute(), "serve", weights, *options, "--dtype", dtype, *pages]
     url = f"http://127.0.0.1:{port}/v1/completions"
 
     def generate(prompt: str, new_tokens: int) -> int:
@@ -199,10 +210,11 @@ def transformers_serve(weights: Path) -> Iterator[Server | None]:
 
 
 @contextmanager
-def llama_cpp(weights: Path) -> Iterator[Server | None]:
-    """llama.cpp's server with eight slots; None where it is not built (make bench-peers)."""
+def llama_cpp(weights: Path, dtype: str) -> Iterator[Server | None]:
+    """llama.cpp's server with eight slots; None where it is not built (make bench-peers), and in bfloat16,
+    where it is slower than in float32."""
     program, model = PEERS / "llama-server", PEERS / "model-f32.gguf"
-    if not (program.exists() and model.exists()):
+    if dtype != "float32" or not (program.exists() and model.exists()):
         yield None
         return
     (port,) = _free_ports(1)

@@ -12,7 +12,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 def model_fn(model_dir: str, context: Any = None) -> Any:
     # The model server gives its workers one thread; this is kinder.
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    model = AutoModelForCausalLM.from_pretrained(model_dir, torch_dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(
+        model_dir, torch_dtype=os.environ.get("BENCH_DTYPE", "float32")
+    ).eval()
     return model, AutoTokenizer.from_pretrained(model_dir)
 
 

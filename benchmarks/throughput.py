@@ -6,6 +6,8 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from benchmarks import callers, servers
 from benchmarks.prompts import Prompts
@@ -17,7 +19,9 @@ INPUT_TOKENS, NEW_TOKENS, ROWS = 128, 64, 8
 MIXED_REQUESTS, SHORTEST, LONGEST = 32, 16, 256
 
 
-def measure(report: Report, raw: Raw, prompts: Prompts, contenders: Sequence[Server], runs: int) -> None:
+def measure(
+    report: Report, raw: Raw, prompts: Prompts, contenders: Sequence[Server], runs: int, dtype: str
+) -> None:
     """The three loads, each in rounds in which everyone has a turn.
 
     Args:
@@ -26,17 +30,19 @@ def measure(report: Report, raw: Raw, prompts: Prompts, contenders: Sequence[Ser
         prompts: New ones for every run, but the same for everyone in a round.
         contenders: Servers that are up, and stopped.
         runs: Rounds.
+        dtype: Of everyone's arithmetic.
     """
-    with report.section(f"{ROWS} callers, {INPUT_TOKENS} tokens in and {NEW_TOKENS} out") as rows:
+    of_dtype = "" if dtype == "float32" else f", {dtype}"
+    with report.section(f"{ROWS} callers, {INPUT_TOKENS} tokens in and {NEW_TOKENS} out{of_dtype}") as rows:
         texts = [[prompts.of(INPUT_TOKENS) for _ in range(ROWS)] for _ in range(runs)]
         lengths = [[NEW_TOKENS] * ROWS] * runs
         rows += _rounds(raw, contenders, texts, lengths, ROWS, f"raw generate, static batch of {ROWS}")
-    with report.section(f"one caller, {INPUT_TOKENS} tokens in and {NEW_TOKENS} out") as rows:
+    with report.section(f"one caller, {INPUT_TOKENS} tokens in and {NEW_TOKENS} out{of_dtype}") as rows:
         texts = [[prompts.of(INPUT_TOKENS)] for _ in range(runs)]
         lengths = [[NEW_TOKENS]] * runs
         rows += _rounds(raw, contenders, texts, lengths, 1, "raw generate, batch of 1")
     # Without the stock way and transformers serve, which take minutes for what the first load shows.
-    title = f"{MIXED_REQUESTS} requests of {SHORTEST} to {LONGEST} new tokens, {ROWS} at a time"
+    title = f"{MIXED_REQUESTS} requests of {SHORTEST} to {LONGEST} new tokens, {ROWS} at a time{of_dtype}"
     with report.section(title) as rows:
         texts = [[prompts.of(INPUT_TOKENS) for _ in range(MIXED_REQUESTS)] for _ in range(runs)]
         lengths = [_mixed(seed) for seed in range(runs)]
@@ -85,13 +91,16 @@ def _tokens_per_second(at_a_time: int, calls: Iterator[Callable[[], int]], wante
     return load.tokens_per_second
 
 
-def with_all_contenders(report: Report, raw: Raw, prompts: Prompts, weights: servers.Path, runs: int) -> None:
+def with_all_contenders(
+    report: Report, raw: Raw, prompts: Prompts, weights: Path, runs: int, dtype: str
+) -> None:
     """Start everyone there is, and measure."""
     with ExitStack() as stack:
-        kit, _ = stack.enter_context(servers.kit("smollm2-135m-local"))
-        found = [kit, stack.enter_context(servers.stock(weights))]
+        preset = servers.preset_of(dtype, Path(stack.enter_context(TemporaryDirectory(prefix="inf2kit-"))))
+        kit, _ = stack.enter_context(servers.kit(preset))
+        found = [kit, stack.enter_context(servers.stock(weights, dtype))]
         for peer in (servers.transformers_serve, servers.llama_cpp):
-            server = stack.enter_context(peer(weights))
+            server = stack.enter_context(peer(weights, dtype))
             if server is None:
                 print(f"{peer.__name__} is not there, so it is left out: make bench-peers")
             else:
@@ -100,4 +109,4 @@ def with_all_contenders(report: Report, raw: Raw, prompts: Prompts, weights: ser
             with server.alone():  # the first call of a length is slower for some
                 callers.run(ROWS, iter([partial(server.generate, prompts.of(32), 4)] * ROWS))
         raw.generate([prompts.of(32)] * ROWS, [4] * ROWS)
-        measure(report, raw, prompts, found, runs)
+        measure(report, raw, prompts, found, runs, dtype)

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from engine.backend import Chunk
-from engine.backend.torch_rows import TorchBackend
+from engine.backend.torch_rows import TorchBackend, native_dtypes
 from engine.scheduler import Scheduler
 from engine.slots import Job
 from inf2kit.shapes import StaticShapes
@@ -120,3 +120,18 @@ def test_a_full_row_goes_on_as_if_its_window_had_been_the_prompt(weights: Path, 
     assert len(ended[0].tokens) == 90
     assert refills >= 3
     assert f"full {refills} times" in ended[0].warnings[0]
+
+
+def test_a_precision_that_the_processor_lacks_is_computed_in_float32_and_said(
+    weights: Path, tmp_path: Path
+) -> None:
+    flags = tmp_path / "cpuinfo"
+    flags.write_text("flags : fpu avx2 f16c")
+    assert native_dtypes(flags) == {"float32"}
+    flags.write_text("flags : fpu avx2 avx512_bf16 amx_fp16")
+    assert native_dtypes(flags) == {"float32", "bfloat16", "float16"}
+    assert TorchBackend(weights, SHAPES, "float32").notice is None
+    for dtype in {"bfloat16", "float16"} - native_dtypes():
+        notice = TorchBackend(weights, SHAPES, dtype).notice
+        assert notice is not None
+        assert dtype in notice

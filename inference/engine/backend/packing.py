@@ -89,7 +89,7 @@ def pack(model: Any, rows: int) -> bool:
         model: A transformers causal language model, with its weights.
         rows: The number of rows that decode steps usually have.
     """
-    if not _available():
+    if not _available(next(model.parameters()).dtype):
         return False
     for parent in list(model.modules()):
         for names in _TOGETHER:
@@ -117,10 +117,10 @@ def _detached(bias: torch.Tensor | None) -> torch.Tensor | None:
     return None if bias is None else bias.detach()
 
 
-def _available() -> bool:
+def _available(dtype: torch.dtype) -> bool:
     try:
-        layer = PackedLinear(torch.eye(4), None, 1)
-        return bool(torch.equal(layer(torch.ones(1, 4)), torch.ones(1, 4)))
+        ones = torch.ones(1, 4, dtype=dtype)
+        return bool(torch.equal(PackedLinear(torch.eye(4, dtype=dtype), None, 1)(ones), ones))
     except (AttributeError, RuntimeError, NotImplementedError):
         log.warning("this build of torch cannot pack linear layers; they are computed as they are")
         return False
