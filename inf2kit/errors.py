@@ -3,6 +3,8 @@
     Inf2KitError
     ├── PresetError          a preset's name, key or value
     ├── ModelDirectoryError  a model directory that cannot be loaded, whatever is tried again
+    ├── PackageError         a model package that cannot be made, found, verified or deleted
+    ├── DeploymentError      a deployment that makes no sense, found before anything is provisioned
     ├── LocalEndpointError   a local endpoint that cannot be started, found or stopped
     ├── EndpointError        an endpoint answered with an error, or did not answer
     └── RequestError         one request, with the HTTP status and code the caller gets
@@ -23,6 +25,14 @@ class PresetError(Inf2KitError, ValueError):
 
 class ModelDirectoryError(Inf2KitError):
     """A model directory that cannot be loaded: trying again will not help."""
+
+
+class PackageError(Inf2KitError):
+    """A model package that cannot be made, found, verified or deleted."""
+
+
+class DeploymentError(Inf2KitError):
+    """A deployment that makes no sense, found before anything is provisioned."""
 
 
 class LocalEndpointError(Inf2KitError):

@@ -27,6 +27,23 @@ def models() -> Path:
     return home() / "models"
 
 
+def prices() -> Path:
+    """The prices that the user has refreshed."""
+    return home() / "prices.toml"
+
+
+def manifest(digest: str) -> Path:
+    """The copy that packaging leaves of a package's manifest, so that a synth needs no network."""
+    return home() / "packages" / f"{digest}.json"
+
+
+def keep_manifest(digest: str, content: bytes) -> None:
+    """Leave that copy."""
+    path = manifest(digest)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
 def endpoints() -> Path:
     """The folder of local endpoints, one folder each, with its ``state.json``."""
     return home() / "endpoints"
@@ -44,6 +61,11 @@ def endpoint(name: str) -> Path:
             "use up to 63 letters and digits, with single '-' between them"
         )
     return endpoints() / name
+
+
+def endpoint_name(preset: str) -> str:
+    """A preset's name in the letters that SageMaker allows in an endpoint's name."""
+    return re.sub(r"[^a-zA-Z0-9]+", "-", preset).strip("-")
 
 
 def local_endpoint_url(name: str) -> str | None:

@@ -21,13 +21,14 @@ from pathlib import Path
 
 import psutil
 
-from inf2kit import bundle, embedded, home
+from inf2kit import embedded, home
 from inf2kit.container import environment
 from inf2kit.errors import LocalEndpointError
 from inf2kit.local import container, state
 from inf2kit.local.host import ENVIRONMENT_FILE, LOG_FILE
 from inf2kit.local.state import EndpointState
-from inf2kit.presets import Preset, load_preset
+from inf2kit.package import gather
+from inf2kit.presets import load_preset
 
 Progress = Callable[[str], None]
 
@@ -78,8 +79,7 @@ def up(
             begun = True
             _down(name)
             progress("assembling the model directory")
-            preset, notice = _rehearsed(preset)
-            bundle.assemble(preset, weights, folder / "model", notice=notice)
+            gather(preset, weights, rehearsal=True).materialise(folder / "model")
             endpoint = _reserve(name, preset_name)
             settings = {
                 **environment(preset, gate=gate),
@@ -159,18 +159,6 @@ def log_path(name: str) -> Path:
     if not path.exists():
         raise LocalEndpointError(f"the endpoint {name!r} has no log yet; try again in a moment")
     return path
-
-
-def _rehearsed(preset: Preset) -> tuple[Preset, str | None]:
-    """A preset this machine can run; one for a Neuron device keeps its shapes and says what stands in."""
-    if preset.compute.backend != "neuron":
-        return preset, None
-    local = load_preset("smollm2-135m-local")
-    notice = (
-        f"rehearsal: {local.model.id} on this machine's CPU stands in for {preset.model.id} "
-        f"on {preset.compute.instance_type}"
-    )
-    return replace(preset, compute=local.compute, model=local.model), notice
 
 
 def _reserve(name: str, preset: str) -> EndpointState:

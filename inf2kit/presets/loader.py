@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from inf2kit import facts
 from inf2kit.errors import PresetError
 from inf2kit.presets.schema import Preset, parse_preset
 from inf2kit.wire.parameters import nearest
@@ -15,12 +16,11 @@ else:
     import tomli as tomllib
 
 _HERE = Path(__file__).parent
-_NOT_A_PRESET = "instances"
 
 
 def preset_names() -> tuple[str, ...]:
     """The names of the presets that ship with inf2kit, in alphabetical order."""
-    return tuple(sorted(path.stem for path in _HERE.glob("*.toml") if path.stem != _NOT_A_PRESET))
+    return tuple(sorted(path.stem for path in _HERE.glob("*.toml")))
 
 
 def load_preset(name_or_path: str) -> Preset:
@@ -40,7 +40,7 @@ def load_preset(name_or_path: str) -> Preset:
             f"there is no preset {name_or_path!r}{close or ';'} there are {', '.join(preset_names())}; "
             "or give the path of a .toml file"
         )
-    return parse_preset(path.stem, _read_toml(path), instances=_read_toml(_HERE / "instances.toml"))
+    return parse_preset(path.stem, _read_toml(path), instances=facts.instances())
 
 
 def _read_toml(path: Path) -> dict[str, object]:

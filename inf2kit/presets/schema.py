@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from inf2kit.errors import PresetError
+from inf2kit.facts import Instance
+from inf2kit.home import endpoint_name
 from inf2kit.shapes import StaticShapes
 from inf2kit.wire.parameters import nearest
 
@@ -100,7 +101,7 @@ class Preset:
     @property
     def endpoint_name(self) -> str:
         """The preset's name in the letters that SageMaker allows in an endpoint's name."""
-        return re.sub(r"[^a-zA-Z0-9]+", "-", self.name).strip("-")
+        return endpoint_name(self.name)
 
     def on(self, instance_type: str) -> Preset:
         """The same preset on another of its instances.
@@ -169,13 +170,13 @@ class _Table:
             )
 
 
-def parse_preset(name: str, values: Mapping[str, object], *, instances: Mapping[str, object]) -> Preset:
+def parse_preset(name: str, values: Mapping[str, object], *, instances: Mapping[str, Instance]) -> Preset:
     """A preset from a TOML file's values.
 
     Args:
         name: The preset's name.
         values: The file's content.
-        instances: The table of instance types, each with ``cores``.
+        instances: The instance types there are.
 
     Raises:
         PresetError: naming the key, what is allowed and the nearest spelling.
@@ -215,7 +216,7 @@ def parse_preset(name: str, values: Mapping[str, object], *, instances: Mapping[
     return Preset(name, description, status, model, shapes, compute, Serving(queue_size, deadline_s))
 
 
-def _parse_compute(table: _Table, instances: Mapping[str, object]) -> Compute:
+def _parse_compute(table: _Table, instances: Mapping[str, Instance]) -> Compute:
     names = tuple(instances)
     backend, dtype = table.choice("backend", BACKENDS), table.choice("dtype", DTYPES)
     instance_type = table.choice("instance_type", names)
@@ -229,8 +230,7 @@ def _parse_compute(table: _Table, instances: Mapping[str, object]) -> Compute:
         raise table.wrong("instance_types", selectable, f"a list that holds instance_type {instance_type!r}")
     tensor_parallel_size = table.within("tensor_parallel_size", 1, 64)
     for other in selectable if backend == "neuron" else ():
-        facts = instances[other]
-        cores = int(facts["cores"]) if isinstance(facts, Mapping) else 0
+        cores = instances[other].cores
         if tensor_parallel_size > cores:
             raise table.wrong(
                 "tensor_parallel_size", tensor_parallel_size, f"at most {cores}, the cores of {other}"

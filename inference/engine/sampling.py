@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 
 from inf2kit.wire import Parameters
 
+#: How finely top-p counts tokens by their distance from the best one, and from where on they count alike.
+_STEPS_PER_NAT, _LAST_STEP = 4, 400
+
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
 
@@ -96,6 +99,12 @@ def choose(logits: torch.Tensor, rows: Sequence[RowSampling]) -> list[int]:
         for index, row in enumerate(rows)
         if row.parameters.do_sample and math.isfinite(values[index, chosen[index]])
     ]
+    free = [
+        index for index in sampled if rows[index].parameters.top_k <= 0 and rows[index].parameters.top_p >= 1
+    ]
+    for index in free:
+        chosen[index] = _anywhere(values[index], rows[index].parameters.temperature, rows[index].draw())
+    sampled = [index for index in sampled if index not in free]
     if sampled:
         among = [rows[index] for index in sampled]
         rows_of = values if len(sampled) == len(rows) else values[sampled]
@@ -104,6 +113,15 @@ def choose(logits: torch.Tensor, rows: Sequence[RowSampling]) -> list[int]:
         for index, token_id in zip(sampled, _drawn(segment, ids, weights, draws), strict=True):
             chosen[index] = token_id
     return chosen
+
+
+def _anywhere(values: Floats, temperature: float, draw: float) -> int:
+    """One id of a row that neither top-k nor top-p bounds: as ``_drawn``, without a list of the whole row."""
+    weights = np.exp((values - values.max()) / values.dtype.type(temperature))
+    running = np.cumsum(weights, dtype=np.float64)
+    found = int(np.searchsorted(running, draw * running[-1], side="right"))
+    # Rounding may put a draw next to 1 behind the last token.
+    return found if found < len(values) else int(np.flatnonzero(weights)[-1])
 
 
 def processed(values: Floats, rows: Sequence[RowSampling]) -> Floats:
@@ -178,16 +196,19 @@ def _top_k(values: Floats, limited: Sequence[int], parameters: Sequence[Paramete
 def _likely(values: Floats, parameters: Parameters) -> tuple[Ints, float]:
     """The ids of one row that top-p may leave, and the weight of the others, where there is no top-k.
 
-    It spares sorting a vocabulary: tokens of less than (1 - top_p) / vocabulary are at most 1 - top_p
-    together, and so all of them go whatever their order.
+    It spares sorting a vocabulary: tokens are counted into steps of a quarter of a nat below the best one,
+    and what lies a step below the one that reaches top-p goes whatever its order.
     """
     if parameters.top_p >= 1:
         return np.flatnonzero(values > -np.inf), 0.0
-    best = values.argmax()
-    weights = np.exp((values - values[best]) / values.dtype.type(parameters.temperature))
-    likely = weights >= weights.sum() * (1 - parameters.top_p) / len(values)
-    likely[best] = True  # the best one always stays
-    return np.flatnonzero(likely), float(weights[~likely].sum())
+    below = (values.max() - values) / values.dtype.type(parameters.temperature)
+    weights = np.exp(-below)
+    steps = np.minimum(below * _STEPS_PER_NAT, _LAST_STEP).astype(np.intp)
+    running = np.cumsum(np.bincount(steps, weights, minlength=_LAST_STEP + 1))
+    # A step more than reaches it, as sums in another order differ in their last bits.
+    last = np.searchsorted(running, parameters.top_p * running[-1]) + 1
+    likely = np.flatnonzero(steps <= last)
+    return likely, float(running[-1] - running[min(last, _LAST_STEP)])
 
 
 def _top_p(segment: Ints, weights: Floats, top_p: Floats, tail: Floats) -> NDArray[np.bool_]:

@@ -17,6 +17,7 @@ from typing import NoReturn
 
 from engine import backend as backends
 from engine.intake import Intake, PlainText, eos_ids, load_tokenizer
+from engine.integrity import check_files
 from engine.lifetime import READY_FILE, REASON_FILE, TERMINAL, end_with_parent, say
 from engine.metrics import EngineMetrics
 from engine.protocol import MAX_LINE, Event, encode, error_event
@@ -56,6 +57,7 @@ class EngineServer:
             ModelDirectoryError: the model cannot be loaded.
         """
         settings = self._settings
+        check_files(settings.model_dir, settings.run_dir)
         backend = backends.create(settings)
         backend.load()
         tokenizer = load_tokenizer(settings)

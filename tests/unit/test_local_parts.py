@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import packages
 import pytest
 from botocore.eventstream import EventStreamBuffer
 from click.testing import CliRunner
@@ -16,10 +17,10 @@ from hypothesis import strategies as st
 
 import inf2kit
 from engine.settings import Settings
-from inf2kit import bundle
 from inf2kit.cli import main
 from inf2kit.errors import ModelDirectoryError
 from inf2kit.local import eventstream
+from inf2kit.package import gather
 
 HEAVY = {"torch", "transformers", "numpy", "psutil", "httpx", "uvicorn", "sagemaker"}
 
@@ -44,10 +45,8 @@ def test_importing_inf2kit_is_light() -> None:
 
 @pytest.fixture
 def model_dir(tmp_path: Path) -> Path:
-    weights = tmp_path / "weights"
-    weights.mkdir()
-    (weights / "config.json").write_text('{"vocab_size": 10}', encoding="utf-8")
-    bundle.assemble(inf2kit.load_preset("smollm2-135m-local"), weights, tmp_path / "model")
+    weights = packages.weights(tmp_path / "weights")
+    gather(inf2kit.load_preset("smollm2-135m-local"), weights).materialise(tmp_path / "model")
     return tmp_path / "model"
 
 

@@ -144,3 +144,17 @@ def test_logprobs_are_those_of_the_models_own_distribution(vocabulary: int) -> N
     assert logprobs(logits, [0, 5, 9]) == pytest.approx(expected.tolist(), abs=1e-5)
     logits[0, 0] = float("-inf")
     assert logprobs(logits, [0, 5, 9])[0] is None
+
+
+def test_a_row_without_bounds_draws_what_its_candidates_give() -> None:
+    rng = random.Random(5)
+    for seed in range(40):
+        logits = torch.randn(1, 5_000, generator=torch.Generator().manual_seed(seed)) * 3
+        logits[0, rng.randrange(5_000)] = -torch.inf
+        parameters = Parameters(do_sample=True, seed=seed, temperature=rng.choice([0.3, 1.0, 2.5]))
+        (chosen,) = choose(logits, [RowSampling(parameters, [1], EOS)])
+        segment, ids, weights = candidates(logits.numpy(), [parameters])
+        assert (segment == 0).all()
+        running = np.cumsum(weights)
+        draw = RowSampling(parameters, [1], EOS).draw()
+        assert chosen == ids[np.searchsorted(running, draw * running[-1], side="right")]

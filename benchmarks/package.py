@@ -1,0 +1,135 @@
+"""Packaging 2 GB to a local S3 (moto), against a plain parallel loop of boto3's ``upload_file``."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import boto3
+
+from benchmarks.report import Report, Row
+from benchmarks.servers import free_ports, until
+
+_SHARDS, _SHARD_BYTES = 4, 500_000_000
+_PLAIN = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+import boto3
+root = Path(sys.argv[1])
+s3 = boto3.client("s3")
+with ThreadPoolExecutor(10) as pool:
+    files = [path for path in root.rglob("*") if path.is_file()]
+    list(pool.map(lambda path: s3.upload_file(str(path), "bench", str(path.relative_to(root))), files))
+"""
+
+
+def upload(report: Report, runs: int) -> None:
+    """Seconds, memory, and what a killed run sends again."""
+    with tempfile.TemporaryDirectory(prefix="inf2kit-") as folder, _moto() as environment:
+        source = _weights(Path(folder) / "weights")
+        plain = [sys.executable, "-c", _PLAIN, str(source)]
+        ours = [sys.executable, "-m", "inf2kit.cli", "package", str(source), "--preset", "smollm2-135m-local"]
+        ours += ["--output", "s3://bench/models"]
+        environment["INF2KIT_HOME"] = f"{folder}/home"
+        plain_mbs, our_mbs, memory, resumed = [], [], [], []
+        megabytes = _SHARDS * _SHARD_BYTES / 1e6
+        with report.section("a package of 2 GB to a local S3 (moto)") as rows:
+            for _ in range(runs):
+                _empty(environment)
+                plain_mbs.append(megabytes / _run(plain, environment)[0])
+                _empty(environment)
+                seconds, peak = _run(ours, environment)
+                our_mbs.append(megabytes / seconds)
+                memory.append(peak)
+                _empty(environment)
+                resumed.append(_killed_and_resumed(ours, environment))
+            rows.append(Row("upload_file, 10 at a time", plain_mbs, "MB/s", decimals=0))
+            rows.append(
+                Row(
+                    "inf2kit package",
+                    our_mbs,
+                    "MB/s",
+                    against="upload_file",
+                    reference=plain_mbs,
+                    note="hashes everything too",
+                    decimals=0,
+                )
+            )
+            rows.append(Row("its peak memory", memory, "MiB", decimals=0))
+            rows.append(Row("sent again after a kill at half", resumed, "MB", note="of 2,000", decimals=0))
+
+
+def _weights(path: Path) -> Path:
+    path.mkdir(parents=True)
+    (path / "config.json").write_text("{}", encoding="utf-8")
+    (path / "tokenizer.json").write_text("{}", encoding="utf-8")
+    (path / "model.safetensors.index.json").write_text("{}", encoding="utf-8")
+    for shard in range(_SHARDS):
+        header = b'{"a":{"dtype":"U8","shape":[%d],"data_offsets":[0,%d]}}' % (_SHARD_BYTES, _SHARD_BYTES)
+        with (path / f"model-{shard}.safetensors").open("wb") as file:
+            file.write(len(header).to_bytes(8, "little") + header)
+            for _ in range(_SHARD_BYTES // 10**6):
+                file.write(os.urandom(10**6))
+    return path
+
+
+def _run(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
+    """Seconds, and MiB of memory at the peak."""
+    began = time.perf_counter()
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    said = process.stderr.read().decode()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, said
+    return time.perf_counter() - began, usage.ru_maxrss / 1024
+
+
+def _killed_and_resumed(command: list[str], environment: dict[str, str]) -> float:
+    """Megabytes that the second run sends."""
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if re.search(rb"1\.\d+ GB of", line):
+            break
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return float(re.findall(r" of ([\d.]+) GB", result.stderr)[-1]) * 1e3
+
+
+@contextmanager
+def _moto() -> Iterator[dict[str, str]]:
+    (port,) = free_ports(1)
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
+    try:
+        until(lambda: urllib.request.urlopen(f"{url}/moto-api/data.json").close())
+        yield {**os.environ, **keys, "AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL": url}
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _empty(environment: dict[str, str]) -> None:
+    url = environment["AWS_ENDPOINT_URL"]
+    urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/reset", method="POST")).close()
+    boto3.client(
+        "s3",
+        endpoint_url=url,
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+        region_name="us-east-1",
+    ).create_bucket(Bucket="bench")

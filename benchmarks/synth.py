@@ -1,0 +1,68 @@
+"""Seconds of a synth, beside an app of one bucket: how much of it is CDK's own start."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import inf2kit
+from benchmarks.report import Report, Row
+from inf2kit import facts, home
+from inf2kit.package import Manifest
+from inf2kit.package.manifest import Entry
+
+_MINIMAL = """
+import aws_cdk as cdk
+from aws_cdk import aws_s3 as s3
+app = cdk.App(outdir="{out}")
+s3.Bucket(cdk.Stack(app, "minimal"), "Bucket")
+app.synth()
+"""
+_OURS = 'from infra.app import build; build({{"package": "{packages}"}}, outdir="{out}").synth()'
+
+
+def synth(report: Report, runs: int) -> None:
+    """One stack with a package, all of them with theirs, and the smallest app there is."""
+    names = [name for name in inf2kit.preset_names() if inf2kit.load_preset(name).compute.backend == "neuron"]
+    every = [_package(name) for name in names]
+    scripts = {
+        "a minimal app, one bucket": _MINIMAL,
+        "one endpoint": _OURS.replace("{packages}", every[0]),
+        f"{len(every)} endpoints": _OURS.replace("{packages}", ",".join(every)),
+    }
+    samples: dict[str, list[float]] = {name: [] for name in scripts}
+    with (
+        tempfile.TemporaryDirectory(prefix="inf2kit-") as folder,
+        report.section("a synth of the stacks") as rows,
+    ):
+        for run in range(runs):
+            for number, (name, script) in enumerate(scripts.items()):
+                out = Path(folder) / f"{run}-{number}"
+                began = time.perf_counter()
+                subprocess.run(
+                    [sys.executable, "-c", script.format(out=out)], check=True, capture_output=True
+                )
+                samples[name].append(time.perf_counter() - began)
+        reference = samples["a minimal app, one bucket"]
+        for name, found in samples.items():
+            rows.append(Row(name, found, "s", against="minimal", reference=reference))
+
+
+def _package(name: str) -> str:
+    preset = inf2kit.load_preset(name)
+    manifest = Manifest(
+        inf2kit=inf2kit.__version__,
+        preset=dataclasses.asdict(preset),
+        revision=None,
+        target="inf2",
+        image_tag=facts.image().tag,
+        versions={},
+        notice=None,
+        files={"model.pt": Entry(13_500_000_000, "0" * 64)},
+    )
+    home.keep_manifest(manifest.digest, manifest.to_bytes())
+    return f"s3://bench/models/{manifest.digest}/"

@@ -1,0 +1,3 @@
+from inf2kit.cli import main
+
+main()

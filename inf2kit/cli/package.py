@@ -1,0 +1,163 @@
+"""``inf2kit package``: make, verify, list and prune model packages."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+import click
+
+import inf2kit
+from inf2kit.cli.output import steps, table
+
+_EMBEDDED = "embedded"
+
+
+@click.command()
+@click.argument("source", required=False)
+@click.option("--preset", help="What the package is for: a preset's name, or a .toml file.")
+@click.option("--output", metavar="DIR|s3://BUCKET/PREFIX", help="Where packages lie.")
+@click.option("--revision", help="The model's revision on its hub, for the record.")
+@click.option(
+    "--rehearsal",
+    is_flag=True,
+    help="A Neuron preset gets the embedded model on the CPU; every answer says so.",
+)
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+@click.option("--verify", metavar="PACKAGE", help="Read every byte of a package and compare it.")
+@click.option("--list", "listing", metavar="DIR|s3://BUCKET/PREFIX", help="List the packages of a place.")
+@click.option(
+    "--prune", metavar="DIR|s3://BUCKET/PREFIX", help="Delete packages that no SageMaker model uses."
+)
+@click.option(
+    "--keep", type=click.IntRange(0), default=2, show_default=True, help="Newest of each preset to keep."
+)
+@click.option(
+    "--older-than",
+    type=click.FloatRange(0),
+    default=1.0,
+    show_default=True,
+    help="Days since it was touched.",
+)
+@click.option("--yes", is_flag=True, help="Prune without asking.")
+@click.option("--region", help="The region that deploys; boto3's own by default.")
+def package(
+    source: str | None,
+    preset: str | None,
+    output: str | None,
+    revision: str | None,
+    rehearsal: bool,
+    dry_run: bool,
+    verify: str | None,
+    listing: str | None,
+    prune: str | None,
+    keep: int,
+    older_than: float,
+    yes: bool,
+    region: str | None,
+) -> None:
+    """Make a model package of SOURCE, a directory of weights and tokenizer ('embedded': the embedded model).
+
+    The package is one immutable folder named by its digest, which changes with every byte in it:
+
+        inf2kit package DIR --preset llama2-7b-latency --output s3://BUCKET/models
+
+    It is what 'cdk deploy' takes. Running the same command again goes on where it stopped.
+    """
+    asked = [name for name in (verify, listing, prune, source) if name]
+    if len(asked) != 1:
+        raise click.UsageError("give one of SOURCE, --verify, --list and --prune")
+    if verify:
+        _verify(verify, region)
+    elif listing:
+        _list(listing, region)
+    elif prune:
+        _prune(prune, keep, dt.timedelta(days=older_than), dry_run, yes, region)
+    elif not (preset and output):
+        raise click.UsageError("SOURCE needs --preset and --output")
+    else:
+        _make(str(source), preset, output, revision, rehearsal, dry_run, region)
+
+
+def _make(
+    source: str,
+    preset: str,
+    output: str,
+    revision: str | None,
+    rehearsal: bool,
+    dry_run: bool,
+    region: str | None,
+) -> None:
+    from inf2kit import embedded, home
+    from inf2kit.package import at, gather, plan, publish
+
+    step = steps()
+    chosen, store = inf2kit.load_preset(preset), at(output, region)
+    # A typing error in the place must not cost the time that hashing takes.
+    store.check_writable()
+    weights = embedded.prepare(step) if source == _EMBEDDED else Path(source)
+    step(f"hashing {weights}")
+    contents = gather(chosen, weights, revision=revision, rehearsal=rehearsal)
+    if dry_run:
+        click.echo("\n".join(plan(contents, store).lines()))
+        return
+    done = publish(contents, store, step)
+    home.keep_manifest(done.digest, contents.manifest.to_bytes())
+    click.echo(done.where)
+    if done.where.startswith("s3://"):
+        click.echo(f"deploy: cdk deploy inf2-{chosen.endpoint_name} -c package={done.where}", err=True)
+
+
+def _verify(where: str, region: str | None) -> None:
+    from inf2kit.package import at, split
+    from inf2kit.package import verify as verified
+
+    place, digest = split(where)
+    manifest = verified(at(place, region), digest)
+    click.echo(
+        f"whole: {len(manifest.files)} files, {manifest.size / 1e9:.2f} GB, "
+        f"preset {manifest.preset_name}, target {manifest.target}"
+    )
+
+
+def _list(place: str, region: str | None) -> None:
+    from inf2kit.package import at, listed
+
+    packages = listed(at(place, region))
+    if not packages:
+        click.echo(f"no packages in {place}")
+        return
+    rows = [("PACKAGE", "PRESET", "GB", "TOUCHED", "USED BY")]
+    for each in packages:
+        stored = each.stored
+        users = ", ".join(each.used_by) or "-"
+        rows.append(
+            (
+                stored.digest,
+                each.preset if stored.whole else "(not whole)",
+                f"{stored.size / 1e9:.2f}",
+                f"{stored.touched:%Y-%m-%d %H:%M}",
+                users,
+            )
+        )
+    table(rows)
+
+
+def _prune(
+    place: str, keep: int, older_than: dt.timedelta, dry_run: bool, yes: bool, region: str | None
+) -> None:
+    from inf2kit.package import at, listed, to_prune
+
+    store = at(place, region)
+    chosen = to_prune(listed(store), keep=keep, older_than=older_than, now=dt.datetime.now(dt.timezone.utc))
+    if not chosen:
+        click.echo("nothing to prune")
+        return
+    for each in chosen:
+        state = each.preset if each.stored.whole else "(not whole)"
+        click.echo(f"{store.where(each.stored.digest)}  {state}  {each.stored.size / 1e9:.2f} GB")
+    if dry_run or not (yes or click.confirm(f"delete these {len(chosen)} packages?")):
+        return
+    for each in chosen:
+        store.delete(each.stored.digest)
+    click.echo(f"deleted {len(chosen)} packages")

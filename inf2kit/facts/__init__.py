@@ -1,0 +1,101 @@
+"""Dated facts about AWS, as data: instances, the container image, prices. Each file names its source."""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Instance:
+    """What a hosting instance has.
+
+    Attributes:
+        cores: NeuronCores.
+        host_memory_gib: Memory of the host, where weights pass through at load.
+    """
+
+    cores: int
+    host_memory_gib: int
+
+
+@dataclass(frozen=True)
+class Image:
+    """The container image of an endpoint.
+
+    Attributes:
+        repository: In AWS's registry of deep learning containers.
+        tag: Of the image.
+        inference_ami_version: The machine image of the host.
+        unpacked_gb: Its size on the volume.
+        versions: Of ``optimum_neuron``, ``neuronx_cc``, ``neuron_sdk``, ``transformers``, ``torch`` and
+            ``python``.
+    """
+
+    repository: str
+    tag: str
+    inference_ami_version: str
+    unpacked_gb: int
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Dollars an hour, on demand.
+
+    Attributes:
+        date: Of the figures.
+        source: Of the figures.
+        per_hour: By region, then by instance type.
+    """
+
+    date: dt.date
+    source: str
+    per_hour: Mapping[str, Mapping[str, float]]
+
+    def of(self, instance_type: str, region: str | None = None) -> tuple[float, str] | None:
+        """Dollars an hour and the region they are of: the one asked for, or the first that has a price.
+
+        None where there is no price of that instance at all.
+        """
+        for name in filter(None, (region, *self.per_hour)):
+            if instance_type in self.per_hour.get(name, {}):
+                return self.per_hour[name][instance_type], name
+        return None
+
+
+@functools.cache
+def instances() -> Mapping[str, Instance]:
+    """Every instance type that a preset may name."""
+    return MappingProxyType({name: Instance(**values) for name, values in _read("instances").items()})
+
+
+@functools.cache
+def image() -> Image:
+    """The image that presets for Neuron are compiled in and deployed with."""
+    return Image(**_read("image"))
+
+
+def prices(file: Path | None = None) -> Prices:
+    """The prices that ship with inf2kit, or those of a file that ``inf2kit prices refresh`` has written."""
+    values = tomllib.loads(file.read_text(encoding="utf-8")) if file else _read("prices")
+    date, source = values.pop("date"), values.pop("source")
+    return Prices(date, source, values)
+
+
+def _read(name: str) -> dict[str, Any]:
+    values: dict[str, Any] = tomllib.loads((_HERE / f"{name}.toml").read_text(encoding="utf-8"))
+    return values

@@ -1,0 +1,27 @@
+"""Model packages: one immutable prefix, named by its digest, with weights, tokenizer, ``code/`` and manifest.
+
+contents = gather(preset, Path("llama2-7b"))
+publish(contents, at("s3://bucket/models"))
+"""
+
+from inf2kit.package.contents import Contents, gather
+from inf2kit.package.keeping import listed, to_prune, verify
+from inf2kit.package.manifest import Manifest
+from inf2kit.package.places import at, split
+from inf2kit.package.publish import Plan, plan, publish
+from inf2kit.package.store import Store
+
+__all__ = [
+    "Contents",
+    "Manifest",
+    "Plan",
+    "Store",
+    "at",
+    "gather",
+    "listed",
+    "plan",
+    "publish",
+    "split",
+    "to_prune",
+    "verify",
+]

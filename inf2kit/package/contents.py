@@ -1,0 +1,122 @@
+"""What a package will hold, before any byte of it is written: files by path, and their manifest."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import inf2kit
+from inf2kit import facts
+from inf2kit.errors import PackageError
+from inf2kit.package import code, manifest, source
+from inf2kit.package.manifest import Entry, Manifest
+from inf2kit.presets import Preset, load_preset
+
+_BLOCK = 2**20
+#: The preset whose model and backend stand in for those of a Neuron preset.
+_STAND_IN = "smollm2-135m-local"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A package that is not written yet.
+
+    Attributes:
+        manifest: What it will say.
+        files: Where the bytes of each of its files are now.
+    """
+
+    manifest: Manifest
+    files: Mapping[str, Path]
+
+    def materialise(self, target: Path) -> None:
+        """Make the model directory as SageMaker lays it out; weights are linked where that is possible.
+
+        Args:
+            target: Must not exist yet.
+        """
+        for name, path in self.files.items():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            if name.startswith("code/") or not _link(path, target / name):
+                shutil.copyfile(path, target / name)
+        # Written last: a directory without it is no package.
+        (target / manifest.NAME).write_bytes(self.manifest.to_bytes())
+
+
+def gather(
+    preset: Preset, weights: Path, *, revision: str | None = None, rehearsal: bool = False
+) -> Contents:
+    """Everything that a package of ``preset`` will hold.
+
+    Args:
+        preset: Goes into the manifest, where the engine reads it.
+        weights: A directory of weights, configuration and tokenizer.
+        revision: Of the model on its hub.
+        rehearsal: Whether a preset for Neuron gets the embedded model on the CPU in the place of its own;
+            its shapes stay, and every answer says what stands in.
+
+    Raises:
+        PackageError: the directory is not whole, or was made for something else.
+    """
+    notice = None
+    if rehearsal and preset.compute.backend == "neuron":
+        preset, notice = _rehearsed(preset)
+    files = source.files_of(weights)
+    versions = source.check(files, preset, weights)
+    files |= code.files()
+    compiled = preset.compute.backend == "neuron"
+    made = Manifest(
+        inf2kit=inf2kit.__version__,
+        preset=dataclasses.asdict(preset),
+        revision=revision,
+        target="inf2" if compiled else "cpu",
+        image_tag=facts.image().tag if compiled else None,
+        versions=versions,
+        notice=notice,
+        files=_entries(files),
+    )
+    return Contents(made, files)
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal digits of a file's sha256."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _link(path: Path, target: Path) -> bool:
+    try:
+        os.link(path, target)
+    except OSError:  # another file system, or one without links
+        return False
+    return True
+
+
+def _entries(files: Mapping[str, Path]) -> dict[str, Entry]:
+    def entry(path: Path) -> Entry:
+        try:
+            return Entry(path.stat().st_size, sha256_of(path))
+        except OSError as error:
+            raise PackageError(f"{path} cannot be read: {error.strerror}") from None
+
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(files, pool.map(entry, files.values()), strict=True))
+
+
+def _rehearsed(preset: Preset) -> tuple[Preset, str]:
+    stand_in = load_preset(_STAND_IN)
+    notice = (
+        f"rehearsal: {stand_in.model.id} on a CPU stands in for {preset.model.id} "
+        f"on {preset.compute.instance_type}"
+    )
+    compute = dataclasses.replace(stand_in.compute, instance_type=preset.compute.instance_type)
+    return dataclasses.replace(preset, compute=compute, model=stand_in.model), notice

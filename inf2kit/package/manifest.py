@@ -1,0 +1,152 @@
+"""The manifest: what a package is, which versions it needs, and the sha256 of every file in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from inf2kit.errors import PackageError
+from inf2kit.presets import Preset
+
+NAME = "inf2kit.json"
+#: Raised when the manifest changes in a way that older readers would misread.
+FORMAT = 1
+#: A package's digest: the first 32 hexadecimal digits of its manifest's sha256.
+DIGEST = re.compile(r"[0-9a-f]{32}")
+_MAKE_AGAIN = "make the package again with 'inf2kit package'"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of a package.
+
+    Attributes:
+        size: In bytes.
+        sha256: 64 hexadecimal digits.
+    """
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is written to ``inf2kit.json``.
+
+    Attributes:
+        inf2kit: The version that made the package.
+        preset: The preset as a nested dictionary; the engine reads its shapes, compute and serving.
+        revision: The model's revision on its hub, or None where it is not known.
+        target: ``inf2`` for a compiled artefact, ``cpu`` for plain weights.
+        image_tag: The container image that the package is for; None for ``cpu``.
+        versions: Of the parts that compiled it, which must be the image's: ``optimum_neuron``,
+            ``neuronx_cc``, ``neuron_sdk`` and others; empty for ``cpu``.
+        notice: What about it is not the real thing, such as a rehearsal's model; None for real ones.
+        files: Every other file of the package, by its path.
+    """
+
+    inf2kit: str
+    preset: Mapping[str, Any]
+    revision: str | None
+    target: str
+    image_tag: str | None
+    versions: Mapping[str, str]
+    notice: str | None
+    files: Mapping[str, Entry]
+
+    @property
+    def digest(self) -> str:
+        """The package's name: changes with every byte of every file, and with nothing else."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()[:32]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(entry.size for entry in self.files.values())
+
+    @property
+    def preset_name(self) -> str:
+        """Of the preset that the package was made for."""
+        return str(self.preset["name"])
+
+    def to_bytes(self) -> bytes:
+        """The file's content: the same for the same values."""
+        values = {"format": FORMAT, **dataclasses.asdict(self)}
+        return (json.dumps(values, indent=1, sort_keys=True) + "\n").encode()
+
+    @classmethod
+    def parse(cls, content: bytes, where: str) -> Manifest:
+        """A manifest from its file.
+
+        Args:
+            content: Of the file.
+            where: Its name in errors.
+
+        Raises:
+            PackageError: it is not a manifest, or not of this format.
+        """
+        try:
+            values = json.loads(content)
+            version = values.pop("format", None)
+            if version != FORMAT:
+                raise PackageError(
+                    f"{where} is a manifest of format {version}, this inf2kit reads format {FORMAT}; "
+                    f"{_MAKE_AGAIN}"
+                )
+            files = {path: Entry(**entry) for path, entry in values.pop("files").items()}
+            manifest = cls(**values, files=files)
+            manifest.preset["name"]
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise PackageError(
+                f"{where} is not a manifest of a model package ({error}); {_MAKE_AGAIN}"
+            ) from None
+        return manifest
+
+    def check_fits(self, preset: Preset, image_tag: str) -> None:
+        """What was compiled is what the preset and the image ask for.
+
+        Raises:
+            PackageError: naming the first value that differs.
+        """
+        if self.preset_name != preset.name:
+            raise PackageError(
+                f"the package {self.digest} was made for the preset {self.preset_name!r}, not for "
+                f"{preset.name!r}; deploy that one, or package for this one with --preset {preset.name}"
+            )
+        wanted = dataclasses.asdict(preset)
+        for path in _MUST_AGREE:
+            made, asked = _at(self.preset, path), _at(wanted, path)
+            # A rehearsal has the preset's shapes, but another model on another backend.
+            if made != asked and (self.notice is None or path[0] == "shapes"):
+                raise PackageError(
+                    f"the package {self.digest} has {'.'.join(path)} {made!r}, the preset {preset.name!r} "
+                    f"asks for {asked!r}; {_MAKE_AGAIN}"
+                )
+        if self.image_tag not in (None, image_tag):
+            raise PackageError(
+                f"the package {self.digest} is for the image {self.image_tag}, "
+                f"this inf2kit deploys {image_tag}: an artefact loads only in "
+                "the image that compiled it; compile it again"
+            )
+
+
+_MUST_AGREE = (
+    ("model", "id"),
+    ("shapes", "batch_size"),
+    ("shapes", "sequence_length"),
+    ("shapes", "max_context_length"),
+    ("compute", "backend"),
+    ("compute", "tensor_parallel_size"),
+    ("compute", "dtype"),
+)
+
+
+def _at(values: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    for key in path:
+        values = values[key] if isinstance(values, Mapping) else {}
+    return values

@@ -1,0 +1,172 @@
+"""Publishing a package: first a plan that can be printed, then its execution, the manifest last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from threading import Lock
+
+from inf2kit.errors import PackageError
+from inf2kit.package.contents import Contents
+from inf2kit.package.manifest import Manifest
+from inf2kit.package.store import Store, Task
+
+Progress = Callable[[str], None]
+
+_THREADS = 10
+_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What publishing would do.
+
+    Attributes:
+        where: The package's place.
+        digest: Its name.
+        whole: Whether it is there already, so that nothing is to be done.
+        present: Files of it that are there already.
+        copied: Files to copy from another package: that one's digest and the file's name there.
+        sent: Files to send.
+        bytes_copied: Of the copied files.
+        bytes_sent: Of the sent files; of a large file that was sent in part, the whole.
+    """
+
+    where: str
+    digest: str
+    whole: bool
+    present: tuple[str, ...]
+    copied: dict[str, tuple[str, str]]
+    sent: tuple[str, ...]
+    bytes_copied: int
+    bytes_sent: int
+
+    def lines(self) -> list[str]:
+        """The plan for people."""
+        if self.whole:
+            return [f"{self.where} is there already, and whole"]
+        return [
+            f"{self.where}",
+            f"  {len(self.present)} files are there already",
+            f"  {len(self.copied)} files, {_size(self.bytes_copied)}, to copy from earlier packages",
+            f"  {len(self.sent)} files, {_size(self.bytes_sent)}, to send",
+        ]
+
+
+def plan(contents: Contents, store: Store) -> Plan:
+    """What is to be done so that ``store`` holds the package.
+
+    Raises:
+        PackageError: the store cannot be read, or is no place for a package.
+    """
+    store.check_writable()
+    made = contents.manifest
+    digest, files = made.digest, made.files
+    if store.manifest(digest) is not None:
+        return Plan(store.where(digest), digest, True, tuple(files), {}, (), 0, 0)
+    present = store.present(digest, files)
+    elsewhere = _elsewhere(store, digest)
+    copied = {
+        name: elsewhere[entry.sha256]
+        for name, entry in files.items()
+        # A small file is sent as quickly as it is copied.
+        if name not in present and entry.sha256 in elsewhere and entry.size > 2**20
+    }
+    sent = tuple(name for name in files if name not in present and name not in copied)
+    return Plan(
+        store.where(digest),
+        digest,
+        False,
+        tuple(sorted(present)),
+        copied,
+        sent,
+        sum(files[name].size for name in copied),
+        sum(files[name].size for name in sent),
+    )
+
+
+def publish(contents: Contents, store: Store, progress: Progress = lambda _: None) -> Plan:
+    """Make ``store`` hold the package; a run that was killed is taken up where it stopped.
+
+    Args:
+        contents: Of the package.
+        store: Where it goes.
+        progress: Told what was planned, and every tenth of the bytes.
+
+    Raises:
+        PackageError: something could not be read or written; the package does not look whole then.
+    """
+    made = plan(contents, store)
+    for line in made.lines():
+        progress(line)
+    if made.whole:
+        return made
+    digest, files = made.digest, contents.manifest.files
+    try:
+        tasks = [store.copy(digest, name, files[name], origin) for name, origin in made.copied.items()]
+        tasks += store.write(digest, {name: (contents.files[name], files[name]) for name in made.sent})
+        _run(tasks, progress)
+        store.commit(digest, contents.manifest.to_bytes())
+    except PackageError:
+        store.abandon(digest)
+        raise
+    return made
+
+
+def _elsewhere(store: Store, digest: str) -> dict[str, tuple[str, str]]:
+    """Files of the other whole packages, by their sha256."""
+    found: dict[str, tuple[str, str]] = {}
+    for package in store.packages():
+        content = store.manifest(package.digest) if package.whole and package.digest != digest else None
+        if content is None:
+            continue
+        try:
+            other = Manifest.parse(content, store.where(package.digest))
+        except PackageError:  # of another version; its files cannot be told
+            continue
+        for name, entry in other.files.items():
+            found.setdefault(entry.sha256, (package.digest, name))
+    return found
+
+
+def _run(tasks: list[Task], progress: Progress) -> None:
+    """All tasks, some at a time; the first error ends it."""
+    tally = _Tally(sum(task.size for task in tasks), progress)
+    # The largest first, so that the last ones to end are small.
+    waiting = sorted(tasks, key=lambda task: task.size)
+    running: set[Future[None]] = set()
+    with ThreadPoolExecutor(_THREADS) as pool:
+        try:
+            while waiting or running:
+                while waiting and len(running) < _THREADS:
+                    running.add(pool.submit(waiting.pop().run, tally.add))
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    future.result()
+        finally:
+            for future in running:
+                future.cancel()
+
+
+class _Tally:
+    """Counts bytes, and says so every tenth."""
+
+    def __init__(self, total: int, progress: Progress) -> None:
+        self._total, self._progress = total, progress
+        self._done = self._said = 0
+        self._lock = Lock()
+
+    def add(self, count: int) -> None:
+        with self._lock:
+            self._done += count
+            tenth = _STEPS * self._done // max(self._total, 1)
+            if tenth > self._said:
+                self._said = tenth
+                self._progress(f"{_size(self._done)} of {_size(self._total)}")
+
+
+def _size(count: int) -> str:
+    if count >= 10**9:
+        return f"{count / 1e9:.2f} GB"
+    return f"{count / 1e6:.1f} MB"

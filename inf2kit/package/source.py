@@ -1,0 +1,159 @@
+"""What is to be packaged: a directory of weights and tokenizer, checked before anything is made of it."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from inf2kit import facts
+from inf2kit.errors import PackageError
+from inf2kit.presets import Preset
+
+_TOKENIZER = ("tokenizer.json", "tokenizer.model")
+_WEIGHTS_INDEX = "model.safetensors.index.json"
+_NEURON_CONFIG = "neuron_config.json"
+_SHARDS = "checkpoint/weights"
+
+
+def files_of(source: Path) -> dict[str, Path]:
+    """The files of a source directory by their path in the package; hidden ones are left out.
+
+    Raises:
+        PackageError: it is not a directory, or holds what a package has a place of its own for.
+    """
+    if not source.is_dir():
+        raise PackageError(f"{source} is not a directory; give one of weights and tokenizer")
+    files: dict[str, Path] = {}
+    for path in sorted(source.rglob("*")):
+        relative = path.relative_to(source)
+        if path.is_file() and not any(part.startswith(".") for part in relative.parts):
+            # A hub's cache holds links to its files: what is meant is the file.
+            files[relative.as_posix()] = path.resolve()
+    for name in files:
+        if name == "inf2kit.json" or name.startswith("code/"):
+            raise PackageError(
+                f"{source} holds {name}, so it is a package already or has code of its own; "
+                "give a directory of weights and tokenizer only"
+            )
+    return files
+
+
+def check(files: Mapping[str, Path], preset: Preset, source: Path) -> dict[str, str]:
+    """See that a preset's backend can load these files.
+
+    Returns:
+        The versions that compiled them; none for plain weights.
+
+    Raises:
+        PackageError: naming the file that is missing, cut off, or was compiled for something else.
+    """
+    if "config.json" not in files:
+        raise PackageError(f"{source} lacks config.json; give a directory that save_pretrained has written")
+    if not any(name in files for name in _TOKENIZER):
+        raise PackageError(
+            f"{source} lacks its tokenizer ({' or '.join(_TOKENIZER)}); save it there with "
+            "AutoTokenizer.from_pretrained(MODEL).save_pretrained(DIR)"
+        )
+    if preset.compute.backend == "neuron":
+        versions = _check_compiled(files, preset, source)
+    else:
+        versions = {}
+        _check_weights(files, source)
+    for name, path in files.items():
+        if name.endswith(".safetensors"):
+            _check_safetensors(path)
+    return versions
+
+
+def _check_weights(files: Mapping[str, Path], source: Path) -> None:
+    wanted = ["model.safetensors"]
+    if _WEIGHTS_INDEX in files:
+        wanted = sorted(set(_json(files[_WEIGHTS_INDEX]).get("weight_map", {}).values()))
+    _refuse_missing(files, wanted, source, "save the model again with save_pretrained")
+
+
+def _check_compiled(files: Mapping[str, Path], preset: Preset, source: Path) -> dict[str, str]:
+    """An artefact as optimum-neuron 0.4 lays it out."""
+    again = (
+        f"compile it for this preset: optimum-cli export neuron -m {preset.model.id} --instance_type inf2 "
+        f"--batch_size {preset.shapes.batch_size} --sequence_length {preset.shapes.sequence_length} "
+        f"--tensor_parallel_size {preset.compute.tensor_parallel_size} --task text-generation DIR"
+    )
+    if _NEURON_CONFIG not in files:
+        raise PackageError(f"{source} lacks {_NEURON_CONFIG}, so it is not compiled for Neuron; {again}")
+    config = _json(files[_NEURON_CONFIG])
+    _refuse_missing(files, ["model.pt"], source, again)
+    tensor_parallel_size = preset.compute.tensor_parallel_size
+    shards = [f"{_SHARDS}/tp{rank}_sharded_checkpoint.safetensors" for rank in range(tensor_parallel_size)]
+    _refuse_missing(
+        files,
+        shards,
+        source,
+        "without its shards it would fetch the weights from a hub at start, which an endpoint without a "
+        "network cannot; compile it from a local copy of the model",
+    )
+    shapes = preset.shapes.static()
+    asked = {
+        "batch_size": shapes.batch_size,
+        "sequence_length": shapes.sequence_length,
+        "max_context_length": preset.shapes.max_context_length or shapes.sequence_length,
+        "tp_degree": tensor_parallel_size,
+        "torch_dtype": preset.compute.dtype,
+    }
+    for key, value in asked.items():
+        made = config.get(key)
+        made = made.removeprefix("torch.") if isinstance(made, str) else made
+        if made is not None and made != value:
+            raise PackageError(
+                f"{source} was compiled with {key} {made}, the preset {preset.name!r} asks for {value}; "
+                f"{again}"
+            )
+    versions = dict(facts.image().versions)
+    for key, name in (("optimum_neuron_version", "optimum_neuron"), ("neuronxcc_version", "neuronx_cc")):
+        # A compiler's version may carry its build's mark behind a plus sign.
+        made = str(config.get(key, "an unknown version")).partition("+")[0]
+        if made != versions[name]:
+            raise PackageError(
+                f"{source} was compiled with {name} {made}, the image {facts.image().tag} has "
+                f"{versions[name]} and loads no other; compile it in that image"
+            )
+    return versions
+
+
+def _refuse_missing(files: Mapping[str, Path], wanted: list[str], source: Path, advice: str) -> None:
+    missing = [name for name in wanted if name not in files]
+    if missing:
+        others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise PackageError(f"{source} lacks {missing[0]}{others}; {advice}")
+
+
+def _check_safetensors(path: Path) -> None:
+    """A file that is as long as its own header says: a download that broke off is not."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        try:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > size:
+                raise ValueError
+            header = json.loads(file.read(length))
+            tensors = [value["data_offsets"][1] for key, value in header.items() if key != "__metadata__"]
+        except (struct.error, ValueError, KeyError, TypeError):
+            raise PackageError(f"{path} is not a safetensors file; fetch it again") from None
+    expected = 8 + length + max(tensors, default=0)
+    if size != expected:
+        raise PackageError(
+            f"{path} has {size:,} bytes and should have {expected:,} by its own header; fetch it again"
+        )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PackageError(f"{path} cannot be read: {error}; fetch it again") from None
+    if not isinstance(value, dict):
+        raise PackageError(f"{path} is not a JSON object; fetch it again")
+    return value

@@ -1,0 +1,233 @@
+"""Where packages lie: the contract of a store, and a folder as one. ``s3`` holds the other."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from inf2kit.errors import PackageError
+from inf2kit.package import manifest
+from inf2kit.package.manifest import DIGEST, Entry
+
+_BLOCK = 2**20
+#: Told how many bytes more are written.
+Sent = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A piece of work that may run beside others.
+
+    Attributes:
+        size: Bytes it writes.
+        run: Does it.
+    """
+
+    size: int
+    run: Callable[[Sent], None]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A package that is there, whole or not.
+
+    Attributes:
+        digest: Its name.
+        whole: Whether its manifest is there.
+        touched: When something of it was last written.
+        size: Bytes of what is there.
+    """
+
+    digest: str
+    whole: bool
+    touched: dt.datetime
+    size: int
+
+
+class Store(ABC):
+    """A place for packages, one under each digest."""
+
+    @abstractmethod
+    def where(self, digest: str) -> str:
+        """The package's place, as people write it."""
+
+    @abstractmethod
+    def check_writable(self) -> None:
+        """Fail now and not behind an hour of work.
+
+        Raises:
+            PackageError: the place is not there, not ours, or in another region.
+        """
+
+    @abstractmethod
+    def packages(self) -> list[Stored]:
+        """What is there, newest first, and what is not whole last."""
+
+    @abstractmethod
+    def manifest(self, digest: str) -> bytes | None:
+        """The manifest of a package, or None while it is not whole."""
+
+    @abstractmethod
+    def present(self, digest: str, files: Mapping[str, Entry]) -> set[str]:
+        """Those of the files that are there already, whole and the same."""
+
+    @abstractmethod
+    def copy(self, digest: str, name: str, entry: Entry, origin: tuple[str, str]) -> Task:
+        """Copying a file of another package, without its bytes coming by here.
+
+        Args:
+            digest: Of the package it is for.
+            name: Of the file in it.
+            entry: Its size and sha256.
+            origin: The other package's digest, and the file's name there.
+        """
+
+    @abstractmethod
+    def write(self, digest: str, files: Mapping[str, tuple[Path, Entry]]) -> Iterable[Task]:
+        """Writing files, in pieces that may run side by side."""
+
+    @abstractmethod
+    def commit(self, digest: str, content: bytes) -> None:
+        """Write the manifest: from now on the package is whole."""
+
+    @abstractmethod
+    def read(self, digest: str, name: str) -> Iterator[bytes]:
+        """A file, block by block.
+
+        Raises:
+            FileNotFoundError: it is not there.
+        """
+
+    def abandon(self, digest: str) -> None:  # noqa: B027 - a choice, not an omission
+        """After an error: nothing, where the next run goes on from what is there."""
+
+    @abstractmethod
+    def delete(self, digest: str) -> None:
+        """Remove a package, its manifest first."""
+
+
+class FolderStore(Store):
+    """A folder of this machine.
+
+    Args:
+        folder: Made when it is missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def where(self, digest: str) -> str:
+        """The package's folder."""
+        return f"{self._folder / digest}/"
+
+    def check_writable(self) -> None:
+        """Make the folder, and a file in it."""
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            probe = self._folder / f".inf2kit-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise PackageError(
+                f"{self._folder} cannot be written to: {error.strerror}; choose another --output"
+            ) from None
+
+    def packages(self) -> list[Stored]:
+        """By the folders whose name is a digest."""
+        found = []
+        for path in self._folder.iterdir() if self._folder.is_dir() else ():
+            if path.is_dir() and DIGEST.fullmatch(path.name):
+                facts = [each.stat() for each in path.rglob("*") if each.is_file()] or [path.stat()]
+                touched = dt.datetime.fromtimestamp(max(each.st_mtime for each in facts), dt.timezone.utc)
+                whole = (path / manifest.NAME).exists()
+                found.append(Stored(path.name, whole, touched, sum(each.st_size for each in facts)))
+        return newest_first(found)
+
+    def manifest(self, digest: str) -> bytes | None:
+        """Read from the file."""
+        path = self._folder / digest / manifest.NAME
+        return path.read_bytes() if path.exists() else None
+
+    def present(self, digest: str, files: Mapping[str, Entry]) -> set[str]:
+        """Those of the right size: a file has its name only when all of it is written."""
+        folder = self._folder / digest
+        return {
+            name
+            for name, entry in files.items()
+            if (folder / name).is_file() and (folder / name).stat().st_size == entry.size
+        }
+
+    def copy(self, digest: str, name: str, entry: Entry, origin: tuple[str, str]) -> Task:
+        """A copy within the folder's file system."""
+        return self._write(digest, name, self._folder / origin[0] / origin[1], entry.size)
+
+    def write(self, digest: str, files: Mapping[str, tuple[Path, Entry]]) -> Iterable[Task]:
+        """A task for each file."""
+        for name, (path, entry) in files.items():
+            yield self._write(digest, name, path, entry.size)
+
+    def _write(self, digest: str, name: str, source: Path, size: int) -> Task:
+        def run(sent: Sent) -> None:
+            target = self._folder / digest / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = target.with_name(target.name + ".partial")
+            with self._full_disk(), source.open("rb") as reader, partial.open("wb") as writer:
+                while block := reader.read(_BLOCK):
+                    writer.write(block)
+                    sent(len(block))
+            partial.replace(target)
+
+        return Task(size, run)
+
+    def commit(self, digest: str, content: bytes) -> None:
+        """Atomically, by a rename."""
+        target = self._folder / digest / manifest.NAME
+        partial = target.with_name(target.name + ".partial")
+        with self._full_disk():
+            partial.write_bytes(content)
+            partial.replace(target)
+
+    def read(self, digest: str, name: str) -> Iterator[bytes]:
+        """From the file."""
+        with (self._folder / digest / name).open("rb") as file:
+            while block := file.read(_BLOCK):
+                yield block
+
+    def abandon(self, digest: str) -> None:
+        """Nothing half-made stays: writing here is quick, and room may be what was missing."""
+        shutil.rmtree(self._folder / digest, ignore_errors=True)
+
+    def delete(self, digest: str) -> None:
+        """The manifest first, so that a half-deleted package never looks whole."""
+        (self._folder / digest / manifest.NAME).unlink(missing_ok=True)
+        shutil.rmtree(self._folder / digest)
+
+    def _full_disk(self) -> _OneSentence:
+        return _OneSentence(self._folder)
+
+
+class _OneSentence:
+    """Turns an OSError into what a user needs to know."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, OSError):
+            raise PackageError(
+                f"{error.filename or self._folder} cannot be written: {error.strerror}; make room, or choose "
+                "another --output"
+            ) from None
+
+
+def newest_first(found: Iterable[Stored]) -> list[Stored]:
+    """The order in which packages are listed."""
+    return sorted(found, key=lambda each: (each.whole, each.touched, each.digest), reverse=True)

@@ -1,0 +1,58 @@
+"""The files of the model directory are those that were packaged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from engine.settings import MANIFEST
+from inf2kit.errors import ModelDirectoryError
+
+_BLOCK = 2**20
+_THREADS = 8
+#: Names the manifest that was found true: an engine that is started again need not look again.
+_CHECKED = "checked"
+
+
+def check_files(model_dir: Path, run_dir: Path) -> None:
+    """Compare every file with the sha256 in the manifest.
+
+    A flipped byte in the weights gives wrong text and no error; here it gives a sentence and no endpoint. It
+    costs one reading of the files, which the load then finds in the page cache.
+
+    Raises:
+        ModelDirectoryError: naming the first file that is missing or differs.
+    """
+    content = (model_dir / MANIFEST).read_bytes()
+    mark, digest = run_dir / _CHECKED, hashlib.sha256(content).hexdigest()
+    if mark.exists() and mark.read_text(encoding="ascii") == digest:
+        return
+
+    def wrong(item: tuple[str, dict[str, object]]) -> str:
+        name, entry = item
+        path = model_dir / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != entry["size"]:
+            return f"{name} has {path.stat().st_size:,} bytes instead of {entry['size']:,}"
+        return "" if _sha256_of(path) == entry["sha256"] else f"{name} was changed, its sha256 differs"
+
+    files = json.loads(content).get("files", {})
+    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+        for fault in pool.map(wrong, files.items()):
+            if fault:
+                raise ModelDirectoryError(
+                    f"the package in {model_dir} is damaged: {fault}; make the package again and deploy that"
+                )
+    mark.write_text(digest, encoding="ascii")
+
+
+def _sha256_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,44 @@
+"""Findings of reviewing tools that are meant to be, each with its reason."""
+
+from __future__ import annotations
+
+import aws_cdk as cdk
+
+from infra.props import EndpointProps
+
+_WILDCARD = "AwsSolutions::AwsSolutions-IAM5[Resource::{resource}]"
+_EMPTY = "CloudFormation-Validate::F0001"
+
+
+def explain(stack: cdk.Stack, props: EndpointProps) -> None:
+    """Acknowledge what a review would ask about; a finding that is not listed fails."""
+    where = "<AWS::Region>:<AWS::AccountId>"
+    log = f"arn:<AWS::Partition>:logs:{where}:log-group:/aws/sagemaker/Endpoints/{props.endpoint_name}"
+    bucket = "arn:<AWS::Partition>:s3:::"
+    reasons = {
+        "*": "a registry login, metrics and the descriptions of a network have no resources to name",
+        f"{bucket}{props.package.bucket}/{props.package.prefix}*": "the objects of one immutable package",
+        f"{log}:log-stream:*": "SageMaker names the streams of this endpoint's own log by its instances",
+    }
+    if props.asynchronous:
+        output = props.async_output.removeprefix("s3://")
+        reasons[f"{bucket}{output}*"] = "requests and answers of this endpoint, named by their callers"
+    if props.data_capture_percent:
+        captured = props.data_capture_output.removeprefix("s3://")
+        reasons[f"{bucket}{captured}*"] = "captured calls of this endpoint, named by the hour"
+    if props.subnet_ids:
+        interface = f"arn:<AWS::Partition>:ec2:{where}:network-interface/*"
+        reasons[interface] = "an interface has no name before it is made; subnets and groups are named"
+    found = {_WILDCARD.format(resource=resource): reason for resource, reason in reasons.items()}
+    _acknowledge(stack, found)
+
+
+def explain_empty(stack: cdk.Stack) -> None:
+    """A stack that cannot be deployed is empty on purpose."""
+    _acknowledge(stack, {_EMPTY: "it is never deployed: its error says what is missing"})
+
+
+def _acknowledge(stack: cdk.Stack, reasons: dict[str, str]) -> None:
+    validations = cdk.Validations.of(stack)
+    for finding, reason in reasons.items():
+        validations.acknowledge(cdk.Acknowledgment(id=finding, reason=reason))

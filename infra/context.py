@@ -1,0 +1,167 @@
+"""What people write behind ``-c`` or into ``cdk.json``, as the props of the stacks."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from inf2kit.errors import DeploymentError
+from inf2kit.presets import Preset, load_preset, preset_names
+from inf2kit.wire.parameters import nearest
+from infra import packages
+from infra.packages import DeployedPackage
+from infra.props import EndpointProps
+
+#: Keys that are not a prop's name.
+_OWN = ("package", "manifest", "preset")
+#: Context that cdk itself sets.
+_OF_CDK = ("aws:", "@aws-cdk", "cdk-", "cli-", "tree", "availability-zones:")
+_OPTIONS = {
+    each.name: kind
+    for each in dataclasses.fields(EndpointProps)
+    if each.name not in ("preset", "package")
+    for kind in (typing.get_type_hints(EndpointProps)[each.name],)
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """The context, read.
+
+    Attributes:
+        presets: One stack each.
+        packages: What to deploy, by the preset's name.
+        options: Props for every stack.
+        own: Props for one preset's stack, by its name.
+    """
+
+    presets: tuple[Preset, ...]
+    packages: Mapping[str, DeployedPackage]
+    options: Mapping[str, Any]
+    own: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Context:
+        """The context of an app.
+
+        Raises:
+            Inf2KitError: a key or value that cannot be meant.
+        """
+        presets = _presets(values.get("preset"))
+        names = {preset.name for preset in presets}
+        options: dict[str, Any] = {}
+        own: dict[str, dict[str, Any]] = {}
+        for key, value in values.items():
+            if key in names:
+                own[key] = _options(_mapping(key, value), f"context {key!r}: ")
+            elif key not in _OWN and not key.startswith(_OF_CDK):
+                options |= _options({key: value}, "")
+        files = [Path(name) for name in _texts(values.get("manifest"))]
+        found = [packages.read(uri, files) for uri in _texts(values.get("package"))]
+        for package in found:
+            name = package.manifest.preset_name
+            if name not in names:
+                raise DeploymentError(
+                    f"{package.uri} was made for the preset {name!r}, and there is none of that name"
+                    f"{nearest([name], *names) or ';'} give its file with -c preset={name}.toml"
+                )
+        by_preset = {package.manifest.preset_name: package for package in found}
+        if len(by_preset) < len(found):
+            raise DeploymentError("two packages are for the same preset; give one for each")
+        return cls(presets, by_preset, options, own)
+
+    def props(self, preset: Preset) -> EndpointProps:
+        """The props of one preset's stack.
+
+        Raises:
+            DeploymentError: there is no package for it, or a prop makes no sense.
+        """
+        package = self.packages.get(preset.name)
+        if package is None:
+            made_for = ", ".join(self.packages)
+            raise DeploymentError(
+                f"there is no package for the preset {preset.name!r}"
+                + (f" (the one given is for {made_for})" if made_for else "")
+                + "; give -c package=s3://BUCKET/PREFIX/DIGEST/ of one that 'inf2kit package' has made"
+            )
+        given = {**self.options, **self.own.get(preset.name, {})}
+        return EndpointProps(preset=preset, package=package, **given)
+
+
+def _presets(files: Any) -> tuple[Preset, ...]:
+    shipped = [preset for preset in map(load_preset, preset_names()) if preset.compute.backend == "neuron"]
+    own = [load_preset(name if name.endswith(".toml") else f"{name}.toml") for name in _texts(files)]
+    taken: dict[str, Preset] = {}
+    for preset in (*shipped, *own):
+        if preset.endpoint_name in taken:
+            raise DeploymentError(
+                f"two presets are named {preset.endpoint_name!r}; rename the file of your own one, "
+                "as its name is that of its stack and endpoint"
+            )
+        taken[preset.endpoint_name] = preset
+    return tuple(taken.values())
+
+
+def _options(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    found = {}
+    for name, value in values.items():
+        if name not in _OPTIONS:
+            raise DeploymentError(
+                f"{where}unknown context {name!r}{nearest([name], *_OPTIONS, *_OWN) or ';'} "
+                f"there are {', '.join((*_OWN, *_OPTIONS))}"
+            )
+        try:
+            found[name] = _parsed(_OPTIONS[name], value)
+        except (ValueError, TypeError):
+            kind = {bool: "true or false", int: "a whole number", float: "a number"}.get(
+                _OPTIONS[name], "NAME=VALUE,NAME=VALUE"
+            )
+            raise DeploymentError(f"{where}{name} is {value!r}; it must be {kind}") from None
+    return found
+
+
+def _parsed(kind: Any, value: Any) -> Any:
+    """A value as its prop has it: the command line gives texts, ``cdk.json`` gives JSON."""
+    if kind is bool:
+        return {"true": True, "false": False}[str(value).lower()] if str(value).lower() in _BOOLS else _fail()
+    if kind in (int, float):
+        return _fail() if isinstance(value, bool) else kind(value)
+    if kind is str:
+        return str(value)
+    if typing.get_origin(kind) is tuple:
+        return tuple(_texts(value))
+    if isinstance(value, Mapping):
+        return {str(name): str(each) for name, each in value.items()}
+    pairs = [text.partition("=") for text in _texts(value)]
+    return {name: each for name, equals, each in pairs if equals or _fail()}
+
+
+_BOOLS = ("true", "false")
+
+
+def _fail() -> Any:
+    raise ValueError
+
+
+def _mapping(name: str, value: Any) -> Mapping[str, Any]:
+    """The options of one preset: an object in ``cdk.json``, JSON on the command line."""
+    try:
+        value = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        value = None
+    if not isinstance(value, Mapping):
+        raise DeploymentError(
+            f'context {name!r} must be an object of options, such as {{"max_instances": 2}}'
+        )
+    return value
+
+
+def _texts(value: Any) -> list[str]:
+    if value is None:
+        return []
+    parts = value.split(",") if isinstance(value, str) else value
+    return [str(part).strip() for part in parts if str(part).strip()]

@@ -1,0 +1,230 @@
+"""What a stack is told: typed, with defaults, and refused at synth where it makes no sense."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from inf2kit import container, facts
+from inf2kit.errors import DeploymentError, PackageError, PresetError
+from inf2kit.presets import Preset
+from infra.packages import DeployedPackage
+
+_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
+_GB = 1e9
+#: Seconds for any start, and for each gigabyte: a load over 24 cores takes 8 to 40 minutes.
+_START_S, _START_S_PER_GB = 900, 90
+#: Slower than any volume: what a start must be allowed at the least.
+_LEAST_START_S, _LEAST_START_S_PER_GB = 60, 10
+_SPARE_GB = 20
+#: Retentions that CloudWatch Logs takes.
+_RETENTIONS = (
+    1,
+    3,
+    5,
+    7,
+    14,
+    30,
+    60,
+    90,
+    120,
+    150,
+    180,
+    365,
+    400,
+    545,
+    731,
+    1096,
+    1827,
+    2192,
+    2557,
+    2922,
+    3288,
+    3653,
+)
+#: SageMaker ends an asynchronous invocation after an hour.
+_ASYNC_LIMIT_S = 3600
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointProps:
+    """An endpoint of one preset.
+
+    Attributes:
+        preset: What it serves, and with which shapes.
+        package: The model package.
+        endpoint_name: The EndpointName; the preset's own by default.
+        instance_type: One of the preset's; its default by default.
+        min_instances: Fewest instances. Only an asynchronous endpoint may have 0.
+        max_instances: Most instances; more than the fewest makes it scale.
+        target_concurrency: Calls in flight per instance that scaling aims at; three quarters of the rows by
+            default. For an asynchronous endpoint, calls that wait per instance.
+        scale_out_cooldown_s: Seconds between two additions.
+        scale_in_cooldown_s: Seconds between two removals; long, as the next load takes minutes.
+        startup_timeout_s: Seconds the container has until ``/ping`` says 200, 60..3600.
+        download_timeout_s: Seconds the model may take to come from S3, 60..3600.
+        volume_gb: Of each instance, at most 512.
+        network_isolation: Whether the container has no network and no credentials.
+        environment: Variables beside the ones that inf2kit sets, such as ``INF2KIT_QUEUE_SIZE``.
+        asynchronous: Whether calls come and answers go by S3, for generations past 60 s.
+        async_output: Where their answers go; a prefix in the package's bucket by default.
+        async_deadline_s: Seconds a call may take there.
+        kms_key_arn: A customer-managed key for the volume and for what the endpoint writes to S3.
+        subnet_ids: Of a VPC; with ``security_group_ids``.
+        security_group_ids: Of a VPC; with ``subnet_ids``.
+        data_capture_percent: Share of the calls whose content is kept in S3; 0 keeps nothing.
+        data_capture_output: Where; a prefix in the package's bucket by default.
+        alarm_email: An address that the alarms' topic writes to.
+        max_errors_per_minute: Server errors a minute that alarm, and roll an update back.
+        idle_hours: Hours without a call after which the money alarm says what it costs.
+        log_retention_days: Of the container's log.
+    """
+
+    preset: Preset
+    package: DeployedPackage
+    endpoint_name: str = ""
+    instance_type: str = ""
+    min_instances: int = 1
+    max_instances: int = 1
+    target_concurrency: float = 0.0
+    scale_out_cooldown_s: int = 60
+    scale_in_cooldown_s: int = 900
+    startup_timeout_s: int = 0
+    download_timeout_s: int = 0
+    volume_gb: int = 0
+    network_isolation: bool = True
+    environment: Mapping[str, str] = field(default_factory=dict)
+    asynchronous: bool = False
+    async_output: str = ""
+    async_deadline_s: int = 900
+    kms_key_arn: str = ""
+    subnet_ids: tuple[str, ...] = ()
+    security_group_ids: tuple[str, ...] = ()
+    data_capture_percent: int = 0
+    data_capture_output: str = ""
+    alarm_email: str = ""
+    max_errors_per_minute: int = 5
+    idle_hours: int = 2
+    log_retention_days: int = 30
+
+    def __post_init__(self) -> None:
+        preset, size_gb = self.preset, self.package.manifest.size / _GB
+        start = min(3600, _START_S + math.ceil(_START_S_PER_GB * size_gb))
+        home = f"s3://{self.package.bucket}"
+        name = self.endpoint_name or preset.endpoint_name
+        defaults = {
+            "endpoint_name": name,
+            "instance_type": preset.compute.instance_type,
+            "target_concurrency": max(1.0, 0.75 * preset.shapes.batch_size),
+            "startup_timeout_s": start,
+            "download_timeout_s": start,
+            "volume_gb": math.ceil(self._least_volume_gb() + _SPARE_GB),
+            "async_output": f"{home}/inf2kit-async/{name}/",
+            "data_capture_output": f"{home}/inf2kit-data-capture/{name}/",
+        }
+        for key, value in defaults.items():
+            if not getattr(self, key):
+                object.__setattr__(self, key, value)
+        self._check()
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The container's environment."""
+        deadline_s = float(self.async_deadline_s) if self.asynchronous else None
+        return {**container.environment(self.preset, deadline_s=deadline_s), **self.environment}
+
+    @property
+    def usd_per_hour(self) -> tuple[float, str] | None:
+        """Dollars an hour of the fewest instances (of one, where there may be none), and their region."""
+        from inf2kit.prices import current
+
+        found = current().of(self.instance_type)
+        return None if found is None else (found[0] * max(1, self.min_instances), found[1])
+
+    def _least_volume_gb(self) -> float:
+        return facts.image().unpacked_gb + 1.2 * self.package.manifest.size / _GB
+
+    def _check(self) -> None:
+        preset = self.preset
+        if preset.compute.backend != "neuron":
+            raise self._wrong("preset", preset.name, "one for Neuron; this one runs on this machine only")
+        try:
+            preset.on(self.instance_type)
+            self.package.manifest.check_fits(preset, facts.image().tag)
+        except (PackageError, PresetError) as error:
+            raise DeploymentError(str(error)) from None
+        if not _NAME.fullmatch(self.endpoint_name):
+            raise self._wrong("endpoint_name", self.endpoint_name, "up to 63 letters, digits and single '-'")
+        self._check_fleet()
+        self._check_times()
+        self._check_environment()
+        self._check_options()
+
+    def _check_fleet(self) -> None:
+        least = 0 if self.asynchronous else 1
+        self._within("min_instances", least, 100)
+        self._within("max_instances", max(1, self.min_instances), 100)
+        self._within("target_concurrency", 1, self.preset.shapes.batch_size)
+        self._within("scale_out_cooldown_s", 0, 3600)
+        self._within("scale_in_cooldown_s", 0, 86_400)
+
+    def _check_times(self) -> None:
+        size_gb = self.package.manifest.size / _GB
+        least = math.ceil(_LEAST_START_S + _LEAST_START_S_PER_GB * size_gb)
+        for name in ("startup_timeout_s", "download_timeout_s"):
+            self._within(name, 60, 3600)
+            if getattr(self, name) < least:
+                raise self._wrong(
+                    name, getattr(self, name), f"at least {least} for {size_gb:.1f} GB of model"
+                )
+        self._within("volume_gb", math.ceil(self._least_volume_gb()), 512)
+        self._within("async_deadline_s", 1, _ASYNC_LIMIT_S - 60)
+        self._within("idle_hours", 1, 24)
+        self._within("max_errors_per_minute", 1, 10_000)
+        if self.log_retention_days not in _RETENTIONS:
+            raise self._wrong("log_retention_days", self.log_retention_days, f"one of {_RETENTIONS}")
+
+    def _check_environment(self) -> None:
+        own = container.environment(self.preset)
+        for name, value in self.environment.items():
+            if name in own:
+                raise self._wrong(f"environment {name}", value, "left out: inf2kit sets it")
+            if re.search("TOKEN|SECRET|PASSWORD|_KEY$", name) and name != "TOKENIZERS_PARALLELISM":
+                raise self._wrong(
+                    f"environment {name}",
+                    "...",
+                    "left out: a Model's environment can be read by many; use a package",
+                )
+        for name, value in self.variables.items():
+            if len(name.encode()) > 1024 or len(value.encode()) > 1024:
+                raise self._wrong(f"environment {name}", f"{len(value)} characters", "at most 1,024 bytes")
+        if len(self.variables) > 100:
+            raise self._wrong("environment", f"{len(self.variables)} variables", "at most 100")
+
+    def _check_options(self) -> None:
+        self._within("data_capture_percent", 0, 100)
+        if bool(self.subnet_ids) != bool(self.security_group_ids):
+            raise self._wrong("subnet_ids", self.subnet_ids, "given together with security_group_ids")
+        if self.kms_key_arn and not re.fullmatch(r"arn:[\w-]+:kms:[\w-]+:\d{12}:key/.+", self.kms_key_arn):
+            raise self._wrong(
+                "kms_key_arn", self.kms_key_arn, "the ARN of a key (an alias cannot be granted)"
+            )
+        if self.alarm_email and "@" not in self.alarm_email:
+            raise self._wrong("alarm_email", self.alarm_email, "an address")
+        for name in ("async_output", "data_capture_output"):
+            value = getattr(self, name)
+            if not re.fullmatch(r"s3://[^/]+/.+/", value):
+                raise self._wrong(name, value, "s3://BUCKET/PREFIX/")
+            if f"s3://{self.package.bucket}/{self.package.prefix}".startswith(value) or value.startswith(
+                self.package.uri
+            ):
+                raise self._wrong(name, value, "outside the package, which never changes")
+
+    def _within(self, name: str, low: float, high: float) -> None:
+        if not low <= getattr(self, name) <= high:
+            raise self._wrong(name, getattr(self, name), f"within {low:g}..{high:g}")
+
+    def _wrong(self, name: str, value: object, allowed: str) -> DeploymentError:
+        return DeploymentError(f"endpoint of {self.preset.name!r}: {name} is {value!r}; it must be {allowed}")

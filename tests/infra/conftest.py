@@ -1,0 +1,28 @@
+"""Stacks synthesized in this process, and the real cdk command beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aws_cdk.assertions import Template
+from stacks import deployable
+
+import inf2kit
+from infra.app import build
+
+
+@pytest.fixture
+def template(tmp_path: Path) -> Callable[..., Template]:
+    """The template of a preset's stack, with context as people write it behind -c."""
+
+    def synthesize(
+        preset: str = "llama2-7b-throughput", *, manifest: dict[str, Any] | None = None, **context: Any
+    ) -> Template:
+        given = {"package": deployable(preset, **(manifest or {})), **context}
+        app = build(given, outdir=str(tmp_path / "cdk.out"))
+        return Template.from_stack(app.node.find_child(f"inf2-{inf2kit.load_preset(preset).endpoint_name}"))  # type: ignore[arg-type]
+
+    return synthesize

@@ -1,0 +1,55 @@
+"""Every name that AWS must know is one that the installed botocore knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+import pytest
+from aws_cdk.assertions import Template
+from stacks import NEURON_PRESETS, only
+
+import inf2kit
+from inf2kit import facts
+
+pytestmark = pytest.mark.usefixtures("home")
+
+
+def enum(service: str, shape: str) -> list[str]:
+    model = boto3.client(service, region_name="us-east-1").meta.service_model
+    return list(model.shape_for(shape).enum)
+
+
+def test_instance_types_can_host() -> None:
+    known = enum("sagemaker", "ProductionVariantInstanceType")
+    assert {name for name in facts.instances() if name != "local"} <= set(known)
+    for name in NEURON_PRESETS:
+        assert set(inf2kit.load_preset(name).compute.instance_types) <= set(known)
+
+
+def test_names_of_the_stack(template: Callable[..., Template]) -> None:
+    made = template(max_instances="4", data_capture_percent="1")
+    variant: dict[str, Any] = only(made, "SageMaker::EndpointConfig")["ProductionVariants"][0]
+    assert variant["InferenceAmiVersion"] in enum("sagemaker", "ProductionVariantInferenceAmiVersion")
+    assert variant["RoutingConfig"]["RoutingStrategy"] in enum("sagemaker", "RoutingStrategy")
+    source = only(made, "SageMaker::Model")["PrimaryContainer"]["ModelDataSource"]["S3DataSource"]
+    assert source["S3DataType"] in enum("sagemaker", "S3ModelDataType")
+    assert source["CompressionType"] in enum("sagemaker", "ModelCompressionType")
+    capture = only(made, "SageMaker::EndpointConfig")["DataCaptureConfig"]["CaptureOptions"]
+    assert {each["CaptureMode"] for each in capture} <= set(enum("sagemaker", "CaptureMode"))
+    traffic = only(made, "SageMaker::Endpoint")["DeploymentConfig"]["BlueGreenUpdatePolicy"]
+    assert traffic["TrafficRoutingConfiguration"]["Type"] in enum("sagemaker", "TrafficRoutingConfigType")
+    target = only(made, "ApplicationAutoScaling::ScalableTarget")
+    assert target["ScalableDimension"] in enum("application-autoscaling", "ScalableDimension")
+    assert target["ServiceNamespace"] in enum("application-autoscaling", "ServiceNamespace")
+    policy = only(made, "ApplicationAutoScaling::ScalingPolicy")
+    assert policy["PolicyType"] in enum("application-autoscaling", "PolicyType")
+    tracked = policy["TargetTrackingScalingPolicyConfiguration"]["PredefinedMetricSpecification"]
+    assert tracked["PredefinedMetricType"] in enum("application-autoscaling", "MetricType")
+
+
+def test_sizes_of_a_rolling_update(template: Callable[..., Template]) -> None:
+    made = template(min_instances="4", max_instances="4")
+    size = only(made, "SageMaker::Endpoint")["DeploymentConfig"]["RollingUpdatePolicy"]["MaximumBatchSize"]
+    assert size["Type"] in enum("sagemaker", "CapacitySizeType")

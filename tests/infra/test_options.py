@@ -1,0 +1,234 @@
+"""The options, as people write them behind -c, and the ones that are refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aws_cdk.assertions import Template
+from stacks import deployable, only
+
+import inf2kit
+from inf2kit.errors import DeploymentError, Inf2KitError
+from infra.context import Context
+
+pytestmark = pytest.mark.usefixtures("home")
+
+KEY = "arn:aws:kms:us-east-1:123456789012:key/12345678-1234-1234-1234-123456789012"
+
+
+def test_more_instances_scale_on_calls_in_flight(template: Callable[..., Template]) -> None:
+    made = template(max_instances="4")
+    target = only(made, "ApplicationAutoScaling::ScalableTarget")
+    assert target["ResourceId"] == "endpoint/llama2-7b-throughput/variant/main"
+    assert (target["MinCapacity"], target["MaxCapacity"]) == (1, 4)
+    policy = only(made, "ApplicationAutoScaling::ScalingPolicy")["TargetTrackingScalingPolicyConfiguration"]
+    assert policy["PredefinedMetricSpecification"] == {
+        "PredefinedMetricType": "SageMakerVariantConcurrentRequestsPerModelHighResolution"
+    }
+    assert policy["TargetValue"] == 3
+    assert policy["ScaleOutCooldown"] < policy["ScaleInCooldown"]
+    assert only(made, "SageMaker::Endpoint")["RetainAllVariantProperties"] is True
+
+
+@pytest.mark.parametrize(("fleet", "kind"), [("1", "ALL_AT_ONCE"), ("2", "CANARY"), ("4", "ROLLING")])
+def test_guardrails_fit_the_fleet(template: Callable[..., Template], fleet: str, kind: str) -> None:
+    made = template(min_instances=fleet, max_instances=fleet)
+    update = only(made, "SageMaker::Endpoint")["DeploymentConfig"]
+    assert len(update["AutoRollbackConfiguration"]["Alarms"]) == 2
+    assert only(made, "SageMaker::EndpointConfig")["ProductionVariants"][0]["InitialInstanceCount"] == int(
+        fleet
+    )
+    if kind == "ROLLING":
+        assert update["RollingUpdatePolicy"]["MaximumBatchSize"] == {"Type": "CAPACITY_PERCENT", "Value": 25}
+        assert 600 <= update["RollingUpdatePolicy"]["MaximumExecutionTimeoutInSeconds"] <= 28_800
+        return
+    traffic = update["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]
+    assert traffic["Type"] == kind
+    assert traffic.get("CanarySize") == ({"Type": "INSTANCE_COUNT", "Value": 1} if kind == "CANARY" else None)
+
+
+def test_an_asynchronous_endpoint_scales_to_zero_and_has_a_deadline_of_its_own(
+    template: Callable[..., Template],
+) -> None:
+    made = template(asynchronous="true", min_instances="0", max_instances="2", async_deadline_s="1800")
+    configuration = only(made, "SageMaker::EndpointConfig")
+    output = configuration["AsyncInferenceConfig"]["OutputConfig"]
+    assert output["S3OutputPath"] == "s3://models/inf2kit-async/llama2-7b-throughput/answers/"
+    assert output["S3FailurePath"] == "s3://models/inf2kit-async/llama2-7b-throughput/failures/"
+    assert configuration["AsyncInferenceConfig"]["ClientConfig"] == {"MaxConcurrentInvocationsPerInstance": 5}
+    assert configuration["ProductionVariants"][0]["InitialInstanceCount"] == 1
+    variables = only(made, "SageMaker::Model")["PrimaryContainer"]["Environment"]
+    assert variables["INF2KIT_DEADLINE_SECONDS"] == "1800"
+    assert int(variables["SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS"]) > 1800
+    assert only(made, "ApplicationAutoScaling::ScalableTarget")["MinCapacity"] == 0
+    policies = {
+        each["Properties"]["PolicyType"]: each["Properties"]
+        for each in made.find_resources("AWS::ApplicationAutoScaling::ScalingPolicy").values()
+    }
+    tracked = policies["TargetTrackingScaling"]["TargetTrackingScalingPolicyConfiguration"]
+    assert tracked["CustomizedMetricSpecification"]["MetricName"] == "ApproximateBacklogSizePerInstance"
+    alarms = {
+        each["Properties"]["AlarmName"].rpartition("-")[2]: each["Properties"]
+        for each in made.find_resources("AWS::CloudWatch::Alarm").values()
+    }
+    assert set(alarms) == {"Errors", "Latency", "Saturation", "Wake"}, "with none running nothing idles"
+    assert alarms["Wake"]["MetricName"] == "HasBacklogWithoutCapacity"
+    wake = next(
+        name
+        for name, each in made.find_resources("AWS::ApplicationAutoScaling::ScalingPolicy").items()
+        if each["Properties"]["PolicyType"] == "StepScaling"
+    )
+    assert alarms["Wake"]["AlarmActions"] == [{"Ref": wake}]
+    assert json.loads(only(made, "SSM::Parameter")["Value"])["async_input"].endswith("/requests/")
+
+
+def test_a_key_of_the_customer_covers_volume_answers_and_captured_data(
+    template: Callable[..., Template],
+) -> None:
+    made = template(kms_key_arn=KEY, asynchronous="true", data_capture_percent="10")
+    configuration = only(made, "SageMaker::EndpointConfig")
+    assert configuration["KmsKeyId"] == KEY
+    assert configuration["AsyncInferenceConfig"]["OutputConfig"]["KmsKeyId"] == KEY
+    assert configuration["DataCaptureConfig"]["KmsKeyId"] == KEY
+    assert configuration["DataCaptureConfig"]["InitialSamplingPercentage"] == 10
+
+
+def test_data_capture_is_off_unless_asked_for(template: Callable[..., Template]) -> None:
+    assert "DataCaptureConfig" not in only(template(), "SageMaker::EndpointConfig")
+
+
+def test_a_vpc(template: Callable[..., Template]) -> None:
+    made = template(
+        subnet_ids="subnet-0123456789abcdef0,subnet-0123456789abcdef1",
+        security_group_ids="sg-0123456789abcdef0",
+    )
+    assert only(made, "SageMaker::Model")["VpcConfig"] == {
+        "Subnets": ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"],
+        "SecurityGroupIds": ["sg-0123456789abcdef0"],
+    }
+
+
+def test_settings_of_the_engine_can_be_changed(template: Callable[..., Template]) -> None:
+    made = template(environment="INF2KIT_QUEUE_SIZE=64,INF2KIT_PREFILLS_PER_STEP=2")
+    variables = only(made, "SageMaker::Model")["PrimaryContainer"]["Environment"]
+    assert (variables["INF2KIT_QUEUE_SIZE"], variables["INF2KIT_PREFILLS_PER_STEP"]) == ("64", "2")
+
+
+def test_another_instance_of_the_preset(template: Callable[..., Template]) -> None:
+    made = template("llama2-7b-budget", instance_type="ml.inf2.xlarge")
+    assert (
+        only(made, "SageMaker::EndpointConfig")["ProductionVariants"][0]["InstanceType"] == "ml.inf2.xlarge"
+    )
+
+
+def test_options_of_one_preset_only(template: Callable[..., Template]) -> None:
+    context: dict[str, Any] = {
+        "llama2-7b-throughput": {"max_instances": 3},
+        "llama2-7b-latency": {"max_instances": 9},
+    }
+    made = template("llama2-7b-throughput", **context)
+    assert only(made, "ApplicationAutoScaling::ScalableTarget")["MaxCapacity"] == 3
+
+
+def own_preset(folder: Path, name: str) -> Path:
+    source = Path(inf2kit.presets.__file__).with_name("llama2-7b-latency.toml")  # type: ignore[attr-defined]
+    path = folder / f"{name}.toml"
+    path.write_text(
+        source.read_text(encoding="utf-8").replace("batch_size = 1", "batch_size = 2"), encoding="utf-8"
+    )
+    return path
+
+
+def test_a_preset_of_ones_own_has_a_stack_of_its_own(tmp_path: Path) -> None:
+    path = own_preset(tmp_path, "my-llama")
+    context = {"preset": str(path), "package": deployable(inf2kit.load_preset(str(path)))}
+    read = Context.read(context)
+    assert "my-llama" in {preset.name for preset in read.presets}
+    preset = next(preset for preset in read.presets if preset.name == "my-llama")
+    assert read.props(preset).preset.shapes.batch_size == 2
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"max_instance": "2"}, "unknown context 'max_instance'; did you mean 'max_instances'"),
+    ({"max_instances": "many"}, "max_instances is 'many'; it must be a whole number"),
+    ({"network_isolation": "maybe"}, "network_isolation is 'maybe'; it must be true or false"),
+    ({"max_instances": "0"}, "max_instances is 0; it must be within 1..100"),
+    ({"min_instances": "0"}, "min_instances is 0; it must be within 1..100"),
+    ({"min_instances": "3", "max_instances": "2"}, "max_instances is 2; it must be within 3..100"),
+    ({"target_concurrency": "5"}, "target_concurrency is 5.0; it must be within 1..4"),
+    ({"startup_timeout_s": "3601"}, "startup_timeout_s is 3601; it must be within 60..3600"),
+    ({"startup_timeout_s": "100"}, "startup_timeout_s is 100; it must be at least 195 for 13.5 GB of model"),
+    ({"download_timeout_s": "59"}, "download_timeout_s is 59; it must be within 60..3600"),
+    ({"volume_gb": "513"}, "volume_gb is 513; it must be within 42..512"),
+    ({"volume_gb": "30"}, "volume_gb is 30; it must be within 42..512"),
+    ({"instance_type": "ml.inf2.xlarge"}, "does not run on 'ml.inf2.xlarge'"),
+    ({"endpoint_name": "my_endpoint"}, "endpoint_name is 'my_endpoint'"),
+    ({"log_retention_days": "31"}, "log_retention_days is 31"),
+    ({"async_deadline_s": "3600", "asynchronous": "true"}, "async_deadline_s is 3600"),
+    (
+        {"environment": "SAGEMAKER_PROGRAM=x.py"},
+        "environment SAGEMAKER_PROGRAM is 'x.py'; it must be left out",
+    ),
+    ({"environment": "HF_TOKEN=abc"}, "environment HF_TOKEN is '...'; it must be left out"),
+    (
+        {"environment": f"X={'y' * 1025}"},
+        "environment X is '1025 characters'; it must be at most 1,024 bytes",
+    ),
+    ({"environment": "X"}, "environment is 'X'; it must be NAME=VALUE"),
+    ({"subnet_ids": "subnet-0123456789abcdef0"}, "given together with security_group_ids"),
+    ({"kms_key_arn": "alias/mine"}, "the ARN of a key"),
+    ({"data_capture_percent": "101"}, "data_capture_percent is 101"),
+    ({"async_output": "s3://bucket"}, "async_output is 's3://bucket'; it must be s3://BUCKET/PREFIX/"),
+    ({"alarm_email": "nobody"}, "alarm_email is 'nobody'"),
+    ({"llama2-7b-throughput": "[1]"}, "must be an object of options"),
+]
+
+
+@pytest.mark.parametrize(("context", "said"), REFUSED, ids=[" ".join(each) for each, _ in REFUSED])
+def test_an_option_that_makes_no_sense_is_refused_at_synth(context: dict[str, Any], said: str) -> None:
+    preset = inf2kit.load_preset("llama2-7b-throughput")
+    with pytest.raises(Inf2KitError) as raised:
+        Context.read({"package": deployable(preset), **context}).props(preset)
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_packages_that_cannot_be_deployed_are_refused(tmp_path: Path) -> None:
+    throughput = deployable("llama2-7b-throughput")
+    digest = throughput.split("/")[-2]
+    preset = inf2kit.load_preset("llama2-7b-throughput")
+    own = own_preset(tmp_path, "llama2-7b-latency")
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({}, "there is no package for the preset 'llama2-7b-throughput'; give -c package="),
+        ({"package": deployable("llama2-7b-latency")}, "(the one given is for llama2-7b-latency)"),
+        ({"package": "s3://models/llm/"}, "does not end in a package's digest"),
+        ({"package": "s3://models/llm/latest/"}, "does not end in a package's digest"),
+        ({"package": f"/home/me/{digest}/"}, "is not in S3"),
+        ({"package": f"s3://models/{32 * 'a'}/"}, "aws s3 cp s3://models/" + 32 * "a" + "/inf2kit.json ."),
+        ({"package": f"{throughput},{throughput}"}, "two packages are for the same preset"),
+        ({"package": deployable(preset, image_tag="old")}, "is for the image old, this inf2kit deploys"),
+        ({"package": throughput, "manifest": "nowhere.json"}, "manifest nowhere.json cannot be read"),
+        ({"preset": str(own)}, "two presets are named 'llama2-7b-latency'"),
+        (
+            {"package": deployable(inf2kit.load_preset(str(own_preset(tmp_path, "mine"))))},
+            "give its file with -c preset",
+        ),
+    ]
+    for context, said in cases:
+        with pytest.raises(Inf2KitError) as raised:
+            Context.read(context).props(preset)
+        assert said in str(raised.value)
+
+
+def test_a_manifest_that_was_changed_is_refused(tmp_path: Path) -> None:
+    uri = deployable("llama2-7b-throughput")
+    other = deployable("llama2-7b-throughput", revision="other")
+    kept = inf2kit.home.manifest(uri.split("/")[-2])  # type: ignore[attr-defined]
+    kept.write_bytes(inf2kit.home.manifest(other.split("/")[-2]).read_bytes())  # type: ignore[attr-defined]
+    with pytest.raises(DeploymentError, match="not its own but that of"):
+        Context.read({"package": uri})
+    kept.unlink()
