@@ -32,7 +32,7 @@ from inf2kit import embedded
 from inf2kit.local import container, endpoint
 from inf2kit.local.state import EndpointState
 
-CALLERS, POOL = 8, 40
+CALLERS, POOL = 8, 24
 _SAMPLE_S = 1.0
 _TYPED = ("unavailable", "queue_full", "queue_timeout", "ModelStreamError")
 _WORDS = ("ocean", "of", "the", "mountain", "and", "a", "river", "that", "sings", "in", "winter", "light")

@@ -1,1 +1,1 @@
-"""The CDK app: one stack per preset, each an endpoint with what it needs. ``app`` is what ``cdk`` runs."""
+"""The CDK app: one stack per preset, an endpoint with all it needs. ``cdk`` runs ``python -m infra``."""

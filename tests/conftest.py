@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -38,6 +39,11 @@ queue_size = 4
 def weights() -> Path:
     """The embedded model, from the user's cache."""
     return embedded.prepare()
+
+
+def pytest_configure() -> None:
+    """Node and cdk lie beside Python, also where nobody has activated the virtual environment."""
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
 _FIGURES = pytest.StashKey[list[str]]()

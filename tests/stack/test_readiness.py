@@ -32,12 +32,13 @@ def slow(start: Callable[..., EndpointState], replay_preset: str) -> dict[str, E
 
 @pytest.fixture(scope="module")
 def broken(slow: object, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[object]]:
-    """An ``up`` of a model without its weights, in the background, while the slow ones load."""
+    """An ``up`` of a model with a configuration that nothing can load, while the slow ones load."""
     directory = tmp_path_factory.mktemp("broken") / "weights"
     directory.mkdir()
     for path in weights.iterdir():
-        if path.name != "model.safetensors":
+        if path.name != "config.json":
             (directory / path.name).symlink_to(path)
+    (directory / "config.json").write_text('{"model_type": "llama", "hidden_size": 7}', encoding="utf-8")
     with ThreadPoolExecutor(1) as pool:
         yield pool.submit(endpoint.up, "smollm2-135m-local", name="broken", weights=directory)
 
@@ -122,7 +123,7 @@ def test_plain_mode_answers_but_does_not_stream(slow: dict[str, EndpointState]) 
 def test_a_model_that_cannot_load_is_never_ready_and_says_why_once(
     broken: Future[object], home: Path
 ) -> None:
-    with pytest.raises(LocalEndpointError, match=r"lacks model\.safetensors; make the package again"):
+    with pytest.raises(LocalEndpointError, match=r"cannot be loaded \(.*\); make the package again"):
         broken.result()
     log = (home / "broken.log").read_text(encoding="utf-8")
     said = [line for line in log.splitlines() if "cannot load the model" in line]

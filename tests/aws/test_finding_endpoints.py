@@ -1,0 +1,24 @@
+"""The client finds what a stack has left for it."""
+
+from __future__ import annotations
+
+import json
+
+import boto3
+import pytest
+
+from inf2kit import Endpoint
+from inf2kit.errors import EndpointError
+
+
+def test_an_endpoint_is_found_by_its_preset(aws: str) -> None:
+    value = json.dumps({"endpoint_name": "mine", "preset": "llama2-7b-latency"})
+    boto3.client("ssm").put_parameter(Name="/inf2kit/presets/llama2-7b-latency", Type="String", Value=value)
+    assert Endpoint.of_preset("llama2-7b-latency").name == "mine"
+
+
+def test_no_endpoint_of_a_preset_is_a_sentence(aws: str) -> None:
+    with pytest.raises(
+        EndpointError, match="no endpoint of the preset 'llama2-7b-budget' is deployed in us-east-1"
+    ):
+        Endpoint.of_preset("llama2-7b-budget")
