@@ -28,7 +28,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--runs", type=int, default=3)
     options.add_argument("--only", default=",".join(PARTS))
-    options.add_argument("--seconds", type=float, default=10.0, help="of each point of the load sweep")
+    options.add_argument("--seconds", type=float, default=20.0, help="of each point of the load sweep")
     options.add_argument("--write-docs", action="store_true")
     given = options.parse_args()
     parts = given.only.split(",")
@@ -71,7 +71,7 @@ def _stack(report: Report, prompts: Prompts, runs: int, seconds: float) -> None:
             if run < runs:
                 continue
             stack.first_tokens_and_gaps(report, prompts, state, runs)
-            stack.sweep(report, prompts, server, runs, seconds)
+            stack.sweep(report, prompts, server, state, runs, seconds)
             stack.start_and_memory(report, server, starts)
             return
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +36,15 @@ class Load:
         return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else float("nan")
 
 
+def _pause_s(error: Exception) -> float:
+    """A caller that was refused comes back when it was told to."""
+    try:
+        answer = json.loads(error.response["OriginalMessage"])  # type: ignore[attr-defined]
+        return float(answer["retry_after_s"])
+    except (AttributeError, KeyError, ValueError, TypeError):
+        return 0.2
+
+
 def run(callers: int, calls: Iterator[Callable[[], int]], *, for_s: float | None = None) -> Load:
     """Let a number of callers work through calls, each of which gives its count of new tokens.
 
@@ -58,7 +68,7 @@ def run(callers: int, calls: Iterator[Callable[[], int]], *, for_s: float | None
             except Exception as error:
                 with lock:
                     load.failures.append(error)
-                time.sleep(0.2)  # a caller that was refused does not come back at once
+                time.sleep(_pause_s(error))
                 continue
             with lock:
                 load.tokens += tokens

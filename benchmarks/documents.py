@@ -25,7 +25,8 @@ between them. Prompts cost the same everywhere: they are bound by arithmetic."""
     "one caller": "",
     "32 requests": """Static batches run until their longest text is done; here a row is free as soon as its text is.""",
     "load": """A closed loop: each caller sends its next call when the last one is answered. 8 rows and a queue of 32: beyond
-40 callers the rest is refused with 429.""",
+40 callers the rest is refused with 429, and comes back when it was told to. Speed is the engine's own count of new
+tokens over the last three quarters of the time. The callers run on the same cores.""",
     "streams": "",
     "prefills between": """`INF2KIT_PREFILLS_PER_STEP`: more prefills between two steps fill the rows sooner, fewer let running
 rows wait less. A prefill takes at most 256 tokens here, of one prompt or of several. The default is 1.""",

@@ -85,14 +85,19 @@ def _weights(path: Path) -> Path:
 
 def _run(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
     """Seconds, and MiB of memory at the peak."""
-    began = time.perf_counter()
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    assert process.stderr is not None
-    said = process.stderr.read().decode()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, said
-    return time.perf_counter() - began, usage.ru_maxrss / 1024
+    began, peak = time.perf_counter(), 0.0
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=said)
+        status = Path(f"/proc/{process.pid}/status")
+        while process.poll() is None:
+            # Not from wait4: what that gives begins with the memory of this process, which was forked.
+            found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="ascii"))
+            peak = max(peak, int(found.group(1)) / 1024 if found else 0.0)
+            time.sleep(0.05)
+        seconds = time.perf_counter() - began
+        said.seek(0)
+        assert process.returncode == 0, said.read().decode()
+    return seconds, peak
 
 
 def _killed_and_resumed(command: list[str], environment: dict[str, str]) -> float:
@@ -105,7 +110,8 @@ def _killed_and_resumed(command: list[str], environment: dict[str, str]) -> floa
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    return float(re.findall(r" of ([\d.]+) GB", result.stderr)[-1]) * 1e3
+    amount, unit = re.findall(r" of ([\d.]+) (GB|MB)", result.stderr)[-1]
+    return float(amount) * (1e3 if unit == "GB" else 1)
 
 
 @contextmanager

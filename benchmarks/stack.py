@@ -6,7 +6,9 @@ import itertools
 import statistics
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from benchmarks import callers, servers
 from benchmarks.prompts import Prompts
 from benchmarks.report import Report, Row
 from engine import protocol
+from engine.metrics import samples
 from inf2kit import Endpoint
 from inf2kit.local.state import EndpointState
 
@@ -41,9 +44,9 @@ def hops(report: Report, prompts: Prompts) -> None:
             # Java compiles what it runs often: the first hundred calls take twice as long.
             for _ in range(_WARM_UP):
                 ways["boto3"]()
-            samples = {name: [_milliseconds(call) for _ in range(_REPEATS)] for name, call in ways.items()}
+            measured = {name: [_milliseconds(call) for _ in range(_REPEATS)] for name, call in ways.items()}
     with report.section("one token, one caller, hop by hop (simulated: the replay double)", began) as rows:
-        for name, found in samples.items():
+        for name, found in measured.items():
             rows.append(Row(f"asked at the {name}", found, "ms", decimals=2))
 
 
@@ -123,7 +126,9 @@ def _send_long_prompts(target: Endpoint, prompts: Prompts, stop: threading.Event
         target.generate(prompts.of(1500), max_new_tokens=1)
 
 
-def sweep(report: Report, prompts: Prompts, server: servers.Server, runs: int, seconds: float) -> None:
+def sweep(
+    report: Report, prompts: Prompts, server: servers.Server, state: EndpointState, runs: int, seconds: float
+) -> None:
     """More and more callers in a closed loop: past saturation the speed must stay."""
     texts = [prompts.of(128) for _ in range(64)]
 
@@ -133,10 +138,14 @@ def sweep(report: Report, prompts: Prompts, server: servers.Server, runs: int, s
 
     began = time.perf_counter()
     loads: dict[int, list[callers.Load]] = {count: [] for count in SWEEP}
+    speeds: dict[int, list[float]] = {count: [] for count in SWEEP}
     for _ in range(runs):
         for count in SWEEP:
-            loads[count].append(callers.run(count, calls(), for_s=seconds))
-    title = f"load: callers in a closed loop for {seconds:.0f} s and until answered, 128 in and 64 out"
+            with ThreadPoolExecutor(1) as pool:
+                load = pool.submit(callers.run, count, calls(), for_s=seconds)
+                speeds[count].append(_steady_speed(state, seconds))
+                loads[count].append(load.result())
+    title = f"load: callers in a closed loop for {seconds:.0f} s, 128 in and 64 out"
     with report.section(title, began) as rows:
         for count, found in loads.items():
             refused = sum(len(load.failures) for load in found)
@@ -145,13 +154,28 @@ def sweep(report: Report, prompts: Prompts, server: servers.Server, runs: int, s
             rows.append(
                 Row(
                     f"{count} callers",
-                    [load.tokens_per_second for load in found],
+                    speeds[count],
                     "tokens/s",
                     note=f"p50 {p50:.1f} s, p95 {p95:.1f} s, {answered} answered, {refused} refused (429)",
                 )
             )
             others = [load for load in found for load in load.failures if "queue" not in str(load)]
             assert not others, others[0]
+
+
+def _steady_speed(state: EndpointState, seconds: float) -> float:
+    """New tokens a second by the engine's own counter, without the start and the end of a load."""
+
+    def count() -> tuple[float, float]:
+        with urllib.request.urlopen(state.gate_url + "/metrics", timeout=10) as response:
+            found = samples(response.read().decode())
+        return time.perf_counter(), found["inf2kit_generated_tokens_total"]
+
+    time.sleep(seconds / 4)
+    began, before = count()
+    time.sleep(seconds * 3 / 4)
+    ended, after = count()
+    return (after - before) / (ended - began)
 
 
 def start_and_memory(report: Report, server: servers.Server, start_s: list[float]) -> None:

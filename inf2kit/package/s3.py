@@ -19,7 +19,7 @@ from inf2kit.package.manifest import DIGEST, Entry
 from inf2kit.package.store import Sent, Store, Stored, Task, newest_first
 
 #: Bytes of a piece of a large file. A killed upload loses what it had sent of its last pieces only.
-PART = 64 * 2**20
+PART = 16 * 2**20
 _MOST_PARTS = 10_000
 _BLOCK = 2**20
 _THREADS = 16
