@@ -50,6 +50,7 @@ class errors:  # noqa: N801 - reads as a phrase: with aws.errors(PackageError, "
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         if error is None:
             return
+        from boto3.exceptions import Boto3Error
         from botocore import exceptions
 
         if isinstance(error, exceptions.ClientError):
@@ -64,5 +65,5 @@ class errors:  # noqa: N801 - reads as a phrase: with aws.errors(PackageError, "
             ) from None
         if isinstance(error, exceptions.NoRegionError):
             raise self._kind(f"{self._doing} needs a region; give --region, or set AWS_REGION") from None
-        if isinstance(error, exceptions.BotoCoreError):
+        if isinstance(error, exceptions.BotoCoreError | Boto3Error):
             raise self._kind(f"{self._doing} failed: {str(error).rstrip('.')}; try again") from None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from aws_cdk import Stack
 from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
@@ -34,6 +36,16 @@ class Alarms(Construct):
         self.topic = sns.Topic(
             self, "Topic", display_name=f"inf2kit: {props.endpoint_name}", enforce_ssl=True
         )
+        # A policy of the topic's own replaces SNS's default one, by which alarms may write to it.
+        self.topic.add_to_resource_policy(
+            iam.PolicyStatement(
+                sid="Alarms",
+                principals=[iam.ServicePrincipal("cloudwatch.amazonaws.com")],
+                actions=["sns:Publish"],
+                resources=[self.topic.topic_arn],
+                conditions={"StringEquals": {"aws:SourceAccount": Stack.of(self).account}},
+            )
+        )
         if props.alarm_email:
             self.topic.add_subscription(subscriptions.EmailSubscription(props.alarm_email))
         errors = self._alarm(
@@ -46,9 +58,9 @@ class Alarms(Construct):
         )
         latency = self._alarm(
             "Latency",
-            "One call in ten takes nearly as long as a call may: texts are cut off at the deadline.",
+            "Half of the calls take nearly as long as a call may: texts are cut off at the deadline.",
             metric="ModelLatency",
-            extended_statistic="p90",
+            extended_statistic="p50",
             threshold=0.9 * self._deadline_s() * _MICROSECONDS,
             minutes=3,
         )
@@ -81,7 +93,7 @@ class Alarms(Construct):
                 of_variant=False,
             )
             return
-        rows, queue = props.preset.shapes.batch_size, props.preset.serving.queue_size
+        rows, queue = props.preset.shapes.batch_size, props.queue_size
         self._alarm(
             "Saturation",
             f"All {rows} rows and half of the queue of {queue} are taken; soon calls are refused (429).",
@@ -95,6 +107,8 @@ class Alarms(Construct):
         props, price = self._props, self._props.usd_per_hour
         cost = "" if price is None else f" It costs about ${price[0]:.2f} an hour ({price[1]}, an estimate)."
         dimensions = self._dimensions()
+        # An asynchronous endpoint has no Invocations.
+        calls = "InvocationsProcessed" if props.asynchronous else "Invocations"
 
         def query(name: str, namespace: str, metric: str, statistic: str) -> Any:
             return cloudwatch.CfnAlarm.MetricDataQueryProperty(
@@ -118,11 +132,11 @@ class Alarms(Construct):
                 f"Stop it with: cdk destroy inf2-{props.preset.endpoint_name}"
             ),
             metrics=[
-                query("calls", "AWS/SageMaker", "Invocations", "Sum"),
+                query("calls", "AWS/SageMaker", calls, "Sum"),
                 # There only while an instance runs: hours before the first deployment are not idle ones.
                 query("running", "/aws/sagemaker/Endpoints", "CPUUtilization", "SampleCount"),
                 cloudwatch.CfnAlarm.MetricDataQueryProperty(
-                    id="idle", expression="FILL(calls, 0) + 0 * running", label="calls while running"
+                    id="idle", expression="IF(running > 0, FILL(calls, 0))", label="calls while running"
                 ),
             ],
             comparison_operator="LessThanOrEqualToThreshold",
@@ -154,6 +168,8 @@ class Alarms(Construct):
             dimensions=self._dimensions() if of_variant else self._dimensions()[:1],
             statistic=statistic,
             extended_statistic=extended_statistic,
+            # A handful of long texts says nothing about the endpoint.
+            evaluate_low_sample_count_percentile="ignore" if extended_statistic else None,
             period=_MINUTE_S,
             evaluation_periods=minutes,
             threshold=threshold,

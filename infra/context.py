@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from infra.props import EndpointProps
 #: Keys that are not a prop's name.
 _OWN = ("package", "manifest", "preset")
 #: Context that cdk itself sets.
-_OF_CDK = ("aws:", "@aws-cdk", "cdk-", "cli-", "tree", "availability-zones:")
+_OF_CDK = ("acknowledged-issue-numbers", "aws:", "@aws-cdk", "cdk-", "cli-", "tree", "availability-zones:")
 _OPTIONS = {
     each.name: kind
     for each in dataclasses.fields(EndpointProps)
@@ -97,6 +98,10 @@ def _presets(files: Any) -> tuple[Preset, ...]:
     own = [load_preset(name if name.endswith(".toml") else f"{name}.toml") for name in _texts(files)]
     taken: dict[str, Preset] = {}
     for preset in (*shipped, *own):
+        if not re.fullmatch(r"[a-zA-Z0-9._-]+", preset.name):
+            raise DeploymentError(
+                f"the preset {preset.name!r} cannot name a stack; use letters, digits, '.', '_' and '-'"
+            )
         if preset.endpoint_name in taken:
             raise DeploymentError(
                 f"two presets are named {preset.endpoint_name!r}; rename the file of your own one, "
@@ -109,6 +114,8 @@ def _presets(files: Any) -> tuple[Preset, ...]:
 def _options(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     found = {}
     for name, value in values.items():
+        if value is None:
+            continue
         if name not in _OPTIONS:
             raise DeploymentError(
                 f"{where}unknown context {name!r}{nearest([name], *_OPTIONS, *_OWN) or ';'} "
@@ -129,7 +136,8 @@ def _parsed(kind: Any, value: Any) -> Any:
     if kind is bool:
         return {"true": True, "false": False}[str(value).lower()] if str(value).lower() in _BOOLS else _fail()
     if kind in (int, float):
-        return _fail() if isinstance(value, bool) else kind(value)
+        number = _fail() if isinstance(value, bool) else float(value)
+        return kind(number) if number == kind(number) else _fail()
     if kind is str:
         return str(value)
     if typing.get_origin(kind) is tuple:

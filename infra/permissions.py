@@ -18,7 +18,7 @@ class ExecutionRole(Construct):
 
     Attributes:
         role: For the Model.
-        policy: Must be there before the Model is made, which is checked against it.
+        policies: Must be there before the Model is made, which is checked against them.
     """
 
     def __init__(
@@ -38,13 +38,12 @@ class ExecutionRole(Construct):
             assumed_by=iam.ServicePrincipal("sagemaker.amazonaws.com"),
             description=f"Execution role of the endpoint {props.endpoint_name}",
         )
-        self.policy = iam.Policy(
+        general = iam.Policy(
             self,
             "Policy",
             roles=[self.role],
             statements=[
                 *self._image(),
-                *self._package(props),
                 *self._logs(log_group),
                 *self._rollback(rollback_alarm_names),
                 *self._outputs(props),
@@ -52,6 +51,14 @@ class ExecutionRole(Construct):
                 *self._network(props),
             ],
         )
+        # A policy for each package: an update adds the new one first, and CloudFormation takes the old one
+        # away when nothing runs it any more. In one policy the running fleet could not load it again.
+        digest = props.package.manifest.digest
+        package = iam.Policy(self, f"Package{digest}", roles=[self.role], statements=self._package(props))
+        cfn_policy = package.node.default_child
+        assert isinstance(cfn_policy, iam.CfnPolicy)  # noqa: S101
+        cfn_policy.override_logical_id(f"Package{digest}")
+        self.policies = [general, package]
 
     def _image(self) -> list[iam.PolicyStatement]:
         account = self._stack.regional_fact(region_info.FactName.DLC_REPOSITORY_ACCOUNT)
@@ -68,7 +75,10 @@ class ExecutionRole(Construct):
         bucket = f"arn:{self._stack.partition}:s3:::{props.package.bucket}"
         listing = _allow("PackageNames", ["s3:ListBucket"], [bucket])
         listing.add_condition("StringLike", {"s3:prefix": [f"{props.package.prefix}*"]})
-        return [_allow("Package", ["s3:GetObject"], [f"{bucket}/{props.package.prefix}*"]), listing]
+        statements = [_allow("Package", ["s3:GetObject"], [f"{bucket}/{props.package.prefix}*"]), listing]
+        if props.package_kms_key_arn:
+            statements.append(_allow("PackageKey", ["kms:Decrypt"], [props.package_kms_key_arn]))
+        return statements
 
     def _logs(self, group: logs.CfnLogGroup) -> list[iam.PolicyStatement]:
         name = str(group.log_group_name)

@@ -46,6 +46,11 @@ _RETENTIONS = (
 )
 #: SageMaker ends an asynchronous invocation after an hour.
 _ASYNC_LIMIT_S = 3600
+#: What a call may take beyond its deadline, until its answer is in S3.
+ASYNC_MARGIN_S = 60
+#: Variables of the engine that may be chosen; the others are inf2kit's own affair.
+_TUNABLE = ("INF2KIT_PREFILLS_PER_STEP", "INF2KIT_QUEUE_SIZE", "INF2KIT_TORCH_THREADS")
+_VARIABLE = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +75,9 @@ class EndpointProps:
         environment: Variables beside the ones that inf2kit sets, such as ``INF2KIT_QUEUE_SIZE``.
         asynchronous: Whether calls come and answers go by S3, for generations past 60 s.
         async_output: Where their answers go; a prefix in the package's bucket by default.
-        async_deadline_s: Seconds a call may take there.
+        async_deadline_s: Seconds a call may take there; beyond 840 callers must pass
+            ``InvocationTimeoutSeconds``, as SageMaker's own default is 900.
+        package_kms_key_arn: The key that the package's bucket is encrypted with.
         kms_key_arn: A customer-managed key for the volume and for what the endpoint writes to S3.
         subnet_ids: Of a VPC; with ``security_group_ids``.
         security_group_ids: Of a VPC; with ``subnet_ids``.
@@ -98,7 +105,8 @@ class EndpointProps:
     environment: Mapping[str, str] = field(default_factory=dict)
     asynchronous: bool = False
     async_output: str = ""
-    async_deadline_s: int = 900
+    async_deadline_s: int = 840
+    package_kms_key_arn: str = ""
     kms_key_arn: str = ""
     subnet_ids: tuple[str, ...] = ()
     security_group_ids: tuple[str, ...] = ()
@@ -143,6 +151,11 @@ class EndpointProps:
         found = current().of(self.instance_type)
         return None if found is None else (found[0] * max(1, self.min_instances), found[1])
 
+    @property
+    def queue_size(self) -> int:
+        """Prompts that may wait for a row."""
+        return int(self.environment.get("INF2KIT_QUEUE_SIZE", self.preset.serving.queue_size))
+
     def _least_volume_gb(self) -> float:
         return facts.image().unpacked_gb + 1.2 * self.package.manifest.size / _GB
 
@@ -161,12 +174,15 @@ class EndpointProps:
         self._check_times()
         self._check_environment()
         self._check_options()
+        # A file of prices that cannot be read is said now, and not in the middle of a stack.
+        _ = self.usd_per_hour
 
     def _check_fleet(self) -> None:
         least = 0 if self.asynchronous else 1
         self._within("min_instances", least, 100)
         self._within("max_instances", max(1, self.min_instances), 100)
-        self._within("target_concurrency", 1, self.preset.shapes.batch_size)
+        # Beyond the rows calls wait in each instance; an asynchronous backlog waits in S3.
+        self._within("target_concurrency", 1, 10_000 if self.asynchronous else self.preset.shapes.batch_size)
         self._within("scale_out_cooldown_s", 0, 3600)
         self._within("scale_in_cooldown_s", 0, 86_400)
 
@@ -180,7 +196,7 @@ class EndpointProps:
                     name, getattr(self, name), f"at least {least} for {size_gb:.1f} GB of model"
                 )
         self._within("volume_gb", math.ceil(self._least_volume_gb()), 512)
-        self._within("async_deadline_s", 1, _ASYNC_LIMIT_S - 60)
+        self._within("async_deadline_s", 1, _ASYNC_LIMIT_S - ASYNC_MARGIN_S)
         self._within("idle_hours", 1, 24)
         self._within("max_errors_per_minute", 1, 10_000)
         if self.log_retention_days not in _RETENTIONS:
@@ -189,9 +205,15 @@ class EndpointProps:
     def _check_environment(self) -> None:
         own = container.environment(self.preset)
         for name, value in self.environment.items():
-            if name in own:
-                raise self._wrong(f"environment {name}", value, "left out: inf2kit sets it")
-            if re.search("TOKEN|SECRET|PASSWORD|_KEY$", name) and name != "TOKENIZERS_PARALLELISM":
+            if not _VARIABLE.fullmatch(name):
+                raise self._wrong(f"environment {name}", value, "named by letters, digits and '_'")
+            if name in own or (name.startswith("INF2KIT_") and name not in _TUNABLE):
+                raise self._wrong(
+                    f"environment {name}", value, f"left out: inf2kit sets it; free are {', '.join(_TUNABLE)}"
+                )
+            if name in _TUNABLE and not (value.isdecimal() and (int(value) or name == "INF2KIT_QUEUE_SIZE")):
+                raise self._wrong(f"environment {name}", value, "a whole number")
+            if re.search("token|secret|password|credential|_key(_id)?$", name, re.IGNORECASE):
                 raise self._wrong(
                     f"environment {name}",
                     "...",
@@ -207,10 +229,14 @@ class EndpointProps:
         self._within("data_capture_percent", 0, 100)
         if bool(self.subnet_ids) != bool(self.security_group_ids):
             raise self._wrong("subnet_ids", self.subnet_ids, "given together with security_group_ids")
-        if self.kms_key_arn and not re.fullmatch(r"arn:[\w-]+:kms:[\w-]+:\d{12}:key/.+", self.kms_key_arn):
-            raise self._wrong(
-                "kms_key_arn", self.kms_key_arn, "the ARN of a key (an alias cannot be granted)"
-            )
+        for name, pattern in (("subnet_ids", "subnet-[0-9a-f]+"), ("security_group_ids", "sg-[0-9a-f]+")):
+            for value in getattr(self, name):
+                if not re.fullmatch(pattern, value):
+                    raise self._wrong(name, value, f"such as {pattern.partition('[')[0]}0123456789abcdef0")
+        for name in ("kms_key_arn", "package_kms_key_arn"):
+            value = getattr(self, name)
+            if value and not re.fullmatch(r"arn:[\w-]+:kms:[\w-]+:\d{12}:key/.+", value):
+                raise self._wrong(name, value, "the ARN of a key (an alias cannot be granted)")
         if self.alarm_email and "@" not in self.alarm_email:
             raise self._wrong("alarm_email", self.alarm_email, "an address")
         for name in ("async_output", "data_capture_output"):

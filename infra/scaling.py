@@ -10,6 +10,8 @@ from constructs import Construct
 from infra.alarms import VARIANT
 from infra.props import EndpointProps
 
+#: Long enough that the first step is seen; short, as a fleet may be back at zero soon after.
+_WAKE_COOLDOWN_S = 300
 _DIMENSION = "sagemaker:variant:DesiredInstanceCount"
 
 
@@ -71,7 +73,7 @@ class Scaling(Construct):
             step=property_of.StepScalingPolicyConfigurationProperty(
                 adjustment_type="ChangeInCapacity",
                 metric_aggregation_type="Average",
-                cooldown=self._props.startup_timeout_s,
+                cooldown=_WAKE_COOLDOWN_S,
                 step_adjustments=[
                     property_of.StepAdjustmentProperty(metric_interval_lower_bound=0, scaling_adjustment=1)
                 ],

@@ -16,7 +16,7 @@ from inf2kit import facts
 from infra import acknowledgements
 from infra.alarms import VARIANT, Alarms
 from infra.permissions import ExecutionRole, grant_invoke
-from infra.props import EndpointProps
+from infra.props import ASYNC_MARGIN_S, EndpointProps
 from infra.rollout import deployment_config
 from infra.scaling import Scaling
 
@@ -95,7 +95,7 @@ class EndpointStack(Stack):
             else None,
         )
         # SageMaker checks the role's permissions when the model is made.
-        model.node.add_dependency(role.policy)
+        model.node.add_dependency(*role.policies)
         return model
 
     def _configuration(self, model: sagemaker.CfnModel) -> sagemaker.CfnEndpointConfig:
@@ -184,6 +184,8 @@ class EndpointStack(Stack):
         }
         if props.asynchronous:
             found["async_input"] = f"{props.async_output}requests/"
+            # Callers must ask for it: SageMaker itself gives a call 15 minutes only.
+            found["async_invocation_timeout_s"] = props.async_deadline_s + ASYNC_MARGIN_S
         ssm.CfnParameter(
             self,
             "Found",

@@ -20,6 +20,9 @@ class Group(click.Group):
             return super().invoke(ctx)
         except Inf2KitError as error:
             raise click.ClickException(str(error)) from None
+        except OSError as error:
+            # Nobody has made a sentence of it; the system's own is better than a traceback.
+            raise click.ClickException(f"{error.filename or 'a file'}: {error.strerror or error}") from None
 
 
 def steps() -> Callable[[str], None]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from pathlib import Path
 
 import click
 
 import inf2kit
 from inf2kit.cli.output import steps, table
+from inf2kit.errors import PackageError
 
 _EMBEDDED = "embedded"
 
@@ -34,8 +36,8 @@ _EMBEDDED = "embedded"
 )
 @click.option(
     "--older-than",
-    type=click.FloatRange(0),
-    default=1.0,
+    type=click.IntRange(0, 36_500),
+    default=1,
     show_default=True,
     help="Days since it was touched.",
 )
@@ -52,7 +54,7 @@ def package(
     listing: str | None,
     prune: str | None,
     keep: int,
-    older_than: float,
+    older_than: int,
     yes: bool,
     region: str | None,
 ) -> None:
@@ -96,16 +98,26 @@ def _make(
     # A typing error in the place must not cost the time that hashing takes.
     store.check_writable()
     weights = embedded.prepare(step) if source == _EMBEDDED else Path(source)
+    if "://" not in output and Path(output).resolve().is_relative_to(weights.resolve()):
+        raise PackageError(
+            f"{output} lies inside {weights}, and would be packaged too; choose another --output"
+        )
     step(f"hashing {weights}")
     contents = gather(chosen, weights, revision=revision, rehearsal=rehearsal)
     if dry_run:
         click.echo("\n".join(plan(contents, store).lines()))
         return
-    done = publish(contents, store, step)
-    home.keep_manifest(done.digest, contents.manifest.to_bytes())
+    try:
+        done = publish(contents, store, step)
+    except KeyboardInterrupt:
+        click.echo("stopped; the same command goes on from here", err=True)
+        # Threads are still sending; waiting for them is what the user does not want.
+        os._exit(130)
     click.echo(done.where)
-    if done.where.startswith("s3://"):
-        click.echo(f"deploy: cdk deploy inf2-{chosen.endpoint_name} -c package={done.where}", err=True)
+    home.keep_manifest(done.digest, contents.manifest.to_bytes())
+    if done.where.startswith("s3://") and chosen.compute.backend == "neuron":
+        own = f" -c preset={preset}" if preset.endswith(".toml") else ""
+        click.echo(f"deploy: cdk deploy inf2-{chosen.endpoint_name}{own} -c package={done.where}", err=True)
 
 
 def _verify(where: str, region: str | None) -> None:

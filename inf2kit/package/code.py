@@ -12,6 +12,7 @@ from inf2kit.errors import PackageError
 _SHIPPED = ("__init__.py", "asgi.py", "errors.py", "shapes.py", "wire")
 #: What an installer writes beside a distribution: it differs from machine to machine.
 _INSTALLERS_OWN = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
+_DATA = ("vendor.txt",)
 _PACKAGE = Path(inf2kit.__file__).parent
 
 
@@ -41,7 +42,8 @@ def files() -> dict[str, Path]:
 def _sources(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
-    return [each for each in sorted(path.rglob("*")) if each.is_file() and "__pycache__" not in each.parts]
+    # Only what is ours: editors and file managers leave files of their own, which differ between machines.
+    return [each for each in sorted(path.rglob("*")) if each.suffix == ".py" or each.name in _DATA]
 
 
 def _vendored(name: str) -> dict[str, Path]:
@@ -60,4 +62,8 @@ def _vendored(name: str) -> dict[str, Path]:
         own = file.name in _INSTALLERS_OWN and file.parts[0].endswith(".dist-info")
         if not own and ".." not in file.parts and "__pycache__" not in file.parts:
             found[f"code/vendor/{file.as_posix()}"] = Path(str(file.locate()))
+    if not found:
+        raise PackageError(
+            f"the installed {name!r} does not say which files it has; install it again with pip"
+        )
     return found

@@ -51,10 +51,11 @@ def verify(store: Store, digest: str) -> Manifest:
 
     with ThreadPoolExecutor(_THREADS) as pool:
         faults = [fault for fault in pool.map(wrong, found.files.items()) if fault]
+    faults += [f"{name} is not part of it" for name in sorted(store.unexpected(digest, found.files))]
     if faults:
         others = f" ({len(faults) - 1} more files are wrong)" if len(faults) > 1 else ""
         raise PackageError(
-            f"the package {where} is damaged: {faults[0]}{others}; delete it and make it again"
+            f"the package {where} is damaged: {faults[0]}{others}; delete the whole of it, and make it again"
         )
     return found
 
@@ -123,10 +124,16 @@ def _users(store: Store) -> dict[str, list[str]]:
         return {}
     found: dict[str, list[str]] = {}
     with aws.errors(PackageError, "asking SageMaker which packages its models use"):
-        sagemaker = aws.client("sagemaker", store.region)
+        # In the bucket's own region, whatever the user's is: only models there can load its packages.
+        sagemaker = aws.client("sagemaker", store.bucket_region())
         for page in sagemaker.get_paginator("list_models").paginate():
             for model in page["Models"]:
-                description = sagemaker.describe_model(ModelName=model["ModelName"])
+                try:
+                    description = sagemaker.describe_model(ModelName=model["ModelName"])
+                except sagemaker.exceptions.ClientError as error:
+                    if "Could not find" in str(error):  # deleted since it was listed
+                        continue
+                    raise
                 for uri in _uris(description):
                     found.setdefault(uri.rstrip("/") + "/", []).append(model["ModelName"])
     return found

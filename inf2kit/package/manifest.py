@@ -61,7 +61,7 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """The package's name: changes with every byte of every file, and with nothing else."""
+        """The package's name: the same on any machine for the same files, preset, revision and inf2kit."""
         return hashlib.sha256(self.to_bytes()).hexdigest()[:32]
 
     @property

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from threading import Lock
 
 from inf2kit.errors import PackageError
 from inf2kit.package.contents import Contents
-from inf2kit.package.manifest import Manifest
+from inf2kit.package.manifest import Entry, Manifest
 from inf2kit.package.store import Store, Task
 
 Progress = Callable[[str], None]
 
 _THREADS = 10
 _STEPS = 10
+_WORTH_COPYING = 2**20
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,11 @@ def plan(contents: Contents, store: Store) -> Plan:
     if store.manifest(digest) is not None:
         return Plan(store.where(digest), digest, True, tuple(files), {}, (), 0, 0)
     present = store.present(digest, files)
-    elsewhere = _elsewhere(store, digest)
-    copied = {
-        name: elsewhere[entry.sha256]
-        for name, entry in files.items()
-        # A small file is sent as quickly as it is copied.
-        if name not in present and entry.sha256 in elsewhere and entry.size > 2**20
+    # A small file is sent as quickly as it is copied.
+    wanted = {
+        name: entry for name, entry in files.items() if name not in present and entry.size > _WORTH_COPYING
     }
+    copied = _elsewhere(store, digest, wanted) if wanted else {}
     sent = tuple(name for name in files if name not in present and name not in copied)
     return Plan(
         store.where(digest),
@@ -101,12 +100,20 @@ def publish(contents: Contents, store: Store, progress: Progress = lambda _: Non
     for line in made.lines():
         progress(line)
     if made.whole:
+        # Written again, so that it counts as touched, and is not pruned before it is deployed.
+        store.commit(made.digest, contents.manifest.to_bytes())
         return made
     digest, files = made.digest, contents.manifest.files
     try:
         tasks = [store.copy(digest, name, files[name], origin) for name, origin in made.copied.items()]
         tasks += store.write(digest, {name: (contents.files[name], files[name]) for name in made.sent})
         _run(tasks, progress)
+        lacking = store.lacking(digest, files)
+        if lacking:
+            raise PackageError(
+                f"{made.where}{min(lacking)} is gone, though it was there: somebody prunes meanwhile; "
+                "run the same command again"
+            )
         store.commit(digest, contents.manifest.to_bytes())
     except PackageError:
         store.abandon(digest)
@@ -114,19 +121,24 @@ def publish(contents: Contents, store: Store, progress: Progress = lambda _: Non
     return made
 
 
-def _elsewhere(store: Store, digest: str) -> dict[str, tuple[str, str]]:
-    """Files of the other whole packages, by their sha256."""
+def _elsewhere(store: Store, digest: str, wanted: Mapping[str, Entry]) -> dict[str, tuple[str, str]]:
+    """Where the wanted files are in other whole packages, really and not by a manifest alone."""
+    names: dict[str, list[str]] = {}
+    for name, entry in wanted.items():
+        names.setdefault(entry.sha256, []).append(name)
     found: dict[str, tuple[str, str]] = {}
     for package in store.packages():
         content = store.manifest(package.digest) if package.whole and package.digest != digest else None
-        if content is None:
+        if content is None or len(found) == len(wanted):
             continue
         try:
             other = Manifest.parse(content, store.where(package.digest))
         except PackageError:  # of another version; its files cannot be told
             continue
-        for name, entry in other.files.items():
-            found.setdefault(entry.sha256, (package.digest, name))
+        same = {name: entry for name, entry in other.files.items() if entry.sha256 in names}
+        for origin in store.present(package.digest, same):
+            for name in names[same[origin].sha256]:
+                found.setdefault(name, (package.digest, origin))
     return found
 
 
@@ -136,17 +148,19 @@ def _run(tasks: list[Task], progress: Progress) -> None:
     # The largest first, so that the last ones to end are small.
     waiting = sorted(tasks, key=lambda task: task.size)
     running: set[Future[None]] = set()
-    with ThreadPoolExecutor(_THREADS) as pool:
-        try:
-            while waiting or running:
-                while waiting and len(running) < _THREADS:
-                    running.add(pool.submit(waiting.pop().run, tally.add))
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    future.result()
-        finally:
-            for future in running:
-                future.cancel()
+    pool = ThreadPoolExecutor(_THREADS)
+    try:
+        while waiting or running:
+            while waiting and len(running) < _THREADS:
+                running.add(pool.submit(waiting.pop().run, tally.add))
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                future.result()
+    except BaseException as error:
+        # A user who stops it does not wait for the pieces on their way, which take minutes on a slow line.
+        pool.shutdown(wait=not isinstance(error, KeyboardInterrupt), cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
 class _Tally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
 import mimetypes
@@ -47,15 +48,19 @@ class S3Store(Store):
 
     def check_writable(self) -> None:
         """The bucket is there and in the region that will deploy; whether it may be written shows at once."""
-        with aws.errors(PackageError, f"looking at the bucket {self.bucket!r}"):
-            answer = self._s3.head_bucket(Bucket=self.bucket)
-        headers = answer["ResponseMetadata"]["HTTPHeaders"]
-        found = answer.get("BucketRegion") or headers.get("x-amz-bucket-region")
-        if found and found != self.region:
+        found = self.bucket_region()
+        if found != self.region:
             raise PackageError(
                 f"the bucket {self.bucket!r} is in {found}, and you deploy in {self.region}: SageMaker "
                 f"reads a model only from its own region; give --region {found}, or a bucket in {self.region}"
             )
+
+    def bucket_region(self) -> str:
+        """Where the bucket is, and with it everything that loads its packages."""
+        with aws.errors(PackageError, f"looking at the bucket {self.bucket!r}"):
+            answer = self._s3.head_bucket(Bucket=self.bucket)
+        headers = answer["ResponseMetadata"]["HTTPHeaders"]
+        return str(answer.get("BucketRegion") or headers.get("x-amz-bucket-region") or self.region)
 
     def packages(self) -> list[Stored]:
         """By one listing of the whole prefix."""
@@ -76,7 +81,9 @@ class S3Store(Store):
             add(each["Key"], each["Size"], each["LastModified"])
         # What was sent of an upload that is not complete costs as much, and is listed nowhere else.
         for upload in self._uploads(self._prefix):
-            add(upload["Key"], sum(part["Size"] for part in self._parts(upload)), upload["Initiated"])
+            parts = self._parts(upload)
+            touched = max((part["LastModified"] for part in parts), default=upload["Initiated"])
+            add(upload["Key"], sum(part["Size"] for part in parts), touched)
         return newest_first(found.values())
 
     def manifest(self, digest: str) -> bytes | None:
@@ -88,9 +95,8 @@ class S3Store(Store):
 
     def present(self, digest: str, files: Mapping[str, Entry]) -> set[str]:
         """Those whose sha256, which was stored with them, is the same."""
-        begin = len(self._key(digest, ""))
-        sizes = {each["Key"][begin:]: each["Size"] for each in self._objects(self._key(digest, ""))}
-        same_size = [name for name, entry in files.items() if sizes.get(name) == entry.size]
+        lacking = self.lacking(digest, files)
+        same_size = [name for name in files if name not in lacking]
 
         def same(name: str) -> bool:
             head = self._s3.head_object(Bucket=self.bucket, Key=self._key(digest, name))
@@ -98,6 +104,19 @@ class S3Store(Store):
 
         with aws.errors(PackageError, f"reading {self.where(digest)}"), ThreadPoolExecutor(_THREADS) as pool:
             return {name for name, yes in zip(same_size, pool.map(same, same_size), strict=True) if yes}
+
+    def lacking(self, digest: str, files: Mapping[str, Entry]) -> set[str]:
+        """By one listing."""
+        sizes = self._sizes(digest)
+        return {name for name, entry in files.items() if sizes.get(name) != entry.size}
+
+    def unexpected(self, digest: str, files: Mapping[str, Entry]) -> set[str]:
+        """By one listing."""
+        return set(self._sizes(digest)) - set(files) - {manifest.NAME}
+
+    def _sizes(self, digest: str) -> dict[str, int]:
+        begin = self._key(digest, "")
+        return {each["Key"][len(begin) :]: each["Size"] for each in self._objects(begin)}
 
     def copy(self, digest: str, name: str, entry: Entry, origin: tuple[str, str]) -> Task:
         """A copy within the bucket, by S3 itself."""
@@ -143,6 +162,8 @@ class S3Store(Store):
                 Body=content,
                 ContentType="application/json",
             )
+            # What a killed run has begun and nobody needs any more would be billed for ever.
+            self._abort_uploads(digest)
 
     def read(self, digest: str, name: str) -> Iterator[bytes]:
         """As it comes."""
@@ -169,10 +190,13 @@ class S3Store(Store):
                     raise PackageError(
                         f"{self.where(digest)} is deleted in part: {refused[0].get('Message')}; try again"
                     )
-            for upload in self._uploads(self._key(digest, "")):
-                self._s3.abort_multipart_upload(
-                    Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
-                )
+            self._abort_uploads(digest)
+
+    def _abort_uploads(self, digest: str) -> None:
+        for upload in self._uploads(self._key(digest, "")):
+            at = {"Bucket": self.bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+            with contextlib.suppress(self._s3.exceptions.NoSuchUpload):
+                self._s3.abort_multipart_upload(**at)
 
     def _key(self, digest: str, name: str) -> str:
         return f"{self._prefix}{digest}/{name}"
@@ -186,7 +210,13 @@ class S3Store(Store):
         return sorted(found, key=lambda upload: upload["Initiated"])
 
     def _parts(self, upload: Mapping[str, Any]) -> list[dict[str, Any]]:
-        return list(self._pages("list_parts", "Parts", Key=upload["Key"], UploadId=upload["UploadId"]))
+        try:
+            return list(self._pages("list_parts", "Parts", Key=upload["Key"], UploadId=upload["UploadId"]))
+        except PackageError as error:
+            # It was completed since it was listed.
+            if "NoSuchUpload" in str(error):
+                return []
+            raise
 
     def _pages(self, operation: str, what: str, **arguments: str) -> Iterator[dict[str, Any]]:
         with aws.errors(PackageError, f"reading s3://{self.bucket}/{self._prefix}"):
@@ -204,7 +234,7 @@ class _Upload:
         self._path, self._entry = path, entry
         self._length = max(PART, -(-entry.size // _MOST_PARTS))
         self._numbers = range(1, -(-entry.size // self._length) + 1)
-        self._etags: dict[int, str] = {}
+        self._sent: dict[int, dict[str, Any]] = {}
         self._lock = Lock()
 
     def tasks(self, begun: Mapping[str, Any] | None) -> Iterator[Task]:
@@ -219,11 +249,11 @@ class _Upload:
                 there = {part["PartNumber"]: part for part in self._store._parts(begun)}
                 for number in self._numbers:
                     if number in there and self._is_same(number, there[number]):
-                        self._etags[number] = there[number]["ETag"]
+                        self._sent[number] = _part(number, there[number])
             else:
-                kept = _kept(self._name, self._entry)
+                kept = {**_kept(self._name, self._entry), "ChecksumAlgorithm": "CRC32"}
                 self._at["UploadId"] = self._s3.create_multipart_upload(**self._at, **kept)["UploadId"]
-        missing = [number for number in self._numbers if number not in self._etags]
+        missing = [number for number in self._numbers if number not in self._sent]
         for number in missing:
             yield Task(self._span(number)[1], partial(self._send, number))
         if not missing:
@@ -237,16 +267,16 @@ class _Upload:
             aws.errors(PackageError, self._doing),
             ReadFileChunk.from_filename(str(self._path), start, length) as body,
         ):
-            etag = self._s3.upload_part(**self._at, PartNumber=number, Body=body)["ETag"]
+            answer = self._s3.upload_part(**self._at, PartNumber=number, Body=body, ChecksumAlgorithm="CRC32")
         sent(length)
         with self._lock:
-            self._etags[number] = etag
-            last = len(self._etags) == len(self._numbers)
+            self._sent[number] = _part(number, answer)
+            last = len(self._sent) == len(self._numbers)
         if last:
             self._complete()
 
     def _complete(self) -> None:
-        parts = [{"PartNumber": number, "ETag": self._etags[number]} for number in self._numbers]
+        parts = [self._sent[number] for number in self._numbers]
         with aws.errors(PackageError, self._doing):
             self._s3.complete_multipart_upload(**self._at, MultipartUpload={"Parts": parts})
 
@@ -266,6 +296,12 @@ class _Upload:
                 digest.update(block)
                 length -= len(block)
         return bool(part["ETag"].strip('"') == digest.hexdigest())
+
+
+def _part(number: int, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """What completing an upload says of a part: S3 compares it with what it has."""
+    named = {key: answer[key] for key in ("ETag", "ChecksumCRC32") if key in answer}
+    return {"PartNumber": number, **named}
 
 
 def _kept(name: str, entry: Entry) -> dict[str, Any]:

@@ -71,7 +71,10 @@ def check(files: Mapping[str, Path], preset: Preset, source: Path) -> dict[str, 
 def _check_weights(files: Mapping[str, Path], source: Path) -> None:
     wanted = ["model.safetensors"]
     if _WEIGHTS_INDEX in files:
-        wanted = sorted(set(_json(files[_WEIGHTS_INDEX]).get("weight_map", {}).values()))
+        weight_map = _json(files[_WEIGHTS_INDEX]).get("weight_map")
+        if not (isinstance(weight_map, dict) and weight_map):
+            raise PackageError(f"{source / _WEIGHTS_INDEX} names no weights; save the model again")
+        wanted = sorted({str(name) for name in weight_map.values()})
     _refuse_missing(files, wanted, source, "save the model again with save_pretrained")
 
 
@@ -140,7 +143,7 @@ def _check_safetensors(path: Path) -> None:
                 raise ValueError
             header = json.loads(file.read(length))
             tensors = [value["data_offsets"][1] for key, value in header.items() if key != "__metadata__"]
-        except (struct.error, ValueError, KeyError, TypeError):
+        except (struct.error, ValueError, KeyError, TypeError, AttributeError):
             raise PackageError(f"{path} is not a safetensors file; fetch it again") from None
     expected = 8 + length + max(tensors, default=0)
     if size != expected:

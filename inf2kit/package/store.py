@@ -77,6 +77,14 @@ class Store(ABC):
         """Those of the files that are there already, whole and the same."""
 
     @abstractmethod
+    def lacking(self, digest: str, files: Mapping[str, Entry]) -> set[str]:
+        """Those of the files that are not there in their size: a quick look before a package is whole."""
+
+    @abstractmethod
+    def unexpected(self, digest: str, files: Mapping[str, Entry]) -> set[str]:
+        """What is there beside the files and the manifest: SageMaker would bring it along."""
+
+    @abstractmethod
     def copy(self, digest: str, name: str, entry: Entry, origin: tuple[str, str]) -> Task:
         """Copying a file of another package, without its bytes coming by here.
 
@@ -162,6 +170,16 @@ class FolderStore(Store):
             if (folder / name).is_file() and (folder / name).stat().st_size == entry.size
         }
 
+    def lacking(self, digest: str, files: Mapping[str, Entry]) -> set[str]:
+        """By size."""
+        return set(files) - self.present(digest, files)
+
+    def unexpected(self, digest: str, files: Mapping[str, Entry]) -> set[str]:
+        """By name."""
+        folder = self._folder / digest
+        found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        return found - set(files) - {manifest.NAME}
+
     def copy(self, digest: str, name: str, entry: Entry, origin: tuple[str, str]) -> Task:
         """A copy within the folder's file system."""
         return self._write(digest, name, self._folder / origin[0] / origin[1], entry.size)
@@ -174,20 +192,21 @@ class FolderStore(Store):
     def _write(self, digest: str, name: str, source: Path, size: int) -> Task:
         def run(sent: Sent) -> None:
             target = self._folder / digest / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_name(target.name + ".partial")
-            with self._full_disk(), source.open("rb") as reader, partial.open("wb") as writer:
-                while block := reader.read(_BLOCK):
-                    writer.write(block)
-                    sent(len(block))
-            partial.replace(target)
+            partial = _partial(target)
+            with self._full_disk():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with source.open("rb") as reader, partial.open("wb") as writer:
+                    while block := reader.read(_BLOCK):
+                        writer.write(block)
+                        sent(len(block))
+                partial.replace(target)
 
         return Task(size, run)
 
     def commit(self, digest: str, content: bytes) -> None:
         """Atomically, by a rename."""
         target = self._folder / digest / manifest.NAME
-        partial = target.with_name(target.name + ".partial")
+        partial = _partial(target)
         with self._full_disk():
             partial.write_bytes(content)
             partial.replace(target)
@@ -200,7 +219,9 @@ class FolderStore(Store):
 
     def abandon(self, digest: str) -> None:
         """Nothing half-made stays: writing here is quick, and room may be what was missing."""
-        shutil.rmtree(self._folder / digest, ignore_errors=True)
+        # Somebody else may have made the same package meanwhile.
+        if not (self._folder / digest / manifest.NAME).exists():
+            shutil.rmtree(self._folder / digest, ignore_errors=True)
 
     def delete(self, digest: str) -> None:
         """The manifest first, so that a half-deleted package never looks whole."""
@@ -226,6 +247,11 @@ class _OneSentence:
                 f"{error.filename or self._folder} cannot be written: {error.strerror}; make room, or choose "
                 "another --output"
             ) from None
+
+
+def _partial(target: Path) -> Path:
+    """Where a file is written until it is whole; nobody else's."""
+    return target.with_name(f"{target.name}.{os.getpid()}.partial")
 
 
 def newest_first(found: Iterable[Stored]) -> list[Stored]:

@@ -41,6 +41,11 @@ def check_files(model_dir: Path, run_dir: Path) -> None:
         return "" if _sha256_of(path) == entry["sha256"] else f"{name} was changed, its sha256 differs"
 
     files = json.loads(content).get("files", {})
+    # SageMaker brings everything under the package's prefix; code that was put there later would be run.
+    for path in (model_dir / "code").rglob("*"):
+        name = path.relative_to(model_dir).as_posix()
+        if path.is_file() and name not in files and "__pycache__" not in path.parts:
+            raise ModelDirectoryError(f"the package in {model_dir} is damaged: {name} is not part of it")
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
         for fault in pool.map(wrong, files.items()):
             if fault:

@@ -145,6 +145,24 @@ def test_list_says_who_uses_a_package_and_prune_spares_it(bucket: Any, tmp_path:
     assert package("--prune", PLACE, "--keep", 0, "--older-than", 0, "--yes").stdout == "nothing to prune\n"
 
 
+def test_prune_asks_sagemaker_where_the_bucket_is(aws: str, tmp_path: Path) -> None:
+    """Whatever region the user is in: models load packages from their own region only."""
+    far = "eu-west-1"
+    boto3.client("s3", region_name=far).create_bucket(
+        Bucket="far", CreateBucketConfiguration={"LocationConstraint": far}
+    )
+    weights = packages.weights(tmp_path / "weights", length=1000)
+    uri = package(weights, "--preset", PRESET, "--output", "s3://far/x", "--region", far).stdout.strip()
+    source = {"S3Uri": uri, "S3DataType": "S3Prefix", "CompressionType": "None"}
+    boto3.client("sagemaker", region_name=far).create_model(
+        ModelName="far-away",
+        ExecutionRoleArn="arn:aws:iam::123456789012:role/x",
+        PrimaryContainer={"Image": "x", "ModelDataSource": {"S3DataSource": source}},
+    )
+    result = package("--prune", "s3://far/x", "--keep", 0, "--older-than", 0, "--yes")
+    assert result.stdout == "nothing to prune\n"
+
+
 def test_a_flipped_byte_in_the_bucket_is_found(bucket: Any, tmp_path: Path) -> None:
     uri = made(packages.weights(tmp_path / "weights"))
     key = f"{uri.removeprefix('s3://models/')}model-00001-of-00002.safetensors"

@@ -83,7 +83,9 @@ def test_an_asynchronous_endpoint_scales_to_zero_and_has_a_deadline_of_its_own(
         if each["Properties"]["PolicyType"] == "StepScaling"
     )
     assert alarms["Wake"]["AlarmActions"] == [{"Ref": wake}]
-    assert json.loads(only(made, "SSM::Parameter")["Value"])["async_input"].endswith("/requests/")
+    found = json.loads(only(made, "SSM::Parameter")["Value"])
+    assert found["async_input"].endswith("/requests/")
+    assert found["async_invocation_timeout_s"] == 1860, "SageMaker's own default is 900"
 
 
 def test_a_key_of_the_customer_covers_volume_answers_and_captured_data(
@@ -116,6 +118,11 @@ def test_settings_of_the_engine_can_be_changed(template: Callable[..., Template]
     made = template(environment="INF2KIT_QUEUE_SIZE=64,INF2KIT_PREFILLS_PER_STEP=2")
     variables = only(made, "SageMaker::Model")["PrimaryContainer"]["Environment"]
     assert (variables["INF2KIT_QUEUE_SIZE"], variables["INF2KIT_PREFILLS_PER_STEP"]) == ("64", "2")
+    thresholds = {
+        each["Properties"]["AlarmName"].rpartition("-")[2]: each["Properties"]["Threshold"]
+        for each in made.find_resources("AWS::CloudWatch::Alarm").values()
+    }
+    assert thresholds["Saturation"] == 4 + 32, "half of the longer queue"
 
 
 def test_another_instance_of_the_preset(template: Callable[..., Template]) -> None:
@@ -178,6 +185,16 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"environment": f"X={'y' * 1025}"},
         "environment X is '1025 characters'; it must be at most 1,024 bytes",
     ),
+    ({"environment": "my-var=1"}, "named by letters, digits and '_'"),
+    (
+        {"environment": "INF2KIT_QUEUE_SIZE=abc"},
+        "environment INF2KIT_QUEUE_SIZE is 'abc'; it must be a whole number",
+    ),
+    ({"environment": "INF2KIT_BACKEND=replay"}, "free are INF2KIT_PREFILLS_PER_STEP, INF2KIT_QUEUE_SIZE"),
+    ({"environment": "hf_token=abc"}, "environment hf_token is '...'"),
+    ({"environment": "AWS_ACCESS_KEY_ID=abc"}, "environment AWS_ACCESS_KEY_ID is '...'"),
+    ({"max_instances": 2.7}, "max_instances is 2.7; it must be a whole number"),
+    ({"subnet_ids": "x", "security_group_ids": "sg-0123456789abcdef0"}, "such as subnet-0123456789abcdef0"),
     ({"environment": "X"}, "environment is 'X'; it must be NAME=VALUE"),
     ({"subnet_ids": "subnet-0123456789abcdef0"}, "given together with security_group_ids"),
     ({"kms_key_arn": "alias/mine"}, "the ARN of a key"),

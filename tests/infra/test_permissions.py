@@ -58,6 +58,7 @@ OPTIONS: list[tuple[dict[str, Any], set[tuple[str, str]]]] = [
         {"kms_key_arn": KEY},
         {(f"kms:{action}", KEY) for action in ("Decrypt", "DescribeKey", "GenerateDataKey", "CreateGrant")},
     ),
+    ({"package_kms_key_arn": KEY}, {("kms:Decrypt", KEY)}),
     (
         {"subnet_ids": "subnet-0123456789abcdef0", "security_group_ids": "sg-0123456789abcdef0"},
         {
@@ -75,7 +76,7 @@ OPTIONS: list[tuple[dict[str, Any], set[tuple[str, str]]]] = [
 
 
 @pytest.mark.parametrize(
-    ("context", "more"), OPTIONS, ids=["default", "scaling", "async", "capture", "key", "vpc"]
+    ("context", "more"), OPTIONS, ids=["default", "scaling", "async", "capture", "key", "package key", "vpc"]
 )
 def test_the_execution_role_may_do_this_and_nothing_else(
     template: Callable[..., Template], context: dict[str, Any], more: set[tuple[str, str]]
@@ -127,7 +128,8 @@ def test_a_caller_is_granted_the_calls_that_the_endpoint_answers(
 
 
 def policy(made: Template) -> list[dict[str, Any]]:
-    return list(only(made, "IAM::Policy")["PolicyDocument"]["Statement"])
+    policies = made.find_resources("AWS::IAM::Policy").values()
+    return [each for policy in policies for each in policy["Properties"]["PolicyDocument"]["Statement"]]
 
 
 def granted(made: Template) -> set[tuple[str, str]]:

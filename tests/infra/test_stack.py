@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 
 import pytest
-from aws_cdk.assertions import Match, Template
+from aws_cdk.assertions import Template
 from stacks import NEURON_PRESETS, only
 
 import inf2kit
@@ -68,7 +68,7 @@ def test_everything_is_there_before_what_needs_it(template: Callable[..., Templa
     assert rollback <= set(endpoint["DependsOn"])
     assert id_of("Logs::LogGroup") in endpoint["DependsOn"]
     (model,) = made.find_resources("AWS::SageMaker::Model").values()
-    assert id_of("IAM::Policy") in model["DependsOn"]
+    assert set(made.find_resources("AWS::IAM::Policy")) <= set(model["DependsOn"])
 
 
 def test_nothing_is_left_that_bills(template: Callable[..., Template]) -> None:
@@ -94,11 +94,42 @@ def test_alarms_tell_of_errors_slowness_saturation_and_idle_money(template: Call
     assert "costs about $15.58 an hour" in alarms["IdleMoney"]["AlarmDescription"]
     assert "cdk destroy inf2-llama2-7b-throughput" in alarms["IdleMoney"]["AlarmDescription"]
     assert alarms["IdleMoney"]["TreatMissingData"] == "notBreaching"
-    for alarm in alarms.values():
-        assert alarm["AlarmActions"] == [{"Ref": Match.any_value()}] or len(alarm["AlarmActions"]) == 1
+    (topic,) = made.find_resources("AWS::SNS::Topic")
+    assert [alarm["AlarmActions"] for alarm in alarms.values()] == 4 * [[{"Ref": topic}]]
     made.has_resource_properties(
         "AWS::SNS::Subscription", {"Protocol": "email", "Endpoint": "ops@example.com"}
     )
+
+
+def test_alarms_may_write_to_their_topic(template: Callable[..., Template]) -> None:
+    """A policy of the topic's own takes the place of the default one, which allowed it."""
+    statements = only(template(), "SNS::TopicPolicy")["PolicyDocument"]["Statement"]
+    allowed = {each["Sid"]: each for each in statements if each["Effect"] == "Allow"}
+    assert allowed["Alarms"]["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+    assert allowed["Alarms"]["Action"] == "sns:Publish"
+    assert allowed["Alarms"]["Condition"] == {
+        "StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
+    }
+
+
+def test_the_money_alarm_looks_at_a_metric_that_is_there(template: Callable[..., Template]) -> None:
+    for context, metric in (({}, "Invocations"), ({"asynchronous": "true"}, "InvocationsProcessed")):
+        (alarm,) = [
+            each["Properties"]["Metrics"]
+            for each in template(**context).find_resources("AWS::CloudWatch::Alarm").values()
+            if "Metrics" in each["Properties"]
+        ]
+        assert alarm[0]["MetricStat"]["Metric"]["MetricName"] == metric
+
+
+def test_an_update_leaves_the_running_package_readable(template: Callable[..., Template]) -> None:
+    """The old package's policy is a resource of its own, which is removed when the update is complete."""
+    made = [template(manifest={"revision": revision}) for revision in ("one", "two")]
+    policies = [set(each.find_resources("AWS::IAM::Policy")) for each in made]
+    assert len(policies[0] - policies[1]) == 1
+    assert len(policies[1] - policies[0]) == 1
+    roles = [set(each.find_resources("AWS::IAM::Role")) for each in made]
+    assert roles[0] == roles[1]
 
 
 def test_callers_find_the_endpoint_and_its_price(template: Callable[..., Template]) -> None:
