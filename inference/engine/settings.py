@@ -15,6 +15,7 @@ from inf2kit.errors import ModelDirectoryError
 from inf2kit.shapes import StaticShapes
 
 MANIFEST = "inf2kit.json"
+MANIFEST_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -131,4 +132,9 @@ def _manifest(model_dir: Path) -> dict[str, Any]:
         raise ModelDirectoryError(f"{path} cannot be read ({error}); make the package again") from None
     if not isinstance(manifest, dict):
         raise ModelDirectoryError(f"{path} is not a JSON object; make the package again")
+    if manifest.get("format") != MANIFEST_FORMAT:
+        raise ModelDirectoryError(
+            f"{path} is of format {manifest.get('format')}, this engine reads format {MANIFEST_FORMAT}; "
+            "make the package again with one version of inf2kit"
+        )
     return manifest

@@ -13,8 +13,9 @@ import pytest
 import inf2kit
 from engine.integrity import check_files
 from engine.lifetime import REASON_FILE, TERMINAL
+from engine.settings import MANIFEST_FORMAT, Settings
 from inf2kit.errors import ModelDirectoryError
-from inf2kit.package import gather
+from inf2kit.package import gather, manifest
 
 SHARD = "model-00002-of-00002.safetensors"
 
@@ -56,6 +57,14 @@ def test_damage_is_named(model_dir: Path, tmp_path: Path, damage: object, said: 
     damage(model_dir / SHARD)  # type: ignore[operator]
     with pytest.raises(ModelDirectoryError, match=said):
         check_files(model_dir, tmp_path)
+
+
+def test_a_manifest_of_another_format_is_refused(model_dir: Path) -> None:
+    path = model_dir / "inf2kit.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"format": 1', '"format": 2'), encoding="utf-8")
+    with pytest.raises(ModelDirectoryError, match="is of format 2, this engine reads format 1"):
+        Settings.read(model_dir, {})
+    assert manifest.FORMAT == MANIFEST_FORMAT
 
 
 def test_the_engine_ends_with_that_sentence_and_is_not_to_be_started_again(
