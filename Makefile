@@ -23,8 +23,9 @@ $(INSTALLED): pyproject.toml constraints.txt package-lock.json
 demo: $(INSTALLED)
 	$(BIN)/inf2kit demo
 
+# Two workers: one for the tests that compute with the real model, one for all others.
 test: $(INSTALLED)
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadgroup
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

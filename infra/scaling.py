@@ -33,7 +33,7 @@ class Scaling(Construct):
             max_capacity=props.max_instances,
         )
         # The endpoint by its literal name, as the alarms; so the order has to be said.
-        self._target.add_dependency(endpoint)
+        self._target.add_resource_dependency(endpoint)
         self._track()
         if props.min_instances == 0:
             self._wake()

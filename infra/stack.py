@@ -45,7 +45,7 @@ class EndpointStack(Stack):
         model = self._model(role)
         endpoint = self._endpoint(self._configuration(model), alarms)
         # SageMaker would make the log group by itself, and would keep it for ever.
-        endpoint.add_dependency(log_group)
+        endpoint.add_resource_dependency(log_group)
         if props.max_instances > props.min_instances:
             Scaling(self, "Scaling", props=props, endpoint=endpoint)
         self._tell(alarms)
@@ -168,7 +168,7 @@ class EndpointStack(Stack):
             deployment_config=deployment_config(props, alarms.rollback),
         )
         for alarm in alarms.rollback:
-            endpoint.add_dependency(alarm)
+            endpoint.add_resource_dependency(alarm)
         return endpoint
 
     def _tell(self, alarms: Alarms) -> None:

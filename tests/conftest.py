@@ -35,18 +35,29 @@ queue_size = 4
 """
 
 
-@pytest.fixture(scope="session")
-def weights() -> Path:
-    """The embedded model, from the user's cache."""
-    return embedded.prepare()
+#: Tests that compute with the real model; the others mostly wait, or run a compiler of templates.
+_WITH_THE_MODEL = {"served", "model"}
+_FIGURES = pytest.StashKey[list[str]]()
 
 
 def pytest_configure() -> None:
-    """Node and cdk lie beside Python, also where nobody has activated the virtual environment."""
+    """Node and cdk lie beside Python; and each of several workers has a core of its own.
+
+    torch's threads wait for each other: a second process on their cores makes them many times slower.
+    """
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
 
-_FIGURES = pytest.StashKey[list[str]]()
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two groups, which two workers can run side by side."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        with_model = fixtures & _WITH_THE_MODEL or item.path.name == "test_torch_backend.py"
+        item.add_marker(pytest.mark.xdist_group("model" if with_model else "others"))
 
 
 @pytest.fixture(scope="session")
@@ -55,10 +66,29 @@ def figure(pytestconfig: pytest.Config) -> Callable[[str], None]:
     return pytestconfig.stash.setdefault(_FIGURES, []).append
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker hands its figures to the process that prints."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["figures"] = session.config.stash.get(_FIGURES, [])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """The figures of a worker that has ended."""
+    found = getattr(node, "workeroutput", {}).get("figures", [])
+    node.config.stash.setdefault(_FIGURES, []).extend(found)
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """The figures of this run."""
     for line in config.stash.get(_FIGURES, []):
         terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def weights() -> Path:
+    """The embedded model, from the user's cache."""
+    return embedded.prepare()
 
 
 @pytest.fixture(scope="session")
@@ -111,18 +141,26 @@ def start(weights: Path) -> Iterator[Callable[..., EndpointState]]:
 
 
 @pytest.fixture(scope="session")
-def fleet(weights: Path, base_weights: Path, replay_preset: str) -> Iterator[dict[str, EndpointState]]:
-    """The endpoints that several tests share, started side by side: a start is mostly imports on one core."""
+def served(weights: Path) -> Iterator[EndpointState]:
+    """The real model, for every test that only calls it."""
+    state = endpoint.up("smollm2-135m-local", name="served", weights=weights)
+    yield state
+    endpoint.down(state.name)
+    assert container.processes(Path(state.run_dir)) == []
+
+
+@pytest.fixture(scope="session")
+def doubles(weights: Path, base_weights: Path, replay_preset: str) -> Iterator[dict[str, EndpointState]]:
+    """The replay doubles that several tests share, started side by side."""
     slow = {"INF2KIT_REPLAY_STEP_SECONDS": "0.02"}
-    choices: dict[str, tuple[str, dict[str, str], Path]] = {
-        "served": ("smollm2-135m-local", {}, weights),
-        "victim": (replay_preset, slow, weights),
-        "hurried": (replay_preset, {**slow, "INF2KIT_DEADLINE_SECONDS": "4"}, base_weights),
+    choices: dict[str, tuple[dict[str, str], Path]] = {
+        "victim": (slow, weights),
+        "hurried": ({**slow, "INF2KIT_DEADLINE_SECONDS": "4"}, base_weights),
     }
     with ThreadPoolExecutor(len(choices)) as pool:
         starts = {
-            name: pool.submit(endpoint.up, preset, name=name, variables=variables, weights=files)
-            for name, (preset, variables, files) in choices.items()
+            name: pool.submit(endpoint.up, replay_preset, name=name, variables=variables, weights=files)
+            for name, (variables, files) in choices.items()
         }
     states = {name: start.result() for name, start in starts.items()}
     yield states
@@ -132,21 +170,15 @@ def fleet(weights: Path, base_weights: Path, replay_preset: str) -> Iterator[dic
 
 
 @pytest.fixture(scope="session")
-def served(fleet: dict[str, EndpointState]) -> EndpointState:
-    """The real model, for every test that only calls it."""
-    return fleet["served"]
-
-
-@pytest.fixture(scope="session")
-def victim(fleet: dict[str, EndpointState]) -> EndpointState:
+def victim(doubles: dict[str, EndpointState]) -> EndpointState:
     """The replay double, slow enough to be killed in the middle: 400 tokens take 8 s."""
-    return fleet["victim"]
+    return doubles["victim"]
 
 
 @pytest.fixture(scope="session")
-def hurried(fleet: dict[str, EndpointState]) -> EndpointState:
+def hurried(doubles: dict[str, EndpointState]) -> EndpointState:
     """The replay double as a base model: 8 rows, a queue of 4, 50 tokens a second, a deadline of 4 s."""
-    return fleet["hurried"]
+    return doubles["hurried"]
 
 
 @pytest.fixture

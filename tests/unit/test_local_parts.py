@@ -97,7 +97,7 @@ def _python_310() -> str | None:
         (None, "no inf2kit model package"),
         ("{", "cannot be read"),
         ("[]", "not a JSON object"),
-        ("{}", "lacks 'preset'"),
+        ('{"format": 1}', "lacks 'preset'"),
     ],
 )
 def test_a_directory_without_a_whole_manifest_is_refused(
