@@ -52,13 +52,16 @@ def write(path: Path) -> None:
     """The note, a section for each section whose samples are there."""
     saved = [json.loads(file.read_text(encoding="utf-8")) for file in FOLDER.glob("*.json")]
     sections = {each["title"]: each for each in saved if "title" in each}
-    report, parts, latest, machine = Report(), [], "", ""
+    report, parts, latest = Report(), [], ""
+    machines = [each["machine"] for each in sections.values()]
+    machine = max(machines, key=machines.count, default="")
     for start, note in _NOTES.items():
         for title in (title for title in sections if title.startswith(start)):
             section = sections[title]
-            latest, machine = max(latest, section["date"]), section["machine"]
+            latest = max(latest, section["date"])
             report.sections[title] = [Row(**row) for row in section["rows"]]
             heading = f"## {title[0].upper()}{title[1:]}"
-            parts.append("\n\n".join(filter(None, [heading, note, report.markdown(title)])) + "\n")
+            where = "" if section["machine"] == machine else f"Measured on: {section['machine']}."
+            parts.append("\n\n".join(filter(None, [heading, note, where, report.markdown(title)])) + "\n")
     date = latest or dt.datetime.now(tz=dt.timezone.utc).date().isoformat()
     path.write_text("\n".join([_HEAD.format(date=date, machine=machine), *parts]), encoding="utf-8")

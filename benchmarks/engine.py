@@ -49,7 +49,7 @@ class NullBackend(Backend):
         return Step(self._logits[self._turn][:rows])
 
 
-def job(ids: Sequence[int], parameters: Parameters, *, with_logprobs: bool = False) -> Job:
+def job(ids: Sequence[int], parameters: Parameters, *, with_tokens: bool = False) -> Job:
     """A job that nobody listens to."""
     return Job(
         prompt_ids=ids,
@@ -59,7 +59,7 @@ def job(ids: Sequence[int], parameters: Parameters, *, with_logprobs: bool = Fal
         on_token=lambda *_: None,
         on_end=lambda *_: None,
         on_error=lambda _: None,
-        with_logprobs=with_logprobs,
+        with_tokens=with_tokens,
     )
 
 
@@ -79,7 +79,7 @@ def overhead(report: Report, prompts: Prompts, runs: int) -> None:
             parameters = Parameters(max_new_tokens=2000, ignore_eos=True, **given)  # type: ignore[arg-type]
             for count in (4, 8, 48):
                 samples = [
-                    1e6 * _null_step(tokenizer, count, parameters, with_logprobs="logprobs" in kind)
+                    1e6 * _null_step(tokenizer, count, parameters, with_tokens="logprobs" in kind)
                     for _ in range(max(runs, 3))
                 ]
                 share = statistics.median(samples) / 1e6 / PUBLISHED_STEP_S
@@ -87,9 +87,9 @@ def overhead(report: Report, prompts: Prompts, runs: int) -> None:
                 rows.append(Row(f"{kind}, {count} rows", samples, "µs", note=note, decimals=0))
 
 
-def _null_step(tokenizer: PlainText, rows: int, parameters: Parameters, *, with_logprobs: bool) -> float:
+def _null_step(tokenizer: PlainText, rows: int, parameters: Parameters, *, with_tokens: bool) -> float:
     scheduler = Scheduler(NullBackend(rows), tokenizer, frozenset([2]), queue_size=0)
-    scheduler.submit([job([1, 2, 3], parameters, with_logprobs=with_logprobs) for _ in range(rows)])
+    scheduler.submit([job([1, 2, 3], parameters, with_tokens=with_tokens) for _ in range(rows)])
     for _ in range(rows + 5):
         scheduler.step()
     steps = 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -73,10 +74,12 @@ def _weights(path: Path) -> Path:
     path.mkdir(parents=True)
     (path / "config.json").write_text("{}", encoding="utf-8")
     (path / "tokenizer.json").write_text("{}", encoding="utf-8")
-    (path / "model.safetensors.index.json").write_text("{}", encoding="utf-8")
-    for shard in range(_SHARDS):
+    names = [f"model-{shard}.safetensors" for shard in range(_SHARDS)]
+    index = {"weight_map": dict(enumerate(names))}
+    (path / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    for name in names:
         header = b'{"a":{"dtype":"U8","shape":[%d],"data_offsets":[0,%d]}}' % (_SHARD_BYTES, _SHARD_BYTES)
-        with (path / f"model-{shard}.safetensors").open("wb") as file:
+        with (path / name).open("wb") as file:
             file.write(len(header).to_bytes(8, "little") + header)
             for _ in range(_SHARD_BYTES // 10**6):
                 file.write(os.urandom(10**6))

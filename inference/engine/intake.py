@@ -60,7 +60,7 @@ class Intake:
                     arrival=arrival,
                     prompt_text=text if request.parameters.return_full_text else "",
                     warnings=warnings,
-                    with_logprobs=stream or request.parameters.details,
+                    with_tokens=stream or request.parameters.details,
                     call=shared,
                     **_callbacks(index, tell, with_tokens=stream),
                 )

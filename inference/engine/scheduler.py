@@ -211,7 +211,7 @@ class Scheduler:
             ids = list(step.ids)
         else:
             ids = _chosen(step, slots)
-            wanted = [index for index, slot in enumerate(slots) if slot.job.with_logprobs]
+            wanted = [index for index, slot in enumerate(slots) if slot.job.with_tokens]
             if wanted:
                 found = logprobs(step.of(wanted).logits, [max(ids[index], 0) for index in wanted])
                 for index, value in zip(wanted, found, strict=True):

@@ -41,7 +41,7 @@ class Job:
         arrival: Monotonic time of arrival; the queue is in this order.
         prompt_text: Put before the new text where the full text was asked for.
         warnings: What was changed about the request.
-        with_logprobs: Whether anyone wants the tokens' probabilities.
+        with_tokens: Whether anyone wants the tokens one by one: their texts and probabilities.
         cancelled: Set from any thread when the caller went away.
         call: Shared by the prompts of one call.
     """
@@ -56,7 +56,7 @@ class Job:
     arrival: float = field(default_factory=time.monotonic)
     prompt_text: str = ""
     warnings: tuple[str, ...] = ()
-    with_logprobs: bool = False
+    with_tokens: bool = False
     cancelled: bool = False
     call: Call = field(default_factory=lambda: Call())
 
@@ -104,6 +104,7 @@ class Slot:
             job.prompt_ids,
             job.parameters.stop,
             include_stop=job.parameters.include_stop_str_in_output,
+            at_the_end=not job.with_tokens,
         )
 
     @property

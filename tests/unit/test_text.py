@@ -61,3 +61,9 @@ def test_the_first_stop_text_ends_the_text(text: str, stop: list[str]) -> None:
 def test_nothing_of_a_stop_text_is_released_early() -> None:
     assert pieces(b"x\nUser", ["\nUser:"]) == ["x", "", "", "", "", "", "\nUser"]
     assert pieces(b"x\nUser:y", ["\nUser:"]) == ["x", "", "", "", "", "", ""]
+
+
+@given(st.lists(st.integers(0, 255), max_size=60), st.binary(max_size=8))
+def test_all_of_it_at_the_end_is_the_same_text(ids: list[int], prompt: bytes) -> None:
+    whole = pieces(ids, prompt=prompt, at_the_end=True)
+    assert "".join(whole) == "".join(pieces(ids, prompt=prompt)) == whole[-1]
