@@ -65,7 +65,14 @@ class Endpoint:
         """
         if home.local_endpoint_url(home.endpoint_name(preset)):
             return cls(home.endpoint_name(preset))
-        return cls(_deployed(preset, region_name)["endpoint_name"], region_name=region_name)
+        found = _deployed(preset, region_name)
+        if found.get("asynchronous"):
+            raise EndpointError(
+                f"the endpoint {found['endpoint_name']!r} is asynchronous: put a request under "
+                f"{found['async_input']} and call invoke_endpoint_async of boto3, with "
+                f"InvocationTimeoutSeconds={found['async_invocation_timeout_s']}"
+            )
+        return cls(found["endpoint_name"], region_name=region_name)
 
     @overload
     def generate(self, prompt: str, **parameters: Any) -> TextResult: ...
