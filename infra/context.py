@@ -123,7 +123,7 @@ def _options(values: Mapping[str, Any], where: str) -> dict[str, Any]:
             )
         try:
             found[name] = _parsed(_OPTIONS[name], value)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             kind = {bool: "true or false", int: "a whole number", float: "a number"}.get(
                 _OPTIONS[name], "NAME=VALUE,NAME=VALUE"
             )
@@ -134,25 +134,37 @@ def _options(values: Mapping[str, Any], where: str) -> dict[str, Any]:
 def _parsed(kind: Any, value: Any) -> Any:
     """A value as its prop has it: the command line gives texts, ``cdk.json`` gives JSON."""
     if kind is bool:
-        return {"true": True, "false": False}[str(value).lower()] if str(value).lower() in _BOOLS else _fail()
+        return _truth(value)
     if kind in (int, float):
-        number = _fail() if isinstance(value, bool) else float(value)
-        return kind(number) if number == kind(number) else _fail()
+        return _number(kind, value)
     if kind is str:
         return str(value)
     if typing.get_origin(kind) is tuple:
         return tuple(_texts(value))
     if isinstance(value, Mapping):
         return {str(name): str(each) for name, each in value.items()}
-    pairs = [text.partition("=") for text in _texts(value)]
-    return {name: each for name, equals, each in pairs if equals or _fail()}
+    return dict(_pair(text) for text in _texts(value))
 
 
-_BOOLS = ("true", "false")
+def _truth(value: object) -> bool:
+    text = str(value).lower()
+    if text not in ("true", "false"):
+        raise ValueError(value)
+    return text == "true"
 
 
-def _fail() -> Any:
-    raise ValueError
+def _number(kind: type[int] | type[float], value: Any) -> float:
+    number = float(value)
+    if isinstance(value, bool) or number != kind(number):
+        raise ValueError(value)
+    return kind(number)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(text)
+    return name, value
 
 
 def _mapping(name: str, value: Any) -> Mapping[str, Any]:

@@ -193,6 +193,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"environment": "INF2KIT_BACKEND=replay"}, "free are INF2KIT_PREFILLS_PER_STEP, INF2KIT_QUEUE_SIZE"),
     ({"environment": "hf_token=abc"}, "environment hf_token is '...'"),
     ({"environment": "AWS_ACCESS_KEY_ID=abc"}, "environment AWS_ACCESS_KEY_ID is '...'"),
+    ({"max_instances": "inf"}, "max_instances is 'inf'; it must be a whole number"),
     ({"max_instances": 2.7}, "max_instances is 2.7; it must be a whole number"),
     ({"subnet_ids": "x", "security_group_ids": "sg-0123456789abcdef0"}, "such as subnet-0123456789abcdef0"),
     ({"environment": "X"}, "environment is 'X'; it must be NAME=VALUE"),
