@@ -10,7 +10,7 @@ from pathlib import Path
 from inf2kit.errors import LocalEndpointError
 
 #: SageMaker's own rule for an EndpointName.
-_ENDPOINT_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
+ENDPOINT_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 
 
 def home() -> Path:
@@ -55,7 +55,7 @@ def endpoint(name: str) -> Path:
     Raises:
         LocalEndpointError: the name could not be an endpoint's, and might be a path to somewhere else.
     """
-    if not _ENDPOINT_NAME.fullmatch(name):
+    if not ENDPOINT_NAME.fullmatch(name):
         raise LocalEndpointError(
             f"{name!r} cannot be an endpoint's name; "
             "use up to 63 letters and digits, with single '-' between them"

@@ -75,7 +75,7 @@ class ExecutionRole(Construct):
         bucket = f"arn:{self._stack.partition}:s3:::{props.package.bucket}"
         listing = _allow("PackageNames", ["s3:ListBucket"], [bucket])
         listing.add_condition("StringLike", {"s3:prefix": [f"{props.package.prefix}*"]})
-        statements = [_allow("Package", ["s3:GetObject"], [f"{bucket}/{props.package.prefix}*"]), listing]
+        statements = [_allow("Package", ["s3:GetObject"], [self._below(props.package.uri)]), listing]
         if props.package_kms_key_arn:
             statements.append(_allow("PackageKey", ["kms:Decrypt"], [props.package_kms_key_arn]))
         return statements
@@ -104,12 +104,11 @@ class ExecutionRole(Construct):
         written += [props.data_capture_output] if props.data_capture_percent else []
         statements = []
         if written:
-            places = [f"arn:{self._stack.partition}:s3:::{uri.removeprefix('s3://')}*" for uri in written]
+            places = [self._below(uri) for uri in written]
             statements.append(_allow("Outputs", ["s3:AbortMultipartUpload", "s3:PutObject"], places))
         if props.asynchronous:
             # Callers put their requests beside the answers.
-            bucket = f"arn:{self._stack.partition}:s3:::{props.async_output.removeprefix('s3://')}*"
-            statements.append(_allow("Requests", ["s3:GetObject"], [bucket]))
+            statements.append(_allow("Requests", ["s3:GetObject"], [self._below(props.async_output)]))
         return statements
 
     def _key(self, props: EndpointProps) -> list[iam.PolicyStatement]:
@@ -124,8 +123,9 @@ class ExecutionRole(Construct):
         if not props.subnet_ids:
             return []
         describe = ["DhcpOptions", "NetworkInterfaces", "SecurityGroups", "Subnets", "Vpcs"]
-        change = ["CreateNetworkInterface", "CreateNetworkInterfacePermission", "DeleteNetworkInterface"]
-        change.append("DeleteNetworkInterfacePermission")
+        change = [
+            f"{verb}NetworkInterface{what}" for verb in ("Create", "Delete") for what in ("", "Permission")
+        ]
         places = [
             self._arn("ec2", "network-interface/*"),
             *(self._arn("ec2", f"subnet/{subnet}") for subnet in props.subnet_ids),
@@ -135,6 +135,10 @@ class ExecutionRole(Construct):
             _allow("Networks", [f"ec2:Describe{what}" for what in describe], ["*"]),
             _allow("Interfaces", [f"ec2:{what}" for what in change], places),
         ]
+
+    def _below(self, uri: str) -> str:
+        """The objects under an ``s3://`` prefix."""
+        return f"arn:{self._stack.partition}:s3:::{uri.removeprefix('s3://')}*"
 
     def _arn(self, service: str, resource: str, tail: str = "", *, account: str = "") -> str:
         where = f"{self._stack.region}:{account or self._stack.account}"

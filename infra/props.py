@@ -6,13 +6,15 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from inf2kit import container, facts
 from inf2kit.errors import DeploymentError, PackageError, PresetError
+from inf2kit.home import ENDPOINT_NAME
 from inf2kit.presets import Preset
+from inf2kit.prices import current
 from infra.packages import DeployedPackage
 
-_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 _GB = 1e9
 #: Seconds for any start, and for each gigabyte: a load over 24 cores takes 8 to 40 minutes.
 _START_S, _START_S_PER_GB = 900, 90
@@ -21,28 +23,8 @@ _LEAST_START_S, _LEAST_START_S_PER_GB = 60, 10
 _SPARE_GB = 20
 #: Retentions that CloudWatch Logs takes.
 _RETENTIONS = (
-    1,
-    3,
-    5,
-    7,
-    14,
-    30,
-    60,
-    90,
-    120,
-    150,
-    180,
-    365,
-    400,
-    545,
-    731,
-    1096,
-    1827,
-    2192,
-    2557,
-    2922,
-    3288,
-    3653,
+    *(1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545),
+    *(731, 1096, 1827, 2192, 2557, 2922, 3288, 3653),
 )
 #: SageMaker ends an asynchronous invocation after an hour.
 _ASYNC_LIMIT_S = 3600
@@ -143,11 +125,9 @@ class EndpointProps:
         deadline_s = float(self.async_deadline_s) if self.asynchronous else None
         return {**container.environment(self.preset, deadline_s=deadline_s), **self.environment}
 
-    @property
+    @cached_property
     def usd_per_hour(self) -> tuple[float, str] | None:
         """Dollars an hour of the fewest instances (of one, where there may be none), and their region."""
-        from inf2kit.prices import current
-
         found = current().of(self.instance_type)
         return None if found is None else (found[0] * max(1, self.min_instances), found[1])
 
@@ -168,7 +148,7 @@ class EndpointProps:
             self.package.manifest.check_fits(preset, facts.image().tag)
         except (PackageError, PresetError) as error:
             raise DeploymentError(str(error)) from None
-        if not _NAME.fullmatch(self.endpoint_name):
+        if not ENDPOINT_NAME.fullmatch(self.endpoint_name):
             raise self._wrong("endpoint_name", self.endpoint_name, "up to 63 letters, digits and single '-'")
         self._check_fleet()
         self._check_times()
@@ -243,9 +223,7 @@ class EndpointProps:
             value = getattr(self, name)
             if not re.fullmatch(r"s3://[^/]+/.+/", value):
                 raise self._wrong(name, value, "s3://BUCKET/PREFIX/")
-            if f"s3://{self.package.bucket}/{self.package.prefix}".startswith(value) or value.startswith(
-                self.package.uri
-            ):
+            if self.package.uri.startswith(value) or value.startswith(self.package.uri):
                 raise self._wrong(name, value, "outside the package, which never changes")
 
     def _within(self, name: str, low: float, high: float) -> None:

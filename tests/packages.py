@@ -11,8 +11,8 @@ from typing import Any
 import inf2kit
 from inf2kit import facts
 from inf2kit.package import Contents, Manifest
-from inf2kit.package.contents import sha256_of
 from inf2kit.package.manifest import Entry
+from inf2kit.packaged import sha256_of
 from inf2kit.presets import Preset
 
 #: Bytes of a 7B model in float16.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import shutil
 from collections.abc import Mapping
@@ -14,11 +13,11 @@ from pathlib import Path
 import inf2kit
 from inf2kit import facts
 from inf2kit.errors import PackageError
-from inf2kit.package import code, manifest, source
+from inf2kit.package import code, source
 from inf2kit.package.manifest import Entry, Manifest
+from inf2kit.packaged import MANIFEST, sha256_of
 from inf2kit.presets import Preset, load_preset
 
-_BLOCK = 2**20
 #: The preset whose model and backend stand in for those of a Neuron preset.
 _STAND_IN = "smollm2-135m-local"
 
@@ -46,7 +45,7 @@ class Contents:
             if name.startswith("code/") or not _link(path, target / name):
                 shutil.copyfile(path, target / name)
         # Written last: a directory without it is no package.
-        (target / manifest.NAME).write_bytes(self.manifest.to_bytes())
+        (target / MANIFEST).write_bytes(self.manifest.to_bytes())
 
 
 def gather(
@@ -82,15 +81,6 @@ def gather(
         files=_entries(files),
     )
     return Contents(made, files)
-
-
-def sha256_of(path: Path) -> str:
-    """Hexadecimal digits of a file's sha256."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _link(path: Path, target: Path) -> bool:

@@ -14,6 +14,7 @@ from inf2kit.errors import PackageError
 from inf2kit.package.manifest import Entry, Manifest
 from inf2kit.package.s3 import S3Store
 from inf2kit.package.store import Store, Stored
+from inf2kit.packaged import MANIFEST
 
 _THREADS = 8
 
@@ -30,7 +31,7 @@ def verify(store: Store, digest: str) -> Manifest:
         raise PackageError(
             f"{where} holds no manifest, so it is no package or not a whole one; run 'inf2kit package' again"
         )
-    found = Manifest.parse(content, f"{where}inf2kit.json")
+    found = Manifest.parse(content, f"{where}{MANIFEST}")
     if found.digest != digest:
         raise PackageError(
             f"the manifest in {where} is that of {found.digest}: it was changed; make the package again"

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from inf2kit.errors import PackageError
+from inf2kit.packaged import FORMAT
 from inf2kit.presets import Preset
 
-NAME = "inf2kit.json"
-#: Raised when the manifest changes in a way that older readers would misread.
-FORMAT = 1
 #: A package's digest: the first 32 hexadecimal digits of its manifest's sha256.
 DIGEST = re.compile(r"[0-9a-f]{32}")
 _MAKE_AGAIN = "make the package again with 'inf2kit package'"

@@ -128,8 +128,10 @@ def _elsewhere(store: Store, digest: str, wanted: Mapping[str, Entry]) -> dict[s
         names.setdefault(entry.sha256, []).append(name)
     found: dict[str, tuple[str, str]] = {}
     for package in store.packages():
+        if len(found) == len(wanted):
+            break
         content = store.manifest(package.digest) if package.whole and package.digest != digest else None
-        if content is None or len(found) == len(wanted):
+        if content is None:
             continue
         try:
             other = Manifest.parse(content, store.where(package.digest))

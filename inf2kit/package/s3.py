@@ -15,9 +15,9 @@ from typing import Any
 
 from inf2kit import aws
 from inf2kit.errors import PackageError
-from inf2kit.package import manifest
 from inf2kit.package.manifest import DIGEST, Entry
 from inf2kit.package.store import Sent, Store, Stored, Task, newest_first
+from inf2kit.packaged import MANIFEST
 
 #: Bytes of a piece of a large file. A killed upload loses what it had sent of its last pieces only.
 PART = 16 * 2**20
@@ -72,7 +72,7 @@ class S3Store(Store):
                 before = found.get(digest, Stored(digest, False, touched, 0))
                 found[digest] = Stored(
                     digest,
-                    before.whole or name == manifest.NAME,
+                    before.whole or name == MANIFEST,
                     max(before.touched, touched),
                     before.size + size,
                 )
@@ -89,7 +89,7 @@ class S3Store(Store):
     def manifest(self, digest: str) -> bytes | None:
         """Got in one call."""
         try:
-            return b"".join(self.read(digest, manifest.NAME))
+            return b"".join(self.read(digest, MANIFEST))
         except FileNotFoundError:
             return None
 
@@ -112,7 +112,7 @@ class S3Store(Store):
 
     def unexpected(self, digest: str, files: Mapping[str, Entry]) -> set[str]:
         """By one listing."""
-        return set(self._sizes(digest)) - set(files) - {manifest.NAME}
+        return set(self._sizes(digest)) - set(files) - {MANIFEST}
 
     def _sizes(self, digest: str) -> dict[str, int]:
         begin = self._key(digest, "")
@@ -155,10 +155,10 @@ class S3Store(Store):
 
     def commit(self, digest: str, content: bytes) -> None:
         """One small object."""
-        with aws.errors(PackageError, f"writing {self.where(digest)}{manifest.NAME}"):
+        with aws.errors(PackageError, f"writing {self.where(digest)}{MANIFEST}"):
             self._s3.put_object(
                 Bucket=self.bucket,
-                Key=self._key(digest, manifest.NAME),
+                Key=self._key(digest, MANIFEST),
                 Body=content,
                 ContentType="application/json",
             )
@@ -181,7 +181,7 @@ class S3Store(Store):
     def delete(self, digest: str) -> None:
         """The manifest first, then the rest, then what was sent of uploads that never ended."""
         with aws.errors(PackageError, f"deleting {self.where(digest)}"):
-            self._s3.delete_object(Bucket=self.bucket, Key=self._key(digest, manifest.NAME))
+            self._s3.delete_object(Bucket=self.bucket, Key=self._key(digest, MANIFEST))
             keys = [{"Key": each["Key"]} for each in self._objects(self._key(digest, ""))]
             for start in range(0, len(keys), 1000):
                 batch = {"Objects": keys[start : start + 1000], "Quiet": True}

@@ -10,6 +10,7 @@ from typing import Any
 
 from inf2kit import facts
 from inf2kit.errors import PackageError
+from inf2kit.packaged import MANIFEST
 from inf2kit.presets import Preset
 
 _TOKENIZER = ("tokenizer.json", "tokenizer.model")
@@ -33,7 +34,7 @@ def files_of(source: Path) -> dict[str, Path]:
             # A hub's cache holds links to its files: what is meant is the file.
             files[relative.as_posix()] = path.resolve()
     for name in files:
-        if name == "inf2kit.json" or name.startswith("code/"):
+        if name == MANIFEST or name.startswith("code/"):
             raise PackageError(
                 f"{source} holds {name}, so it is a package already or has code of its own; "
                 "give a directory of weights and tokenizer only"

@@ -7,12 +7,13 @@ import os
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from inf2kit.errors import PackageError
-from inf2kit.package import manifest
 from inf2kit.package.manifest import DIGEST, Entry
+from inf2kit.packaged import MANIFEST
 
 _BLOCK = 2**20
 #: Told how many bytes more are written.
@@ -152,13 +153,13 @@ class FolderStore(Store):
             if path.is_dir() and DIGEST.fullmatch(path.name):
                 facts = [each.stat() for each in path.rglob("*") if each.is_file()] or [path.stat()]
                 touched = dt.datetime.fromtimestamp(max(each.st_mtime for each in facts), dt.timezone.utc)
-                whole = (path / manifest.NAME).exists()
+                whole = (path / MANIFEST).exists()
                 found.append(Stored(path.name, whole, touched, sum(each.st_size for each in facts)))
         return newest_first(found)
 
     def manifest(self, digest: str) -> bytes | None:
         """Read from the file."""
-        path = self._folder / digest / manifest.NAME
+        path = self._folder / digest / MANIFEST
         return path.read_bytes() if path.exists() else None
 
     def present(self, digest: str, files: Mapping[str, Entry]) -> set[str]:
@@ -178,7 +179,7 @@ class FolderStore(Store):
         """By name."""
         folder = self._folder / digest
         found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-        return found - set(files) - {manifest.NAME}
+        return found - set(files) - {MANIFEST}
 
     def copy(self, digest: str, name: str, entry: Entry, origin: tuple[str, str]) -> Task:
         """A copy within the folder's file system."""
@@ -193,7 +194,7 @@ class FolderStore(Store):
         def run(sent: Sent) -> None:
             target = self._folder / digest / name
             partial = _partial(target)
-            with self._full_disk():
+            with _one_sentence(self._folder):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with source.open("rb") as reader, partial.open("wb") as writer:
                     while block := reader.read(_BLOCK):
@@ -205,9 +206,9 @@ class FolderStore(Store):
 
     def commit(self, digest: str, content: bytes) -> None:
         """Atomically, by a rename."""
-        target = self._folder / digest / manifest.NAME
+        target = self._folder / digest / MANIFEST
         partial = _partial(target)
-        with self._full_disk():
+        with _one_sentence(self._folder):
             partial.write_bytes(content)
             partial.replace(target)
 
@@ -220,33 +221,25 @@ class FolderStore(Store):
     def abandon(self, digest: str) -> None:
         """Nothing half-made stays: writing here is quick, and room may be what was missing."""
         # Somebody else may have made the same package meanwhile.
-        if not (self._folder / digest / manifest.NAME).exists():
+        if not (self._folder / digest / MANIFEST).exists():
             shutil.rmtree(self._folder / digest, ignore_errors=True)
 
     def delete(self, digest: str) -> None:
         """The manifest first, so that a half-deleted package never looks whole."""
-        (self._folder / digest / manifest.NAME).unlink(missing_ok=True)
+        (self._folder / digest / MANIFEST).unlink(missing_ok=True)
         shutil.rmtree(self._folder / digest)
 
-    def _full_disk(self) -> _OneSentence:
-        return _OneSentence(self._folder)
 
-
-class _OneSentence:
+@contextmanager
+def _one_sentence(folder: Path) -> Iterator[None]:
     """Turns an OSError into what a user needs to know."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, OSError):
-            raise PackageError(
-                f"{error.filename or self._folder} cannot be written: {error.strerror}; make room, or choose "
-                "another --output"
-            ) from None
+    try:
+        yield
+    except OSError as error:
+        raise PackageError(
+            f"{error.filename or folder} cannot be written: {error.strerror}; make room, or choose "
+            "another --output"
+        ) from None
 
 
 def _partial(target: Path) -> Path:

@@ -8,10 +8,9 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from engine.settings import MANIFEST
 from inf2kit.errors import ModelDirectoryError
+from inf2kit.packaged import MANIFEST, sha256_of
 
-_BLOCK = 2**20
 _THREADS = 8
 #: Names the manifest that was found true: an engine that is started again need not look again.
 _CHECKED = "checked"
@@ -38,7 +37,7 @@ def check_files(model_dir: Path, run_dir: Path) -> None:
             return f"{name} is missing"
         if path.stat().st_size != entry["size"]:
             return f"{name} has {path.stat().st_size:,} bytes instead of {entry['size']:,}"
-        return "" if _sha256_of(path) == entry["sha256"] else f"{name} was changed, its sha256 differs"
+        return "" if sha256_of(path) == entry["sha256"] else f"{name} was changed, its sha256 differs"
 
     files = json.loads(content).get("files", {})
     # SageMaker brings everything under the package's prefix; code that was put there later would be run.
@@ -53,11 +52,3 @@ def check_files(model_dir: Path, run_dir: Path) -> None:
                     f"the package in {model_dir} is damaged: {fault}; make the package again and deploy that"
                 )
     mark.write_text(digest, encoding="ascii")
-
-
-def _sha256_of(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from inf2kit.errors import ModelDirectoryError
+from inf2kit.packaged import FORMAT, MANIFEST
 from inf2kit.shapes import StaticShapes
-
-MANIFEST = "inf2kit.json"
-MANIFEST_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -132,9 +130,9 @@ def _manifest(model_dir: Path) -> dict[str, Any]:
         raise ModelDirectoryError(f"{path} cannot be read ({error}); make the package again") from None
     if not isinstance(manifest, dict):
         raise ModelDirectoryError(f"{path} is not a JSON object; make the package again")
-    if manifest.get("format") != MANIFEST_FORMAT:
+    if manifest.get("format") != FORMAT:
         raise ModelDirectoryError(
-            f"{path} is of format {manifest.get('format')}, this engine reads format {MANIFEST_FORMAT}; "
+            f"{path} is of format {manifest.get('format')}, this engine reads format {FORMAT}; "
             "make the package again with one version of inf2kit"
         )
     return manifest

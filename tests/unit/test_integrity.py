@@ -13,7 +13,7 @@ import pytest
 import inf2kit
 from engine.integrity import check_files
 from engine.lifetime import REASON_FILE, TERMINAL
-from engine.settings import MANIFEST_FORMAT, Settings
+from engine.settings import FORMAT, Settings
 from inf2kit.errors import ModelDirectoryError
 from inf2kit.package import gather, manifest
 
@@ -64,7 +64,7 @@ def test_a_manifest_of_another_format_is_refused(model_dir: Path) -> None:
     path.write_text(path.read_text(encoding="utf-8").replace('"format": 1', '"format": 2'), encoding="utf-8")
     with pytest.raises(ModelDirectoryError, match="is of format 2, this engine reads format 1"):
         Settings.read(model_dir, {})
-    assert manifest.FORMAT == MANIFEST_FORMAT
+    assert manifest.FORMAT == FORMAT
 
 
 def test_the_engine_ends_with_that_sentence_and_is_not_to_be_started_again(
