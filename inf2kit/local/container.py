@@ -94,14 +94,29 @@ def stop(run_dir: Path) -> None:
         psutil.wait_procs(alive, timeout=1.0)
 
 
-def processes(run_dir: Path) -> list[psutil.Process]:
-    """The living processes of an endpoint, its host among them, but not this process."""
+def stop_below(folder: Path) -> None:
+    """End every process whose run directory is a folder, or lies below it."""
+    while alive := processes(folder, below=True):
+        for process in alive:
+            _signal(process, signal.SIGKILL)
+        psutil.wait_procs(alive, timeout=1.0)
+
+
+def processes(run_dir: Path, *, below: bool = False) -> list[psutil.Process]:
+    """The living processes of an endpoint, its host among them, but not this process.
+
+    Args:
+        run_dir: Of the container.
+        below: Whether those with a run directory below this one are meant as well.
+    """
     found = []
     for process in psutil.process_iter():
         try:
             if process.pid == os.getpid():
                 continue
-            if process.environ().get(MARK) == str(run_dir) and process.status() != psutil.STATUS_ZOMBIE:
+            mark = process.environ().get(MARK, "")
+            marked = mark == str(run_dir) or (below and mark.startswith(f"{run_dir}/"))
+            if marked and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except (psutil.Error, OSError):
             continue

@@ -6,10 +6,8 @@ import contextlib
 import fcntl
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,7 +22,7 @@ import psutil
 from inf2kit import embedded, home
 from inf2kit.container import environment
 from inf2kit.errors import LocalEndpointError
-from inf2kit.local import container, state
+from inf2kit.local import container, ports, state
 from inf2kit.local.host import ENVIRONMENT_FILE, LOG_FILE
 from inf2kit.local.state import EndpointState
 from inf2kit.package import gather
@@ -32,8 +30,6 @@ from inf2kit.presets import load_preset
 
 Progress = Callable[[str], None]
 
-#: The model server takes ports below 32767 only; below that there are no ephemeral ports either.
-_PORTS = range(20_000, 32_000)
 _POLL_S = 0.1
 _STOP_S = 30.0
 
@@ -165,28 +161,12 @@ def _reserve(name: str, preset: str) -> EndpointState:
     taken: set[int] = set()
     for other in filter(None, map(state.read, state.names())):
         taken |= {other.front_port, other.gate_port, other.model_server_port, other.management_port}
-    ports: list[int] = []
-    for port in random.sample(_PORTS, len(_PORTS)):
-        if port not in taken and _is_free(port):
-            ports.append(port)
-        if len(ports) == 4:
-            break
     run_dir = tempfile.mkdtemp(prefix="inf2kit-")
-    front, gate, model_server, management = ports
+    front, gate, model_server, management = ports.choose(4, taken)
     endpoint = EndpointState(name, preset, front, gate, model_server, management, run_dir)
     # Before anything is started, so that 'down' finds it whatever happens next.
     state.write(endpoint)
     return endpoint
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def _start_host(endpoint: EndpointState) -> subprocess.Popen[bytes]:

@@ -1,7 +1,7 @@
 """The front: ``sagemaker-runtime`` for boto3, passing calls on to an endpoint's gate.
 
 It is never kinder than AWS: 60 s for a call, 6 MB for a body, and only the headers that AWS lets through.
-Signatures are not checked.
+Signatures are not checked. A single local endpoint and the rehearsal cloud have the same one.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,19 +29,49 @@ _ROUTE = re.compile(r"/endpoints/([^/]+)/(invocations|invocations-response-strea
 _ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Target:
-    """Where an endpoint's calls go.
+    """Where an endpoint's calls go: one container.
 
     Attributes:
         gate_url: The container's port.
-        status: As in DescribeEndpoint; only ``InService`` is called.
+        status: As in DescribeEndpoint; calls are refused while it is ``Creating`` or ``Failed``.
         variant: The name of the production variant.
+        notice: What about it is not the real thing; callers find it among the custom attributes.
+        in_flight: Calls that are running now.
     """
 
     gate_url: str
     status: str
     variant: str = "AllTraffic"
+    notice: str = ""
+    in_flight: int = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one call.
+
+    Attributes:
+        status: The container's; 0 where it did not answer, or not in time.
+        model_s: Seconds that the container took, to the last byte.
+        overhead_s: Seconds that the front took.
+    """
+
+    status: int
+    model_s: float
+    overhead_s: float
+
+
+@dataclass
+class _Call:
+    """One call while it runs; what became of it is written here."""
+
+    target: Target
+    body: bytes
+    headers: Mapping[str, str]
+    status: int | None = 0
+    model_s: float = 0.0
 
 
 class _AwsError(Exception):
@@ -54,15 +85,22 @@ class Front:
     """An ASGI application.
 
     Args:
-        target_of: The endpoint of a name, or None where there is no such endpoint.
+        target_of: The container that takes the next call of an endpoint, or None where there is no such
+            endpoint. The second argument is the variant that the caller asks for, or nothing.
         call_limit_s: Seconds a call may take; AWS's limit unless a test is in a hurry.
+        observe: Told of every call that reached a container.
     """
 
     def __init__(
-        self, target_of: Callable[[str], Target | None], *, call_limit_s: float = CALL_LIMIT_S
+        self,
+        target_of: Callable[[str, str], Target | None],
+        *,
+        call_limit_s: float = CALL_LIMIT_S,
+        observe: Callable[[str, Target, Outcome], None] = lambda _name, _target, _outcome: None,
     ) -> None:
         self._target_of = target_of
         self._call_limit_s = call_limit_s
+        self._observe = observe
         self._containers = httpx.AsyncClient(
             timeout=None,  # noqa: S113 - the whole call is bounded below
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=2.0),
@@ -85,7 +123,8 @@ class Front:
             raise _AwsError(404, "UnknownOperationException", f"no operation at {scope['path']}")
         body = await _read_body(receive)
         name = unquote(route[1])
-        target = self._target_of(name)
+        headers = request_headers(scope)
+        target = self._target_of(name, headers.get("x-amzn-sagemaker-target-variant", ""))
         if target is None:
             raise _AwsError(400, "ValidationError", f"Endpoint {name} of account 000000000000 not found.")
         if target.status != "InService":
@@ -94,41 +133,56 @@ class Front:
                 "ValidationError",
                 f"Endpoint {name} of account 000000000000 is in status {target.status}, not InService.",
             )
-        headers = request_headers(scope)
         streamed = route[2] == "invocations-response-stream"
         accept = headers.get("x-amzn-sagemaker-accept" if streamed else "accept", "*/*")
         passed = {"content-type": headers.get("content-type", "application/json"), "accept": accept}
         if _ATTRIBUTES in headers:
             passed[_ATTRIBUTES] = headers[_ATTRIBUTES]
-        call = self._stream if streamed else self._whole
-        await call(target, body, passed, receive, send)
-
-    async def _whole(
-        self, target: Target, body: bytes, headers: Mapping[str, str], _: Receive, send: Send
-    ) -> None:
+        call = _Call(target, body, passed)
+        began = time.perf_counter()
+        target.in_flight += 1
         try:
-            response = await asyncio.wait_for(self._post(target, body, headers), self._call_limit_s)
+            await (self._stream if streamed else self._whole)(call, receive, send)
+        finally:
+            target.in_flight -= 1
+            if call.status is not None:
+                overhead_s = time.perf_counter() - began - call.model_s
+                self._observe(name, target, Outcome(call.status, call.model_s, overhead_s))
+
+    async def _whole(self, call: _Call, _: Receive, send: Send) -> None:
+        began = time.perf_counter()
+        try:
+            response = await asyncio.wait_for(self._post(call), self._call_limit_s)
             await response.aread()
+            call.status = response.status_code
         except asyncio.TimeoutError:
             raise _timed_out() from None
         except httpx.HTTPError as error:
             raise _unreachable(error) from None
+        finally:
+            call.model_s = time.perf_counter() - began
         if response.status_code != 200:
             raise _model_error(response)
-        await answer(send, 200, response.content, self._passed_back(target, response))
+        await answer(send, 200, response.content, self._passed_back(call.target, response))
 
-    async def _stream(
-        self, target: Target, body: bytes, headers: Mapping[str, str], receive: Receive, send: Send
-    ) -> None:
+    async def _stream(self, call: _Call, receive: Receive, send: Send) -> None:
+        began = time.perf_counter()
+        try:
+            await self._stream_parts(call, receive, send)
+        finally:
+            call.model_s = time.perf_counter() - began
+
+    async def _stream_parts(self, call: _Call, receive: Receive, send: Send) -> None:
         loop = asyncio.get_running_loop()
         ends = loop.time() + STREAM_LIMIT_S
         gone = asyncio.ensure_future(disconnected(receive))
-        posting = asyncio.ensure_future(self._post(target, body, headers, stream=True))
+        posting = asyncio.ensure_future(self._post(call, stream=True))
         waiting: set[asyncio.Future[Any]] = {posting, gone}
         await asyncio.wait(waiting, timeout=self._call_limit_s, return_when=asyncio.FIRST_COMPLETED)
         if not posting.done():
             posting.cancel()
             if gone.done():
+                call.status = None
                 return
             gone.cancel()
             raise _timed_out()
@@ -137,11 +191,12 @@ class Front:
         except httpx.HTTPError as error:
             gone.cancel()
             raise _unreachable(error) from None
+        call.status = response.status_code
         try:
             if response.status_code != 200:
                 await response.aread()
                 raise _model_error(response)
-            back = self._passed_back(target, response)
+            back = self._passed_back(call.target, response)
             back["x-amzn-sagemaker-content-type"] = back.pop("content-type", "application/octet-stream")
             back["content-type"] = eventstream.CONTENT_TYPE
             await send(head(200, back))
@@ -154,6 +209,7 @@ class Front:
                 if not coming.done():
                     coming.cancel()
                     if not gone.done():
+                        call.status = 0
                         await _break_off(
                             send, "the stream took longer than AWS allows", "ModelInvocationTimeExceeded"
                         )
@@ -161,6 +217,7 @@ class Front:
                 try:
                     part = coming.result()
                 except httpx.HTTPError as error:
+                    call.status = 0
                     await _break_off(
                         send, f"the container broke off ({type(error).__name__})", "StreamBroken"
                     )
@@ -175,12 +232,9 @@ class Front:
             gone.cancel()
             await response.aclose()
 
-    async def _post(
-        self, target: Target, body: bytes, headers: Mapping[str, str], *, stream: bool = False
-    ) -> httpx.Response:
-        request = self._containers.build_request(
-            "POST", f"{target.gate_url}/invocations", content=body, headers=dict(headers)
-        )
+    async def _post(self, call: _Call, *, stream: bool = False) -> httpx.Response:
+        url = f"{call.target.gate_url}/invocations"
+        request = self._containers.build_request("POST", url, content=call.body, headers=dict(call.headers))
         return await self._containers.send(request, stream=stream)
 
     @staticmethod
@@ -189,6 +243,8 @@ class Front:
         kept = {
             name: response.headers[name] for name in ("content-type", _ATTRIBUTES) if name in response.headers
         }
+        if target.notice:
+            kept.setdefault(_ATTRIBUTES, target.notice)
         return {**kept, "x-amzn-invoked-production-variant": target.variant}
 
 

@@ -6,36 +6,19 @@ Run as ``python -m inf2kit.local.host NAME``; ``endpoint.up`` does.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import dataclasses
 import json
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
-import uvicorn
-
 from inf2kit import home
-from inf2kit.asgi import KEEP_ALIVE_S
-from inf2kit.local import container, state
+from inf2kit.local import state
 from inf2kit.local.front import Front, Target
+from inf2kit.local.instance import Instance, Ports
+from inf2kit.local.serving import Server
 
-_PING_INTERVAL_S = 0.1
-#: SageMaker gives /ping two seconds.
-_PING_LIMIT_S = 2.0
 ENVIRONMENT_FILE = "environment.json"
 LOG_FILE = "endpoint.log"
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to the host, which has a container to end before it ends itself."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture nothing."""
-        yield
 
 
 class Host:
@@ -43,80 +26,39 @@ class Host:
 
     def __init__(self, endpoint: state.EndpointState) -> None:
         self._state = endpoint
+        folder = home.endpoint(endpoint.name)
+        self._instance = Instance(
+            base_dir=folder,
+            run_dir=Path(endpoint.run_dir),
+            variables=json.loads((folder / ENVIRONMENT_FILE).read_text(encoding="utf-8")),
+            ports=Ports(endpoint.gate_port, endpoint.model_server_port, endpoint.management_port),
+            log=folder / LOG_FILE,
+            changed=self._remember,
+        )
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then end the container."""
-        folder = home.endpoint(self._state.name)
-        variables = json.loads((folder / ENVIRONMENT_FILE).read_text(encoding="utf-8"))
-        launched = container.start(
-            folder,
-            Path(self._state.run_dir),
-            variables,
-            gate_port=self._state.gate_port,
-            model_server_port=self._state.model_server_port,
-            management_port=self._state.management_port,
-            log=folder / LOG_FILE,
-        )
+        self._instance.start()
         ending = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ending.set)
-        watching = asyncio.create_task(self._watch(launched.poll))
-        config = uvicorn.Config(
-            Front(self._target),
-            host="127.0.0.1",
-            port=self._state.front_port,
-            backlog=512,
-            timeout_keep_alive=KEEP_ALIVE_S,
-            lifespan="off",
-            access_log=False,
-            log_level="warning",
-        )
-        server = _Server(config)
+        server = Server(Front(self._target), self._state.front_port)
         serving = asyncio.create_task(server.serve())
         ended = asyncio.create_task(ending.wait())
         await asyncio.wait({ended, serving}, return_when=asyncio.FIRST_COMPLETED)
-        watching.cancel()
         server.should_exit = server.force_exit = True
-        await asyncio.to_thread(container.stop, Path(self._state.run_dir))
+        await asyncio.to_thread(self._instance.stop)
         await serving
 
-    def _target(self, name: str) -> Target | None:
-        return Target(self._state.gate_url, self._state.status) if name == self._state.name else None
+    def _target(self, name: str, _variant: str) -> Target | None:
+        return self._instance.target if name == self._state.name else None
 
-    async def _watch(self, container_status: object) -> None:
-        """Follow /ping, as SageMaker does: it alone says whether the endpoint is in service."""
-        assert callable(container_status)  # noqa: S101
-        async with httpx.AsyncClient(timeout=_PING_LIMIT_S, trust_env=False) as client:
-            while True:
-                if (code := container_status()) is not None:
-                    self._set("Failed", f"the model server ended with status {code}; see the log")
-                    return
-                if await self._ping(client):
-                    self._set("InService")
-                elif self._state.status == "Creating" and (reason := self._failure()):
-                    self._set("Failed", reason)
-                await asyncio.sleep(_PING_INTERVAL_S)
-
-    async def _ping(self, client: httpx.AsyncClient) -> bool:
-        try:
-            return (await client.get(f"{self._state.gate_url}/ping")).status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    def _failure(self) -> str | None:
-        """The supervisor's own word, which on AWS only the log has; here nobody waits for the time-out."""
-        try:
-            path = Path(self._state.run_dir) / "supervisor.json"
-            supervisor = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return str(supervisor["reason"]) if supervisor["state"] == "failed" else None
-
-    def _set(self, status: str, reason: str = "") -> None:
-        if (status, reason) != (self._state.status, self._state.reason):
-            self._state = dataclasses.replace(self._state, status=status, reason=reason)
-            state.write_status(self._state.name, status, reason)
+    def _remember(self, instance: Instance) -> None:
+        """As SageMaker does: once in service an endpoint stays that, whatever /ping says later."""
+        status = {"ready": "InService", "failed": "Failed"}.get(instance.state)
+        if status:
+            state.write_status(self._state.name, status, instance.reason)
 
 
 def main(name: str) -> None:

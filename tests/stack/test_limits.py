@@ -163,7 +163,7 @@ def front_before(container: Callable[..., Any], call_limit_s: float) -> Iterator
         "creating": Target(nowhere, "Creating"),
         "gone": Target(nowhere, "InService"),
     }
-    url = f"http://127.0.0.1:{serve(Front(targets.get, call_limit_s=call_limit_s))}"
+    url = f"http://127.0.0.1:{serve(Front(lambda name, _: targets.get(name), call_limit_s=call_limit_s))}"
     yield boto3.client(
         "sagemaker-runtime",
         endpoint_url=url,

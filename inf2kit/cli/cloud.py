@@ -1,0 +1,102 @@
+"""``inf2kit cloud``: the rehearsal cloud, for cdk, boto3 and the aws command line."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from pathlib import Path
+
+import click
+
+from inf2kit.cli.output import steps, table
+from inf2kit.errors import CloudError
+
+
+@click.group()
+def cloud() -> None:
+    """The rehearsal cloud: AWS's own commands, on this machine."""
+
+
+@cloud.command("up")
+@click.option("--port", type=click.IntRange(0, 65_535), help="Of all services; 0 takes a free one.")
+@click.option("--region", default="us-east-1", show_default=True, help="The one that has endpoints.")
+@click.option(
+    "--minute",
+    "minute_s",
+    type=click.FloatRange(0.1, 60),
+    default=2.0,
+    show_default=True,
+    help="Seconds that a minute of AWS's own waiting lasts; 60 is AWS's.",
+)
+def cloud_up(port: int | None, region: str, minute_s: float) -> None:
+    """Start the cloud; it begins empty."""
+    from inf2kit.cloud import commands
+
+    given = commands.DEFAULT_PORT if port is None else port
+    settings = commands.up(port=given, region=region, minute_s=minute_s, progress=steps())
+    click.echo(f"the rehearsal cloud is up: {settings.url}")
+    click.echo(
+        "use it:  eval \"$(inf2kit cloud env)\" && cdk bootstrap --app '' aws://123456789012/" + region
+    )
+    click.echo("stop it: inf2kit cloud down")
+
+
+@cloud.command("env")
+def cloud_env() -> None:
+    """Print what makes a shell's cdk, aws and boto3 talk to the cloud: eval "$(inf2kit cloud env)"."""
+    from inf2kit.cloud import commands
+
+    for name, value in commands.environment(commands.running()).items():
+        click.echo(f"export {name}={shlex.quote(value)}")
+    click.echo(f"unset {' '.join(commands.UNSET)}")
+
+
+@cloud.command("status")
+def cloud_status() -> None:
+    """Show the cloud's stacks and endpoints."""
+    from inf2kit.cloud import commands, listing
+
+    settings = commands.running()
+    click.echo(f"the rehearsal cloud is up: {settings.url}, in {settings.region}")
+    rows = listing.rows(settings)
+    if len(rows) == 1:
+        click.echo("it is empty; deploy something with cdk")
+    else:
+        table(rows)
+
+
+@cloud.command("logs")
+@click.argument("endpoint", required=False)
+@click.option("--follow", "-f", is_flag=True, help="Go on until Ctrl-C.")
+def cloud_logs(endpoint: str | None, follow: bool) -> None:
+    """Print the cloud's log, or the containers' logs of ENDPOINT: what CloudWatch would hold."""
+    from inf2kit.cloud import commands
+
+    settings = commands.running()
+    places: dict[Path, int] = {}
+    while True:
+        if endpoint is None:
+            logs = [settings.log]
+        else:
+            logs = sorted((settings.folder / "instances" / endpoint).glob("*.log"))
+        if not logs:
+            raise CloudError(f"no container of {endpoint!r} has a log; see 'inf2kit cloud status'")
+        for log in logs:
+            with log.open(encoding="utf-8", errors="replace") as file:
+                file.seek(places.get(log, 0))
+                if places.get(log) is None and len(logs) > 1:
+                    click.echo(f"== {log.stem}")
+                click.echo(file.read(), nl=False)
+                places[log] = file.tell()
+        if not follow:
+            return
+        time.sleep(0.2)
+
+
+@cloud.command("down")
+def cloud_down() -> None:
+    """Stop the cloud, every endpoint and every process; nothing is kept."""
+    from inf2kit.cloud import commands
+
+    stopped = commands.down()
+    click.echo("the rehearsal cloud is stopped" if stopped else "there is no rehearsal cloud")

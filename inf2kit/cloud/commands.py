@@ -1,0 +1,167 @@
+"""Starting, finding and stopping the rehearsal cloud."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+
+from inf2kit.cloud import settings as kept
+from inf2kit.cloud.settings import CloudSettings
+from inf2kit.errors import CloudError
+from inf2kit.local import container, ports
+from inf2kit.local.state import MARK
+
+#: Below the ports that systems give away.
+DEFAULT_PORT = 4570
+_START_S, _STOP_S, _POLL_S = 60.0, 90.0, 0.05
+
+
+def up(
+    *,
+    port: int = DEFAULT_PORT,
+    region: str = "us-east-1",
+    minute_s: float = 2.0,
+    progress: Callable[[str], None] = lambda _: None,
+) -> CloudSettings:
+    """Start the cloud and wait until it answers. It begins empty.
+
+    Args:
+        port: Of all services; 0 takes a free one.
+        region: The one that has endpoints.
+        minute_s: Seconds that a minute of AWS's own waiting lasts (baking, cool-downs, periods of alarms);
+            60 is AWS's.
+        progress: Told each step.
+
+    Raises:
+        CloudError: it is up already, or the port is somebody else's, or it does not start.
+    """
+    existing = find()
+    if existing is not None and process(existing) is not None:
+        raise CloudError(
+            f"the rehearsal cloud is up already, on {existing.url}; "
+            "use it, or stop it with 'inf2kit cloud down'"
+        )
+    if existing is not None:
+        progress("clearing what an earlier cloud has left; its state was in memory, and is gone")
+        _clear(existing)
+    if port and not ports.is_free(port):
+        raise CloudError(f"port {port} is taken; give another one with --port, or --port 0 for any")
+    run_dir = Path(tempfile.mkdtemp(prefix="inf2cloud-"))
+    chosen = port or ports.choose(1)[0]
+    settings = CloudSettings(kept.folder(), run_dir, chosen, region, minute_s)
+    settings.write()
+    progress("starting")
+    with settings.log.open("ab") as log:
+        started = subprocess.Popen(
+            [sys.executable, "-m", "inf2kit.cloud.server", str(settings.folder)],
+            env={**_environment(), MARK: str(run_dir)},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    settings = replace(settings, pid=started.pid)
+    settings.write()
+    deadline = time.monotonic() + _START_S
+    try:
+        while not kept.is_ready(settings):
+            if started.poll() is not None or time.monotonic() > deadline:
+                lines = settings.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+                raise CloudError(
+                    f"the rehearsal cloud did not start: {lines[-1] if lines else 'it said nothing'}; "
+                    f"its log was {settings.log}"
+                )
+            time.sleep(_POLL_S)
+    except BaseException:
+        down()
+        raise
+    return settings
+
+
+def down() -> bool:
+    """Stop the cloud, every endpoint and every process; false where there was none."""
+    settings = find()
+    if settings is None:
+        return False
+    running = process(settings)
+    if running:
+        with contextlib.suppress(psutil.Error):  # it may end by itself meanwhile
+            running.send_signal(signal.SIGTERM)
+            running.wait(_STOP_S)
+    _clear(settings)
+    return True
+
+
+def find() -> CloudSettings | None:
+    """The cloud of this home, running or left over."""
+    return CloudSettings.read(kept.folder())
+
+
+def running() -> CloudSettings:
+    """The cloud that runs.
+
+    Raises:
+        CloudError: none does.
+    """
+    settings = find()
+    if settings is None or process(settings) is None:
+        raise CloudError("the rehearsal cloud is not up; start it with 'inf2kit cloud up'")
+    return settings
+
+
+def process(settings: CloudSettings) -> psutil.Process | None:
+    """The cloud's living process, or None."""
+    try:
+        found = psutil.Process(settings.pid) if settings.pid else None
+        if found is None or found.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return found if found.environ().get(MARK) == str(settings.run_dir) else None
+    except (psutil.Error, OSError):
+        return None
+
+
+def environment(settings: CloudSettings) -> dict[str, str]:
+    """What makes cdk, boto3 and the aws command line talk to the cloud instead of AWS."""
+    return {
+        "AWS_ENDPOINT_URL": settings.url,
+        "AWS_ACCESS_KEY_ID": "rehearsal",
+        "AWS_SECRET_ACCESS_KEY": "rehearsal",
+        "AWS_REGION": settings.region,
+        "AWS_DEFAULT_REGION": settings.region,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "CDK_DISABLE_CLI_TELEMETRY": "true",
+    }
+
+
+#: What would lead the same programs elsewhere.
+UNSET = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME")
+
+
+def _environment() -> dict[str, str]:
+    """The user's own, without what would lead the cloud's own clients to AWS."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    # Roles of CDK's bootstrap stack attach AWS's own policies.
+    return {**own, "MOTO_IAM_LOAD_MANAGED_POLICIES": "true"}
+
+
+def _clear(settings: CloudSettings) -> None:
+    """End what a killed cloud has left, and delete its folders but for its log."""
+    container.stop_below(settings.run_dir)
+    shutil.rmtree(settings.run_dir, ignore_errors=True)
+    if settings.log.exists():
+        shutil.copy2(settings.log, settings.folder.with_suffix(".log"))
+    for path in settings.folder.rglob("*"):
+        if path.is_dir() and not path.is_symlink():
+            path.chmod(0o755)
+    shutil.rmtree(settings.folder, ignore_errors=True)

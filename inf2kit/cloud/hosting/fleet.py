@@ -1,0 +1,270 @@
+"""The instances of one production variant."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inf2kit.cloud.errors import AwsError
+from inf2kit.cloud.hosting import artefacts
+from inf2kit.cloud.hosting.artefacts import Artefacts
+from inf2kit.local import ports
+from inf2kit.local.front import Target
+from inf2kit.local.instance import Instance, Ports, last_words
+
+#: SageMaker's own default for ContainerStartupHealthCheckTimeoutInSeconds.
+_STARTUP_S = 600
+#: What a call may still take when its instance is taken out of service.
+_DRAIN_S = 60.0
+_LONGEST_REPLACEMENT_WAIT_S = 30.0
+_numbers = itertools.count(1)
+_ports_lock = threading.Lock()
+_ports_taken: set[int] = set()
+
+
+class FleetError(Exception):
+    """A fleet that did not come into service; the message is the endpoint's FailureReason."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where fleets live on this machine.
+
+    Attributes:
+        folder: Of the instances' folders and logs.
+        run_dir: A short path, as sockets lie below it.
+        artefacts: Fetches what the instances serve.
+        say: Tells the cloud's log.
+    """
+
+    folder: Path
+    run_dir: Path
+    artefacts: Artefacts
+    say: Callable[[str], None]
+
+
+class Fleet:
+    """Instances that are all alike.
+
+    Args:
+        place: Where they live.
+        endpoint: The EndpointName.
+        variant: A ProductionVariant of the endpoint's configuration.
+        model: What CreateModel was told.
+        wished: How many instances there should be.
+    """
+
+    def __init__(
+        self, place: Place, endpoint: str, variant: Mapping[str, Any], model: Mapping[str, Any], wished: int
+    ) -> None:
+        self.variant = str(variant["VariantName"])
+        self.instance_type = str(variant.get("InstanceType", ""))
+        self.wished = wished
+        self.weight = float(variant.get("InitialVariantWeight", 1.0))
+        self._place, self._endpoint = place, endpoint
+        self._model = model
+        self._startup_s = float(variant.get("ContainerStartupHealthCheckTimeoutInSeconds", _STARTUP_S))
+        self._lock = threading.RLock()
+        self._serving: list[Instance] = []
+        self._starting: list[Instance] = []
+        self._laid_out: dict[Instance, dict[str, int]] = {}
+        self._closed = threading.Event()
+        self.image = str(container_of(model).get("Image", ""))
+        self.notice = artefacts.notice(uri_of(model))
+
+    @property
+    def size(self) -> int:
+        """Instances that serve now."""
+        return len(self._serving)
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that run now."""
+        return sum(instance.target.in_flight for instance in self._serving)
+
+    def pick(self) -> Target | None:
+        """The instance with the fewest calls; one whose /ping says no only where there is no other."""
+        serving = self._serving
+        ready = [instance for instance in serving if instance.state == "ready"] or serving
+        return min((instance.target for instance in ready), key=lambda each: each.in_flight, default=None)
+
+    def resize(self, count: int) -> None:
+        """Start or stop instances until there are so many.
+
+        Raises:
+            FleetError: one did not get ready; none of those that were started is left.
+        """
+        self.wished = count
+        missing = count - len(self._serving)
+        if missing > 0:
+            self._add(missing)
+        elif missing < 0:
+            with self._lock:
+                leaving = self._serving[count:]
+                self._serving = self._serving[:count]
+            self._end(leaving)
+
+    def close(self) -> None:
+        """Stop every instance, those that start included; calls that run are waited for."""
+        self._closed.set()
+        with self._lock:
+            leaving, self._serving = self._serving, []
+            starting, self._starting = self._starting, []
+        for instance in starting:
+            self._stop(instance)
+        self._end(leaving)
+
+    def abort(self) -> None:
+        """Stop every instance at once."""
+        self._closed.set()
+        with self._lock:
+            leaving = [*self._serving, *self._starting]
+            self._serving, self._starting = [], []
+        for instance in leaving:
+            self._stop(instance)
+
+    def _add(self, count: int) -> None:
+        instances = [self._new() for _ in range(count)]
+        try:
+            for instance in instances:
+                self._launch(instance)
+            deadline = time.monotonic() + self._startup_s
+            for instance in instances:
+                if not instance.wait(deadline - time.monotonic()):
+                    raise FleetError(self._unhealthy(instance))
+                self._check_untouched(instance)
+        except (FleetError, AwsError) as error:
+            for instance in instances:
+                self._stop(instance)
+            if isinstance(error, AwsError):
+                raise FleetError(error.message) from None
+            raise
+        finally:
+            with self._lock:
+                self._starting = [each for each in self._starting if each not in instances]
+        with self._lock:
+            if self._closed.is_set():
+                for instance in instances:
+                    self._stop(instance)
+                raise FleetError("The endpoint was deleted.")
+            self._serving = [*self._serving, *instances]
+
+    def _new(self) -> Instance:
+        number = f"i-{next(_numbers):04d}"
+        base_dir = self._place.folder / self._endpoint / number
+        base_dir.mkdir(parents=True)
+        run_dir = Path(tempfile.mkdtemp(prefix="", dir=self._place.run_dir))
+        with _ports_lock:
+            chosen = ports.choose(3, _ports_taken)
+            _ports_taken.update(chosen)
+        instance = Instance(
+            base_dir=base_dir,
+            run_dir=run_dir,
+            variables=self._variables(),
+            ports=Ports(*chosen),
+            log=self._place.folder / self._endpoint / f"{number}.log",
+            changed=self._changed,
+        )
+        instance.target.variant = self.variant
+        instance.target.notice = (
+            f"inf2kit-{self.notice}"[:1024] if self.notice else "inf2kit-rehearsal: a CPU"
+        )
+        return instance
+
+    def _variables(self) -> dict[str, str]:
+        return {
+            str(name): str(value) for name, value in container_of(self._model).get("Environment", {}).items()
+        }
+
+    def _launch(self, instance: Instance) -> None:
+        with self._lock:
+            if self._closed.is_set():
+                raise FleetError("The endpoint was deleted.")
+            self._starting.append(instance)
+        number = instance.base_dir.name
+        instance.log.write_text(
+            f"inf2kit rehearsal: {number} of {self._endpoint}, variant {self.variant}: the container's "
+            f"processes on this machine in the place of {self.instance_type or 'an instance'}"
+            f"{'; ' + self.notice if self.notice else ''}\n",
+            encoding="utf-8",
+        )
+        self._place.artefacts.lay_out(uri_of(self._model), instance.base_dir / "model")
+        self._laid_out[instance] = artefacts.snapshot(instance.base_dir / "model")
+        self._place.say(f"{self._endpoint}: {number} starts, its log is {instance.log}")
+        instance.start()
+
+    def _unhealthy(self, instance: Instance) -> str:
+        why = (
+            instance.reason
+            or f"/ping did not answer 200 within {self._startup_s:g} s; {last_words(instance.log)}"
+        )
+        return (
+            f"The primary container for production variant {self.variant} did not pass the ping health "
+            "check. Please check CloudWatch logs for this endpoint. "
+            f"(In this rehearsal: {why})"
+        )
+
+    def _check_untouched(self, instance: Instance) -> None:
+        now = artefacts.snapshot(instance.base_dir / "model")
+        changed = sorted(set(now.items()) ^ set(self._laid_out.get(instance, now).items()))
+        if changed:
+            raise FleetError(
+                f"The container wrote {changed[0][0]!r} to /opt/ml/model, which is read-only on SageMaker."
+            )
+
+    def _changed(self, instance: Instance) -> None:
+        """A serving container that has ended is replaced, as SageMaker replaces it."""
+        if instance.state == "failed" and instance in self._serving and not self._closed.is_set():
+            threading.Thread(target=self._replace, args=(instance,), daemon=True).start()
+
+    def _replace(self, lost: Instance) -> None:
+        self._place.say(f"{self._endpoint}: {lost.base_dir.name} ended ({lost.reason}), another one starts")
+        with self._lock:
+            if lost not in self._serving:
+                return
+            self._serving = [each for each in self._serving if each is not lost]
+        self._stop(lost)
+        wait_s = 1.0
+        while not self._closed.is_set() and len(self._serving) < self.wished:
+            try:
+                self._add(1)
+            except FleetError as error:
+                self._place.say(f"{self._endpoint}: {error}")
+                self._closed.wait(wait_s)
+                wait_s = min(2 * wait_s, _LONGEST_REPLACEMENT_WAIT_S)
+
+    def _end(self, instances: list[Instance]) -> None:
+        deadline = time.monotonic() + _DRAIN_S
+        for instance in instances:
+            while instance.target.in_flight and time.monotonic() < deadline:
+                time.sleep(0.05)
+            self._stop(instance)
+
+    def _stop(self, instance: Instance) -> None:
+        instance.stop()
+        with _ports_lock:
+            _ports_taken.difference_update(
+                (instance.ports.gate, instance.ports.model_server, instance.ports.management)
+            )
+        self._laid_out.pop(instance, None)
+        artefacts.release(instance.base_dir)
+        artefacts.release(instance.run_dir)
+
+
+def container_of(model: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A model's only container."""
+    containers = model.get("Containers") or [model.get("PrimaryContainer") or {}]
+    found: Mapping[str, Any] = containers[0]
+    return found
+
+
+def uri_of(model: Mapping[str, Any]) -> str:
+    """Where a model's files lie."""
+    source = container_of(model).get("ModelDataSource", {}).get("S3DataSource", {})
+    return str(source.get("S3Uri", ""))

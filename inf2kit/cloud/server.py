@@ -1,0 +1,260 @@
+"""The process that is the rehearsal cloud: one port, for every service.
+
+Run as ``python -m inf2kit.cloud.server FOLDER``; ``commands.up`` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from inf2kit.asgi import Receive, Scope, Send, answer, request_headers
+from inf2kit.cloud import objects, policies
+from inf2kit.cloud.alarms import Alarms
+from inf2kit.cloud.clock import Clock
+from inf2kit.cloud.errors import AwsError
+from inf2kit.cloud.hosting.api import OPERATIONS, Hosting
+from inf2kit.cloud.hosting.artefacts import Artefacts
+from inf2kit.cloud.hosting.asynchronous import Asynchronous
+from inf2kit.cloud.hosting.fleet import Place
+from inf2kit.cloud.metrics import Metrics, show
+from inf2kit.cloud.scaling import Scaling
+from inf2kit.cloud.settings import ACCOUNT, CloudSettings, write_state
+from inf2kit.local.front import Front, Outcome, Target
+from inf2kit.local.serving import Server
+
+#: Calls to the control plane at a time; a stack that waits for its endpoint makes more of them.
+_WORKERS = 32
+_LOOK_S = 1.0
+_ASYNC = re.compile(r"/endpoints/([^/]+)/async-invocations")
+_RUNTIME = re.compile(r"/endpoints/[^/]+/(invocations|invocations-response-stream|async-invocations)")
+
+
+class Cloud:
+    """Everything that the port answers, as an ASGI application.
+
+    Args:
+        settings: Of this cloud.
+    """
+
+    def __init__(self, settings: CloudSettings) -> None:
+        self._settings = settings
+        self.metrics = Metrics()
+        clock = Clock(settings.minute_s)
+        self._scaling = Scaling(ACCOUNT, settings.region, clock, self.metrics, lambda: self.hosting, self.say)
+        self._alarms = Alarms(ACCOUNT, settings.region, self.metrics, clock, self._scaling.step)
+        place = Place(
+            settings.folder / "instances", settings.run_dir, Artefacts(settings.folder / "models"), self.say
+        )
+        self.hosting = Hosting(
+            ACCOUNT,
+            settings.region,
+            place,
+            clock,
+            alarms_on=self._alarms.on,
+            scaled=self._scaling.registered,
+        )
+        self._front = Front(self.hosting.target, observe=self._observe)
+        self._asynchronous = Asynchronous(
+            self.hosting.endpoints.get, observe=self._observe, notify=self._notify
+        )
+        self._moto = _moto()
+        self._ended = threading.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        headers = request_headers(scope)
+        runtime = "/sagemaker/aws4_request" in headers.get("authorization", "")
+        if runtime and _RUNTIME.fullmatch(scope["path"]):
+            route = _ASYNC.fullmatch(scope["path"])
+            if route:
+                await self._asynchronous.invoke(unquote(route[1]), scope, receive, send)
+            else:
+                await self._front(scope, receive, send)
+            return
+        target = headers.get("x-amz-target", "")
+        operation = target.removeprefix("SageMaker.")
+        if operation != target and operation in OPERATIONS:
+            await self._host(operation, headers, receive, send)
+            return
+        await self._moto(scope, receive, send)
+
+    def look(self) -> None:
+        """Follow alarms and scaling until the end."""
+        while not self._ended.wait(_LOOK_S):
+            try:
+                self._count()
+                self._alarms.look()
+                self._scaling.look()
+            except Exception as error:
+                self.say(f"looking at alarms and scaling failed: {type(error).__name__}: {error}")
+
+    def close(self) -> None:
+        """Stop everything."""
+        self._ended.set()
+        self.hosting.close()
+
+    def say(self, line: str) -> None:
+        """One line in the cloud's log."""
+        sys.stdout.write(f"{time.strftime('%H:%M:%S')} {line}\n")
+        sys.stdout.flush()
+
+    async def _host(self, operation: str, headers: dict[str, str], receive: Receive, send: Send) -> None:
+        body = b""
+        while True:
+            message = await receive()
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                break
+        said = {"content-type": "application/x-amz-json-1.1"}
+        try:
+            self._check_region(headers)
+            result = await asyncio.to_thread(self.hosting.answer, operation, json.loads(body or b"{}"))
+        except AwsError as error:
+            wrong = {"__type": error.code, "message": error.message}
+            await answer(send, 400, json.dumps(wrong).encode(), said)
+            return
+        await answer(send, 200, json.dumps(result, default=_as_json).encode(), said)
+
+    def _check_region(self, headers: dict[str, str]) -> None:
+        scope = headers.get("authorization", "").partition("Credential=")[2].split(",")[0].split("/")
+        region = scope[2] if len(scope) > 2 else self._settings.region
+        if region != self._settings.region:
+            raise AwsError(
+                "ValidationException",
+                f"This rehearsal has endpoints in {self._settings.region} only, not in {region}; start it "
+                f"with --region {region}, or set AWS_REGION={self._settings.region}.",
+            )
+
+    def _observe(self, name: str, target: Target, outcome: Outcome) -> None:
+        dimensions = {"EndpointName": name, "VariantName": target.variant}
+        fleets = self.hosting.endpoints[name].fleets if name in self.hosting.endpoints else []
+        self.metrics.add("Invocations", 1, dimensions)
+        instances = sum(fleet.size for fleet in fleets if fleet.variant == target.variant)
+        self.metrics.add("InvocationsPerInstance", 1 / max(1, instances), dimensions)
+        self.metrics.add("Invocation4XXErrors", float(400 <= outcome.status < 500), dimensions)
+        failed = outcome.status >= 500 or outcome.status == 0
+        self.metrics.add("Invocation5XXErrors", float(failed), dimensions)
+        self.metrics.add("ModelLatency", 1e6 * outcome.model_s, dimensions)
+        self.metrics.add("OverheadLatency", 1e6 * outcome.overhead_s, dimensions)
+
+    def _count(self) -> None:
+        """What is there at this moment."""
+        backlog = self._asynchronous.backlog()
+        for endpoint in list(self.hosting.endpoints.values()):
+            for fleet in endpoint.fleets:
+                dimensions = {"EndpointName": endpoint.name, "VariantName": fleet.variant}
+                self.metrics.add("ConcurrentRequestsPerModel", float(fleet.in_flight), dimensions)
+            if "AsyncInferenceConfig" in endpoint.config:
+                waiting, oldest_s = backlog.get(endpoint.name, (0, 0.0))
+                instances = sum(fleet.size for fleet in endpoint.fleets)
+                of_endpoint = {"EndpointName": endpoint.name}
+                self.metrics.add("ApproximateBacklogSize", waiting, of_endpoint)
+                self.metrics.add("ApproximateAgeOfOldestRequest", oldest_s, of_endpoint)
+                self.metrics.add(
+                    "HasBacklogWithoutCapacity", float(waiting > 0 and not instances), of_endpoint
+                )
+                if instances:
+                    self.metrics.add("ApproximateBacklogSizePerInstance", waiting / instances, of_endpoint)
+
+    def _notify(self, topic: str, message: str) -> None:
+        from moto.sns.models import sns_backends
+
+        # A topic that is gone keeps nobody from having an answer.
+        with contextlib.suppress(Exception):
+            sns_backends[ACCOUNT][self._settings.region].publish(message, arn=topic)
+
+
+def _moto() -> Any:
+    """Every other service."""
+    import logging
+
+    from a2wsgi import WSGIMiddleware
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    return WSGIMiddleware(DomainDispatcherApplication(create_backend_app), workers=_WORKERS)
+
+
+def _as_json(value: Any) -> Any:
+    return value.timestamp()
+
+
+async def _serve(settings: CloudSettings, cloud: Cloud) -> None:
+    ending = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ending.set)
+    server = Server(cloud, settings.port)
+    serving = asyncio.create_task(server.serve())
+    threading.Thread(target=cloud.look, daemon=True, name="look").start()
+    ended = asyncio.create_task(ending.wait())
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.02)
+    write_state(settings, "ready")
+    await asyncio.wait({ended, serving}, return_when=asyncio.FIRST_COMPLETED)
+    # Calls that wait for an endpoint must not keep the process.
+    await asyncio.to_thread(cloud.close)
+    server.should_exit = server.force_exit = True
+    await serving
+
+
+def main(folder: str) -> None:
+    """Be the cloud whose settings ``commands.up`` has written."""
+    settings = CloudSettings.read(Path(folder))
+    assert settings is not None, folder  # noqa: S101
+    scratch = settings.folder / "objects"
+    for part in (scratch, settings.folder / "models", settings.folder / "instances"):
+        part.mkdir(parents=True, exist_ok=True)
+    # Where moto keeps what is uploaded: beside the cloud's state, and not in a /tmp that is memory.
+    tempfile.tempdir = str(scratch)
+    install(settings)
+    cloud = Cloud(settings)
+    show(settings.region, cloud.metrics)
+    cloud.say(f"the rehearsal cloud listens on {settings.url}, in {settings.region}")
+    asyncio.run(_serve(settings, cloud))
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def install(settings: CloudSettings) -> None:
+    """Extend moto."""
+    from inf2kit.cloud.stacks import api
+
+    objects.install()
+    policies.install()
+    api.install(_client_of(settings.url))
+
+
+def _client_of(url: str) -> Callable[[str, str], Any]:
+    def client(service: str, region: str) -> Any:
+        import boto3
+        from botocore.config import Config
+
+        # A session of its own: threads must not share one while it makes clients.
+        return boto3.session.Session(
+            aws_access_key_id="cloudformation",
+            aws_secret_access_key="rehearsal",  # noqa: S106 - this cloud checks none
+            region_name=region,
+        ).client(
+            service, endpoint_url=url, config=Config(retries={"total_max_attempts": 1}, read_timeout=600)
+        )
+
+    return client
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,407 @@
+"""CloudFormation's operations: moto's answers in front of our own stacks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+from moto.cloudformation import exceptions, models, responses, urls, utils
+from moto.cloudformation.models import ChangeSet, CloudFormationBackend
+from moto.core.responses import ActionResult, EmptyResult
+from moto.ssm.models import ssm_backends
+
+from inf2kit.cloud import objects
+from inf2kit.cloud.errors import AwsError
+from inf2kit.cloud.stacks import resources, template
+from inf2kit.cloud.stacks.deployment import Deployment, Wish, unsupported
+from inf2kit.cloud.stacks.resources import Here
+from inf2kit.cloud.stacks.stack import LiveStack, now
+
+_NO_CHANGES = (
+    "The submitted information didn't contain changes. Submit different information to create a change set."
+)
+_SSM = "AWS::SSM::Parameter::Value<"
+
+
+def install(client: Callable[[str, str], Any]) -> None:
+    """Put our own stacks behind moto's CloudFormation.
+
+    Args:
+        client: A boto3 client of a service and a region, which talks to this cloud.
+    """
+    Backend.client = staticmethod(client)
+    models.cloudformation_backends.backend = Backend
+    models.cloudformation_backends.clear()
+    answers = responses.CloudFormationResponse
+    for name in ("create_change_set", "execute_change_set", "create_stack", "update_stack", "rollback_stack"):
+        setattr(answers, name, getattr(_Answers, name))
+    answers._get_stack_from_s3_url = _Answers._get_stack_from_s3_url
+
+
+class Plan(ChangeSet):
+    """A change set: a wish, and what it would change."""
+
+    def __init__(self, kind: str, stack: LiveStack, name: str, description: str, wish: Wish) -> None:
+        # moto's own reads the template in its way.
+        self.change_set_type, self.change_set_name, self.description = kind, name, description
+        self.change_set_id = utils.generate_changeset_id(name, stack.region_name, stack.account_id)
+        self.stack, self.stack_id, self.stack_name = stack, stack.stack_id, stack.name
+        self.wish = wish
+        self.template, self.parameters = wish.text, dict(wish.parameters)
+        self.notification_arns, self.tags, self.role_arn = None, None, None
+        self.creation_time = now()
+        self.changes = _changes(stack, wish)
+        fault = unsupported(wish.body.get("Resources", {})) or _broken_rule(wish)
+        if not fault and kind == "UPDATE" and not self.changes and _same(stack, wish):
+            fault = _NO_CHANGES
+        self.status = "FAILED" if fault else "CREATE_COMPLETE"
+        self.execution_status = "UNAVAILABLE" if fault else "AVAILABLE"
+        self.status_reason = fault or None
+
+
+class Backend(CloudFormationBackend):
+    """Stacks of one account and region."""
+
+    client: Callable[[str, str], Any]
+
+    @property
+    def _url_module(self) -> Any:
+        """moto looks for it beside the class."""
+        return urls
+
+    def wish(self, text: str, given: Mapping[str, str], *, rollback: bool = True) -> Wish:
+        """A template and its parameters, resolved.
+
+        Raises:
+            ValidationError: a parameter is missing.
+        """
+        try:
+            body = models.Stack.parse_template(text)
+        except ValueError as error:
+            raise _refused(f"Template format error: {error}") from None
+        if not isinstance(body, dict) or not body.get("Resources"):
+            raise _refused("Template format error: At least one Resources member must be defined.")
+        parameters, names = {}, {}
+        for name, slot in body.get("Parameters", {}).items():
+            value = given.get(name, slot.get("Default"))
+            if value is None:
+                raise _refused(f"Parameters: [{name}] must have values")
+            parameters[name] = str(value)
+            names[name] = self._resolved(name, str(slot.get("Type", "String")), str(value))
+        pseudo = {
+            "AWS::AccountId": self.account_id,
+            "AWS::Region": self.region_name,
+            "AWS::Partition": "aws",
+            "AWS::URLSuffix": "amazonaws.com",
+            "AWS::NotificationARNs": [],
+        }
+        exports = {name: export.value for name, export in self.exports.items()}
+        return Wish(text, body, parameters, {**names, **pseudo}, exports, rollback)
+
+    def find(self, name: str) -> LiveStack | None:
+        """A stack by its name or id, also a deleted one by its id."""
+        for stack in self.stacks.values():
+            if name in (stack.name, stack.stack_id):
+                assert isinstance(stack, LiveStack)  # noqa: S101
+                return stack
+        found = self.deleted_stacks.get(name)
+        return found if isinstance(found, LiveStack) else None
+
+    def plan(self, stack_name: str, name: str, description: str, kind: str, wish: Wish, tags: Any) -> Plan:
+        """Make a change set."""
+        utils.validate_create_change_set(name)
+        stack = self.find(stack_name)
+        if kind == "CREATE" and stack is None:
+            stack = self._new(stack_name)
+            stack.tell("REVIEW_IN_PROGRESS", "User Initiated")
+        elif stack is None or (kind == "UPDATE" and stack.status == "REVIEW_IN_PROGRESS"):
+            raise _refused(f"Stack [{stack_name}] does not exist")
+        elif kind == "CREATE" and stack.status != "REVIEW_IN_PROGRESS":
+            raise _refused(
+                f"Stack [{stack_name}] already exists and cannot be created again with the changeSet"
+            )
+        _check_free(stack)
+        plan = Plan(kind, stack, name, description, wish)
+        plan.tags = tags or None
+        self.change_sets[plan.change_set_id] = plan
+        return plan
+
+    def deploy(self, stack: LiveStack, wish: Wish, verb: str, tags: Mapping[str, str] | None) -> None:
+        """Start a deployment."""
+        if tags is not None:
+            stack.tags = dict(tags)
+        stack.description = wish.body.get("Description")
+        stack.tell(f"{verb}_IN_PROGRESS", "User Initiated")
+        names = {**wish.names, "AWS::StackName": stack.name, "AWS::StackId": stack.stack_id}
+        named = Wish(wish.text, wish.body, wish.parameters, names, wish.exports, wish.rollback)
+        self._start(lambda: self._deploy(stack, named, verb))
+
+    def delete_stack(self, name_or_stack_id: str) -> None:
+        """Start deleting a stack; one that is not there is deleted already."""
+        stack = self.find(name_or_stack_id)
+        if stack is None or stack.status == "DELETE_COMPLETE":
+            return
+        if stack.enable_termination_protection:
+            raise _refused(f"Stack [{stack.name}] cannot be deleted while TerminationProtection is enabled")
+        _check_free(stack)
+        stack.tell("DELETE_IN_PROGRESS", "User Initiated")
+        self._start(lambda: self._delete(stack))
+
+    def roll_back(self, stack: LiveStack) -> None:
+        """Start undoing a failed creation."""
+        if stack.status not in ("CREATE_FAILED", "UPDATE_FAILED"):
+            raise _refused(f"Stack [{stack.name}] is in {stack.status} state and can not be rolled back.")
+        self._start(lambda: self._deployment(stack).roll_back())
+
+    def create_named(self, name: str, wish: Wish, tags: Mapping[str, str]) -> LiveStack:
+        """Make a stack without a change set."""
+        if self.find(name):
+            raise exceptions.AlreadyExistsException(f"Stack [{name}] already exists")
+        fault = unsupported(wish.body.get("Resources", {}))
+        if fault:
+            raise _refused(fault)
+        stack = self._new(name)
+        self.deploy(stack, wish, "CREATE", tags)
+        return stack
+
+    def _new(self, name: str) -> LiveStack:
+        stack_id = utils.generate_stack_id(name, self.region_name, self.account_id)
+        stack = LiveStack(stack_id, name, self.account_id, self.region_name)
+        self.stacks[stack_id] = stack
+        return stack
+
+    def _deploy(self, stack: LiveStack, wish: Wish, verb: str) -> None:
+        self._deployment(stack).run(wish, verb)
+        for output in stack.version.outputs:
+            if output["ExportName"]:
+                name, value = output["ExportName"], output["OutputValue"]
+                self.exports[name] = models.Export(stack.stack_id, name, value)
+
+    def _delete(self, stack: LiveStack) -> None:
+        self._deployment(stack).delete()
+        if stack.status == "DELETE_COMPLETE":
+            for output in stack.version.outputs:
+                self.exports.pop(output["ExportName"], None)
+            self.deleted_stacks[stack.stack_id] = stack
+            self.stacks.pop(stack.stack_id, None)
+
+    def _deployment(self, stack: LiveStack) -> Deployment:
+        return Deployment(stack, self.here())
+
+    def here(self) -> Here:
+        """Where this backend's stacks make their resources."""
+        made: dict[str, Any] = {}
+
+        def client(service: str) -> Any:
+            if service not in made:
+                made[service] = Backend.client(service, self.region_name)
+            return made[service]
+
+        return Here(self.account_id, self.region_name, client)
+
+    @staticmethod
+    def _start(work: Callable[[], None]) -> None:
+        threading.Thread(target=work, daemon=True, name="stack").start()
+
+    def _resolved(self, name: str, kind: str, value: str) -> Any:
+        if kind.startswith(_SSM):
+            parameter = ssm_backends[self.account_id][self.region_name].get_parameter(value)
+            if parameter is None:
+                raise _refused(
+                    f"Unable to fetch parameters [{value}] from parameter store for this account. "
+                    f"(parameter {name})"
+                )
+            value = str(parameter.value)
+            kind = kind.removeprefix(_SSM)
+        if kind.startswith(("List<", "CommaDelimitedList")):
+            return [each.strip() for each in value.split(",")] if value else []
+        return value
+
+
+class _Answers(responses.CloudFormationResponse):
+    """The answers that moto gives differently; they are put into moto's own class."""
+
+    def create_change_set(self) -> ActionResult:
+        backend, name = _backend(self), self._get_param("StackName")
+        kind = self._get_param("ChangeSetType", "UPDATE")
+        stack = backend.find(name)
+        wish = backend.wish(_text(self, stack), _parameters(self, stack), rollback=not _disabled(self))
+        tags = {item["Key"]: item["Value"] for item in self._get_param("Tags", [])}
+        plan = backend.plan(
+            name, self._get_param("ChangeSetName"), self._get_param("Description"), kind, wish, tags
+        )
+        return ActionResult({"Id": plan.change_set_id, "StackId": plan.stack_id})
+
+    def execute_change_set(self) -> ActionResult:
+        backend = _backend(self)
+        plan = backend.describe_change_set(self._get_param("ChangeSetName"))
+        assert isinstance(plan, Plan)  # noqa: S101
+        if plan.execution_status != "AVAILABLE":
+            raise _refused(
+                f"ChangeSet [{plan.change_set_id}] cannot be executed in its current "
+                f"status of [{plan.status}]"
+            )
+        stack = plan.stack
+        assert isinstance(stack, LiveStack)  # noqa: S101
+        _check_free(stack)
+        plan.execution_status = "EXECUTE_COMPLETE"
+        wish = plan.wish
+        if _disabled(self):
+            wish = Wish(wish.text, wish.body, wish.parameters, wish.names, wish.exports, rollback=False)
+        verb = "CREATE" if stack.status == "REVIEW_IN_PROGRESS" else "UPDATE"
+        backend.deploy(stack, wish, verb, plan.tags or {})
+        return EmptyResult()
+
+    def create_stack(self) -> ActionResult:
+        backend = _backend(self)
+        rollback = not _disabled(self) and self._get_param("OnFailure") != "DO_NOTHING"
+        wish = backend.wish(_text(self, None), _parameters(self, None), rollback=rollback)
+        tags = {item["Key"]: item["Value"] for item in self._get_param("Tags", [])}
+        stack = backend.create_named(self._get_param("StackName"), wish, tags)
+        return ActionResult({"StackId": stack.stack_id})
+
+    def update_stack(self) -> ActionResult:
+        backend, name = _backend(self), self._get_param("StackName")
+        stack = backend.find(name)
+        if stack is None:
+            raise _refused(f"Stack [{name}] does not exist")
+        _check_free(stack)
+        wish = backend.wish(_text(self, stack), _parameters(self, stack), rollback=not _disabled(self))
+        if _same(stack, wish):
+            raise _refused("No updates are to be performed.")
+        backend.deploy(stack, wish, "UPDATE", None)
+        return ActionResult({"StackId": stack.stack_id})
+
+    def rollback_stack(self) -> ActionResult:
+        backend, name = _backend(self), self._get_param("StackName")
+        stack = backend.find(name)
+        if stack is None:
+            raise _refused(f"Stack [{name}] does not exist")
+        backend.roll_back(stack)
+        return ActionResult({"StackId": stack.stack_id})
+
+    def _get_stack_from_s3_url(self, template_url: str) -> str:
+        """By path or by host; moto takes a path only of ``localhost``."""
+        url = urlparse(template_url)
+        path = unquote(url.path).lstrip("/")
+        host = url.netloc.split(":")[0]
+        by_host = ".s3." in host or ".s3-" in host
+        content = objects.read(f"s3://{host.split('.s3')[0]}/{path}" if by_host else f"s3://{path}")
+        if content is None:
+            raise _refused(f"S3 error: Access Denied: there is no template at {template_url}")
+        return content.decode()
+
+
+def _backend(answers: Any) -> Backend:
+    backend = answers.cloudformation_backend
+    assert isinstance(backend, Backend)  # noqa: S101
+    return backend
+
+
+def _text(answers: Any, stack: LiveStack | None) -> str:
+    if answers._get_bool_param("UsePreviousTemplate", False) and stack:
+        return stack.version.template
+    url = answers._get_param("TemplateURL")
+    return str(answers._get_stack_from_s3_url(url) if url else answers._get_param("TemplateBody"))
+
+
+def _parameters(answers: Any, stack: LiveStack | None) -> dict[str, str]:
+    before = stack.version.parameters if stack else {}
+    found = {}
+    for each in answers._get_param("Parameters", []):
+        name = each["ParameterKey"]
+        if each.get("UsePreviousValue") and name in before:
+            found[name] = before[name]
+        elif "ParameterValue" in each:
+            found[name] = each["ParameterValue"]
+    return found
+
+
+def _disabled(answers: Any) -> bool:
+    return bool(answers._get_bool_param("DisableRollback", False)) or (
+        answers._get_param("OnStackFailure") == "DO_NOTHING"
+    )
+
+
+def _changes(stack: LiveStack, wish: Wish) -> list[Any]:
+    """What a change set shows. What refers to a changed resource may change as well, and is shown too."""
+    names = {**wish.names, "AWS::StackName": stack.name, "AWS::StackId": stack.stack_id}
+    changed: set[str] = set()
+
+    def lookup(logical_id: str, attribute: str | None) -> Any:
+        if logical_id in changed or logical_id not in stack.deployed:
+            return f"known after {logical_id}"
+        made = stack.deployed[logical_id].made
+        return made.physical_id if attribute is None else made.attributes.get(attribute)
+
+    values = template.Values(wish.body, names, lookup, wish.exports)
+    changes = []
+    try:
+        active = template.active(values)
+        for name in template.ordered(active):
+            before, kind = stack.deployed.get(name), str(active[name]["Type"])
+            properties = values.of(active[name].get("Properties", {}))
+            if before is None:
+                changes.append(_change("Add", name, kind))
+            elif before.properties != properties or before.kind != kind:
+                replaced = before.kind != kind or resources.replaces(kind, before.properties, properties)
+                if replaced:
+                    changed.add(name)
+                change = _change("Modify", name, kind, before.made.physical_id)
+                change.replacement = "True" if replaced else "False"
+                changes.append(change)
+    except AwsError as error:
+        raise _refused(error.message) from None
+    for name, gone in stack.deployed.items():
+        if name not in active:
+            changes.append(_change("Remove", name, gone.kind, gone.made.physical_id))
+    return changes
+
+
+def _change(action: str, logical_id: str, kind: str, physical_id: str | None = None) -> Any:
+    change: Any = models.Change(action, logical_id, kind)
+    change.physical_resource_id = physical_id
+    return change
+
+
+def _same(stack: LiveStack, wish: Wish) -> bool:
+    if not stack.version.template:
+        return False
+    return (
+        models.Stack.parse_template(stack.version.template) == wish.body
+        and dict(stack.version.parameters) == dict(wish.parameters)
+        and stack.status.endswith("COMPLETE")
+    )
+
+
+def _broken_rule(wish: Wish) -> str:
+    """The first assertion of the template's rules that does not hold."""
+    values = template.Values(wish.body, wish.names, lambda name, _: name, wish.exports)
+    for rule in wish.body.get("Rules", {}).values():
+        if "RuleCondition" in rule and not values.holds(rule["RuleCondition"]):
+            continue
+        for assertion in rule.get("Assertions", []):
+            if not values.holds(assertion["Assert"]):
+                return str(assertion.get("AssertDescription", "a rule of the template does not hold"))
+    return ""
+
+
+def _check_free(stack: LiveStack) -> None:
+    if stack.busy:
+        raise _refused(f"Stack:{stack.stack_id} is in {stack.status} state and can not be updated.")
+
+
+def _refused(message: str) -> exceptions.ValidationError:
+    return exceptions.ValidationError("", message)
+
+
+def unfinished(backends: Sequence[Any]) -> list[str]:
+    """The names of stacks that something changes now."""
+    return [
+        stack.name
+        for backend in backends
+        for stack in backend.stacks.values()
+        if isinstance(stack, LiveStack) and stack.busy
+    ]

@@ -1,0 +1,165 @@
+"""One instance: a container's processes, and what ``/ping`` says of them until they are stopped."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import subprocess
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from inf2kit.local import container
+from inf2kit.local.front import Target
+
+#: SageMaker gives /ping two seconds.
+_PING_LIMIT_S = 2.0
+_STARTING_INTERVAL_S, _RUNNING_INTERVAL_S = 0.1, 0.5
+#: The model server starts a worker again and again; on AWS that goes on until the start-up time-out.
+_WORKER_ENDED = re.compile(r"Backend worker process died|Worker died|Load model failed", re.IGNORECASE)
+_ENDS_TO_GIVE_UP = 3
+#: The last line of a traceback.
+_ERROR = re.compile(r"\b([A-Za-z_.]*(?:Error|Exception|Interrupt|Exit)\b: .*)")
+
+
+@dataclass(frozen=True)
+class Ports:
+    """A container's ports on this machine.
+
+    Attributes:
+        gate: Stands in for port 8080.
+        model_server: The model server's own when the gate has that port.
+        management: The model server's management address.
+    """
+
+    gate: int
+    model_server: int
+    management: int
+
+
+@dataclass(eq=False)
+class Instance:
+    """A container from its start to its end.
+
+    Attributes:
+        base_dir: Stands in for ``/opt/ml``, with the model directory in it.
+        run_dir: Stands in for ``/tmp``.
+        variables: The container's environment.
+        ports: Where it listens.
+        log: What CloudWatch would hold.
+        changed: Called after each change of ``state``, by the thread that watches.
+        target: Where the front finds it.
+        state: ``starting``, ``ready``, ``unhealthy`` (was ready, and /ping says no) or ``failed``.
+        reason: Why it failed, a sentence.
+    """
+
+    base_dir: Path
+    run_dir: Path
+    variables: Mapping[str, str]
+    ports: Ports
+    log: Path
+    changed: Callable[[Instance], None] = lambda _: None
+    target: Target = field(init=False)
+    state: str = "starting"
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        self.target = Target(f"http://127.0.0.1:{self.ports.gate}", "Creating")
+        self._stopping = threading.Event()
+        self._settled = threading.Event()
+        self._watcher: threading.Thread | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the container, and watch it."""
+        self._process = container.start(
+            self.base_dir,
+            self.run_dir,
+            self.variables,
+            gate_port=self.ports.gate,
+            model_server_port=self.ports.model_server,
+            management_port=self.ports.management,
+            log=self.log,
+        )
+        self._watcher = threading.Thread(target=self._watch, daemon=True, name=f"watch {self.run_dir.name}")
+        self._watcher.start()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until it is ready; false when it has failed, or not in time."""
+        self._settled.wait(timeout_s)
+        return self.state == "ready"
+
+    def stop(self) -> None:
+        """End every process of the container."""
+        self._stopping.set()
+        self._settled.set()
+        container.stop(self.run_dir)
+        if self._watcher and self._watcher is not threading.current_thread():
+            self._watcher.join(2 * _PING_LIMIT_S)
+        if self._process:
+            self._process.wait()
+
+    def _watch(self) -> None:
+        """Follow /ping, as SageMaker does: it alone says whether the container is ready."""
+        assert self._process  # noqa: S101
+        while not self._stopping.is_set():
+            healthy = self._ping()
+            if self._stopping.is_set():
+                return
+            if (code := self._process.poll()) is not None:
+                self._set("failed", f"the model server ended with status {code}; {last_words(self.log)}")
+                return
+            if healthy:
+                self._set("ready")
+            elif self.state == "ready":
+                self._set("unhealthy")
+            elif self.state == "starting" and (reason := self._hopeless()):
+                self._set("failed", reason)
+                return
+            self._stopping.wait(_STARTING_INTERVAL_S if self.state == "starting" else _RUNNING_INTERVAL_S)
+
+    def _ping(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports.gate, timeout=_PING_LIMIT_S)
+        try:
+            connection.request("GET", "/ping")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def _hopeless(self) -> str | None:
+        """What only the log has on AWS, where one waits for the time-out; here nobody does."""
+        run_dir = Path(self.variables.get("INF2KIT_RUN_DIR") or self.run_dir / "inf2kit")
+        try:
+            supervisor = json.loads((run_dir / "supervisor.json").read_text(encoding="utf-8"))
+            if supervisor["state"] == "failed":
+                return str(supervisor["reason"])
+        except (OSError, ValueError):
+            pass
+        if (
+            len(_WORKER_ENDED.findall(self.log.read_text(encoding="utf-8", errors="replace")))
+            >= _ENDS_TO_GIVE_UP
+        ):
+            return f"the model server's worker ends whenever it starts; {last_words(self.log)}"
+        return None
+
+    def _set(self, state: str, reason: str = "") -> None:
+        if (state, reason) == (self.state, self.reason):
+            return
+        self.state, self.reason = state, reason
+        self.target.status = {"ready": "InService", "failed": "Failed"}.get(state, self.target.status)
+        if state in ("ready", "failed"):
+            self._settled.set()
+        self.changed(self)
+
+
+def last_words(log: Path) -> str:
+    """The last error in a log, or where the log is."""
+    try:
+        errors = _ERROR.findall(log.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        errors = []
+    return f"its log says: {errors[-1].strip()}" if errors else f"see its log, {log}"
