@@ -82,11 +82,23 @@ def manifest(preset: Preset, *, size: int = SIZE, **changed: Any) -> Manifest:
     return Manifest(**{**values, **changed})
 
 
-def with_changed_code(contents: Contents, folder: Path) -> Contents:
-    """The same package, but for a line more in its inference.py."""
-    name = "code/inference.py"
-    path = folder / "changed.py"
-    path.write_text(contents.files[name].read_text(encoding="utf-8") + "\n", encoding="utf-8")
+def with_changed_code(
+    contents: Contents, folder: Path, name: str = "inference.py", old: str = "", new: str = "\n"
+) -> Contents:
+    """The same package, but for a piece of one of its modules; without ``old`` something is added."""
+    text = contents.files[f"code/{name}"].read_text(encoding="utf-8")
+    assert old in text
+    path = folder / f"changed-{len(list(folder.iterdir()))}.py"
+    path.write_text(text.replace(old, new) if old else text + new, encoding="utf-8")
     entry = Entry(path.stat().st_size, sha256_of(path))
-    files = {**contents.manifest.files, name: entry}
-    return Contents(dataclasses.replace(contents.manifest, files=files), {**contents.files, name: path})
+    files = {**contents.manifest.files, f"code/{name}": entry}
+    manifest = dataclasses.replace(contents.manifest, files=files)
+    return Contents(manifest, {**contents.files, f"code/{name}": path})
+
+
+def with_replay(contents: Contents) -> Contents:
+    """The same package, but for the timed double in the place of its model: it starts in seconds."""
+    preset = dict(contents.manifest.preset)
+    preset["compute"] = {**preset["compute"], "backend": "replay"}
+    manifest = dataclasses.replace(contents.manifest, preset=preset, notice="rehearsal: the replay double")
+    return Contents(manifest, contents.files)

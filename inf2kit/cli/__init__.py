@@ -64,8 +64,9 @@ def generate(
 
 
 @main.command()
-def demo() -> None:
-    """Start a local endpoint, call it in four ways, and stop it again."""
-    from inf2kit.demo import run
+@click.option("--quick", is_flag=True, help="Without CDK: a local endpoint only.")
+def demo(quick: bool) -> None:
+    """Rehearse everything: a cloud, a package, cdk deploy, four ways to call it, cdk destroy."""
+    from inf2kit import demo as demonstration
 
-    run(steps())
+    (demonstration.quick if quick else demonstration.run)(steps())

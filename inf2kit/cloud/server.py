@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
+from xml.sax.saxutils import escape
 
 from inf2kit.asgi import Receive, Scope, Send, answer, request_headers
 from inf2kit.cloud import objects, policies
@@ -187,7 +188,28 @@ def _moto() -> Any:
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    return WSGIMiddleware(DomainDispatcherApplication(create_backend_app), workers=_WORKERS)
+    whole = DomainDispatcherApplication(create_backend_app)
+
+    def known(environ: Any, start_response: Any) -> Any:
+        """Say in the service's own way what moto cannot do; it raises, and its client would try again."""
+        try:
+            return whole(environ, start_response)
+        except NotImplementedError as error:
+            kind, content = _not_implemented(environ, str(error))
+            start_response("400 Bad Request", [("content-type", kind)])
+            return [content]
+
+    return WSGIMiddleware(known, workers=_WORKERS)
+
+
+def _not_implemented(environ: Any, message: str) -> tuple[str, bytes]:
+    said = f"{message.rstrip('.')} in this rehearsal."
+    if "HTTP_X_AMZ_TARGET" in environ:
+        return "application/x-amz-json-1.1", json.dumps(
+            {"__type": "UnsupportedOperationException", "message": said}
+        ).encode()
+    error = f"<Error><Code>UnsupportedOperation</Code><Message>{escape(said)}</Message></Error>"
+    return "text/xml", f"<ErrorResponse>{error}</ErrorResponse>".encode()
 
 
 def _as_json(value: Any) -> Any:

@@ -17,11 +17,12 @@ from inf2kit.local.front import Target
 #: SageMaker gives /ping two seconds.
 _PING_LIMIT_S = 2.0
 _STARTING_INTERVAL_S, _RUNNING_INTERVAL_S = 0.1, 0.5
-#: The model server starts a worker again and again; on AWS that goes on until the start-up time-out.
-_WORKER_ENDED = re.compile(r"Backend worker process died|Worker died|Load model failed", re.IGNORECASE)
-_ENDS_TO_GIVE_UP = 3
+#: The model server's traceback of a handler that could not be loaded. It then goes on as if it had been.
+_NOT_LOADED = re.compile(r'mms/model_loader\.py", line \d+, in load')
+#: The model server logs an exception's message before its traceback, and may cut the traceback off.
+_MESSAGE = re.compile(r"^(?:.* - )?(.+)\n.*Traceback \(most recent call last\)", re.MULTILINE)
 #: The last line of a traceback.
-_ERROR = re.compile(r"\b([A-Za-z_.]*(?:Error|Exception|Interrupt|Exit)\b: .*)")
+_ERROR = re.compile(r"\b([A-Za-z_.]*(?:Error|Exception)\b: .*)")
 
 
 @dataclass(frozen=True)
@@ -139,11 +140,8 @@ class Instance:
                 return str(supervisor["reason"])
         except (OSError, ValueError):
             pass
-        if (
-            len(_WORKER_ENDED.findall(self.log.read_text(encoding="utf-8", errors="replace")))
-            >= _ENDS_TO_GIVE_UP
-        ):
-            return f"the model server's worker ends whenever it starts; {last_words(self.log)}"
+        if _NOT_LOADED.search(self.log.read_text(encoding="utf-8", errors="replace")):
+            return f"inference.py could not be loaded; {last_words(self.log)}"
         return None
 
     def _set(self, state: str, reason: str = "") -> None:
@@ -159,7 +157,8 @@ class Instance:
 def last_words(log: Path) -> str:
     """The last error in a log, or where the log is."""
     try:
-        errors = _ERROR.findall(log.read_text(encoding="utf-8", errors="replace"))
+        said = log.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        errors = []
+        said = ""
+    errors = _ERROR.findall(said) or _MESSAGE.findall(said)
     return f"its log says: {errors[-1].strip()}" if errors else f"see its log, {log}"

@@ -83,6 +83,8 @@ class Hosting:
         endpoint = self.endpoints.get(name)
         if endpoint is None:
             return None
+        if "AsyncInferenceConfig" in endpoint.config:
+            return Target("", "asynchronous, to be called by InvokeEndpointAsync")
         target = endpoint.pick(variant) if endpoint.called else None
         return target or Target("", endpoint.status if not endpoint.called else "without an instance")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -22,6 +23,11 @@ from inf2kit.cloud.stacks.stack import LiveStack, now
 _NO_CHANGES = (
     "The submitted information didn't contain changes. Submit different information to create a change set."
 )
+#: The operations that moto answers differently.
+_ANSWERED = (
+    *("create_change_set", "describe_change_set", "execute_change_set", "delete_change_set"),
+    *("create_stack", "update_stack", "rollback_stack"),
+)
 _SSM = "AWS::SSM::Parameter::Value<"
 
 
@@ -35,7 +41,7 @@ def install(client: Callable[[str, str], Any]) -> None:
     models.cloudformation_backends.backend = Backend
     models.cloudformation_backends.clear()
     answers = responses.CloudFormationResponse
-    for name in ("create_change_set", "execute_change_set", "create_stack", "update_stack", "rollback_stack"):
+    for name in _ANSWERED:
         setattr(answers, name, getattr(_Answers, name))
     answers._get_stack_from_s3_url = _Answers._get_stack_from_s3_url
 
@@ -127,6 +133,21 @@ class Backend(CloudFormationBackend):
         plan.tags = tags or None
         self.change_sets[plan.change_set_id] = plan
         return plan
+
+    def planned(self, name: str, stack_name: str | None) -> Plan:
+        """A change set by its name and its stack's, or by its id.
+
+        Raises:
+            CloudFormationError: there is none.
+        """
+        for plan in self.change_sets.values():
+            of_stack = stack_name in (None, plan.stack_name, plan.stack_id)
+            if name == plan.change_set_id or (name == plan.change_set_name and of_stack):
+                assert isinstance(plan, Plan)  # noqa: S101
+                return plan
+        error = exceptions.CloudFormationError(f"ChangeSet [{name}] does not exist")
+        error.code = "ChangeSetNotFound"
+        raise error
 
     def deploy(self, stack: LiveStack, wish: Wish, verb: str, tags: Mapping[str, str] | None) -> None:
         """Start a deployment."""
@@ -234,10 +255,17 @@ class _Answers(responses.CloudFormationResponse):
         )
         return ActionResult({"Id": plan.change_set_id, "StackId": plan.stack_id})
 
-    def execute_change_set(self) -> ActionResult:
+    def describe_change_set(self) -> ActionResult:
+        return ActionResult(_plan(self))
+
+    def delete_change_set(self) -> ActionResult:
         backend = _backend(self)
-        plan = backend.describe_change_set(self._get_param("ChangeSetName"))
-        assert isinstance(plan, Plan)  # noqa: S101
+        with contextlib.suppress(exceptions.CloudFormationError):  # gone already
+            del backend.change_sets[_plan(self).change_set_id]
+        return EmptyResult()
+
+    def execute_change_set(self) -> ActionResult:
+        backend, plan = _backend(self), _plan(self)
         if plan.execution_status != "AVAILABLE":
             raise _refused(
                 f"ChangeSet [{plan.change_set_id}] cannot be executed in its current "
@@ -247,6 +275,10 @@ class _Answers(responses.CloudFormationResponse):
         assert isinstance(stack, LiveStack)  # noqa: S101
         _check_free(stack)
         plan.execution_status = "EXECUTE_COMPLETE"
+        # The others were made for what the stack was.
+        for other in [each for each in backend.change_sets.values() if each.stack is stack]:
+            if other is not plan:
+                del backend.change_sets[other.change_set_id]
         wish = plan.wish
         if _disabled(self):
             wish = Wish(wish.text, wish.body, wish.parameters, wish.names, wish.exports, rollback=False)
@@ -298,6 +330,10 @@ def _backend(answers: Any) -> Backend:
     backend = answers.cloudformation_backend
     assert isinstance(backend, Backend)  # noqa: S101
     return backend
+
+
+def _plan(answers: Any) -> Plan:
+    return _backend(answers).planned(answers._get_param("ChangeSetName"), answers._get_param("StackName"))
 
 
 def _text(answers: Any, stack: LiveStack | None) -> str:

@@ -1,0 +1,234 @@
+"""SageMaker's endpoints as boto3 sees them: what AWS would refuse is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from callers import calling
+from rehearsing import generate
+from support import wait_until
+
+IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/huggingface-pytorch-inference-neuronx:x"
+ROLE = "arn:aws:iam::123456789012:role/execution"
+
+
+class Maker:
+    """Makes models and endpoints as plain boto3 users do, and deletes them."""
+
+    def __init__(self, sagemaker: Any, uri: str, variables: dict[str, str]) -> None:
+        self.sagemaker, self._uri, self._variables = sagemaker, uri, variables
+        self._made: list[tuple[str, str]] = []
+
+    def model(self, name: str, **variables: str) -> dict[str, Any]:
+        source = {"S3Uri": self._uri, "S3DataType": "S3Prefix", "CompressionType": "None"}
+        answer: dict[str, Any] = self.sagemaker.create_model(
+            ModelName=name,
+            ExecutionRoleArn=ROLE,
+            PrimaryContainer={
+                "Image": IMAGE,
+                "ModelDataSource": {"S3DataSource": source},
+                "Environment": {**self._variables, **variables},
+            },
+        )
+        self._made.append(("model", name))
+        return answer
+
+    def config(self, name: str, model: str, **variant: Any) -> None:
+        variants = [
+            {
+                "VariantName": "main",
+                "ModelName": model,
+                "InstanceType": "ml.inf2.xlarge",
+                "InitialInstanceCount": 1,
+                **variant,
+            }
+        ]
+        self.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=variants)
+        self._made.append(("endpoint_config", name))
+
+    def endpoint(self, name: str, config: str, **more: Any) -> None:
+        self.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config, **more)
+        self._made.append(("endpoint", name))
+
+    def settled(self, name: str) -> dict[str, Any]:
+        def look() -> dict[str, Any] | None:
+            found: dict[str, Any] = self.sagemaker.describe_endpoint(EndpointName=name)
+            return found if found["EndpointStatus"] in ("InService", "Failed") else None
+
+        found: dict[str, Any] = wait_until(look, 120, f"{name} has settled")
+        return found
+
+    def clear(self) -> None:
+        keys = {"model": "ModelName", "endpoint_config": "EndpointConfigName", "endpoint": "EndpointName"}
+        for kind, name in reversed(self._made):
+            getattr(self.sagemaker, f"delete_{kind}")(**{keys[kind]: name})
+        wait_until(lambda: not self.sagemaker.list_endpoints()["Endpoints"], 60, "the endpoints are gone")
+
+
+@pytest.fixture
+def maker(aws: Callable[..., Any], package: Callable[..., str]) -> Iterator[Maker]:
+    import inf2kit
+    from inf2kit.container import environment
+
+    preset = "tinyllama-1.1b-starter"
+    made = Maker(aws("sagemaker"), package(preset), environment(inf2kit.load_preset(preset)))
+    yield made
+    made.clear()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"variables": {f"N{number}": "" for number in range(100)}}, "length less than or equal to 100"),
+        ({"variables": {"LONG": "x" * 1025}}, "length less than or equal to 1024"),
+        ({"variables": {"WIDE": "é" * 600}}, "length less than or equal to 1024"),
+        ({"variables": {"NOT-A-NAME": "1"}}, "satisfy regular expression"),
+        ({"name": "under_score"}, "satisfy regular expression"),
+    ],
+)
+def test_a_model_that_aws_would_refuse(maker: Maker, change: dict[str, Any], said: str) -> None:
+    with pytest.raises(ClientError, match=said) as refused:
+        maker.model(change.get("name", "m"), **change.get("variables", {}))
+    assert refused.value.response["Error"]["Code"] == "ValidationException"
+
+
+def test_a_model_without_files_is_refused(maker: Maker, aws: Callable[..., Any]) -> None:
+    source = {"S3Uri": "s3://models/nothing/", "S3DataType": "S3Prefix", "CompressionType": "None"}
+    container = {"Image": IMAGE, "ModelDataSource": {"S3DataSource": source}}
+    with pytest.raises(ClientError, match="Could not find model data at s3://models/nothing/"):
+        aws("sagemaker").create_model(ModelName="m", ExecutionRoleArn=ROLE, PrimaryContainer=container)
+
+
+@pytest.mark.parametrize(
+    ("variant", "said"),
+    [
+        ({"InstanceType": "ml.inf3.xlarge"}, "satisfy enum value set"),
+        ({"InferenceAmiVersion": "al2-ami-sagemaker-inference-neuron-1"}, "satisfy enum value set"),
+        ({"ContainerStartupHealthCheckTimeoutInSeconds": 3601}, "less than or equal to 3600"),
+        ({"ModelDataDownloadTimeoutInSeconds": 3601}, "less than or equal to 3600"),
+        ({"VolumeSizeInGB": 513}, "less than or equal to 512"),
+        ({"ModelName": "nobody"}, "Could not find model"),
+    ],
+)
+def test_a_configuration_that_aws_would_refuse(maker: Maker, variant: dict[str, Any], said: str) -> None:
+    maker.model("m")
+    with pytest.raises(ClientError, match=said):
+        maker.config("c", "m", **variant)
+
+
+def test_every_inf2_instance_is_known(maker: Maker) -> None:
+    maker.model("m")
+    for size in ("xlarge", "8xlarge", "24xlarge", "48xlarge"):
+        maker.config(f"c-{size}", "m", InstanceType=f"ml.inf2.{size}")
+
+
+def test_another_region_has_no_endpoints_here(aws: Callable[..., Any]) -> None:
+    import boto3
+
+    sagemaker = boto3.session.Session(region_name="eu-west-1").client("sagemaker")
+    with pytest.raises(ClientError, match="endpoints in us-east-1 only"):
+        sagemaker.list_endpoints()
+
+
+def test_an_endpoint_from_its_first_moment_to_its_last(maker: Maker, aws: Callable[..., Any]) -> None:
+    """Created, refused while it starts, called, scaled by its calls, its container killed, deleted."""
+    runtime, sagemaker = aws("sagemaker-runtime"), maker.sagemaker
+    maker.model("m")
+    maker.config("c", "m")
+    maker.endpoint("life", "c", Tags=[{"Key": "mine", "Value": "1"}])
+    with pytest.raises(ClientError, match="in status Creating"):
+        generate(runtime, "life")
+    with pytest.raises(ClientError, match="Cannot update in-progress endpoint"):
+        sagemaker.update_endpoint(EndpointName="life", EndpointConfigName="c")
+    assert maker.settled("life")["EndpointStatus"] == "InService"
+    tags = {tag["Key"]: tag["Value"] for tag in sagemaker.list_tags(ResourceArn=_arn("life"))["Tags"]}
+    assert tags == {"mine": "1", "inf2kit:rehearsal": "rehearsal: the replay double"}
+    assert generate(runtime, "life")
+    with pytest.raises(ClientError, match="not an asynchronous one"):
+        runtime.invoke_endpoint_async(EndpointName="life", Body=b"{}")
+    with pytest.raises(ClientError, match="larger than 6,291,456 bytes"):
+        generate(runtime, "life", "x" * 6_300_000)
+
+    scaling = aws("application-autoscaling")
+    target = {
+        "ServiceNamespace": "sagemaker",
+        "ResourceId": "endpoint/life/variant/main",
+        "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
+    }
+    scaling.register_scalable_target(**target, MinCapacity=1, MaxCapacity=2)
+    scaling.put_scaling_policy(
+        **target,
+        PolicyName="track",
+        PolicyType="TargetTrackingScaling",
+        TargetTrackingScalingPolicyConfiguration={
+            "TargetValue": 1.0,
+            "ScaleInCooldown": 60,
+            "ScaleOutCooldown": 60,
+            "PredefinedMetricSpecification": {
+                "PredefinedMetricType": "SageMakerVariantConcurrentRequestsPerModelHighResolution"
+            },
+        },
+    )
+
+    def instances() -> int:
+        (variant,) = sagemaker.describe_endpoint(EndpointName="life")["ProductionVariants"]
+        return int(variant["CurrentInstanceCount"])
+
+    with calling(runtime, "life", threads=4, pause_s=0.0) as seen:
+        wait_until(lambda: instances() == 2, 90, "a second instance because of the calls")
+    assert seen.errors == []
+    wait_until(lambda: instances() == 1, 90, "one instance again when nobody calls")
+    metrics = aws("cloudwatch").list_metrics(Namespace="AWS/SageMaker")["Metrics"]
+    assert {"Invocations", "ModelLatency", "Invocation5XXErrors", "ConcurrentRequestsPerModel"} <= {
+        metric["MetricName"] for metric in metrics
+    }
+    maker.settled("life")
+    maker.config("other-size", "m", InstanceType="ml.inf2.8xlarge")
+    with pytest.raises(ClientError, match="registered as a scalable target"):
+        sagemaker.update_endpoint(EndpointName="life", EndpointConfigName="other-size")
+    scaling.delete_scaling_policy(PolicyName="track", **target)
+    scaling.deregister_scalable_target(**target)
+
+
+def test_an_endpoint_that_never_gets_ready_says_why(maker: Maker, aws: Callable[..., Any]) -> None:
+    """No answer to /ping, then a deletion in the middle of a start."""
+    maker.model("m", INF2KIT_BACKEND="nonsense")
+    maker.config("c", "m")
+    maker.endpoint("never", "c")
+    failed = maker.settled("never")
+    assert failed["EndpointStatus"] == "Failed"
+    assert "did not pass the ping health check" in failed["FailureReason"]
+    assert "nonsense" in failed["FailureReason"]
+    with pytest.raises(ClientError, match="in status Failed"):
+        generate(aws("sagemaker-runtime"), "never")
+
+
+def test_a_container_that_writes_to_its_model_is_refused(
+    aws: Callable[..., Any], package: Callable[..., str]
+) -> None:
+    """SageMaker mounts the model read-only; a user who is root would not notice here."""
+    import inf2kit
+    from inf2kit.container import environment
+
+    preset = "tinyllama-1.1b-starter"
+    writes = "import os\nopen(os.path.join(os.environ['SAGEMAKER_BASE_DIR'], 'model', 'written'), 'w')\n"
+    uri = package(preset, ("inference.py", "import json\n", f"{writes}import json\n"))
+    maker = Maker(aws("sagemaker"), uri, environment(inf2kit.load_preset(preset)))
+    try:
+        maker.model("m")
+        maker.config("c", "m")
+        maker.endpoint("writes", "c")
+        failed = maker.settled("writes")
+        assert failed["EndpointStatus"] == "Failed"
+        reason = failed["FailureReason"]
+        assert "read-only" in reason or "Permission denied" in reason, json.dumps(reason)
+    finally:
+        maker.clear()
+
+
+def _arn(endpoint: str) -> str:
+    return f"arn:aws:sagemaker:us-east-1:123456789012:endpoint/{endpoint}"
