@@ -4,11 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup demo test check bench bench-docs bench-peers soak clean
+.PHONY: setup demo test check bench bench-docs bench-peers kills soak clean
 
 setup: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt package-lock.json
+$(INSTALLED): pyproject.toml constraints.txt package-lock.json tests/cloud/clients/requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[local,infra,cloud,dev]"
@@ -18,6 +18,9 @@ $(INSTALLED): pyproject.toml constraints.txt package-lock.json
 	PATH="$$PATH:$(abspath $(BIN))" npm ci --loglevel=error --no-audit --no-fund
 	printf '#!/bin/sh\nPATH="%s:$$PATH" exec "%s" "$$@"\n' "$(abspath $(BIN))" "$(abspath node_modules/.bin/cdk)" > $(BIN)/cdk
 	chmod +x $(BIN)/cdk
+	# Other people's clients, which need other versions, for the tests.
+	$(PYTHON) -m venv $(VENV)/clients
+	$(VENV)/clients/bin/pip install --quiet --disable-pip-version-check -r tests/cloud/clients/requirements.txt
 	touch $@
 
 demo: $(INSTALLED)
@@ -44,6 +47,10 @@ bench-docs: $(INSTALLED)
 # The servers that the benchmark compares with; without them it leaves them out.
 bench-peers: $(INSTALLED)
 	$(BIN)/python -m benchmarks.peers
+
+# cdk deploy killed at random moments, 20 times; ten minutes. KILLS="--seeds 3" is less.
+kills: $(INSTALLED)
+	PYTHONPATH=inference:tests $(BIN)/python -m benchmarks.kills $(KILLS)
 
 soak: $(INSTALLED)
 	PYTHONPATH=inference:tests $(BIN)/python -m benchmarks.soak $(SOAK)

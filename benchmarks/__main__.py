@@ -13,14 +13,25 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import documents, engine, long_text, package, servers, stack, step, synth, throughput
+from benchmarks import (
+    documents,
+    engine,
+    long_text,
+    package,
+    rehearsal,
+    servers,
+    stack,
+    step,
+    synth,
+    throughput,
+)
 from benchmarks.prompts import Prompts
 from benchmarks.raw import Raw
 from benchmarks.report import FOLDER, Report, machine
 from engine.backend.torch_rows import native_dtypes
 from inf2kit import embedded
 
-PARTS = ("throughput", "engine", "step", "long_text", "stack", "package", "synth")
+PARTS = ("throughput", "engine", "step", "long_text", "stack", "package", "synth", "rehearsal")
 
 
 def main() -> None:
@@ -56,6 +67,8 @@ def main() -> None:
         package.upload(report, given.runs)
     if "synth" in parts:
         synth.synth(report, given.runs)
+    if "rehearsal" in parts:
+        rehearsal.rehearsal(report, given.runs)
     if given.write_docs:
         documents.write(Path("docs/performance.md"))
         print("\nwritten: docs/performance.md")

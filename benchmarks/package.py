@@ -36,7 +36,7 @@ with ThreadPoolExecutor(10) as pool:
 
 def upload(report: Report, runs: int) -> None:
     """Seconds, memory, and what a killed run sends again."""
-    with tempfile.TemporaryDirectory(prefix="inf2kit-") as folder, _moto() as environment:
+    with tempfile.TemporaryDirectory(prefix="inf2kit-") as folder, local_aws() as environment:
         source = _weights(Path(folder) / "weights")
         plain = [sys.executable, "-c", _PLAIN, str(source)]
         ours = [sys.executable, "-m", "inf2kit.cli", "package", str(source), "--preset", "smollm2-135m-local"]
@@ -118,7 +118,8 @@ def _killed_and_resumed(command: list[str], environment: dict[str, str]) -> floa
 
 
 @contextmanager
-def _moto() -> Iterator[dict[str, str]]:
+def local_aws() -> Iterator[dict[str, str]]:
+    """A plain moto server; the environment that leads there."""
     (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]

@@ -52,8 +52,9 @@ def pytest_configure() -> None:
         os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two groups, which two workers can run side by side."""
+    """Two groups, which two workers can run side by side; before xdist looks for them."""
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         with_model = fixtures & _WITH_THE_MODEL or item.path.name == "test_torch_backend.py"

@@ -30,6 +30,7 @@ from inf2kit.cloud.hosting.api import OPERATIONS, Hosting
 from inf2kit.cloud.hosting.artefacts import Artefacts
 from inf2kit.cloud.hosting.asynchronous import Asynchronous
 from inf2kit.cloud.hosting.fleet import Place
+from inf2kit.cloud.logs import Logs
 from inf2kit.cloud.metrics import Metrics, show
 from inf2kit.cloud.scaling import Scaling
 from inf2kit.cloud.settings import ACCOUNT, CloudSettings, write_state
@@ -67,6 +68,7 @@ class Cloud:
             alarms_on=self._alarms.on,
             scaled=self._scaling.registered,
         )
+        self._logs = Logs(ACCOUNT, settings.region, place.folder)
         self._front = Front(self.hosting.target, observe=self._observe)
         self._asynchronous = Asynchronous(
             self.hosting.endpoints.get, observe=self._observe, notify=self._notify
@@ -99,10 +101,11 @@ class Cloud:
         while not self._ended.wait(_LOOK_S):
             try:
                 self._count()
+                self._logs.look(list(self.hosting.endpoints))
                 self._alarms.look()
                 self._scaling.look()
             except Exception as error:
-                self.say(f"looking at alarms and scaling failed: {type(error).__name__}: {error}")
+                self.say(f"metrics, logs, alarms or scaling failed: {type(error).__name__}: {error}")
 
     def close(self) -> None:
         """Stop everything."""

@@ -12,11 +12,13 @@ import boto3
 import packages
 import pytest
 from botocore.config import Config
+from hosted import Maker
 from rehearsing import BIN, ROOT, boto3_of, published, shell
 
 import inf2kit
 from inf2kit.cloud import commands
 from inf2kit.cloud.settings import CloudSettings
+from inf2kit.container import environment
 from inf2kit.local import container
 from inf2kit.package import gather
 
@@ -91,3 +93,12 @@ def package(aws: Callable[..., Any], tokenizer_only: Path, tmp_path: Path) -> Ca
         return published(contents)
 
     return make
+
+
+@pytest.fixture
+def maker(aws: Callable[..., Any], package: Callable[..., str]) -> Iterator[Maker]:
+    """Models and endpoints by boto3, with the replay double; they are deleted."""
+    preset = "tinyllama-1.1b-starter"
+    made = Maker(aws("sagemaker"), package(preset), environment(inf2kit.load_preset(preset)))
+    yield made
+    made.clear()

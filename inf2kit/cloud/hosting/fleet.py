@@ -168,7 +168,7 @@ class Fleet:
             run_dir=run_dir,
             variables=self._variables(),
             ports=Ports(*chosen),
-            log=self._place.folder / self._endpoint / f"{number}.log",
+            log=self._place.folder / self._endpoint / f"{self.variant}-{number}.log",
             changed=self._changed,
         )
         instance.target.variant = self.variant

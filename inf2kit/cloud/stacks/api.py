@@ -15,10 +15,10 @@ from moto.ssm.models import ssm_backends
 
 from inf2kit.cloud import objects
 from inf2kit.cloud.errors import AwsError
-from inf2kit.cloud.stacks import resources, template
+from inf2kit.cloud.stacks import template, types
 from inf2kit.cloud.stacks.deployment import Deployment, Wish, unsupported
-from inf2kit.cloud.stacks.resources import Here
 from inf2kit.cloud.stacks.stack import LiveStack, now
+from inf2kit.cloud.stacks.types import Here
 
 _NO_CHANGES = (
     "The submitted information didn't contain changes. Submit different information to create a change set."
@@ -382,7 +382,7 @@ def _changes(stack: LiveStack, wish: Wish) -> list[Any]:
             if before is None:
                 changes.append(_change("Add", name, kind))
             elif before.properties != properties or before.kind != kind:
-                replaced = before.kind != kind or resources.replaces(kind, before.properties, properties)
+                replaced = before.kind != kind or types.replaces(kind, before.properties, properties)
                 if replaced:
                     changed.add(name)
                 change = _change("Modify", name, kind, before.made.physical_id)

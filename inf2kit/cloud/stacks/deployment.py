@@ -9,9 +9,9 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from inf2kit.cloud.errors import AwsError
-from inf2kit.cloud.stacks import resources, template
-from inf2kit.cloud.stacks.resources import CreatedButFailedError, Here
+from inf2kit.cloud.stacks import template, types
 from inf2kit.cloud.stacks.stack import Deployed, LiveStack, Version
+from inf2kit.cloud.stacks.types import CreatedButFailedError, Here
 
 #: How long a reason may be that DescribeStackEvents gives.
 _REASON = 1024
@@ -124,7 +124,7 @@ class Deployment:
 
     def _make(self, logical_id: str, wanted: Mapping[str, Any], values: template.Values) -> None:
         stack, kind = self._stack, str(wanted["Type"])
-        maker = resources.of(kind)
+        maker = types.of(kind)
         if maker is None:
             raise _FailedError(unsupported({logical_id: wanted}))
         properties = values.of(wanted.get("Properties", {}))
@@ -134,7 +134,7 @@ class Deployment:
             before.retained = retained
             return
         replaced = before is not None and (
-            before.kind != kind or resources.replaces(kind, before.properties, properties)
+            before.kind != kind or types.replaces(kind, before.properties, properties)
         )
         verb = "UPDATE" if before else "CREATE"
         why = "Requested update requires the creation of a new physical resource" if replaced else ""
@@ -176,7 +176,7 @@ class Deployment:
         self._delete(made, even_retained=True)
 
     def _undo_update(self, before: Deployed, properties: Mapping[str, Any]) -> None:
-        maker = resources.of(before.kind)
+        maker = types.of(before.kind)
         assert maker  # noqa: S101 - it was made
         stack, name = self._stack, before.logical_id
         stack.tell_of(name, before.kind, "UPDATE_IN_PROGRESS", physical_id=before.made.physical_id)
@@ -213,7 +213,7 @@ class Deployment:
         if each.retained and not even_retained:
             stack.tell_of(each.logical_id, kind, "DELETE_SKIPPED", physical_id=each.made.physical_id)
             return True
-        maker = resources.of(kind)
+        maker = types.of(kind)
         assert maker  # noqa: S101 - it was made
         stack.tell_of(each.logical_id, kind, "DELETE_IN_PROGRESS", physical_id=each.made.physical_id)
         try:
@@ -228,9 +228,7 @@ class Deployment:
 
 def unsupported(wanted: Mapping[str, Mapping[str, Any]]) -> str:
     """The types that nobody here can make, or nothing."""
-    unknown = sorted(
-        {str(each["Type"]) for each in wanted.values() if resources.of(str(each["Type"])) is None}
-    )
+    unknown = sorted({str(each["Type"]) for each in wanted.values() if types.of(str(each["Type"])) is None})
     if not unknown:
         return ""
     return (

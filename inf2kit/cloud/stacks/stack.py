@@ -10,7 +10,7 @@ from typing import Any
 
 from moto.cloudformation.models import Event, Stack
 
-from inf2kit.cloud.stacks.resources import Made
+from inf2kit.cloud.stacks.types import Made
 
 #: Nothing changes a stack in one of these.
 _IDLE = ("_COMPLETE", "_FAILED", "REVIEW_IN_PROGRESS")

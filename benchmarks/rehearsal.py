@@ -1,0 +1,183 @@
+"""The rehearsal cloud: bootstrap and deploy, what its front adds to a call, and 300 MB up and down."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import boto3
+import httpx
+
+import inf2kit
+from benchmarks.package import local_aws
+from benchmarks.report import Report, Row
+from inf2kit import embedded, home
+from inf2kit.cloud import commands
+from inf2kit.cloud.settings import CloudSettings
+from inf2kit.local import container
+from inf2kit.package import at, gather, publish
+
+_PRESET, _STACK, _NAME = "tinyllama-1.1b-starter", "inf2-tinyllama-1-1b-starter", "tinyllama-1-1b-starter"
+_ROOT = Path(inf2kit.__file__).parents[1]
+_CDK = Path(sys.executable).with_name("cdk")
+_BODY = json.dumps({"inputs": "Hello", "parameters": {"max_new_tokens": 1}}).encode()
+#: What tells the cloud that a call is meant for the runtime; nobody checks the rest of it.
+_SIGNED = {
+    "authorization": "AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/sagemaker/aws4_request",
+    "content-type": "application/json",
+}
+_CALLS, _MEGABYTES = 60, 300
+
+
+def rehearsal(report: Report, runs: int) -> None:
+    """All of it, in a home of its own."""
+    with tempfile.TemporaryDirectory(prefix="inf2kit-") as folder, own_home(Path(folder)):
+        settings = commands.up(port=0, minute_s=1.0)
+        try:
+            _deploy(report, settings, Path(folder), runs)
+            _front(report, settings, runs)
+        finally:
+            commands.down()
+        _objects(report, Path(folder), runs)
+
+
+def _deploy(report: Report, settings: CloudSettings, folder: Path, runs: int) -> None:
+    shell = {**os.environ, **commands.environment(settings)}
+    os.environ.update(commands.environment(settings))
+    _client(settings, "s3").create_bucket(Bucket="models")
+    contents = gather(inf2kit.load_preset(_PRESET), embedded.prepare(), rehearsal=True)
+    done = publish(contents, at("s3://models/llm"))
+    home.keep_manifest(done.digest, contents.manifest.to_bytes())
+    package = ["-c", f"package={done.where}", "--require-approval", "never", "--output", str(folder / "out")]
+
+    def cdk(*words: str) -> float:
+        began = time.perf_counter()
+        subprocess.run([str(_CDK), *words], cwd=_ROOT, env=shell, check=True, capture_output=True)
+        return time.perf_counter() - began
+
+    bootstrap, synth, deploy, destroy = [], [], [], []
+    with report.section("a deployment rehearsed, real cdk and real model") as rows:
+        for _ in range(runs):
+            bootstrap.append(cdk("bootstrap", "--app", "", "--force", "aws://123456789012/us-east-1"))
+            synth.append(cdk("synth", "-q", _STACK, *package))
+            deploy.append(cdk("deploy", _STACK, *package))
+            destroy.append(cdk("destroy", _STACK, "--force", *package))
+        deploy.append(cdk("deploy", _STACK, *package))
+        rows.append(Row("cdk bootstrap", bootstrap, "s"))
+        rows.append(Row("cdk synth", synth, "s"))
+        rows.append(Row("cdk deploy, synth and the model's start included", deploy, "s"))
+        rows.append(Row("cdk destroy", destroy, "s"))
+
+
+def _front(report: Report, settings: CloudSettings, runs: int) -> None:
+    direct = f"{_gate(settings)}/invocations"
+    through = f"{settings.url}/endpoints/{_NAME}/invocations"
+    with report.section("one token through the rehearsal's front") as rows:
+        for callers in (1, 8):
+            _call(through, callers)
+            straight, fronted = [], []
+            for _ in range(runs):
+                straight.append(_call(direct, callers))
+                fronted.append(_call(through, callers))
+            label = f"{callers} caller{'s' if callers > 1 else ''}"
+            rows.append(Row(f"the container itself, {label}", straight, "ms"))
+            rows.append(
+                Row(f"through the front, {label}", fronted, "ms", against="itself", reference=straight)
+            )
+            added = [b - a for a, b in zip(straight, fronted, strict=True)]
+            rows.append(Row(f"added, {label}", added, "ms"))
+
+
+def _call(url: str, callers: int) -> float:
+    """Milliseconds of a call, the median."""
+    found: list[float] = []
+
+    def call() -> None:
+        with httpx.Client(timeout=70, trust_env=False) as client:
+            for _ in range(_CALLS):
+                began = time.perf_counter()
+                client.post(url, content=_BODY, headers=_SIGNED).raise_for_status()
+                found.append(1e3 * (time.perf_counter() - began))
+
+    threads = [threading.Thread(target=call) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == callers * _CALLS
+    return statistics.median(found)
+
+
+def _objects(report: Report, folder: Path, runs: int) -> None:
+    file, back = folder / "object", folder / "back"
+    file.write_bytes(os.urandom(_MEGABYTES * 10**6))
+    samples: dict[str, list[float]] = {
+        name: [] for name in ("moto up", "cloud up", "moto down", "cloud down")
+    }
+    for _ in range(runs):
+        with local_aws() as environment:
+            _up_and_down(environment["AWS_ENDPOINT_URL"], file, back, samples, "moto")
+        settings = commands.up(port=0)
+        try:
+            _up_and_down(settings.url, file, back, samples, "cloud")
+        finally:
+            commands.down()
+    with report.section("300 MB to S3 and back by boto3's transfer manager") as rows:
+        for way in ("up", "down"):
+            plain = samples[f"moto {way}"]
+            rows.append(Row(f"plain moto, {way}", plain, "s"))
+            rows.append(
+                Row(f"the rehearsal, {way}", samples[f"cloud {way}"], "s", against="moto", reference=plain)
+            )
+
+
+def _up_and_down(url: str, file: Path, back: Path, samples: dict[str, list[float]], name: str) -> None:
+    keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b", "region_name": "us-east-1"}
+    s3 = boto3.session.Session(**keys).client("s3", endpoint_url=url)
+    s3.create_bucket(Bucket="bench")
+    transfers: dict[str, Callable[[], Any]] = {
+        "up": lambda: s3.upload_file(str(file), "bench", "object"),
+        "down": lambda: s3.download_file("bench", "object", str(back)),
+    }
+    for way, transfer in transfers.items():
+        began = time.perf_counter()
+        transfer()
+        samples[f"{name} {way}"].append(time.perf_counter() - began)
+    assert back.stat().st_size == file.stat().st_size
+
+
+def _gate(settings: CloudSettings) -> str:
+    for process in container.processes(settings.run_dir, below=True):
+        port = process.environ().get("SAGEMAKER_BIND_TO_PORT")
+        if port:
+            return f"http://127.0.0.1:{port}"
+    raise AssertionError("no container runs")
+
+
+def _client(settings: CloudSettings, service: str) -> Any:
+    return boto3.session.Session().client(service, endpoint_url=settings.url)
+
+
+@contextmanager
+def own_home(folder: Path) -> Iterator[None]:
+    """A home in a folder, with the user's prepared model; the environment is as before afterwards."""
+    models = embedded.prepare().parent
+    before = dict(os.environ)
+    os.environ["INF2KIT_HOME"] = str(folder / "home")
+    (folder / "home").mkdir()
+    home.models().symlink_to(models)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

@@ -1,0 +1,56 @@
+"""CloudWatch Logs of endpoints: what their containers write, where SageMaker would put it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from moto.logs.models import logs_backends
+
+#: Of the lines that are put at a time, and of one line (a limit of the service).
+_LINES, _LINE = 1000, 8000
+
+
+class Logs:
+    """Puts new lines of containers' logs into moto's log groups.
+
+    Args:
+        account: Of the groups.
+        region: Of the groups.
+        folder: A folder for each endpoint, with a file ``VARIANT-INSTANCE.log`` for each container.
+    """
+
+    def __init__(self, account: str, region: str, folder: Path) -> None:
+        self._account, self._region, self._folder = account, region, folder
+        self._read: dict[Path, int] = {}
+
+    def look(self, endpoints: Iterable[str]) -> None:
+        """Put what is new of some endpoints."""
+        for endpoint in endpoints:
+            for path in sorted((self._folder / endpoint).glob("*.log")):
+                lines = self._new_lines(path)
+                if lines:
+                    self._put(endpoint, path.stem, lines)
+
+    def _new_lines(self, path: Path) -> list[str]:
+        with path.open("rb") as file:
+            file.seek(self._read.get(path, 0))
+            whole, newline, _ = file.read().rpartition(b"\n")
+        self._read[path] = self._read.get(path, 0) + len(whole) + len(newline)
+        return [line for line in whole.decode("utf-8", errors="replace").split("\n") if line]
+
+    def _put(self, endpoint: str, name: str, lines: list[str]) -> None:
+        backend: Any = logs_backends[self._account][self._region]
+        group = f"/aws/sagemaker/Endpoints/{endpoint}"
+        variant, _, number = name.rpartition("-i-")
+        stream = f"{variant}/i-{number}"
+        if group not in backend.groups:
+            backend.create_log_group(group, {})
+        if stream not in backend.groups[group].streams:
+            backend.create_log_stream(group, stream)
+        now = int(1000 * time.time())
+        for start in range(0, len(lines), _LINES):
+            events = [{"timestamp": now, "message": line[:_LINE]} for line in lines[start : start + _LINES]]
+            backend.put_log_events(group, stream, events)

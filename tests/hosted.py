@@ -1,0 +1,63 @@
+"""Models and endpoints in the rehearsal cloud, as plain boto3 users make them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from support import wait_until
+
+IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/huggingface-pytorch-inference-neuronx:x"
+ROLE = "arn:aws:iam::123456789012:role/execution"
+
+
+class Maker:
+    """Makes models and endpoints as plain boto3 users do, and deletes them."""
+
+    def __init__(self, sagemaker: Any, uri: str, variables: dict[str, str]) -> None:
+        self.sagemaker, self._uri, self._variables = sagemaker, uri, variables
+        self._made: list[tuple[str, str]] = []
+
+    def model(self, name: str, **variables: str) -> dict[str, Any]:
+        source = {"S3Uri": self._uri, "S3DataType": "S3Prefix", "CompressionType": "None"}
+        answer: dict[str, Any] = self.sagemaker.create_model(
+            ModelName=name,
+            ExecutionRoleArn=ROLE,
+            PrimaryContainer={
+                "Image": IMAGE,
+                "ModelDataSource": {"S3DataSource": source},
+                "Environment": {**self._variables, **variables},
+            },
+        )
+        self._made.append(("model", name))
+        return answer
+
+    def config(self, name: str, model: str, **variant: Any) -> None:
+        variants = [
+            {
+                "VariantName": "main",
+                "ModelName": model,
+                "InstanceType": "ml.inf2.xlarge",
+                "InitialInstanceCount": 1,
+                **variant,
+            }
+        ]
+        self.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=variants)
+        self._made.append(("endpoint_config", name))
+
+    def endpoint(self, name: str, config: str, **more: Any) -> None:
+        self.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config, **more)
+        self._made.append(("endpoint", name))
+
+    def settled(self, name: str) -> dict[str, Any]:
+        def look() -> dict[str, Any] | None:
+            found: dict[str, Any] = self.sagemaker.describe_endpoint(EndpointName=name)
+            return found if found["EndpointStatus"] in ("InService", "Failed") else None
+
+        found: dict[str, Any] = wait_until(look, 120, f"{name} has settled")
+        return found
+
+    def clear(self) -> None:
+        keys = {"model": "ModelName", "endpoint_config": "EndpointConfigName", "endpoint": "EndpointName"}
+        for kind, name in reversed(self._made):
+            getattr(self.sagemaker, f"delete_{kind}")(**{keys[kind]: name})
+        wait_until(lambda: not self.sagemaker.list_endpoints()["Endpoints"], 60, "the endpoints are gone")

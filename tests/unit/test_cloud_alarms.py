@@ -1,0 +1,123 @@
+"""What alarms make of metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+from moto.cloudwatch.models import cloudwatch_backends
+
+from inf2kit.cloud.alarms import Alarms
+from inf2kit.cloud.clock import Clock
+from inf2kit.cloud.metrics import NAMESPACE, Metrics, Second, statistic
+
+ACCOUNT, REGION = "123456789012", "us-east-1"
+OF = {"EndpointName": "e", "VariantName": "main"}
+
+
+class Rig:
+    """Alarms in moto, metrics of ours, and the policies that were called."""
+
+    def __init__(self) -> None:
+        self.metrics = Metrics()
+        self.scaled: list[str] = []
+        self.alarms = Alarms(ACCOUNT, REGION, self.metrics, Clock(60), self.scaled.append)
+
+    def put(self, **changed: Any) -> None:
+        alarm = {
+            "AlarmName": "a",
+            "Namespace": NAMESPACE,
+            "MetricName": "Invocation5XXErrors",
+            "Dimensions": [{"Name": name, "Value": value} for name, value in OF.items()],
+            "Statistic": "Sum",
+            "Period": 60,
+            "EvaluationPeriods": 1,
+            "Threshold": 5,
+            "ComparisonOperator": "GreaterThanOrEqualToThreshold",
+            "TreatMissingData": "notBreaching",
+            **changed,
+        }
+        boto3.client("cloudwatch", region_name=REGION).put_metric_alarm(**alarm)
+
+    def state(self) -> tuple[str, str]:
+        self.alarms.look()
+        (alarm,) = cloudwatch_backends[ACCOUNT][REGION].alarms.values()
+        return alarm.state_value, alarm.state_reason
+
+
+@pytest.fixture
+def rig(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    with mock_aws():
+        yield Rig()
+
+
+def test_a_sum_reaches_its_threshold(rig: Rig) -> None:
+    rig.put()
+    for _ in range(4):
+        rig.metrics.add("Invocation5XXErrors", 1, OF)
+    assert rig.state()[0] == "OK"
+    rig.metrics.add("Invocation5XXErrors", 1, OF)
+    state, reason = rig.state()
+    assert state == "ALARM"
+    assert "[5] against 5" in reason
+    assert rig.alarms.on(["a", "b"]) == ["a"]
+
+
+def test_another_variant_does_not_count(rig: Rig) -> None:
+    rig.put()
+    for _ in range(9):
+        rig.metrics.add("Invocation5XXErrors", 1, {**OF, "VariantName": "other"})
+    assert rig.state()[0] == "OK"
+
+
+@pytest.mark.parametrize(
+    ("treated", "state"),
+    [("notBreaching", "OK"), ("breaching", "ALARM"), ("missing", "INSUFFICIENT_DATA"), ("ignore", "OK")],
+)
+def test_no_data(rig: Rig, treated: str, state: str) -> None:
+    rig.put(TreatMissingData=treated)
+    assert rig.state()[0] == state
+
+
+def test_several_periods_must_breach(rig: Rig) -> None:
+    rig.put(EvaluationPeriods=3)
+    for _ in range(9):
+        rig.metrics.add("Invocation5XXErrors", 1, OF)
+    assert rig.state()[0] == "OK", "one of three"
+    rig.put(EvaluationPeriods=3, DatapointsToAlarm=1)
+    assert rig.state()[0] == "ALARM"
+
+
+def test_a_percentile(rig: Rig) -> None:
+    rig.put(MetricName="ModelLatency", ExtendedStatistic="p50", Threshold=100)
+    _without_statistic()
+    for value in (10, 200, 300):
+        rig.metrics.add("ModelLatency", value, OF)
+    assert rig.state()[0] == "ALARM"
+
+
+def _without_statistic() -> None:
+    (alarm,) = cloudwatch_backends[ACCOUNT][REGION].alarms.values()
+    alarm.statistic = None
+
+
+def test_a_scaling_policy_is_called_once(rig: Rig) -> None:
+    rig.put(AlarmActions=["arn:aws:autoscaling:us-east-1:1:scalingPolicy:x"])
+    for _ in range(5):
+        rig.metrics.add("Invocation5XXErrors", 1, OF)
+    rig.state()
+    rig.state()
+    assert rig.scaled == ["arn:aws:autoscaling:us-east-1:1:scalingPolicy:x"]
+
+
+def test_statistics() -> None:
+    second = Second(0)
+    for value in (1.0, 2.0, 6.0):
+        second.add(value)
+    found = {name: statistic([second], name) for name in ("Sum", "Average", "Maximum", "SampleCount", "p50")}
+    assert found == {"Sum": 9, "Average": 3, "Maximum": 6, "SampleCount": 3, "p50": 2}
+    assert statistic([], "Sum") is None
