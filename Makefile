@@ -26,9 +26,9 @@ $(INSTALLED): pyproject.toml constraints.txt package-lock.json tests/cloud/clien
 demo: $(INSTALLED)
 	$(BIN)/inf2kit demo
 
-# Two workers: one for the tests that compute with the real model, one for all others.
+# Two workers, each with a core of its own; tests/conftest.py says which tests go together.
 test: $(INSTALLED)
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

@@ -23,14 +23,16 @@ class Seen:
 
 
 @contextmanager
-def calling(runtime: Any, endpoint: str, *, threads: int = 2, pause_s: float = 0.05) -> Iterator[Seen]:
+def calling(
+    runtime: Any, endpoint: str, *, threads: int = 2, pause_s: float = 0.05, **parameters: Any
+) -> Iterator[Seen]:
     """Call an endpoint all the time, with the same prompt."""
     seen, ended, lock = Seen(), threading.Event(), threading.Lock()
 
     def call_on() -> None:
         while not ended.is_set():
             try:
-                (answer,) = generate(runtime, endpoint)
+                (answer,) = generate(runtime, endpoint, **parameters)
                 with lock:
                     seen.served += 1
                     seen.texts.add(answer["generated_text"])

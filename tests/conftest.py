@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from support import Caller
+from xdist.scheduler import LoadScopeScheduling
 
 from inf2kit import embedded
 from inf2kit.local import container, endpoint
@@ -35,8 +36,14 @@ queue_size = 4
 """
 
 
-#: Tests that compute with the real model; the others mostly wait, or run a compiler of templates.
-_WITH_THE_MODEL = {"served", "model"}
+#: Files that go together, since they share endpoints that take long to start; the longest first, as a worker
+#: takes the next group when it has done one. Every other file is a group of its own.
+_GROUPS = {
+    "model": ("answers", "bad_input", "exactness", "local_commands", "metrics"),
+    "path": ("the_whole_path",),
+    "cloud": ("clients", "hosting", "objects", "stacks"),
+    "doubles": ("faults", "limits", "readiness", "soak"),
+}
 _FIGURES = pytest.StashKey[list[str]]()
 
 
@@ -52,13 +59,30 @@ def pytest_configure() -> None:
         os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
 
-@pytest.hookimpl(tryfirst=True)
+def _group_of(nodeid: str) -> str:
+    file = nodeid.split("::")[0]
+    name = file.rpartition("/test_")[2].removesuffix(".py")
+    shared = file.startswith(("tests/stack/", "tests/cloud/"))
+    return next((group for group, names in _GROUPS.items() if shared and name in names), file)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two groups, which two workers can run side by side; before xdist looks for them."""
-    for item in items:
-        fixtures = set(getattr(item, "fixturenames", ()))
-        with_model = fixtures & _WITH_THE_MODEL or item.path.name == "test_torch_backend.py"
-        item.add_marker(pytest.mark.xdist_group("model" if with_model else "others"))
+    """The long groups first."""
+    order = {group: place for place, group in enumerate(_GROUPS)}
+    items.sort(key=lambda item: order.get(_group_of(item.nodeid), len(order)))
+
+
+class _Scheduler(LoadScopeScheduling):
+    """xdist's own marks of groups do nothing with this pytest."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _group_of(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Scheduler:
+    """Groups by what tests share."""
+    return _Scheduler(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -62,6 +62,10 @@ class Alarms:
         if state is None:
             return
         if state == alarm.state_value:
+            # A scaling policy is called as long as its alarm is on; its own cool-down keeps it from more.
+            for action in (alarm.alarm_actions or []) if state == "ALARM" else []:
+                if ":scalingPolicy:" in action:
+                    self._scale(action)
             return
         alarm.update_state(reason, "{}", state)
         if alarm.actions_enabled:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -10,12 +11,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 
+from inf2kit import home
 from inf2kit.cloud import settings as kept
 from inf2kit.cloud.settings import CloudSettings
 from inf2kit.errors import CloudError
@@ -46,6 +48,11 @@ def up(
     Raises:
         CloudError: it is up already, or the port is somebody else's, or it does not start.
     """
+    with _starting():
+        return _up(port, region, minute_s, progress)
+
+
+def _up(port: int, region: str, minute_s: float, progress: Callable[[str], None]) -> CloudSettings:
     existing = find()
     if existing is not None and process(existing) is not None:
         raise CloudError(
@@ -80,7 +87,7 @@ def up(
                 lines = settings.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
                 raise CloudError(
                     f"the rehearsal cloud did not start: {lines[-1] if lines else 'it said nothing'}; "
-                    f"its log was {settings.log}"
+                    f"its log is {settings.folder.with_suffix('.log')}"
                 )
             time.sleep(_POLL_S)
     except BaseException:
@@ -140,19 +147,42 @@ def environment(settings: CloudSettings) -> dict[str, str]:
         "AWS_REGION": settings.region,
         "AWS_DEFAULT_REGION": settings.region,
         "AWS_EC2_METADATA_DISABLED": "true",
+        "NO_PROXY": ",".join(filter(None, ["127.0.0.1,localhost", os.environ.get("NO_PROXY", "")])),
         "CDK_DISABLE_CLI_TELEMETRY": "true",
     }
 
 
 #: What would lead the same programs elsewhere.
-UNSET = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME")
+UNSET = (
+    *("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"),
+    *(
+        f"AWS_ENDPOINT_URL_{service}"
+        for service in ("S3", "CLOUDFORMATION", "SAGEMAKER", "SAGEMAKER_RUNTIME")
+    ),
+)
+
+
+@contextlib.contextmanager
+def _starting() -> Iterator[None]:
+    """One command at a time starts a cloud."""
+    home.home().mkdir(parents=True, exist_ok=True)
+    with open(home.home() / ".cloud.lock", "w") as lock:  # noqa: PTH123
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _environment() -> dict[str, str]:
     """The user's own, without what would lead the cloud's own clients to AWS."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    # Roles of CDK's bootstrap stack attach AWS's own policies.
-    return {**own, "MOTO_IAM_LOAD_MANAGED_POLICIES": "true"}
+    own = {name: value for name, value in own.items() if not name.lower().endswith("_proxy")}
+    return {
+        **own,
+        # Roles of CDK's bootstrap stack attach AWS's own policies.
+        "MOTO_IAM_LOAD_MANAGED_POLICIES": "true",
+        # The C library would keep what parts of uploads have needed, once for each thread.
+        "MALLOC_ARENA_MAX": "2",
+        "MALLOC_MMAP_THRESHOLD_": "262144",
+    }
 
 
 def _clear(settings: CloudSettings) -> None:

@@ -10,6 +10,8 @@ import codecs
 import mmap
 import shutil
 import tempfile
+import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,13 @@ from moto.s3.exceptions import EntityTooSmall, InvalidPart, MalformedXML
 from moto.s3.utils import compute_checksum
 from moto.utilities.utils import md5_hash
 
+from inf2kit.cloud.errors import AwsError
+
 #: Larger values are mapped.
 _LARGE = 1024 * 1024
 _CHUNK = 1024 * 1024
+#: How long somebody may still read an object that was replaced or deleted.
+_READ_S = 60.0
 _ACCOUNT, _PARTITION = "123456789012", "aws"
 
 
@@ -35,6 +41,18 @@ class FileBytes(mmap.mmap):
 def install() -> None:
     """Put large objects into files, from now on."""
     write = models.FakeKey.value.fset
+
+    dispose = models.FakeKey.dispose
+    replaced: deque[tuple[float, Any]] = deque()
+
+    def dispose_later(key: Any, garbage: bool = False) -> None:
+        # Somebody may be reading what is replaced here.
+        now = time.monotonic()
+        if not key.disposed:
+            replaced.append((now, key))
+            key.disposed = True
+        while replaced and replaced[0][0] < now - _READ_S:
+            dispose(replaced.popleft()[1], garbage)
 
     def value(key: Any) -> Any:
         with key.lock:
@@ -51,6 +69,7 @@ def install() -> None:
         write(key, new_value)
 
     models.FakeKey.value = property(value, set_value)
+    models.FakeKey.dispose = dispose_later
     models.FakeMultipart.complete = _complete
 
 
@@ -107,16 +126,20 @@ def below(uri: str) -> dict[str, Any]:
     if bucket not in buckets:
         return {}
     keys = buckets[bucket].keys
+    found = {name: keys.get(name) for name in list(keys) if name.startswith(prefix)}
     return {
-        name.removeprefix(prefix): keys[name]
-        for name in list(keys)
-        if name.startswith(prefix) and name != prefix
+        name.removeprefix(prefix): key
+        for name, key in found.items()
+        # A console makes objects for folders; a versioned bucket has marks of what was deleted.
+        if not name.endswith("/") and isinstance(key, models.FakeKey)
     }
 
 
 def fetch(uri: str, target: Path) -> None:
     """Write the objects of a prefix below a folder."""
     for name, key in below(uri).items():
+        if any(part in ("", ".", "..") for part in name.split("/")):
+            raise AwsError("ValidationException", f"The object {name!r} below {uri} cannot be a file's name.")
         path = target / name
         path.parent.mkdir(parents=True, exist_ok=True)
         content = key.value
@@ -132,7 +155,7 @@ def read(uri: str) -> bytes | None:
     bucket, _, name = uri.removeprefix("s3://").partition("/")
     buckets = models.s3_backends[_ACCOUNT][_PARTITION].buckets
     key = buckets[bucket].keys.get(name) if bucket in buckets else None
-    return None if key is None else bytes(key.value)
+    return bytes(key.value) if isinstance(key, models.FakeKey) else None
 
 
 def write(uri: str, content: bytes, content_type: str) -> None:

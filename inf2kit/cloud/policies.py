@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from moto.iam.access_control import IAMPolicy, PermissionResult
 from moto.s3 import models
 
 
@@ -19,12 +20,12 @@ def install() -> None:
         if bucket.policy is None:
             return permission(bucket, action, resource)
         policy = json.loads(bucket.policy)
-        statements = [each for each in policy["Statement"] if "Condition" not in each]
-        whole = bucket.policy
-        bucket.policy = json.dumps({**policy, "Statement": statements}).encode() if statements else None
-        try:
-            return permission(bucket, action, resource)
-        finally:
-            bucket.policy = whole
+        given = policy["Statement"]
+        statements = [
+            each for each in ([given] if isinstance(given, dict) else given) if "Condition" not in each
+        ]
+        if not statements:
+            return PermissionResult.NEUTRAL
+        return IAMPolicy({**policy, "Statement": statements}).is_action_permitted(action, resource)
 
     models.FakeBucket.get_permission = get_permission

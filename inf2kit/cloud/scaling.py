@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -86,10 +85,16 @@ class Scaling:
             target = self._backend().targets.get(_DIMENSION, {}).get(policy.resource_id)
             configuration = policy.step_scaling_policy_configuration or {}
             steps = configuration.get("StepAdjustments", [])
+            moves = self._moves.setdefault(policy_arn, _Moves())
+            cooldown_s = self._clock.here(float(configuration.get("Cooldown", _COOLDOWN_S)))
+            if time.monotonic() - moves.out_at < cooldown_s:
+                continue
             if found and target and steps and configuration.get("AdjustmentType") == "ChangeInCapacity":
                 endpoint, fleet = found
                 wished = fleet.wished + int(steps[0]["ScalingAdjustment"])
-                self._move(endpoint, fleet, min(max(wished, target.min_capacity), target.max_capacity))
+                wished = min(max(wished, target.min_capacity), target.max_capacity)
+                if wished != fleet.wished and self._move(endpoint, fleet, wished):
+                    moves.out_at = time.monotonic()
 
     def _tracked(self, resource_id: str, endpoint: Endpoint, fleet: Fleet) -> int:
         wished = fleet.wished
@@ -140,15 +145,19 @@ class Scaling:
         )
         return statistic(seen, name or custom.get("Statistic", "Average"))
 
-    def _move(self, endpoint: Endpoint, fleet: Fleet, count: int) -> None:
-        self._say(f"{endpoint.name}: scaling from {fleet.wished} to {count} instances")
+    def _move(self, endpoint: Endpoint, fleet: Fleet, count: int) -> bool:
+        before = fleet.wished
         request = {
             "EndpointName": endpoint.name,
             "DesiredWeightsAndCapacities": [{"VariantName": fleet.variant, "DesiredInstanceCount": count}],
         }
-        # Somebody may change the endpoint at this moment; the next look sees it.
-        with contextlib.suppress(AwsError):
+        try:
             self._hosting().answer("UpdateEndpointWeightsAndCapacities", request)
+        except AwsError:
+            # Somebody changes the endpoint at this moment; the next look tries again.
+            return False
+        self._say(f"{endpoint.name}: scaling from {before} to {count} instances")
+        return True
 
     def _variant(self, resource_id: str) -> tuple[Endpoint, Fleet] | None:
         _, name, _, variant = resource_id.split("/")

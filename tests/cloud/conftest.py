@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +16,8 @@ import pytest
 from botocore.config import Config
 from hosted import Maker
 from rehearsing import BIN, ROOT, boto3_of, published, shell
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 import inf2kit
 from inf2kit.cloud import commands
@@ -54,8 +58,11 @@ def cdk(cloud: CloudSettings, home: Path, tmp_path: Path) -> Callable[..., subpr
     """The real cdk, as a shell has it after ``eval "$(inf2kit cloud env)"``."""
 
     def run(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        # Each synth has a folder of its own, as one locks it.
+        own = "--app" in arguments or "--output" in arguments
+        output = [] if own else ["--output", mkdtemp(dir=tmp_path)]
         result = subprocess.run(
-            [str(BIN / "cdk"), *arguments, "--ci", "--no-notices", "--output", mkdtemp(dir=tmp_path)],
+            [str(BIN / "cdk"), *arguments, "--ci", "--no-notices", *output],
             cwd=ROOT,
             env=shell(cloud, home),
             capture_output=True,
@@ -78,6 +85,26 @@ def tokenizer_only(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         if file.suffix != ".safetensors":
             (path / file.name).symlink_to(file)
     packages.safetensors(path / "model.safetensors")
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_weights(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded model's first four layers: a real Llama that loads in no time, and talks nonsense."""
+    path = tmp_path_factory.mktemp("small") / "weights"
+    path.mkdir()
+    for file in weights.iterdir():
+        if file.suffix != ".safetensors" and file.name != "config.json":
+            (path / file.name).symlink_to(file)
+    config = json.loads((weights / "config.json").read_text(encoding="utf-8"))
+    (path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 4}), encoding="utf-8")
+    (file,) = weights.glob("*.safetensors")
+    layer = re.compile(r"model\.layers\.(\d+)\.")
+    with safe_open(file, "pt") as tensors:
+        found = {name: layer.match(name) for name in set(tensors.keys())}
+        kept = [name for name, of in found.items() if not of or int(of[1]) < 4]
+        first = {name: tensors.get_tensor(name) for name in kept}
+    save_file(first, path / "model.safetensors", {"format": "pt"})
     return path
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Any
 
+import psutil
 import pytest
 from botocore.exceptions import ClientError
-from callers import calling
 from hosted import IMAGE, ROLE, Maker
 from rehearsing import generate
 from support import wait_until
 
 import inf2kit
+from inf2kit.cloud.settings import CloudSettings
 from inf2kit.container import environment
+from inf2kit.local import container
 
 
 @pytest.mark.parametrize(
@@ -57,6 +60,19 @@ def test_a_configuration_that_aws_would_refuse(maker: Maker, variant: dict[str, 
         maker.config("c", "m", **variant)
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"ServerlessConfig": {"MemorySizeInMB": 1024, "MaxConcurrency": 1}}, "does not make serverless"),
+        ({"InstanceType": ""}, "satisfy enum value set|needs an InstanceType"),
+    ],
+)
+def test_what_is_not_made_is_refused(maker: Maker, change: dict[str, Any], said: str) -> None:
+    maker.model("m")
+    with pytest.raises(ClientError, match=said):
+        maker.config("c", "m", **change)
+
+
 def test_every_inf2_instance_is_known(maker: Maker) -> None:
     maker.model("m")
     for size in ("xlarge", "8xlarge", "24xlarge", "48xlarge"):
@@ -71,8 +87,18 @@ def test_another_region_has_no_endpoints_here(aws: Callable[..., Any]) -> None:
         sagemaker.list_endpoints()
 
 
-def test_an_endpoint_from_its_first_moment_to_its_last(maker: Maker, aws: Callable[..., Any]) -> None:
-    """Created, refused while it starts, called, scaled by its calls, its container killed, deleted."""
+def model_server_of(cloud: CloudSettings, endpoint: str) -> psutil.Process:
+    return next(
+        process
+        for process in container.processes(cloud.run_dir, below=True)
+        if "java" in process.name() and f"/{endpoint}/" in process.environ().get("SAGEMAKER_BASE_DIR", "")
+    )
+
+
+def test_an_endpoint_from_its_first_moment_to_its_last(
+    cloud: CloudSettings, maker: Maker, aws: Callable[..., Any]
+) -> None:
+    """Created, refused while it starts, called, its container killed and replaced, deleted."""
     runtime, sagemaker = aws("sagemaker-runtime"), maker.sagemaker
     maker.model("m")
     maker.config("c", "m")
@@ -89,46 +115,22 @@ def test_an_endpoint_from_its_first_moment_to_its_last(maker: Maker, aws: Callab
         runtime.invoke_endpoint_async(EndpointName="life", Body=b"{}")
     with pytest.raises(ClientError, match="larger than 6,291,456 bytes"):
         generate(runtime, "life", "x" * 6_300_000)
+    killed = model_server_of(cloud, "life")
+    killed.kill()
 
-    scaling = aws("application-autoscaling")
-    target = {
-        "ServiceNamespace": "sagemaker",
-        "ResourceId": "endpoint/life/variant/main",
-        "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
-    }
-    scaling.register_scalable_target(**target, MinCapacity=1, MaxCapacity=2)
-    scaling.put_scaling_policy(
-        **target,
-        PolicyName="track",
-        PolicyType="TargetTrackingScaling",
-        TargetTrackingScalingPolicyConfiguration={
-            "TargetValue": 1.0,
-            "ScaleInCooldown": 60,
-            "ScaleOutCooldown": 60,
-            "PredefinedMetricSpecification": {
-                "PredefinedMetricType": "SageMakerVariantConcurrentRequestsPerModelHighResolution"
-            },
-        },
-    )
+    def replaced() -> bool:
+        """Its place is taken by another container, which answers."""
+        with contextlib.suppress(ClientError, StopIteration):
+            return model_server_of(cloud, "life").pid != killed.pid and bool(generate(runtime, "life"))
+        return False
 
-    def instances() -> int:
-        (variant,) = sagemaker.describe_endpoint(EndpointName="life")["ProductionVariants"]
-        return int(variant["CurrentInstanceCount"])
-
-    with calling(runtime, "life", threads=4, pause_s=0.0) as seen:
-        wait_until(lambda: instances() == 2, 90, "a second instance because of the calls")
-    assert seen.errors == []
-    wait_until(lambda: instances() == 1, 90, "one instance again when nobody calls")
-    metrics = aws("cloudwatch").list_metrics(Namespace="AWS/SageMaker")["Metrics"]
-    assert {"Invocations", "ModelLatency", "Invocation5XXErrors", "ConcurrentRequestsPerModel"} <= {
-        metric["MetricName"] for metric in metrics
-    }
-    maker.settled("life")
-    maker.config("other-size", "m", InstanceType="ml.inf2.8xlarge")
-    with pytest.raises(ClientError, match="registered as a scalable target"):
-        sagemaker.update_endpoint(EndpointName="life", EndpointConfigName="other-size")
-    scaling.delete_scaling_policy(PolicyName="track", **target)
-    scaling.deregister_scalable_target(**target)
+    wait_until(replaced, 90, "a killed container is replaced")
+    groups = aws("logs").describe_log_groups(logGroupNamePrefix="/aws/sagemaker/Endpoints/life")
+    (group,) = groups["logGroups"]
+    lines = aws("logs").filter_log_events(logGroupName=group["logGroupName"])["events"]
+    assert "inf2kit rehearsal" in lines[0]["message"]
+    assert lines[0]["logStreamName"] == "main/i-0001"
+    aws("logs").delete_log_group(logGroupName=group["logGroupName"])
 
 
 def test_an_endpoint_that_never_gets_ready_says_why(maker: Maker, aws: Callable[..., Any]) -> None:
@@ -150,7 +152,7 @@ def test_a_container_that_writes_to_its_model_is_refused(
     """SageMaker mounts the model read-only; a user who is root would not notice here."""
     preset = "tinyllama-1.1b-starter"
     writes = "import os\nopen(os.path.join(os.environ['SAGEMAKER_BASE_DIR'], 'model', 'written'), 'w')\n"
-    uri = package(preset, ("inference.py", "import json\n", f"{writes}import json\n"))
+    uri = package(preset, ("inference.py", "import json\n", f"{writes}raise OSError\n"))
     maker = Maker(aws("sagemaker"), uri, environment(inf2kit.load_preset(preset)))
     try:
         maker.model("m")

@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 from moto import mock_aws
 from moto.cloudformation import models as stacks
 from moto.cloudformation.responses import CloudFormationResponse
+from moto.core.base_backend import BackendDict
 from moto.core.common_models import CloudWatchMetricProvider
 from moto.s3 import models as s3_models
 
@@ -26,13 +27,19 @@ ROLE = "arn:aws:iam::123456789012:role/execution"
 Client = Callable[[str], Any]
 
 
+@pytest.fixture(scope="module")
+def mocked() -> Iterator[None]:
+    with mock_aws():
+        yield
+
+
 @pytest.fixture
-def plain(monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
-    """boto3 against moto as it is, in this process."""
+def plain(mocked: None, monkeypatch: pytest.MonkeyPatch) -> Client:
+    """boto3 against moto as it is, in this process; empty."""
     for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
-    with mock_aws():
-        yield lambda service: boto3.client(service, region_name="us-east-1")
+    BackendDict.reset()
+    return lambda service: boto3.client(service, region_name="us-east-1")
 
 
 def model(sagemaker: Any, **more: Any) -> None:

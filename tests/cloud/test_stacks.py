@@ -20,14 +20,16 @@ class Stacks:
 
     def create(self, name: str, resources: dict[str, Any], **more: Any) -> str:
         self._made.add(name)
-        self.client.create_stack(StackName=name, TemplateBody=template(resources), **more)
+        knowing = {"Capabilities": ["CAPABILITY_NAMED_IAM"]}
+        self.client.create_stack(StackName=name, TemplateBody=template(resources), **knowing, **more)
         return self.settled(name)
 
     def remember(self, *names: str) -> None:
         self._made.update(names)
 
     def update(self, name: str, resources: dict[str, Any], **more: Any) -> str:
-        self.client.update_stack(StackName=name, TemplateBody=template(resources), **more)
+        knowing = {"Capabilities": ["CAPABILITY_NAMED_IAM"]}
+        self.client.update_stack(StackName=name, TemplateBody=template(resources), **knowing, **more)
         return self.settled(name)
 
     def settled(self, name: str) -> str:
@@ -275,3 +277,105 @@ def test_change_sets_belong_to_their_stacks(stacks: Stacks) -> None:
     none = client.describe_change_set(StackName="one", ChangeSetName="none")
     assert none["Status"] == "FAILED"
     assert "didn't contain changes" in none["StatusReason"]
+
+
+def test_a_failed_update_without_rollback_goes_back_to_the_last_good_version(
+    stacks: Stacks, aws: Callable[..., Any]
+) -> None:
+    stacks.create("back", {"Kept": group("/back-kept"), "Value": parameter("/back", "old")})
+    bad = {
+        "Kept": group("/back-kept"),
+        "Value": parameter("/back", "new"),
+        "Policy": {**IMPOSSIBLE, "DependsOn": "Value"},
+    }
+    assert stacks.update("back", bad, DisableRollback=True) == "UPDATE_FAILED"
+    assert aws("ssm").get_parameter(Name="/back")["Parameter"]["Value"] == "new"
+    stacks.client.rollback_stack(StackName="back")
+    assert stacks.settled("back") == "UPDATE_ROLLBACK_COMPLETE"
+    assert aws("ssm").get_parameter(Name="/back")["Parameter"]["Value"] == "old"
+    assert "/back-kept" in names(aws)
+
+
+def test_what_a_rollback_and_a_replacement_keep(stacks: Stacks, aws: Callable[..., Any]) -> None:
+    resources = {
+        "Retained": group("/keep-created", DeletionPolicy="Retain"),
+        "Policy": {**IMPOSSIBLE, "DependsOn": "Retained"},
+    }
+    assert stacks.create("keeping", resources) == "ROLLBACK_COMPLETE"
+    assert "/keep-created" in names(aws)
+    stacks.create("keep", {"G": group("/keep-1", UpdateReplacePolicy="Retain")})
+    stacks.update("keep", {"G": group("/keep-2", DeletionPolicy="Retain")})
+    stacks.update("keep", {"G": group("/keep-3")})
+    assert {"/keep-1", "/keep-3"} <= names(aws)
+    assert "/keep-2" not in names(aws), "it was replaced, not deleted"
+    for name in ("/keep-created", "/keep-1"):
+        aws("logs").delete_log_group(logGroupName=name)
+
+
+def test_a_rolled_back_creation_can_only_be_deleted(stacks: Stacks) -> None:
+    stacks.create("dead", {"Policy": IMPOSSIBLE})
+    with pytest.raises(ClientError, match="ROLLBACK_COMPLETE state and can not be updated"):
+        stacks.update("dead", {"G": group("/dead")})
+    assert stacks.delete("dead") == "DELETE_COMPLETE"
+
+
+def test_what_is_there_already_is_not_adopted(stacks: Stacks, aws: Callable[..., Any]) -> None:
+    aws("s3").create_bucket(Bucket="mine-already")
+    bucket = {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": "mine-already"}}
+    assert stacks.create("adopting", {"B": bucket}) == "ROLLBACK_COMPLETE"
+    assert any("already exists" in reason for _, _, reason in stacks.events("adopting"))
+    aws("s3").head_bucket(Bucket="mine-already")
+    aws("s3").delete_bucket(Bucket="mine-already")
+
+
+def test_permissions_need_their_capability(stacks: Stacks) -> None:
+    role = {
+        "Type": "AWS::IAM::Role",
+        "Properties": {"AssumeRolePolicyDocument": {"Version": "2012-10-17", "Statement": []}},
+    }
+    named = {**role, "Properties": {**role["Properties"], "RoleName": "named"}}
+    for resources, given, wanted in (
+        ({"R": role}, [], "CAPABILITY_IAM"),
+        ({"R": named}, ["CAPABILITY_IAM"], "CAPABILITY_NAMED_IAM"),
+    ):
+        with pytest.raises(ClientError, match=wanted):
+            stacks.client.create_stack(
+                StackName="capable", TemplateBody=template(resources), Capabilities=given
+            )
+
+
+YAML = """
+Parameters:
+  Env: {Type: String, Default: test, AllowedValues: [test, live]}
+Conditions:
+  Live: !Equals [!Ref Env, live]
+  NotLive: !Not [!Condition Live]
+Resources:
+  Topic:
+    Type: AWS::SNS::Topic
+  Part:
+    Type: AWS::SSM::Parameter
+    Condition: NotLive
+    Properties:
+      Name: /yaml
+      Type: String
+      Value: !Join ["-", [2012-10-17, !Select [5, !Split [":", !Ref Topic]]]]
+"""
+
+
+def test_yaml_with_its_short_forms(stacks: Stacks, aws: Callable[..., Any]) -> None:
+    """Also: a change set of what only a deployment can know."""
+    stacks.remember("yaml")
+    stacks.client.create_change_set(
+        StackName="yaml", ChangeSetName="c", ChangeSetType="CREATE", TemplateBody=YAML
+    )
+    stacks.client.execute_change_set(StackName="yaml", ChangeSetName="c")
+    assert stacks.settled("yaml") == "CREATE_COMPLETE"
+    found = aws("ssm").get_parameter(Name="/yaml")["Parameter"]["Value"]
+    assert found.startswith("2012-10-17-yaml-Topic-")
+    with pytest.raises(ClientError, match="AllowedValues"):
+        stacks.client.update_stack(
+            StackName="yaml",
+            TemplateBody=YAML,
+            Parameters=[{"ParameterKey": "Env", "ParameterValue": "other"}],
+        )

@@ -105,13 +105,13 @@ def _without_statistic() -> None:
     alarm.statistic = None
 
 
-def test_a_scaling_policy_is_called_once(rig: Rig) -> None:
+def test_a_scaling_policy_is_called_while_its_alarm_is_on(rig: Rig) -> None:
     rig.put(AlarmActions=["arn:aws:autoscaling:us-east-1:1:scalingPolicy:x"])
     for _ in range(5):
         rig.metrics.add("Invocation5XXErrors", 1, OF)
     rig.state()
     rig.state()
-    assert rig.scaled == ["arn:aws:autoscaling:us-east-1:1:scalingPolicy:x"]
+    assert rig.scaled == ["arn:aws:autoscaling:us-east-1:1:scalingPolicy:x"] * 2, "its cool-down is its own"
 
 
 def test_statistics() -> None:

@@ -14,6 +14,7 @@ from inf2kit.cloud.errors import AwsError
 from inf2kit.cloud.hosting import artefacts, validation
 from inf2kit.cloud.hosting.endpoint import SETTLED, Endpoint
 from inf2kit.cloud.hosting.fleet import Fleet, Place, container_of, uri_of
+from inf2kit.cloud.hosting.refusals import check_rollout, refuse_odd_model, refuse_unmade
 from inf2kit.local.front import Target
 
 #: The operations answered here; the others are moto's.
@@ -65,6 +66,7 @@ class Hosting:
         self._configs: dict[str, dict[str, Any]] = {}
         self.endpoints: dict[str, Endpoint] = {}
         self._tags: dict[str, dict[str, str]] = {}
+        self._closed = False
 
     def answer(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
         """Carry one operation out.
@@ -72,6 +74,8 @@ class Hosting:
         Raises:
             AwsError: SageMaker would refuse it.
         """
+        if self._closed:
+            raise AwsError("ServiceUnavailable", "The rehearsal cloud is being stopped.")
         validation.check(operation, request)
         name = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in operation)[1:]
         with self._lock:
@@ -89,7 +93,9 @@ class Hosting:
         return target or Target("", endpoint.status if not endpoint.called else "without an instance")
 
     def close(self) -> None:
-        """Stop every endpoint."""
+        """Stop every endpoint, and take no more."""
+        with self._lock:
+            self._closed = True
         threads = [threading.Thread(target=endpoint.delete) for endpoint in list(self.endpoints.values())]
         for thread in threads:
             thread.start()
@@ -100,6 +106,7 @@ class Hosting:
         """Remember a model whose files are there."""
         name = request["ModelName"]
         arn = self._new("model", name, self._models, request)
+        refuse_odd_model(request)
         source = container_of(request).get("ModelDataSource", {}).get("S3DataSource", {})
         if source.get("CompressionType") != "None" or source.get("S3DataType") != "S3Prefix":
             raise AwsError(
@@ -134,6 +141,7 @@ class Hosting:
         """Remember a configuration whose models are there."""
         name = request["EndpointConfigName"]
         arn = self._new("endpoint-config", name, self._configs, request)
+        refuse_unmade(request)
         for variant in request["ProductionVariants"]:
             self._known("model", variant["ModelName"], self._models)
         self._configs[name] = {**_without_tags(request), "EndpointConfigArn": arn, "CreationTime": _now()}
@@ -234,6 +242,7 @@ class Hosting:
         if endpoint.status == "Failed":
             raise AwsError("ValidationException", f'Cannot update failed endpoint "{endpoint.arn}".')
         self._refuse_other_instances(endpoint, config)
+        check_rollout(request.get("DeploymentConfig", {}), config)
         counts = {}
         if request.get("RetainAllVariantProperties"):
             counts = {fleet.variant: fleet.wished for fleet in endpoint.fleets}
@@ -271,6 +280,8 @@ class Hosting:
         """Stop an endpoint; it is gone when nothing of it runs any more."""
         endpoint = self._endpoint(request["EndpointName"])
         if endpoint.status != "Deleting":
+            self._idle(endpoint.name)
+            endpoint.status = "Deleting"
             threading.Thread(target=self._delete, args=(endpoint,), daemon=True).start()
         return {}
 
@@ -290,10 +301,13 @@ class Hosting:
         return {}
 
     def _delete(self, endpoint: Endpoint) -> None:
-        endpoint.delete()
-        with self._lock:
-            self.endpoints.pop(endpoint.name, None)
-            self._tags.pop(endpoint.arn, None)
+        try:
+            endpoint.delete()
+        finally:
+            # Whatever happens, somebody waits for it to be gone.
+            with self._lock:
+                self.endpoints.pop(endpoint.name, None)
+                self._tags.pop(endpoint.arn, None)
 
     def _fleets(self, name: str, config: Mapping[str, Any], counts: Mapping[str, int]) -> list[Fleet]:
         fleets = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -77,9 +78,10 @@ def snapshot(model_dir: Path) -> dict[str, int]:
 
 def release(base_dir: Path) -> None:
     """Delete an instance's folder."""
-    for path in base_dir.rglob("*"):
-        if path.is_dir() and not path.is_symlink():
-            path.chmod(0o755)
+    for folder, names, _ in os.walk(base_dir):
+        for name in names:
+            with contextlib.suppress(OSError):
+                (Path(folder) / name).chmod(0o755)
     shutil.rmtree(base_dir, ignore_errors=True)
 
 

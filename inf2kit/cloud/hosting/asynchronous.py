@@ -141,7 +141,9 @@ class Asynchronous:
     async def _serve(self, name: str, endpoint: Endpoint, target: Target, waiting: _Waiting) -> None:
         began, status, fault, content, kind = time.perf_counter(), 0, "", b"", ""
         try:
-            body = objects.read(waiting.location) if waiting.location else waiting.body
+            body: bytes | None = waiting.body
+            if waiting.location:
+                body = await asyncio.to_thread(objects.read, waiting.location)
             if time.monotonic() > waiting.until:
                 fault = "the request waited longer than RequestTTLSeconds"
             elif body is None:
@@ -164,9 +166,9 @@ class Asynchronous:
         topics = endpoint.config["AsyncInferenceConfig"]["OutputConfig"].get("NotificationConfig", {})
         with contextlib.suppress(KeyError):  # the bucket of the answers is gone, and nobody can be told
             if fault:
-                objects.write(waiting.failure, fault.encode(), "text/plain")
+                await asyncio.to_thread(objects.write, waiting.failure, fault.encode(), "text/plain")
             else:
-                objects.write(waiting.output, content, kind)
+                await asyncio.to_thread(objects.write, waiting.output, content, kind)
         topic = topics.get("ErrorTopic" if fault else "SuccessTopic")
         if topic:
             self._notify(topic, _message(waiting, fault))

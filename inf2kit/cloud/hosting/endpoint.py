@@ -71,7 +71,7 @@ class Endpoint:
         self.routes: list[Route] = []
         self._green: list[Fleet] = []
         self._deleting = threading.Event()
-        self._settled = threading.Condition()
+        self._changing: threading.Thread | None = None
 
     @property
     def fleets(self) -> list[Fleet]:
@@ -90,10 +90,12 @@ class Endpoint:
             variant: The only one asked for.
         """
         routes = [route for route in self.routes if not variant or route.fleet.variant == variant]
-        routes = [route for route in routes if route.fleet.size and (route.weight > 0 or variant)]
-        if not routes:
+        routes = [route for route in routes if route.fleet.size]
+        # Who asks for a variant that has no weight gets it; during an exchange the weights say which fleet.
+        weights = [route.weight for route in routes]
+        if not routes or (not any(weights) and not variant):
             return None
-        (chosen,) = random.choices(routes, [route.weight or 1.0 for route in routes])  # noqa: S311
+        (chosen,) = random.choices(routes, weights if any(weights) else None)  # noqa: S311
         return chosen.fleet.pick()
 
     def create(self) -> None:
@@ -130,17 +132,36 @@ class Endpoint:
         self._set("Deleting")
         for fleet in [*self.fleets, *self._green]:
             fleet.abort()
+        if self._changing:
+            self._changing.join()
+        for fleet in [*self.fleets, *self._green]:
+            fleet.abort()
         self.routes = []
 
     def _run(self, change: Callable[[], None]) -> None:
-        threading.Thread(target=change, daemon=True, name=f"endpoint {self.name}").start()
+        def guarded() -> None:
+            try:
+                change()
+            except Exception as error:
+                status = "InService" if self.routes else "Failed"
+                self._set(status, f"the rehearsal itself failed: {type(error).__name__}: {error}")
+
+        self._changing = threading.Thread(target=guarded, daemon=True, name=f"endpoint {self.name}")
+        self._changing.start()
+
+    def _started(self, fleets: list[Fleet]) -> None:
+        """Start fleets, unless the endpoint is being deleted, which then knows nothing of them."""
+        self._green = fleets
+        if self._deleting.is_set():
+            raise FleetError("The endpoint was deleted.")
+        _grow(fleets)
 
     def _create(self) -> None:
-        self._green = self.build(self.config, {})
+        fleets = self.build(self.config, {})
         try:
-            _grow(self._green)
+            self._started(fleets)
         except FleetError as error:
-            _abort(self._green)
+            _abort(fleets)
             self._green = []
             self._set("Failed", str(error))
             return
@@ -165,7 +186,7 @@ class Endpoint:
                 self._roll(blue, green, rolling, alarms)
             else:
                 self._exchange(blue, green, deployment.get("BlueGreenUpdatePolicy", {}), alarms)
-        except (FleetError, _RolledBackError) as error:
+        except Exception as error:
             self._set("RollingBack", str(error))
             self._restore(blue)
             _abort(green)
@@ -182,7 +203,7 @@ class Endpoint:
         self, blue: list[Fleet], green: list[Fleet], policy: Mapping[str, Any], alarms: Sequence[str]
     ) -> None:
         """Blue/green: all at once, with a canary first, or in steps."""
-        _grow(green)
+        self._started(green)
         routing = policy.get("TrafficRoutingConfiguration", {"Type": "ALL_AT_ONCE"})
         wait_s = float(routing.get("WaitIntervalInSeconds", 0))
         total = sum(fleet.wished for fleet in green)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inf2kit.cloud.errors import AwsError
 from inf2kit.cloud.hosting import artefacts
 from inf2kit.cloud.hosting.artefacts import Artefacts
 from inf2kit.local import ports
@@ -74,6 +73,7 @@ class Fleet:
         self._serving: list[Instance] = []
         self._starting: list[Instance] = []
         self._laid_out: dict[Instance, dict[str, int]] = {}
+        self._stopped: set[Instance] = set()
         self._closed = threading.Event()
         self.image = str(container_of(model).get("Image", ""))
         self.notice = artefacts.notice(uri_of(model))
@@ -100,15 +100,12 @@ class Fleet:
         Raises:
             FleetError: one did not get ready; none of those that were started is left.
         """
-        self.wished = count
-        missing = count - len(self._serving)
+        with self._lock:
+            self.wished = count
+            missing = count - len(self._serving) - len(self._starting)
         if missing > 0:
             self._add(missing)
-        elif missing < 0:
-            with self._lock:
-                leaving = self._serving[count:]
-                self._serving = self._serving[:count]
-            self._end(leaving)
+        self._trim()
 
     def close(self) -> None:
         """Stop every instance, those that start included; calls that run are waited for."""
@@ -130,30 +127,45 @@ class Fleet:
             self._stop(instance)
 
     def _add(self, count: int) -> None:
-        instances = [self._new() for _ in range(count)]
+        instances: list[Instance] = []
         try:
-            for instance in instances:
-                self._launch(instance)
+            for _ in range(count):
+                instances.append(self._launch())  # noqa: PERF401 - the next one may fail
             deadline = time.monotonic() + self._startup_s
             for instance in instances:
-                if not instance.wait(deadline - time.monotonic()):
-                    raise FleetError(self._unhealthy(instance))
+                ready = instance.wait(deadline - time.monotonic())
+                # Before anything else: on SageMaker it would have failed there.
                 self._check_untouched(instance)
-        except (FleetError, AwsError) as error:
-            for instance in instances:
-                self._stop(instance)
-            if isinstance(error, AwsError):
-                raise FleetError(error.message) from None
-            raise
-        finally:
+                if not ready:
+                    raise FleetError(self._unhealthy(instance))
+            with self._lock:
+                lost = [each for each in instances if each.state == "failed"]
+                if lost:
+                    raise FleetError(self._unhealthy(lost[0]))
+                self._check_open()
+                self._starting = [each for each in self._starting if each not in instances]
+                self._serving = [*self._serving, *instances]
+        except Exception as error:
+            # Whatever it is (a full disk, a key pressed): nothing that was started may be left.
             with self._lock:
                 self._starting = [each for each in self._starting if each not in instances]
+            for instance in instances:
+                self._stop(instance)
+            if isinstance(error, FleetError):
+                raise
+            raise FleetError(getattr(error, "message", f"{type(error).__name__}: {error}")) from None
+        self._trim()
+
+    def _trim(self) -> None:
+        """Stop what is there beyond the wish, which may have changed while instances started."""
         with self._lock:
-            if self._closed.is_set():
-                for instance in instances:
-                    self._stop(instance)
-                raise FleetError("The endpoint was deleted.")
-            self._serving = [*self._serving, *instances]
+            extra = self._serving[self.wished :]
+            self._serving = self._serving[: self.wished]
+        self._end(extra)
+
+    def _check_open(self) -> None:
+        if self._closed.is_set():
+            raise FleetError("The endpoint was deleted.")
 
     def _new(self) -> Instance:
         number = f"i-{next(_numbers):04d}"
@@ -182,11 +194,21 @@ class Fleet:
             str(name): str(value) for name, value in container_of(self._model).get("Environment", {}).items()
         }
 
-    def _launch(self, instance: Instance) -> None:
+    def _launch(self) -> Instance:
+        instance = self._new()
         with self._lock:
-            if self._closed.is_set():
-                raise FleetError("The endpoint was deleted.")
+            self._check_open()
             self._starting.append(instance)
+        try:
+            self._begin(instance)
+        except Exception:
+            with self._lock:
+                self._starting.remove(instance)
+            self._stop(instance)
+            raise
+        return instance
+
+    def _begin(self, instance: Instance) -> None:
         number = instance.base_dir.name
         instance.log.write_text(
             f"inf2kit rehearsal: {number} of {self._endpoint}, variant {self.variant}: the container's "
@@ -231,7 +253,10 @@ class Fleet:
             self._serving = [each for each in self._serving if each is not lost]
         self._stop(lost)
         wait_s = 1.0
-        while not self._closed.is_set() and len(self._serving) < self.wished:
+        while not self._closed.is_set():
+            with self._lock:
+                if len(self._serving) + len(self._starting) >= self.wished:
+                    return
             try:
                 self._add(1)
             except FleetError as error:
@@ -247,6 +272,10 @@ class Fleet:
             self._stop(instance)
 
     def _stop(self, instance: Instance) -> None:
+        with self._lock:
+            if instance in self._stopped:
+                return
+            self._stopped.add(instance)
         instance.stop()
         with _ports_lock:
             _ports_taken.difference_update(

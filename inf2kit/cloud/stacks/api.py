@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+import yaml
 from moto.cloudformation import exceptions, models, responses, urls, utils
 from moto.cloudformation.models import ChangeSet, CloudFormationBackend
 from moto.core.responses import ActionResult, EmptyResult
@@ -20,6 +21,8 @@ from inf2kit.cloud.stacks.deployment import Deployment, Wish, unsupported
 from inf2kit.cloud.stacks.stack import LiveStack, now
 from inf2kit.cloud.stacks.types import Here
 
+#: Nothing but a deletion ends these.
+_DELETABLE = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED", "CREATE_IN_PROGRESS")
 _NO_CHANGES = (
     "The submitted information didn't contain changes. Submit different information to create a change set."
 )
@@ -28,6 +31,8 @@ _ANSWERED = (
     *("create_change_set", "describe_change_set", "execute_change_set", "delete_change_set"),
     *("create_stack", "update_stack", "rollback_stack"),
 )
+#: Of a template that is not in S3.
+_MAX_BODY = 51_200
 _SSM = "AWS::SSM::Parameter::Value<"
 
 
@@ -84,16 +89,25 @@ class Backend(CloudFormationBackend):
             ValidationError: a parameter is missing.
         """
         try:
-            body = models.Stack.parse_template(text)
-        except ValueError as error:
+            body = template.parse(text)
+        except (ValueError, yaml.YAMLError) as error:
             raise _refused(f"Template format error: {error}") from None
         if not isinstance(body, dict) or not body.get("Resources"):
             raise _refused("Template format error: At least one Resources member must be defined.")
+        unknown = sorted(set(given) - set(body.get("Parameters", {})))
+        if unknown:
+            raise _refused(f"Parameters: [{', '.join(unknown)}] do not exist in the template")
+        untyped = [name for name, each in body["Resources"].items() if not each.get("Type")]
+        if untyped:
+            raise _refused(f"Template format error: [/Resources/{untyped[0]}] has no Type")
         parameters, names = {}, {}
         for name, slot in body.get("Parameters", {}).items():
             value = given.get(name, slot.get("Default"))
             if value is None:
                 raise _refused(f"Parameters: [{name}] must have values")
+            allowed = slot.get("AllowedValues")
+            if allowed and str(value) not in map(str, allowed):
+                raise _refused(f"Parameter {name} must be one of AllowedValues")
             parameters[name] = str(value)
             names[name] = self._resolved(name, str(slot.get("Type", "String")), str(value))
         pseudo = {
@@ -108,7 +122,7 @@ class Backend(CloudFormationBackend):
 
     def find(self, name: str) -> LiveStack | None:
         """A stack by its name or id, also a deleted one by its id."""
-        for stack in self.stacks.values():
+        for stack in list(self.stacks.values()):
             if name in (stack.name, stack.stack_id):
                 assert isinstance(stack, LiveStack)  # noqa: S101
                 return stack
@@ -120,6 +134,8 @@ class Backend(CloudFormationBackend):
         utils.validate_create_change_set(name)
         stack = self.find(stack_name)
         if kind == "CREATE" and stack is None:
+            # Planned first: a template that cannot be read leaves no stack.
+            _changes(self._made(stack_name), wish)
             stack = self._new(stack_name)
             stack.tell("REVIEW_IN_PROGRESS", "User Initiated")
         elif stack is None or (kind == "UPDATE" and stack.status == "REVIEW_IN_PROGRESS"):
@@ -140,7 +156,7 @@ class Backend(CloudFormationBackend):
         Raises:
             CloudFormationError: there is none.
         """
-        for plan in self.change_sets.values():
+        for plan in list(self.change_sets.values()):
             of_stack = stack_name in (None, plan.stack_name, plan.stack_id)
             if name == plan.change_set_id or (name == plan.change_set_name and of_stack):
                 assert isinstance(plan, Plan)  # noqa: S101
@@ -151,13 +167,15 @@ class Backend(CloudFormationBackend):
 
     def deploy(self, stack: LiveStack, wish: Wish, verb: str, tags: Mapping[str, str] | None) -> None:
         """Start a deployment."""
+        with stack.lock:
+            _check_free(stack)
+            stack.tell(f"{verb}_IN_PROGRESS", "User Initiated")
         if tags is not None:
             stack.tags = dict(tags)
         stack.description = wish.body.get("Description")
-        stack.tell(f"{verb}_IN_PROGRESS", "User Initiated")
         names = {**wish.names, "AWS::StackName": stack.name, "AWS::StackId": stack.stack_id}
         named = Wish(wish.text, wish.body, wish.parameters, names, wish.exports, wish.rollback)
-        self._start(lambda: self._deploy(stack, named, verb))
+        self._start(stack, lambda: self._deploy(stack, named, verb))
 
     def delete_stack(self, name_or_stack_id: str) -> None:
         """Start deleting a stack; one that is not there is deleted already."""
@@ -166,15 +184,22 @@ class Backend(CloudFormationBackend):
             return
         if stack.enable_termination_protection:
             raise _refused(f"Stack [{stack.name}] cannot be deleted while TerminationProtection is enabled")
-        _check_free(stack)
-        stack.tell("DELETE_IN_PROGRESS", "User Initiated")
-        self._start(lambda: self._delete(stack))
+        with stack.lock:
+            _check_free(stack, *_DELETABLE)
+            before = stack.worker
+            stack.cancelled.set()
+            stack.tell("DELETE_IN_PROGRESS", "User Initiated")
+        self._start(stack, lambda: self._delete(stack, before))
 
     def roll_back(self, stack: LiveStack) -> None:
         """Start undoing a failed creation."""
         if stack.status not in ("CREATE_FAILED", "UPDATE_FAILED"):
             raise _refused(f"Stack [{stack.name}] is in {stack.status} state and can not be rolled back.")
-        self._start(lambda: self._deployment(stack).roll_back())
+        prefix = "ROLLBACK" if not stack.version.template else "UPDATE_ROLLBACK"
+        with stack.lock:
+            _check_free(stack)
+            stack.tell(f"{prefix}_IN_PROGRESS", "User Initiated")
+        self._start(stack, lambda: self._guarded(stack, prefix, lambda: self._deployment(stack).roll_back()))
 
     def create_named(self, name: str, wish: Wish, tags: Mapping[str, str]) -> LiveStack:
         """Make a stack without a change set."""
@@ -187,24 +212,44 @@ class Backend(CloudFormationBackend):
         self.deploy(stack, wish, "CREATE", tags)
         return stack
 
-    def _new(self, name: str) -> LiveStack:
+    def _made(self, name: str) -> LiveStack:
         stack_id = utils.generate_stack_id(name, self.region_name, self.account_id)
-        stack = LiveStack(stack_id, name, self.account_id, self.region_name)
-        self.stacks[stack_id] = stack
+        return LiveStack(stack_id, name, self.account_id, self.region_name)
+
+    def _new(self, name: str) -> LiveStack:
+        stack = self._made(name)
+        self.stacks[stack.stack_id] = stack
         return stack
 
     def _deploy(self, stack: LiveStack, wish: Wish, verb: str) -> None:
-        self._deployment(stack).run(wish, verb)
+        prefix = "ROLLBACK" if verb == "CREATE" else "UPDATE_ROLLBACK"
+        self._guarded(stack, prefix, lambda: self._deployment(stack).run(wish, verb))
+        self._drop_exports(stack)
         for output in stack.version.outputs:
             if output["ExportName"]:
                 name, value = output["ExportName"], output["OutputValue"]
                 self.exports[name] = models.Export(stack.stack_id, name, value)
 
-    def _delete(self, stack: LiveStack) -> None:
-        self._deployment(stack).delete()
+    def _drop_exports(self, stack: LiveStack) -> None:
+        for name in [
+            name for name, each in self.exports.items() if each.exporting_stack_id == stack.stack_id
+        ]:
+            del self.exports[name]
+
+    @staticmethod
+    def _guarded(stack: LiveStack, prefix: str, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:
+            # Whatever it is, nobody may wait for ever.
+            stack.tell(f"{prefix}_FAILED", f"the rehearsal itself failed: {type(error).__name__}: {error}")
+
+    def _delete(self, stack: LiveStack, before: threading.Thread | None) -> None:
+        if before:
+            before.join()
+        self._guarded(stack, "DELETE", self._deployment(stack).delete)
         if stack.status == "DELETE_COMPLETE":
-            for output in stack.version.outputs:
-                self.exports.pop(output["ExportName"], None)
+            self._drop_exports(stack)
             self.deleted_stacks[stack.stack_id] = stack
             self.stacks.pop(stack.stack_id, None)
 
@@ -223,8 +268,9 @@ class Backend(CloudFormationBackend):
         return Here(self.account_id, self.region_name, client)
 
     @staticmethod
-    def _start(work: Callable[[], None]) -> None:
-        threading.Thread(target=work, daemon=True, name="stack").start()
+    def _start(stack: LiveStack, work: Callable[[], None]) -> None:
+        stack.worker = threading.Thread(target=work, daemon=True, name=f"stack {stack.name}")
+        stack.worker.start()
 
     def _resolved(self, name: str, kind: str, value: str) -> Any:
         if kind.startswith(_SSM):
@@ -248,8 +294,10 @@ class _Answers(responses.CloudFormationResponse):
         backend, name = _backend(self), self._get_param("StackName")
         kind = self._get_param("ChangeSetType", "UPDATE")
         stack = backend.find(name)
+        _check_request(self)
         wish = backend.wish(_text(self, stack), _parameters(self, stack), rollback=not _disabled(self))
         tags = {item["Key"]: item["Value"] for item in self._get_param("Tags", [])}
+        _check_capabilities(self, wish)
         plan = backend.plan(
             name, self._get_param("ChangeSetName"), self._get_param("Description"), kind, wish, tags
         )
@@ -276,7 +324,7 @@ class _Answers(responses.CloudFormationResponse):
         _check_free(stack)
         plan.execution_status = "EXECUTE_COMPLETE"
         # The others were made for what the stack was.
-        for other in [each for each in backend.change_sets.values() if each.stack is stack]:
+        for other in [each for each in list(backend.change_sets.values()) if each.stack is stack]:
             if other is not plan:
                 del backend.change_sets[other.change_set_id]
         wish = plan.wish
@@ -289,7 +337,9 @@ class _Answers(responses.CloudFormationResponse):
     def create_stack(self) -> ActionResult:
         backend = _backend(self)
         rollback = not _disabled(self) and self._get_param("OnFailure") != "DO_NOTHING"
+        _check_request(self)
         wish = backend.wish(_text(self, None), _parameters(self, None), rollback=rollback)
+        _check_capabilities(self, wish)
         tags = {item["Key"]: item["Value"] for item in self._get_param("Tags", [])}
         stack = backend.create_named(self._get_param("StackName"), wish, tags)
         return ActionResult({"StackId": stack.stack_id})
@@ -299,11 +349,13 @@ class _Answers(responses.CloudFormationResponse):
         stack = backend.find(name)
         if stack is None:
             raise _refused(f"Stack [{name}] does not exist")
-        _check_free(stack)
+        _check_request(self)
         wish = backend.wish(_text(self, stack), _parameters(self, stack), rollback=not _disabled(self))
-        if _same(stack, wish):
+        _check_capabilities(self, wish)
+        tags = {item["Key"]: item["Value"] for item in self._get_param("Tags", [])} or None
+        if _same(stack, wish) and tags in (None, stack.tags):
             raise _refused("No updates are to be performed.")
-        backend.deploy(stack, wish, "UPDATE", None)
+        backend.deploy(stack, wish, "UPDATE", tags)
         return ActionResult({"StackId": stack.stack_id})
 
     def rollback_stack(self) -> ActionResult:
@@ -330,6 +382,29 @@ def _backend(answers: Any) -> Backend:
     backend = answers.cloudformation_backend
     assert isinstance(backend, Backend)  # noqa: S101
     return backend
+
+
+def _check_request(answers: Any) -> None:
+    body = answers._get_param("TemplateBody")
+    if body and len(body.encode()) > _MAX_BODY:
+        raise _refused(
+            f"TemplateBody has {len(body.encode())} bytes; more than {_MAX_BODY} need a TemplateURL"
+        )
+
+
+def _check_capabilities(answers: Any, wish: Wish) -> None:
+    """Permissions are made only by who says that he knows it."""
+    kinds = {"AWS::IAM::Role": "RoleName", "AWS::IAM::ManagedPolicy": "ManagedPolicyName"}
+    given = set(answers._get_param("Capabilities", []))
+    resources = wish.body["Resources"].values()
+    iam = [each for each in resources if str(each.get("Type", "")).startswith("AWS::IAM::")]
+    named = any(kinds.get(each["Type"]) in each.get("Properties", {}) for each in iam)
+    enough = {"CAPABILITY_NAMED_IAM"} if named else {"CAPABILITY_NAMED_IAM", "CAPABILITY_IAM"}
+    if iam and not given & enough:
+        wanted = "CAPABILITY_NAMED_IAM" if named else "CAPABILITY_IAM"
+        error = exceptions.CloudFormationError(f"Requires capabilities : [{wanted}]")
+        error.code = "InsufficientCapabilitiesException"
+        raise error
 
 
 def _plan(answers: Any) -> Plan:
@@ -368,7 +443,7 @@ def _changes(stack: LiveStack, wish: Wish) -> list[Any]:
 
     def lookup(logical_id: str, attribute: str | None) -> Any:
         if logical_id in changed or logical_id not in stack.deployed:
-            return f"known after {logical_id}"
+            return template.Unknown(f"known after {logical_id}")
         made = stack.deployed[logical_id].made
         return made.physical_id if attribute is None else made.attributes.get(attribute)
 
@@ -406,7 +481,7 @@ def _same(stack: LiveStack, wish: Wish) -> bool:
     if not stack.version.template:
         return False
     return (
-        models.Stack.parse_template(stack.version.template) == wish.body
+        template.parse(stack.version.template) == wish.body
         and dict(stack.version.parameters) == dict(wish.parameters)
         and stack.status.endswith("COMPLETE")
     )
@@ -424,8 +499,9 @@ def _broken_rule(wish: Wish) -> str:
     return ""
 
 
-def _check_free(stack: LiveStack) -> None:
-    if stack.busy:
+def _check_free(stack: LiveStack, *more: str) -> None:
+    """Refuse where CloudFormation takes no change in this state."""
+    if (stack.busy or stack.status in _DELETABLE) and stack.status not in more:
         raise _refused(f"Stack:{stack.stack_id} is in {stack.status} state and can not be updated.")
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from inf2kit.cloud.errors import AwsError
 from inf2kit.cloud.stacks import template, types
@@ -52,10 +52,8 @@ class Deployment:
 
     def __init__(self, stack: LiveStack, here: Here) -> None:
         self._stack, self._here = stack, here
-        #: What undoes each step, the last one last.
-        self._journal: list[Callable[[], None]] = []
-        #: What a success leaves over.
-        self._leftovers: list[Deployed] = []
+        #: Kept with the stack: after a failure that was not undone, a later change goes on from there.
+        self._journal, self._leftovers = stack.journal, stack.leftovers
 
     def run(self, wish: Wish, verb: str) -> None:
         """Create or update.
@@ -73,7 +71,6 @@ class Deployment:
             outputs = _outputs(values)
         except (_FailedError, AwsError) as error:
             reason = str(error)[:_REASON]
-            stack.failure = reason
             if not wish.rollback:
                 stack.tell(f"{verb}_FAILED", reason)
                 return
@@ -88,14 +85,17 @@ class Deployment:
             stack.tell("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS")
         for each in gone:
             del stack.deployed[each.logical_id]
-        self._clean_up([*self._leftovers, *gone])
+        leftovers = list(self._leftovers)
+        self._leftovers.clear()
+        self._journal.clear()
+        self._clean_up(leftovers, gone)
         stack.tell(f"{verb}_COMPLETE")
 
     def delete(self) -> None:
         """Delete everything that is not retained."""
         stack = self._stack
         for each in _backwards(stack.deployed):
-            if not self._delete(each):
+            if not self._delete(each, kept=each.retained):
                 stack.tell(
                     "DELETE_FAILED", f"The following resource(s) failed to delete: [{each.logical_id}]."
                 )
@@ -104,8 +104,9 @@ class Deployment:
         stack.tell("DELETE_COMPLETE")
 
     def roll_back(self) -> None:
-        """Undo what a failed creation without rollback has left."""
-        self._roll_back("CREATE", "User Initiated")
+        """Undo what a failure without rollback has left."""
+        verb = "UPDATE" if self._stack.version.template else "CREATE"
+        self._roll_back(verb, "User Initiated")
 
     def _lookup(self, logical_id: str, attribute: str | None) -> Any:
         found = self._stack.deployed.get(logical_id)
@@ -124,18 +125,30 @@ class Deployment:
 
     def _make(self, logical_id: str, wanted: Mapping[str, Any], values: template.Values) -> None:
         stack, kind = self._stack, str(wanted["Type"])
+        if stack.cancelled.is_set():
+            raise _FailedError("Resource creation cancelled")
         maker = types.of(kind)
         if maker is None:
             raise _FailedError(unsupported({logical_id: wanted}))
         properties = values.of(wanted.get("Properties", {}))
         before = stack.deployed.get(logical_id)
-        retained = wanted.get("DeletionPolicy", "Delete").startswith("Retain")
-        if before and before.kind == kind and before.properties == properties:
-            before.retained = retained
+        policy = str(wanted.get("DeletionPolicy", "Delete"))
+        kept = {
+            "retained": policy.startswith("Retain"),
+            "retained_on_rollback": policy == "Retain",
+            "replacement_retained": wanted.get("UpdateReplacePolicy", "Delete") == "Retain",
+        }
+        if before and not before.failed and before.kind == kind and before.properties == properties:
+            vars(before).update(kept)
             return
         replaced = before is not None and (
-            before.kind != kind or types.replaces(kind, before.properties, properties)
+            before.failed or before.kind != kind or types.replaces(kind, before.properties, properties)
         )
+        if before and before.failed:
+            # It never worked: the new one may need its name.
+            self._delete(before, kept=False)
+            del stack.deployed[logical_id]
+            before, replaced = None, False
         verb = "UPDATE" if before else "CREATE"
         why = "Requested update requires the creation of a new physical resource" if replaced else ""
         stack.tell_of(logical_id, kind, f"{verb}_IN_PROGRESS", why, before.made.physical_id if before else "")
@@ -149,20 +162,22 @@ class Deployment:
                 name = maker.name(stack.name, logical_id, properties)
                 made = maker.create(self._here, name, properties)
         except CreatedButFailedError as error:
-            stack.deployed[logical_id] = Deployed(logical_id, kind, error.made, properties, False, needs)
+            stack.deployed[logical_id] = Deployed(
+                logical_id, kind, error.made, properties, needs=needs, failed=True
+            )
             self._journal.append(lambda: self._undo_create(logical_id, before))
             reason = f'Resource handler returned message: "{error}" (HandlerErrorCode: NotStabilized)'
             stack.tell_of(logical_id, kind, f"{verb}_FAILED", reason[:_REASON], error.made.physical_id)
             raise _FailedError(
                 f"The following resource(s) failed to {verb.lower()}: [{logical_id}]. {error}"
             ) from None
-        except (ClientError, BotoCoreError, AwsError, KeyError, TypeError, ValueError) as error:
+        except Exception as error:
             reason = _reason(error)
             stack.tell_of(logical_id, kind, f"{verb}_FAILED", reason)
             raise _FailedError(
                 f"The following resource(s) failed to {verb.lower()}: [{logical_id}]. {reason}"
             ) from None
-        stack.deployed[logical_id] = Deployed(logical_id, kind, made, properties, retained, needs)
+        stack.deployed[logical_id] = Deployed(logical_id, kind, made, properties, needs=needs, **kept)
         if not before or replaced:
             self._journal.append(lambda: self._undo_create(logical_id, before))
         if before and replaced:
@@ -170,10 +185,12 @@ class Deployment:
         stack.tell_of(logical_id, kind, f"{verb}_COMPLETE", physical_id=made.physical_id)
 
     def _undo_create(self, logical_id: str, before: Deployed | None) -> None:
-        made = self._stack.deployed.pop(logical_id)
+        made = self._stack.deployed.pop(logical_id, None)
         if before:
             self._stack.deployed[logical_id] = before
-        self._delete(made, even_retained=True)
+            self._leftovers[:] = [each for each in self._leftovers if each is not before]
+        if made:
+            self._delete(made, kept=made.retained_on_rollback and not before)
 
     def _undo_update(self, before: Deployed, properties: Mapping[str, Any]) -> None:
         maker = types.of(before.kind)
@@ -188,29 +205,25 @@ class Deployment:
         stack = self._stack
         prefix = "ROLLBACK" if verb == "CREATE" else "UPDATE_ROLLBACK"
         stack.tell(f"{prefix}_IN_PROGRESS", reason)
-        if verb == "CREATE" and not self._journal:
-            self._journal = [
-                lambda name=each.logical_id: self._undo_create(name, None)  # type: ignore[misc]
-                for each in reversed(_backwards(stack.deployed))
-            ]
-        for undo in reversed(self._journal):
+        while self._journal:
             try:
-                undo()
-            except (ClientError, BotoCoreError, AwsError, KeyError) as error:
+                self._journal.pop()()
+            except Exception as error:
                 stack.tell(f"{prefix}_FAILED", _reason(error))
                 return
         if verb == "UPDATE":
             stack.tell("UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS")
         stack.tell(f"{prefix}_COMPLETE")
 
-    def _clean_up(self, gone: list[Deployed]) -> None:
-        for each in _backwards({f"{index}": each for index, each in enumerate(gone)}):
-            # A success stays one: what cannot be deleted is left, and the events say so.
-            self._delete(each)
+    def _clean_up(self, replaced: list[Deployed], gone: list[Deployed]) -> None:
+        # A success stays one: what cannot be deleted is left, and the events say so.
+        for each in _backwards({f"{index}": each for index, each in enumerate([*replaced, *gone])}):
+            is_replaced = any(each is other for other in replaced)
+            self._delete(each, kept=each.replacement_retained if is_replaced else each.retained)
 
-    def _delete(self, each: Deployed, *, even_retained: bool = False) -> bool:
+    def _delete(self, each: Deployed, *, kept: bool) -> bool:
         stack, kind = self._stack, each.kind
-        if each.retained and not even_retained:
+        if kept:
             stack.tell_of(each.logical_id, kind, "DELETE_SKIPPED", physical_id=each.made.physical_id)
             return True
         maker = types.of(kind)
@@ -218,7 +231,7 @@ class Deployment:
         stack.tell_of(each.logical_id, kind, "DELETE_IN_PROGRESS", physical_id=each.made.physical_id)
         try:
             maker.delete(self._here, each.made, each.properties)
-        except (ClientError, BotoCoreError, AwsError, KeyError) as error:
+        except Exception as error:
             if not _is_gone(error):
                 stack.tell_of(each.logical_id, kind, "DELETE_FAILED", _reason(error), each.made.physical_id)
                 return False

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ from moto.cloudformation.models import Event, Stack
 from inf2kit.cloud.stacks.types import Made
 
 #: Nothing changes a stack in one of these.
-_IDLE = ("_COMPLETE", "_FAILED", "REVIEW_IN_PROGRESS")
+_IDLE = ("_COMPLETE", "_FAILED", "REVIEW_IN_PROGRESS", "CREATE_PENDING")
 
 
 @dataclass
@@ -25,8 +26,11 @@ class Deployed:
         kind: Its type.
         made: What exists.
         properties: What it was made with, every function computed.
-        retained: Whether it stays when the stack does not want it any more.
+        retained: Whether it stays when the stack does not want it any more (DeletionPolicy).
         needs: The logical ids that it refers to.
+        failed: Whether it exists, but does not work.
+        replacement_retained: Whether it stays when another one takes its place (UpdateReplacePolicy).
+        retained_on_rollback: Whether it stays when its creation is undone.
     """
 
     logical_id: str
@@ -35,6 +39,9 @@ class Deployed:
     properties: Mapping[str, Any]
     retained: bool = False
     needs: frozenset[str] = frozenset()
+    failed: bool = False
+    replacement_retained: bool = False
+    retained_on_rollback: bool = False
 
     # As moto's answers ask for them.
     @property
@@ -77,8 +84,14 @@ class LiveStack(Stack):
         super().__init__(stack_id, name, {}, {}, account_id, region_name)
         self.deployed: dict[str, Deployed] = {}
         self.version = Version()
-        self.failure = ""
         self.status_reason = ""
+        #: What undoes the steps since the last success, and what is to be deleted at the next one.
+        self.journal: list[Callable[[], None]] = []
+        self.leftovers: list[Deployed] = []
+        self.lock = threading.Lock()
+        #: A deletion ends a creation that is under way.
+        self.cancelled = threading.Event()
+        self.worker: threading.Thread | None = None
 
     @property
     def busy(self) -> bool:
@@ -124,7 +137,9 @@ class LiveStack(Stack):
 
     def tell(self, status: str, reason: str = "") -> None:
         """A change of the stack's own state."""
-        self.status, self.status_reason = status, reason
+        # What is being deleted stays that, whatever a creation that is ended still does.
+        if status.startswith("DELETE") or not self.cancelled.is_set():
+            self.status, self.status_reason = status, reason
         self._event(self.name, self.stack_id, "AWS::CloudFormation::Stack", status, reason)
 
     def tell_of(

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import yaml
+
 from inf2kit.cloud.errors import AwsError
 
 _SUB = re.compile(r"\$\{([^!}][^}]*)\}")
@@ -42,8 +44,8 @@ class Values:
             "Fn::GetAtt": self._get_att,
             "Fn::Sub": self._sub,
             "Fn::Join": lambda given: given[0].join(str(each) for each in self.of(given[1])),
-            "Fn::Split": lambda given: str(self.of(given[1])).split(given[0]),
-            "Fn::Select": lambda given: self.of(given[1])[int(self.of(given[0]))],
+            "Fn::Split": self._split,
+            "Fn::Select": self._select,
             "Fn::If": lambda given: self._raw(given[1 if self.condition(given[0]) else 2]),
             "Fn::FindInMap": self._find_in_map,
             "Fn::ImportValue": self._import,
@@ -132,6 +134,18 @@ class Values:
 
         return _SUB.sub(replaced, text).replace("${!", "${")
 
+    def _split(self, given: Any) -> Any:
+        text = self.of(given[1])
+        return text if isinstance(text, Unknown) else str(text).split(given[0])
+
+    def _select(self, given: Any) -> Any:
+        index, found = int(self.of(given[0])), self.of(given[1])
+        if isinstance(found, Unknown):
+            return found
+        if not isinstance(found, list) or index >= len(found):
+            raise _invalid(f"Fn::Select cannot select nonexistent value at index {index}")
+        return found[index]
+
     def _find_in_map(self, given: Any) -> Any:
         found: Any = self.template.get("Mappings", {})
         keys = [self.of(each) for each in given[:3]]
@@ -146,6 +160,45 @@ class Values:
         if name not in self.exports:
             raise AwsError("ValidationError", f"No export named {name} found.")
         return self.exports[name]
+
+
+class Unknown(str):
+    """A value that only a deployment will know, and whatever is made of it."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as CloudFormation reads it: short forms of functions, and dates that stay text."""
+
+
+def _short_form(loader: Any, tag: str, node: Any) -> Any:
+    if isinstance(node, yaml.ScalarNode):
+        value: Any = loader.construct_scalar(node)
+    elif isinstance(node, yaml.SequenceNode):
+        value = loader.construct_sequence(node, deep=True)
+    else:
+        value = loader.construct_mapping(node, deep=True)
+    if tag == "GetAtt" and isinstance(value, str):
+        value = value.split(".", 1)
+    return {tag if tag in ("Ref", "Condition") else f"Fn::{tag}": value}
+
+
+_Loader.add_multi_constructor("!", _short_form)
+_Loader.yaml_implicit_resolvers = {
+    first: [each for each in resolvers if each[0] != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def parse(text: str) -> Any:
+    """A template's body, from JSON or YAML.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    try:
+        return json.loads(text)
+    except ValueError:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader of our own
 
 
 def active(values: Values) -> dict[str, Mapping[str, Any]]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from moto.cloudformation import parsing
+from moto.core.common_models import CloudFormationModel
 
+from inf2kit.cloud.errors import AwsError
 from inf2kit.cloud.stacks.types.base import Here, Made, Properties, Type
 
 
@@ -25,6 +27,9 @@ class MotosType(Type):
         return self._made(resource, name)
 
     def update(self, here: Here, made: Made, old: Properties, new: Properties) -> Made:
+        method = self._model.update_from_cloudformation_json
+        if method.__func__ is CloudFormationModel.update_from_cloudformation_json.__func__:
+            raise AwsError("ValidationError", f"{self._kind} cannot be updated in this rehearsal")
         resource = self._model.update_from_cloudformation_json(
             made.attributes["moto"], made.physical_id, self._json(new), here.account, here.region
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from inf2kit.cloud.errors import AwsError
 from inf2kit.cloud.stacks.types.base import Here, Made, Properties, Type, call
 
 
@@ -87,11 +88,17 @@ class Alarm(Type):
     name_property = "AlarmName"
 
     def create(self, here: Here, name: str, properties: Properties) -> Made:
+        if here.client("cloudwatch").describe_alarms(AlarmNames=[name])["MetricAlarms"]:
+            raise AwsError("AlreadyExists", f"{name} already exists")
+        return self._put(here, name, properties)
+
+    @staticmethod
+    def _put(here: Here, name: str, properties: Properties) -> Made:
         call(here.client("cloudwatch"), "PutMetricAlarm", {**properties, "AlarmName": name})
         return Made(name, {"Arn": f"arn:aws:cloudwatch:{here.region}:{here.account}:alarm:{name}"})
 
     def update(self, here: Here, made: Made, old: Properties, new: Properties) -> Made:
-        return self.create(here, made.physical_id, new)
+        return self._put(here, made.physical_id, new)
 
     def delete(self, here: Here, made: Made, properties: Properties) -> None:
         here.client("cloudwatch").delete_alarms(AlarmNames=[made.physical_id])

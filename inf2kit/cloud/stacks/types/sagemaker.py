@@ -64,6 +64,7 @@ class Endpoint(Type):
     def delete(self, here: Here, made: Made, properties: Properties) -> None:
         sagemaker, name = here.client("sagemaker"), made.attributes["EndpointName"]
         with contextlib.suppress(ClientError):  # somebody else has deleted it
+            _settled(sagemaker, name)
             sagemaker.delete_endpoint(EndpointName=name)
             while True:
                 sagemaker.describe_endpoint(EndpointName=name)

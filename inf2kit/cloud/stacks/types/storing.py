@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
+from inf2kit.cloud.errors import AwsError
 from inf2kit.cloud.stacks.types.base import Here, Made, Properties, Type, call
 
 
@@ -16,6 +18,9 @@ class Bucket(Type):
     def create(self, here: Here, name: str, properties: Properties) -> Made:
         where = {} if here.region == "us-east-1" else {"LocationConstraint": here.region}
         extra = {"CreateBucketConfiguration": where} if where else {}
+        with contextlib.suppress(here.client("s3").exceptions.ClientError):
+            here.client("s3").head_bucket(Bucket=name)
+            raise AwsError("AlreadyExists", f"{name} already exists")
         here.client("s3").create_bucket(Bucket=name, **extra)
         host = f"{name}.s3.{here.region}.amazonaws.com"
         attributes = {
