@@ -41,7 +41,7 @@ queue_size = 4
 _GROUPS = {
     "model": ("answers", "bad_input", "exactness", "local_commands", "metrics"),
     "path": ("the_whole_path",),
-    "cloud": ("clients", "hosting", "objects", "stacks"),
+    "cloud": ("clients", "commands", "hosting", "objects", "stacks"),
     "doubles": ("faults", "limits", "readiness", "soak"),
 }
 _FIGURES = pytest.StashKey[list[str]]()

@@ -88,11 +88,12 @@ def test_another_region_has_no_endpoints_here(aws: Callable[..., Any]) -> None:
 
 
 def model_server_of(cloud: CloudSettings, endpoint: str) -> psutil.Process:
-    return next(
-        process
-        for process in container.processes(cloud.run_dir, below=True)
-        if "java" in process.name() and f"/{endpoint}/" in process.environ().get("SAGEMAKER_BASE_DIR", "")
-    )
+    for process in container.processes(cloud.run_dir, below=True):
+        with contextlib.suppress(psutil.Error):  # it may end while it is looked at
+            place = process.environ().get("SAGEMAKER_BASE_DIR", "")
+            if "java" in process.name() and f"/{endpoint}/" in place:
+                return process
+    raise LookupError(f"no container of {endpoint} runs")
 
 
 def test_an_endpoint_from_its_first_moment_to_its_last(
@@ -120,7 +121,7 @@ def test_an_endpoint_from_its_first_moment_to_its_last(
 
     def replaced() -> bool:
         """Its place is taken by another container, which answers."""
-        with contextlib.suppress(ClientError, StopIteration):
+        with contextlib.suppress(ClientError, LookupError):
             return model_server_of(cloud, "life").pid != killed.pid and bool(generate(runtime, "life"))
         return False
 

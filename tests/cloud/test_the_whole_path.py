@@ -185,7 +185,12 @@ def a_second_instance_then_no_gate(
         if key not in ("INF2KIT_GATE_ADDRESS", "MMS_INFERENCE_ADDRESS")
     }
     containers = {
-        "quick": {**whole, "ModelDataSource": {"S3DataSource": source}},
+        # A token takes its time, and no processor's.
+        "quick": {
+            **whole,
+            "ModelDataSource": {"S3DataSource": source},
+            "Environment": {**whole["Environment"], "INF2KIT_REPLAY_STEP_SECONDS": "0.05"},
+        },
         "gateless": {**whole, "Environment": gateless},
     }
     for made, container_ in containers.items():
@@ -236,11 +241,10 @@ def a_second_instance(cloud: CloudSettings, aws: Callable[..., Any], runtime: An
         (variant,) = sagemaker.describe_endpoint(EndpointName=name)["ProductionVariants"]
         return int(variant["CurrentInstanceCount"])
 
-    # Longer calls, so that some are always running; few of them, as they run on the same cores.
-    with calling(runtime, name, threads=3, pause_s=0.0, max_new_tokens=100) as seen:
+    with calling(runtime, name, threads=3, pause_s=0.0, max_new_tokens=20) as seen:
         wait_until(lambda: instances() == 2, 120, "a second instance")
         before, served = processor_time(cloud, name), seen.served
-        wait_until(lambda: seen.served > served + 20, 60, "calls")
+        wait_until(lambda: seen.served > served + 10, 60, "calls")
     after = processor_time(cloud, name)
     assert seen.errors == []
     assert len(before) == 2
@@ -329,7 +333,7 @@ def errors_roll_an_update_back(
 ) -> None:
     with (
         steps.step("a package that answers 500, rolled back by its alarm"),
-        calling(runtime, name_of(SLOW), threads=4) as seen,
+        calling(runtime, name_of(SLOW), threads=2, pause_s=0.1) as seen,
     ):
         result = cdk("deploy", stack_of(SLOW), *UNASKED, "--app", app, check=False)
         at_the_end = len(seen.errors)

@@ -1,0 +1,51 @@
+"""``inf2kit cloud`` as a shell has it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from rehearsing import BIN
+
+from inf2kit.cloud.settings import CloudSettings
+
+
+def inf2kit(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.defpath, "HOME": str(home), "INF2KIT_HOME": str(home)}
+    command = [str(BIN / "inf2kit"), "cloud", *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_env_is_what_a_shell_takes(cloud: CloudSettings, home: Path) -> None:
+    said = inf2kit(home, "env").stdout
+    shown = subprocess.run(
+        ["/bin/sh", "-c", f'{said}\necho "$AWS_ENDPOINT_URL $AWS_REGION ${{AWS_PROFILE-none}}"'],
+        env={"AWS_PROFILE": "mine", "PATH": os.defpath},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert shown == f"{cloud.url} us-east-1 none\n"
+
+
+def test_status_and_logs(cloud: CloudSettings, home: Path) -> None:
+    assert cloud.url in inf2kit(home, "status").stdout
+    assert "listens on" in inf2kit(home, "logs").stdout
+    nobody = inf2kit(home, "logs", "nobody")
+    assert nobody.returncode == 1
+    assert nobody.stderr == "Error: no container of 'nobody' has a log; see 'inf2kit cloud status'\n"
+
+
+def test_there_is_one_cloud(cloud: CloudSettings, home: Path) -> None:
+    again = inf2kit(home, "up")
+    assert again.returncode == 1
+    assert again.stderr.startswith(f"Error: the rehearsal cloud is up already, on {cloud.url}")
+
+
+def test_without_a_cloud_every_command_says_so(tmp_path: Path) -> None:
+    for words in (["env"], ["status"], ["logs"]):
+        result = inf2kit(tmp_path, *words)
+        assert result.returncode == 1
+        assert result.stderr == ("Error: the rehearsal cloud is not up; start it with 'inf2kit cloud up'\n")
+    assert inf2kit(tmp_path, "down").stdout == "there is no rehearsal cloud\n"
