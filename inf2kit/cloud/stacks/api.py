@@ -502,7 +502,10 @@ def _broken_rule(wish: Wish) -> str:
 def _check_free(stack: LiveStack, *more: str) -> None:
     """Refuse where CloudFormation takes no change in this state."""
     if (stack.busy or stack.status in _DELETABLE) and stack.status not in more:
-        raise _refused(f"Stack:{stack.stack_id} is in {stack.status} state and can not be updated.")
+        advice = (
+            "delete it" if stack.status in _DELETABLE and not stack.busy else "try again when it has settled"
+        )
+        raise _refused(f"Stack:{stack.stack_id} is in {stack.status} state and can not be updated; {advice}.")
 
 
 def _refused(message: str) -> exceptions.ValidationError:
