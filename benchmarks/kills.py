@@ -60,11 +60,7 @@ def _synthesized(folder: Path, shell: dict[str, str]) -> list[Path]:
     """The same stack with two environments, so that every deployment has something to do."""
     _run(shell, "bootstrap", "--app", "", "aws://123456789012/us-east-1")
     boto3.client("s3").create_bucket(Bucket="models")
-    weights = folder / "weights"
-    weights.mkdir()
-    for file in embedded.prepare().iterdir():
-        if file.suffix != ".safetensors":
-            (weights / file.name).symlink_to(file)
+    weights = packages.linked(embedded.prepare(), folder / "weights", ".safetensors")
     packages.safetensors(weights / "model.safetensors")
     contents = packages.with_replay(gather(inf2kit.load_preset(_PRESET), weights, rehearsal=True))
     done = publish(contents, at("s3://models/llm"))

@@ -5,7 +5,7 @@ This module ships inside the model package: standard library only.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 Scope = MutableMapping[str, Any]
@@ -32,6 +32,25 @@ async def answer(send: Send, status: int, body: bytes, headers: Mapping[str, str
     """A whole answer."""
     await send(head(status, {**headers, "content-length": str(len(body))}))
     await send({"type": "http.response.body", "body": body})
+
+
+class DisconnectedError(Exception):
+    """The caller closed the connection before the end of what it was sending."""
+
+
+async def body_parts(receive: Receive) -> AsyncIterator[bytes]:
+    """A request's body as it comes.
+
+    Raises:
+        DisconnectedError: it does not come whole.
+    """
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise DisconnectedError
+        yield message.get("body", b"")
+        if not message.get("more_body"):
+            return
 
 
 async def disconnected(receive: Receive) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import re
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from inf2kit.errors import LocalEndpointError
@@ -66,6 +70,28 @@ def endpoint(name: str) -> Path:
 def endpoint_name(preset: str) -> str:
     """A preset's name in the letters that SageMaker allows in an endpoint's name."""
     return re.sub(r"[^a-zA-Z0-9]+", "-", preset).strip("-")
+
+
+@contextlib.contextmanager
+def locked(name: str) -> Iterator[None]:
+    """One process at a time is inside.
+
+    Args:
+        name: Of what it changes.
+    """
+    home().mkdir(parents=True, exist_ok=True)
+    with open(home() / f".{name}.lock", "w") as lock:  # noqa: PTH123
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def delete(folder: Path) -> None:
+    """Delete a folder, what is read-only in it too."""
+    for parent, names, _ in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                (Path(parent) / name).chmod(0o755)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def local_endpoint_url(name: str) -> str | None:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import packages
 import pytest
 from support import Caller
 from xdist.scheduler import LoadScopeScheduling
@@ -119,12 +120,7 @@ def weights() -> Path:
 @pytest.fixture(scope="session")
 def base_weights(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded model as a base model: without a chat template."""
-    path = tmp_path_factory.mktemp("base") / "weights"
-    path.mkdir()
-    for file in weights.iterdir():
-        if file.name != "chat_template.jinja":
-            (path / file.name).symlink_to(file)
-    return path
+    return packages.linked(weights, tmp_path_factory.mktemp("base") / "weights", "chat_template.jinja")
 
 
 @pytest.fixture(scope="session", autouse=True)

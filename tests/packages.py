@@ -31,6 +31,15 @@ def safetensors(path: Path, length: int = 64, fill: bytes = b"\1") -> None:
             length -= len(block)
 
 
+def linked(source: Path, target: Path, *without: str) -> Path:
+    """A folder with links to another one's files, but for some names or suffixes."""
+    target.mkdir()
+    for file in source.iterdir():
+        if file.name not in without and file.suffix not in without:
+            (target / file.name).symlink_to(file)
+    return target
+
+
 def weights(path: Path, *, shards: int = 2, length: int = 2 * 2**20) -> Path:
     """Plain weights with a tokenizer; each shard is another one."""
     path.mkdir(parents=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import signal
@@ -11,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from inf2kit.cloud import settings as kept
 from inf2kit.cloud.settings import CloudSettings
 from inf2kit.errors import CloudError
 from inf2kit.local import container, ports
-from inf2kit.local.state import MARK
+from inf2kit.local.state import MARK, living
 
 #: Below the ports that systems give away.
 DEFAULT_PORT = 4570
@@ -48,7 +47,8 @@ def up(
     Raises:
         CloudError: it is up already, or the port is somebody else's, or it does not start.
     """
-    with _starting():
+    # One command at a time starts a cloud.
+    with home.locked("cloud"):
         return _up(port, region, minute_s, progress)
 
 
@@ -129,13 +129,7 @@ def running() -> CloudSettings:
 
 def process(settings: CloudSettings) -> psutil.Process | None:
     """The cloud's living process, or None."""
-    try:
-        found = psutil.Process(settings.pid) if settings.pid else None
-        if found is None or found.status() == psutil.STATUS_ZOMBIE:
-            return None
-        return found if found.environ().get(MARK) == str(settings.run_dir) else None
-    except (psutil.Error, OSError):
-        return None
+    return living(settings.pid, str(settings.run_dir))
 
 
 def environment(settings: CloudSettings) -> dict[str, str]:
@@ -162,15 +156,6 @@ UNSET = (
 )
 
 
-@contextlib.contextmanager
-def _starting() -> Iterator[None]:
-    """One command at a time starts a cloud."""
-    home.home().mkdir(parents=True, exist_ok=True)
-    with open(home.home() / ".cloud.lock", "w") as lock:  # noqa: PTH123
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def _environment() -> dict[str, str]:
     """The user's own, without what would lead the cloud's own clients to AWS."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
@@ -187,11 +172,8 @@ def _environment() -> dict[str, str]:
 
 def _clear(settings: CloudSettings) -> None:
     """End what a killed cloud has left, and delete its folders but for its log."""
-    container.stop_below(settings.run_dir)
+    container.kill(settings.run_dir, below=True)
     shutil.rmtree(settings.run_dir, ignore_errors=True)
     if settings.log.exists():
         shutil.copy2(settings.log, settings.folder.with_suffix(".log"))
-    for path in settings.folder.rglob("*"):
-        if path.is_dir() and not path.is_symlink():
-            path.chmod(0o755)
-    shutil.rmtree(settings.folder, ignore_errors=True)
+    home.delete(settings.folder)

@@ -22,13 +22,14 @@ from moto.s3.utils import compute_checksum
 from moto.utilities.utils import md5_hash
 
 from inf2kit.cloud.errors import AwsError
+from inf2kit.cloud.settings import ACCOUNT
 
 #: Larger values are mapped.
 _LARGE = 1024 * 1024
 _CHUNK = 1024 * 1024
 #: How long somebody may still read an object that was replaced or deleted.
 _READ_S = 60.0
-_ACCOUNT, _PARTITION = "123456789012", "aws"
+_PARTITION = "aws"
 
 
 class FileBytes(mmap.mmap):
@@ -122,7 +123,7 @@ def below(uri: str) -> dict[str, Any]:
         uri: ``s3://BUCKET/PREFIX/``.
     """
     bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-    buckets = models.s3_backends[_ACCOUNT][_PARTITION].buckets
+    buckets = models.s3_backends[ACCOUNT][_PARTITION].buckets
     if bucket not in buckets:
         return {}
     keys = buckets[bucket].keys
@@ -153,7 +154,7 @@ def fetch(uri: str, target: Path) -> None:
 def read(uri: str) -> bytes | None:
     """One object's content, or None where there is none."""
     bucket, _, name = uri.removeprefix("s3://").partition("/")
-    buckets = models.s3_backends[_ACCOUNT][_PARTITION].buckets
+    buckets = models.s3_backends[ACCOUNT][_PARTITION].buckets
     key = buckets[bucket].keys.get(name) if bucket in buckets else None
     return bytes(key.value) if isinstance(key, models.FakeKey) else None
 
@@ -165,7 +166,7 @@ def write(uri: str, content: bytes, content_type: str) -> None:
         KeyError: there is no such bucket.
     """
     bucket, _, name = uri.removeprefix("s3://").partition("/")
-    backend = models.s3_backends[_ACCOUNT][_PARTITION]
+    backend = models.s3_backends[ACCOUNT][_PARTITION]
     if bucket not in backend.buckets:
         raise KeyError(bucket)
     backend.put_object(bucket, name, content).set_metadata({"Content-Type": content_type})

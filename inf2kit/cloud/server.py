@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import unquote
 from xml.sax.saxutils import escape
 
-from inf2kit.asgi import Receive, Scope, Send, answer, request_headers
+from inf2kit.asgi import DisconnectedError, Receive, Scope, Send, answer, body_parts, request_headers
 from inf2kit.cloud import objects, policies
 from inf2kit.cloud.alarms import Alarms
 from inf2kit.cloud.clock import Clock
@@ -78,8 +78,12 @@ class Cloud:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http":
-            return
+        if scope["type"] == "http":
+            # Whoever leaves before he has said what he wants is owed no answer.
+            with contextlib.suppress(DisconnectedError):
+                await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = request_headers(scope)
         runtime = "/sagemaker/aws4_request" in headers.get("authorization", "")
         if runtime and _RUNTIME.fullmatch(scope["path"]):
@@ -118,12 +122,7 @@ class Cloud:
         sys.stdout.flush()
 
     async def _host(self, operation: str, headers: dict[str, str], receive: Receive, send: Send) -> None:
-        body = b""
-        while True:
-            message = await receive()
-            body += message.get("body", b"")
-            if not message.get("more_body"):
-                break
+        body = b"".join([part async for part in body_parts(receive)])
         said = {"content-type": "application/x-amz-json-1.1"}
         try:
             self._check_region(headers)

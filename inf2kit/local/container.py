@@ -87,16 +87,13 @@ def stop(run_dir: Path) -> None:
     while time.monotonic() < deadline and any("java" in _name(process) for process in alive):
         time.sleep(0.05)
         alive = processes(run_dir)
+    kill(run_dir)
+
+
+def kill(run_dir: Path, *, below: bool = False) -> None:
+    """End every process of an endpoint at once; with ``below`` as ``processes`` has it."""
     # A process may start another between the look and the signal; so look until there is none.
-    while alive := processes(run_dir):
-        for process in alive:
-            _signal(process, signal.SIGKILL)
-        psutil.wait_procs(alive, timeout=1.0)
-
-
-def stop_below(folder: Path) -> None:
-    """End every process whose run directory is a folder, or lies below it."""
-    while alive := processes(folder, below=True):
+    while alive := processes(run_dir, below=below):
         for process in alive:
             _signal(process, signal.SIGKILL)
         psutil.wait_procs(alive, timeout=1.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -12,8 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,7 +63,7 @@ def up(
     weights = weights or embedded.prepare(progress)
     begun = False
     try:
-        with _changing():
+        with home.locked("endpoints"):
             existing = state.read(name)
             if existing is not None and existing.host() is not None:
                 raise LocalEndpointError(
@@ -99,7 +97,7 @@ def up(
 
 def down(name: str, *, keep_log: bool = False) -> bool:
     """Stop an endpoint and every process of it; false where there was nothing to stop."""
-    with _changing():
+    with home.locked("endpoints"):
         return _down(name, keep_log=keep_log)
 
 
@@ -204,12 +202,3 @@ def _wait_in_service(
 def _tail(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.exists() else []
     return lines[-1] if lines else "without a word"
-
-
-@contextmanager
-def _changing() -> Iterator[None]:
-    """One command at a time chooses ports and makes folders."""
-    home.endpoints().mkdir(parents=True, exist_ok=True)
-    with open(home.home() / ".endpoints.lock", "w") as lock:  # noqa: PTH123
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -17,7 +17,17 @@ from urllib.parse import unquote
 
 import httpx
 
-from inf2kit.asgi import Receive, Scope, Send, answer, disconnected, head, request_headers
+from inf2kit.asgi import (
+    DisconnectedError,
+    Receive,
+    Scope,
+    Send,
+    answer,
+    body_parts,
+    disconnected,
+    head,
+    request_headers,
+)
 from inf2kit.local import eventstream
 
 #: Bytes of a request's body (the botocore model of InvokeEndpoint), and seconds of a call.
@@ -285,16 +295,14 @@ def _unreachable(error: httpx.HTTPError) -> _AwsError:
 async def _read_body(receive: Receive) -> bytes:
     body = bytearray()
     too_large = False
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _AwsError(400, "ValidationError", "the connection was closed before the body's end")
-        if not too_large:
-            body += message.get("body", b"")
-            # Read on without keeping it: a client that is still sending would not see the answer.
-            too_large = len(body) > MAX_BODY
-        if not message.get("more_body"):
-            break
+    try:
+        async for part in body_parts(receive):
+            if not too_large:
+                body += part
+                # Read on without keeping it: a client that is still sending would not see the answer.
+                too_large = len(body) > MAX_BODY
+    except DisconnectedError:
+        raise _AwsError(400, "ValidationError", "the connection was closed before the body's end") from None
     if too_large:
         raise _AwsError(
             413, "RequestEntityTooLargeException", f"the body is larger than {MAX_BODY:,} bytes, AWS's limit"

@@ -60,14 +60,24 @@ class EndpointState:
         return f"http://127.0.0.1:{self.gate_port}"
 
     def host(self) -> psutil.Process | None:
-        """The living host process, or None; a process that only has its number is not taken for it."""
-        try:
-            process = psutil.Process(self.host_pid) if self.host_pid else None
-            if process is None or process.status() == psutil.STATUS_ZOMBIE:
-                return None
-            return process if process.environ().get(MARK) == self.run_dir else None
-        except (psutil.Error, OSError):
+        """The living host process, or None."""
+        return living(self.host_pid, self.run_dir)
+
+
+def living(pid: int, run_dir: str) -> psutil.Process | None:
+    """A living process with a mark, or None; one that only has its number is not taken for it.
+
+    Args:
+        pid: 0 where there is none yet.
+        run_dir: What it is marked with.
+    """
+    try:
+        process = psutil.Process(pid) if pid else None
+        if process is None or process.status() == psutil.STATUS_ZOMBIE:
             return None
+        return process if process.environ().get(MARK) == run_dir else None
+    except (psutil.Error, OSError):
+        return None
 
 
 def read(name: str) -> EndpointState | None:

@@ -28,7 +28,18 @@ from engine.admission import queue_full, queue_timeout
 from engine.lifetime import STATE_FILE, end_with_parent, say
 from engine.metrics import CONTENT_TYPE, GateMetrics, log_line, samples
 from engine.settings import Settings
-from inf2kit.asgi import KEEP_ALIVE_S, Receive, Scope, Send, answer, disconnected, head, request_headers
+from inf2kit.asgi import (
+    KEEP_ALIVE_S,
+    DisconnectedError,
+    Receive,
+    Scope,
+    Send,
+    answer,
+    body_parts,
+    disconnected,
+    head,
+    request_headers,
+)
 from inf2kit.errors import RequestError, unavailable
 from inf2kit.wire import Token, Writer, decode_body, too_many_inputs
 
@@ -282,19 +293,20 @@ def _error_type(response: httpx.Response) -> str | None:
 
 async def _read_body(receive: Receive) -> bytes:
     body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise RequestError(400, "disconnected", "the caller closed the connection before the body's end")
-        body += message.get("body", b"")
-        if len(body) > MAX_BODY:
-            raise RequestError(
-                413,
-                "body_too_large",
-                f"the body is larger than {MAX_BODY:,} bytes; send a shorter text, or several calls",
-            )
-        if not message.get("more_body"):
-            return bytes(body)
+    try:
+        async for part in body_parts(receive):
+            body += part
+            if len(body) > MAX_BODY:
+                raise RequestError(
+                    413,
+                    "body_too_large",
+                    f"the body is larger than {MAX_BODY:,} bytes; send a shorter text, or several calls",
+                )
+    except DisconnectedError:
+        raise RequestError(
+            400, "disconnected", "the caller closed the connection before the body's end"
+        ) from None
+    return bytes(body)
 
 
 async def _answer_json(send: Send, status: int, value: object, headers: dict[str, str] | None = None) -> None:

@@ -79,11 +79,7 @@ def cdk(cloud: CloudSettings, home: Path, tmp_path: Path) -> Callable[..., subpr
 @pytest.fixture(scope="session")
 def tokenizer_only(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded model's tokenizer with a tensor for weights: enough for the replay double."""
-    path = tmp_path_factory.mktemp("replay") / "weights"
-    path.mkdir()
-    for file in weights.iterdir():
-        if file.suffix != ".safetensors":
-            (path / file.name).symlink_to(file)
+    path = packages.linked(weights, tmp_path_factory.mktemp("replay") / "weights", ".safetensors")
     packages.safetensors(path / "model.safetensors")
     return path
 
@@ -91,11 +87,8 @@ def tokenizer_only(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture(scope="session")
 def small_weights(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded model's first four layers: a real Llama that loads in no time, and talks nonsense."""
-    path = tmp_path_factory.mktemp("small") / "weights"
-    path.mkdir()
-    for file in weights.iterdir():
-        if file.suffix != ".safetensors" and file.name != "config.json":
-            (path / file.name).symlink_to(file)
+    folder = tmp_path_factory.mktemp("small") / "weights"
+    path = packages.linked(weights, folder, ".safetensors", "config.json")
     config = json.loads((weights / "config.json").read_text(encoding="utf-8"))
     (path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 4}), encoding="utf-8")
     (file,) = weights.glob("*.safetensors")

@@ -58,7 +58,6 @@ class Hosting:
         scaled: Callable[[], set[str]],
     ) -> None:
         self._where = f"arn:aws:sagemaker:{region}:{account}"
-        self._account = account
         self._place, self._clock = place, clock
         self._alarms_on, self._scaled = alarms_on, scaled
         self._lock = threading.RLock()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -74,15 +73,6 @@ def snapshot(model_dir: Path) -> dict[str, int]:
         for path in model_dir.rglob("*")
         if path.is_file()
     }
-
-
-def release(base_dir: Path) -> None:
-    """Delete an instance's folder."""
-    for folder, names, _ in os.walk(base_dir):
-        for name in names:
-            with contextlib.suppress(OSError):
-                (Path(folder) / name).chmod(0o755)
-    shutil.rmtree(base_dir, ignore_errors=True)
 
 
 def notice(uri: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from inf2kit.asgi import Receive, Scope, Send, answer, request_headers
+from inf2kit.asgi import Receive, Scope, Send, answer, body_parts, request_headers
 from inf2kit.cloud import objects
 from inf2kit.cloud.hosting.endpoint import Endpoint
 from inf2kit.local.front import Outcome, Target
@@ -80,7 +80,7 @@ class Asynchronous:
         """Take one request, or refuse it."""
         headers = request_headers(scope)
         endpoint = self._endpoint_of(name)
-        body = await _body(receive)
+        body = b"".join([part async for part in body_parts(receive)])
         fault = _fault(name, endpoint, headers, body)
         if fault or endpoint is None:
             said = {"content-type": "application/json", "x-amzn-errortype": "ValidationError"}
@@ -204,12 +204,3 @@ def _message(waiting: _Waiting, fault: str) -> str:
             **({"failureReason": fault} if fault else {}),
         }
     )
-
-
-async def _body(receive: Receive) -> bytes:
-    body = bytearray()
-    while True:
-        message = await receive()
-        body += message.get("body", b"")
-        if not message.get("more_body"):
-            return bytes(body)

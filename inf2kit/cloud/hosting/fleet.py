@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inf2kit import home
 from inf2kit.cloud.hosting import artefacts
 from inf2kit.cloud.hosting.artefacts import Artefacts
 from inf2kit.local import ports
@@ -282,8 +283,8 @@ class Fleet:
                 (instance.ports.gate, instance.ports.model_server, instance.ports.management)
             )
         self._laid_out.pop(instance, None)
-        artefacts.release(instance.base_dir)
-        artefacts.release(instance.run_dir)
+        home.delete(instance.base_dir)
+        home.delete(instance.run_dir)
 
 
 def container_of(model: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -132,23 +132,23 @@ class Deployment:
             raise _FailedError(unsupported({logical_id: wanted}))
         properties = values.of(wanted.get("Properties", {}))
         before = stack.deployed.get(logical_id)
+        if before and before.failed:
+            # It never worked: the new one may need its name.
+            self._delete(before, kept=False)
+            del stack.deployed[logical_id]
+            before = None
         policy = str(wanted.get("DeletionPolicy", "Delete"))
         kept = {
             "retained": policy.startswith("Retain"),
             "retained_on_rollback": policy == "Retain",
             "replacement_retained": wanted.get("UpdateReplacePolicy", "Delete") == "Retain",
         }
-        if before and not before.failed and before.kind == kind and before.properties == properties:
+        if before and before.kind == kind and before.properties == properties:
             vars(before).update(kept)
             return
         replaced = before is not None and (
-            before.failed or before.kind != kind or types.replaces(kind, before.properties, properties)
+            before.kind != kind or types.replaces(kind, before.properties, properties)
         )
-        if before and before.failed:
-            # It never worked: the new one may need its name.
-            self._delete(before, kept=False)
-            del stack.deployed[logical_id]
-            before, replaced = None, False
         verb = "UPDATE" if before else "CREATE"
         why = "Requested update requires the creation of a new physical resource" if replaced else ""
         stack.tell_of(logical_id, kind, f"{verb}_IN_PROGRESS", why, before.made.physical_id if before else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import threading
 import uuid
 from collections.abc import Callable, Mapping
@@ -161,8 +160,3 @@ class LiveStack(Stack):
         )
         event.event_id = uuid.uuid4()
         self.events.append(event)
-
-
-def now() -> dt.datetime:
-    """As moto has its times: UTC, without saying so."""
-    return dt.datetime.now(dt.timezone.utc).replace(tzinfo=None)
