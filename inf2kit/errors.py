@@ -4,6 +4,7 @@
     ├── PresetError          a preset's name, key or value
     ├── ModelDirectoryError  a model directory that cannot be loaded, whatever is tried again
     ├── PackageError         a model package that cannot be made, found, verified or deleted
+    ├── CompileError         a compilation that makes no sense, cannot be done here, or has failed
     ├── DeploymentError      a deployment that makes no sense, found before anything is provisioned
     ├── LocalEndpointError   a local endpoint that cannot be started, found or stopped
     ├── EndpointError        an endpoint answered with an error, or did not answer
@@ -29,6 +30,10 @@ class ModelDirectoryError(Inf2KitError):
 
 class PackageError(Inf2KitError):
     """A model package that cannot be made, found, verified or deleted."""
+
+
+class CompileError(Inf2KitError):
+    """A compilation that makes no sense, cannot be done here, or has failed."""
 
 
 class DeploymentError(Inf2KitError):

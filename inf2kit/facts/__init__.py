@@ -18,6 +18,9 @@ else:
 
 _HERE = Path(__file__).parent
 
+#: NeuronCores that a model is split over on inf2: a device has two, and an instance 2, 12 or 24.
+TENSOR_PARALLEL_SIZES = (1, 2, 4, 8, 12, 24)
+
 
 @dataclass(frozen=True)
 class Instance:
@@ -26,10 +29,14 @@ class Instance:
     Attributes:
         cores: NeuronCores.
         host_memory_gib: Memory of the host, where weights pass through at load.
+        device_memory_gib: Memory of all its devices; each core has its part of it.
+        bandwidth_gb_s: Of that memory, all devices together.
     """
 
     cores: int
     host_memory_gib: int
+    device_memory_gib: int
+    bandwidth_gb_s: int
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,12 @@ class Prices:
 def instances() -> Mapping[str, Instance]:
     """Every instance type that a preset may name."""
     return MappingProxyType({name: Instance(**values) for name, values in _read("instances").items()})
+
+
+@functools.cache
+def models() -> Mapping[str, Mapping[str, Any]]:
+    """The presets' models: by their name on the hub, what their ``config.json`` says."""
+    return MappingProxyType(_read("models"))
 
 
 @functools.cache

@@ -154,10 +154,14 @@ def load_tokenizer(settings: Settings) -> Any:
     Raises:
         ModelDirectoryError: it cannot be loaded.
     """
-    from transformers import AutoTokenizer
+    if settings.backend == "replay" and (settings.model_dir / "tokenizer.json").exists():
+        # The double has no model, so it need not wait for the code of all models to be imported.
+        from transformers import PreTrainedTokenizerFast as Tokenizer
+    else:
+        from transformers import AutoTokenizer as Tokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(settings.model_dir, local_files_only=True)
+        return Tokenizer.from_pretrained(settings.model_dir, local_files_only=True)
     except Exception as error:
         first_line = str(error).partition("\n")[0]
         raise ModelDirectoryError(

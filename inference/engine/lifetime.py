@@ -11,9 +11,11 @@ import psutil
 
 #: The exit status for a fault that starting again will not mend.
 TERMINAL = 78
+#: The exit status for a device that another process holds.
+BUSY = 75
 #: The engine makes this file in its run directory when it is ready, the supervisor removes it.
 READY_FILE = "ready"
-#: The engine leaves its reason here before it ends with ``TERMINAL``.
+#: The engine leaves its reason here before it ends with ``TERMINAL`` or ``BUSY``.
 REASON_FILE = "reason"
 #: The supervisor keeps its state here: ``{"state": "...", "reason": null, "restarts": 0}``.
 STATE_FILE = "supervisor.json"

@@ -125,7 +125,10 @@ class Scheduler:
         """Rows to the jobs that have waited longest."""
         while found := self._next_job():
             row, job = found
-            self._encoding.append(Slot(row, job, self._backend.shapes, self._tokenizer, self._eos_ids))
+            seeded = self._backend.returns == "logits"
+            self._encoding.append(
+                Slot(row, job, self._backend.shapes, self._tokenizer, self._eos_ids, seeded=seeded)
+            )
             self._metrics.prompt_tokens.inc(len(job.prompt_ids))
 
     def _next_job(self) -> tuple[int, Job] | None:

@@ -18,7 +18,7 @@ from typing import NoReturn
 from engine import backend as backends
 from engine.intake import Intake, PlainText, eos_ids, load_tokenizer
 from engine.integrity import check_files
-from engine.lifetime import READY_FILE, REASON_FILE, TERMINAL, end_with_parent, say
+from engine.lifetime import BUSY, READY_FILE, REASON_FILE, TERMINAL, end_with_parent, say
 from engine.metrics import EngineMetrics
 from engine.protocol import MAX_LINE, Event, encode, error_event
 from engine.scheduler import Scheduler
@@ -219,6 +219,8 @@ def main(model_dir: str) -> None:
         server.load()
     except ModelDirectoryError as error:
         _give_up(settings, str(error))
+    except backends.DeviceBusyError as error:
+        _give_up(settings, str(error), BUSY)
     except (ValueError, KeyError, OSError) as error:
         # A file that is there and not whole. Its name is in the error, or it is one of few.
         what = f"{type(error).__name__}: {error}".partition("\n")[0]
@@ -226,10 +228,10 @@ def main(model_dir: str) -> None:
     server.serve()
 
 
-def _give_up(settings: Settings, reason: str) -> NoReturn:
+def _give_up(settings: Settings, reason: str, status: int = TERMINAL) -> NoReturn:
     # The supervisor puts it into the log, once.
     (settings.run_dir / REASON_FILE).write_text(reason, encoding="utf-8")
-    os._exit(TERMINAL)
+    os._exit(status)
 
 
 if __name__ == "__main__":

@@ -83,13 +83,27 @@ class Slot:
         encoding: The ids that its row must hold before the next token can be chosen.
         encoded: How many of them the row holds already.
         tokens: The new tokens so far.
+
+    Args:
+        shapes: The static shapes.
+        tokenizer: For the new text.
+        eos_ids: Ids that end a text.
+        seeded: Whether the draws come from the seed, so that the answer can name it; a device's do not.
     """
 
     def __init__(
-        self, row: int, job: Job, shapes: StaticShapes, tokenizer: Detokenizer, eos_ids: frozenset[int]
+        self,
+        row: int,
+        job: Job,
+        shapes: StaticShapes,
+        tokenizer: Detokenizer,
+        eos_ids: frozenset[int],
+        *,
+        seeded: bool = True,
     ) -> None:
         self.row = row
         self.job = job
+        self._seeded = seeded
         self.sampling = RowSampling(job.parameters, job.prompt_ids, sorted(eos_ids))
         self.encoding = list(job.prompt_ids)
         self.encoded = 0
@@ -117,7 +131,7 @@ class Slot:
         end = len(self.encoding) if size is None else min(self.encoded + size, len(self.encoding))
         ids = self.encoding[self.encoded : end]
         self.encoded = end
-        return Chunk(self.row, ids, last=end == len(self.encoding))
+        return Chunk(self.row, ids, last=end == len(self.encoding), parameters=self.job.parameters)
 
     def is_full(self) -> bool:
         """Whether the row has no room for the last id."""
@@ -175,7 +189,7 @@ class Slot:
             finish_reason=finish_reason,
             input_length=len(self.job.prompt_ids),
             generated_tokens=len(self.tokens),
-            seed=self.sampling.seed,
+            seed=self.sampling.seed if self._seeded else None,
             tokens=tuple(self.tokens) if parameters.details else (),
             warnings=warnings,
         )

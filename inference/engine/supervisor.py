@@ -19,7 +19,15 @@ from typing import IO, Any
 
 import psutil
 
-from engine.lifetime import READY_FILE, REASON_FILE, STATE_FILE, TERMINAL, next_wait_s, python_path
+from engine.lifetime import (
+    BUSY,
+    READY_FILE,
+    REASON_FILE,
+    STATE_FILE,
+    TERMINAL,
+    next_wait_s,
+    python_path,
+)
 from engine.settings import Settings, run_dir
 from inf2kit.errors import ModelDirectoryError
 
@@ -50,6 +58,7 @@ class Supervisor:
         self._failed_starts = 0
         self._restarts = 0
         self._start_again_at = 0.0
+        self._busy_wait_s = 0.0
         self._gate_began = 0.0
         self._gate_wait_s = 0.0
 
@@ -96,8 +105,15 @@ class Supervisor:
         self._engine = None
         if status == TERMINAL:
             self._stop_gate()
-            self.park((self._run_dir / REASON_FILE).read_text(encoding="utf-8"))
+            self.park(self._reason())
             return
+        if status == BUSY:
+            # As long as it takes: who holds the device may be an engine of before, on its way out.
+            self._busy_wait_s = next_wait_s(self._busy_wait_s, lived_s=0.0)
+            self._start_again_at = now + self._busy_wait_s
+            self.log(f"{self._reason()}; the engine is started again in {self._busy_wait_s:g} s")
+            return
+        self._busy_wait_s = 0.0
         self._failed_starts = 0 if ready.exists() else self._failed_starts + 1
         self._restarts += 1
         ended = f"signal {-status}" if status < 0 else f"status {status}"
@@ -113,6 +129,10 @@ class Supervisor:
         self.log(
             f"the engine ended with {ended}; it is started again" + (f" in {wait_s:g} s" if wait_s else "")
         )
+
+    def _reason(self) -> str:
+        """What the engine left before it ended."""
+        return (self._run_dir / REASON_FILE).read_text(encoding="utf-8")
 
     def _watch_gate(self) -> None:
         now = time.monotonic()

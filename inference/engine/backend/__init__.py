@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from engine.backend.contract import Backend, Chunk, Step
+from engine.backend.contract import Backend, Chunk, DeviceBusyError, Step
 from engine.settings import Settings
 from inf2kit.errors import ModelDirectoryError
 
-__all__ = ["Backend", "Chunk", "Step", "create"]
+__all__ = ["Backend", "Chunk", "DeviceBusyError", "Step", "create"]
 
 
 def create(settings: Settings) -> Backend:
     """The backend that the settings name, not loaded yet.
 
     Raises:
-        ModelDirectoryError: there is no such backend in this version.
+        ModelDirectoryError: there is no such backend in this version, or the model is not one of its.
     """
     if settings.backend == "torch":
         from engine.backend.torch_rows import TorchBackend
 
         return TorchBackend(settings.model_dir, settings.shapes, settings.dtype)
+    if settings.backend == "neuron":
+        from engine.backend.neuron_rows import NeuronBackend
+
+        return NeuronBackend(settings.model_dir, settings.shapes)
     if settings.backend == "replay":
         from engine.backend.replay import ReplayBackend
 
@@ -29,5 +33,6 @@ def create(settings: Settings) -> Backend:
             step_s=settings.replay_step_s,
         )
     raise ModelDirectoryError(
-        f"the backend {settings.backend!r} is not in this version of inf2kit; use 'torch' or 'replay'"
+        f"the backend {settings.backend!r} is not in this version of inf2kit; "
+        "use 'neuron', 'torch' or 'replay'"
     )

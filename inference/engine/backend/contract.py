@@ -44,11 +44,17 @@ class Chunk:
         row: Where they go, behind what it holds already of this prompt.
         ids: At least one.
         last: Whether the prompt ends with them.
+        parameters: How its tokens are chosen, for a backend that does it itself.
     """
 
     row: int
     ids: Sequence[int]
     last: bool = True
+    parameters: Parameters | None = None
+
+
+class DeviceBusyError(Exception):
+    """Another process holds the device: trying again later will help."""
 
 
 class Backend(ABC):
@@ -103,6 +109,7 @@ class Backend(ABC):
 
         Raises:
             ModelDirectoryError: what is missing or wrong; trying again will not help.
+            DeviceBusyError: another process holds the device.
         """
 
     def prefill(self, chunks: Sequence[Chunk]) -> Step:

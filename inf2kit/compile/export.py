@@ -1,0 +1,78 @@
+"""The compilation itself, in a process of its own: ``python -m inf2kit.compile.export SPEC SOURCE TARGET``.
+
+Runs where optimum-neuron and its compiler are, which is the endpoint's own image: Python 3.10. No device is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from inf2kit.compile.spec import CompileSpec
+
+#: Begins a line of progress; everything else that is printed is the compiler's.
+MARK = "inf2kit: "
+
+
+def neuron_config(spec: CompileSpec, source: Path, config: Any) -> Any:
+    """optimum-neuron's configuration of a compilation.
+
+    Args:
+        spec: What to compile.
+        source: A folder of weights: only what is exported from a folder gets its shards saved beside it.
+        config: The model's own, of transformers; its dtype is the one that is compiled.
+    """
+    from optimum.neuron import NeuronModelForCausalLM
+
+    made = NeuronModelForCausalLM.get_neuron_config(
+        str(source),
+        config=config,
+        instance_type="inf2",
+        batch_size=spec.batch_size,
+        sequence_length=spec.sequence_length,
+        tensor_parallel_size=spec.tensor_parallel_size,
+    )
+    # get_neuron_config has no arguments for these.
+    made.on_device_sampling = spec.on_device_sampling
+    made.max_context_length = spec.max_context_length
+    return made
+
+
+def export(spec: CompileSpec, source: Path, target: Path) -> None:
+    """Compile, and save graphs, shards, configuration and tokenizer.
+
+    Args:
+        spec: What to compile.
+        source: A folder of weights and tokenizer.
+        target: Is made.
+    """
+    # inf2 is compiled as trn1, whose cores are the same; the documented "inf2" is not normalised by this variable.
+    os.environ["NEURON_PLATFORM_TARGET_OVERRIDE"] = "trn1"
+    import torch
+    from optimum.neuron import NeuronModelForCausalLM
+    from transformers import AutoConfig, AutoTokenizer
+
+    config = AutoConfig.from_pretrained(source).get_text_config()
+    config.torch_dtype = getattr(torch, spec.dtype)
+    made = neuron_config(spec, source, config)
+    _say("compiling: a prefill and a decode graph")
+    model = NeuronModelForCausalLM.export(str(source), made, config=config, load_weights=False)
+    if not Path(spec.model).exists():
+        # Where the weights are from; 'push_to_hub' then leaves them there.
+        model.neuron_config.checkpoint_id, model.neuron_config.checkpoint_revision = spec.model, spec.revision
+    _say("saving the graphs, and a shard of the weights for each core")
+    model.save_pretrained(str(target))
+    AutoTokenizer.from_pretrained(source).save_pretrained(target)
+    if (source / "generation_config.json").exists():
+        shutil.copyfile(source / "generation_config.json", target / "generation_config.json")
+
+
+def _say(what: str) -> None:
+    print(f"{MARK}{what}", flush=True)  # noqa: T201 - a process of its own: its output is read
+
+
+if __name__ == "__main__":
+    export(CompileSpec.read(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]))

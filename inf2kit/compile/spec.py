@@ -1,0 +1,105 @@
+"""What is to be compiled: a model, its static shapes and the cores it is split over."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from inf2kit import facts
+from inf2kit.errors import CompileError
+from inf2kit.presets import Preset
+
+
+@dataclass(frozen=True)
+class CompileSpec:
+    """One compilation.
+
+    Attributes:
+        model: A model's name on the Hugging Face hub, or a folder of weights.
+        revision: Of the model on the hub; None for the newest.
+        batch_size: Rows decoded together.
+        sequence_length: Tokens of a row, prompt and new ones.
+        max_context_length: Tokens that the prefill graph takes. Its cost does not depend on the prompt, so a shorter
+            one gives a faster first token, and refuses longer prompts.
+        tensor_parallel_size: NeuronCores.
+        dtype: Of weights and arithmetic.
+        on_device_sampling: Whether tokens are chosen on the device. That spares the way of the logits to the host;
+            seeds, penalties and minimum lengths are then refused, and so is sampling without a top_k of at most 256.
+    """
+
+    model: str
+    revision: str | None
+    batch_size: int
+    sequence_length: int
+    max_context_length: int
+    tensor_parallel_size: int
+    dtype: str
+    on_device_sampling: bool = False
+
+    def __post_init__(self) -> None:
+        if self.tensor_parallel_size not in facts.TENSOR_PARALLEL_SIZES:
+            sizes = ", ".join(map(str, facts.TENSOR_PARALLEL_SIZES))
+            raise CompileError(
+                f"tensor_parallel_size is {self.tensor_parallel_size}; on inf2 it must be one of {sizes}, "
+                "as a device has two cores and an instance 2, 12 or 24"
+            )
+        if self.batch_size < 1 or self.sequence_length < 2:
+            raise CompileError(
+                f"batch_size is {self.batch_size} and sequence_length {self.sequence_length}; "
+                "they must be at least 1 and 2"
+            )
+        if not 1 <= self.max_context_length <= self.sequence_length:
+            raise CompileError(
+                f"max_context_length is {self.max_context_length}; it must be within 1..sequence_length, "
+                f"which is {self.sequence_length}"
+            )
+
+    @classmethod
+    def of(cls, preset: Preset, **changes: object) -> CompileSpec:
+        """What a preset asks for, with some of it changed.
+
+        Args:
+            preset: The preset.
+            changes: Attributes of this class; None leaves the preset's.
+
+        Raises:
+            CompileError: the values make no sense together.
+        """
+        shapes, compute = preset.shapes, preset.compute
+        values: dict[str, object] = {
+            "model": preset.model.id,
+            "revision": None,
+            "batch_size": shapes.batch_size,
+            "sequence_length": shapes.sequence_length,
+            "max_context_length": shapes.max_context_length,
+            "tensor_parallel_size": compute.tensor_parallel_size,
+            "dtype": compute.dtype,
+        }
+        values |= {name: value for name, value in changes.items() if value is not None}
+        values["max_context_length"] = values["max_context_length"] or values["sequence_length"]
+        return cls(**values)  # type: ignore[arg-type]
+
+    def applied_to(self, preset: Preset) -> Preset:
+        """The preset of what is compiled, which the package says and the engine reads."""
+        context = self.max_context_length if self.max_context_length < self.sequence_length else None
+        shapes = dataclasses.replace(
+            preset.shapes,
+            batch_size=self.batch_size,
+            sequence_length=self.sequence_length,
+            max_context_length=context,
+        )
+        compute = dataclasses.replace(
+            preset.compute, tensor_parallel_size=self.tensor_parallel_size, dtype=self.dtype
+        )
+        return dataclasses.replace(preset, shapes=shapes, compute=compute)
+
+    def to_json(self) -> str:
+        """For another process."""
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def read(cls, path: Path) -> CompileSpec:
+        """What another process has written."""
+        return cls(**json.loads(path.read_text(encoding="utf-8")))

@@ -1,0 +1,15 @@
+"""Whether a model fits: what it needs on each core and on the host, before anything is compiled or paid for."""
+
+from inf2kit.fit.architecture import Architecture
+from inf2kit.fit.memory import Need, need
+from inf2kit.fit.search import Choice, cheapest_instance, largest_batch_size, largest_sequence_length
+
+__all__ = [
+    "Architecture",
+    "Choice",
+    "Need",
+    "cheapest_instance",
+    "largest_batch_size",
+    "largest_sequence_length",
+    "need",
+]

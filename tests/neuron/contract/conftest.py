@@ -1,0 +1,46 @@
+"""Models that are compiled for the CPU double of a device, by our own export and optimum-neuron's real code."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("NEURON_CPU_DOUBLE_INSTANCE", "inf2.xlarge")
+
+Compiled = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def compiled(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compiled]:
+    """Compile the embedded model for some shapes, once for each."""
+    from inf2kit.compile.export import export
+    from inf2kit.compile.spec import CompileSpec
+
+    made: dict[tuple[object, ...], Path] = {}
+
+    def compile_once(
+        batch_size: int, sequence_length: int = 64, max_context_length: int = 0, *, on_device: bool = False
+    ) -> Path:
+        key = (batch_size, sequence_length, max_context_length, on_device)
+        if key not in made:
+            spec = CompileSpec(
+                model="embedded/model",
+                revision="r1",
+                batch_size=batch_size,
+                sequence_length=sequence_length,
+                max_context_length=max_context_length or sequence_length,
+                tensor_parallel_size=1,
+                dtype="float32",
+                on_device_sampling=on_device,
+            )
+            made[key] = tmp_path_factory.mktemp("compiled") / "model"
+            export(spec, weights, made[key])
+        return made[key]
+
+    yield compile_once
+    for path in made.values():
+        shutil.rmtree(path)

@@ -1,0 +1,1 @@
+"""A CPU double; see neuron_cpu_double."""

@@ -1,0 +1,7 @@
+"""A CPU double; see neuron_cpu_double."""
+
+import neuron_cpu_double
+
+__version__ = neuron_cpu_double.version("2.8.0.2.10.13553")
+
+__getattr__ = neuron_cpu_double.undoubled(__name__)
