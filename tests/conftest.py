@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +13,8 @@ from typing import Any
 
 import packages
 import pytest
+from safetensors import safe_open
+from safetensors.torch import save_file
 from support import Caller
 from xdist.scheduler import LoadScopeScheduling
 
@@ -121,6 +125,23 @@ def weights() -> Path:
 def base_weights(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded model as a base model: without a chat template."""
     return packages.linked(weights, tmp_path_factory.mktemp("base") / "weights", "chat_template.jinja")
+
+
+@pytest.fixture(scope="session")
+def small_weights(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded model's first four layers: a real Llama that loads in no time, and talks nonsense."""
+    folder = tmp_path_factory.mktemp("small") / "weights"
+    path = packages.linked(weights, folder, ".safetensors", "config.json")
+    config = json.loads((weights / "config.json").read_text(encoding="utf-8"))
+    (path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 4}), encoding="utf-8")
+    (file,) = weights.glob("*.safetensors")
+    layer = re.compile(r"model\.layers\.(\d+)\.")
+    with safe_open(file, "pt") as tensors:
+        found = {name: layer.match(name) for name in set(tensors.keys())}
+        kept = [name for name, of in found.items() if not of or int(of[1]) < 4]
+        first = {name: tensors.get_tensor(name) for name in kept}
+    save_file(first, path / "model.safetensors", {"format": "pt"})
+    return path
 
 
 @pytest.fixture(scope="session", autouse=True)

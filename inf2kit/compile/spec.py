@@ -7,8 +7,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from inf2kit import facts
 from inf2kit.errors import CompileError
+from inf2kit.fit import Architecture, check_cores
 from inf2kit.presets import Preset
 
 
@@ -39,12 +39,6 @@ class CompileSpec:
     on_device_sampling: bool = False
 
     def __post_init__(self) -> None:
-        if self.tensor_parallel_size not in facts.TENSOR_PARALLEL_SIZES:
-            sizes = ", ".join(map(str, facts.TENSOR_PARALLEL_SIZES))
-            raise CompileError(
-                f"tensor_parallel_size is {self.tensor_parallel_size}; on inf2 it must be one of {sizes}, "
-                "as a device has two cores and an instance 2, 12 or 24"
-            )
         if self.batch_size < 1 or self.sequence_length < 2:
             raise CompileError(
                 f"batch_size is {self.batch_size} and sequence_length {self.sequence_length}; "
@@ -54,6 +48,19 @@ class CompileSpec:
             raise CompileError(
                 f"max_context_length is {self.max_context_length}; it must be within 1..sequence_length, "
                 f"which is {self.sequence_length}"
+            )
+
+    def check(self, architecture: Architecture) -> None:
+        """Refuse what the model cannot be compiled for.
+
+        Raises:
+            CompileError: cores that it cannot be split over, or more positions than it has.
+        """
+        check_cores(architecture, self.tensor_parallel_size)
+        if self.sequence_length > architecture.max_position_embeddings:
+            raise CompileError(
+                f"sequence_length is {self.sequence_length}; {self.model} has {architecture.max_position_embeddings} "
+                "positions; lower it, or choose a model with more"
             )
 
     @classmethod

@@ -1,7 +1,7 @@
 """Whether a model fits: what it needs on each core and on the host, before anything is compiled or paid for."""
 
 from inf2kit.fit.architecture import Architecture
-from inf2kit.fit.memory import Need, need
+from inf2kit.fit.memory import Need, check_cores, need
 from inf2kit.fit.search import Choice, cheapest_instance, largest_batch_size, largest_sequence_length
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "Choice",
     "Need",
     "cheapest_instance",
+    "check_cores",
     "largest_batch_size",
     "largest_sequence_length",
     "need",

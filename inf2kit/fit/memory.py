@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from inf2kit import facts
+from inf2kit.errors import CompileError
 from inf2kit.facts import Instance
 from inf2kit.fit.architecture import Architecture
 from inf2kit.shapes import StaticShapes
@@ -117,6 +119,36 @@ def sharded_heads(architecture: Architecture, cores: int) -> tuple[int, int]:
     if key_value_heads % cores == 0:
         return padded, key_value_heads
     return padded, cores if cores % key_value_heads == 0 else padded
+
+
+def check_cores(architecture: Architecture, cores: int) -> None:
+    """Refuse a number of cores that makes no sense on inf2, or that the model cannot be split over.
+
+    Key and value heads that neither divide the cores nor are divided by them would have to become as many as the
+    attention heads. optimum-neuron 0.4.1 to 0.4.5 then pads them by the wrong number
+    (``gqa.GroupQueryAttention_QKV.preshard_hook``), and its shards do not have the sizes of its graphs.
+
+    Raises:
+        CompileError: saying which numbers will do.
+    """
+    if cores not in facts.TENSOR_PARALLEL_SIZES:
+        raise CompileError(
+            f"tensor_parallel_size is {cores}; on inf2 it must be one of "
+            f"{', '.join(map(str, facts.TENSOR_PARALLEL_SIZES))}, as a device has two cores and an instance "
+            "2, 12 or 24"
+        )
+    if not can_be_split(architecture, cores):
+        good = [str(size) for size in facts.TENSOR_PARALLEL_SIZES if can_be_split(architecture, size)]
+        raise CompileError(
+            f"tensor_parallel_size is {cores}; optimum-neuron cannot split {architecture.num_key_value_heads} key and "
+            f"value heads over {cores} cores: one number must divide the other; choose among {', '.join(good)}"
+        )
+
+
+def can_be_split(architecture: Architecture, cores: int) -> bool:
+    """Whether optimum-neuron makes shards for so many cores that its graphs can load."""
+    heads, key_value_heads = architecture.num_attention_heads, architecture.num_key_value_heads
+    return heads == key_value_heads or key_value_heads % cores == 0 or cores % key_value_heads == 0
 
 
 def weights_per_core(architecture: Architecture, cores: int, dtype: str) -> int:

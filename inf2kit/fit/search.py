@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from inf2kit import facts
 from inf2kit.facts import Instance
 from inf2kit.fit.architecture import Architecture
-from inf2kit.fit.memory import Need, need
+from inf2kit.fit.memory import Need, can_be_split, need
 from inf2kit.shapes import StaticShapes
 
 #: What a preset may ask for.
@@ -69,7 +69,7 @@ def cheapest_instance(
     for name, instance in facts.instances().items():
         price = prices.of(name, region)
         for cores in reversed(facts.TENSOR_PARALLEL_SIZES):
-            if price is None or cores > instance.cores:
+            if price is None or cores > instance.cores or not can_be_split(architecture, cores):
                 continue
             needed = need(architecture, shapes, cores, dtype)
             if needed.verdict(instance) != "does not fit":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,8 +14,6 @@ import pytest
 from botocore.config import Config
 from hosted import Maker
 from rehearsing import BIN, ROOT, boto3_of, published, shell
-from safetensors import safe_open
-from safetensors.torch import save_file
 
 import inf2kit
 from inf2kit.cloud import commands
@@ -81,23 +77,6 @@ def tokenizer_only(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     """The embedded model's tokenizer with a tensor for weights: enough for the replay double."""
     path = packages.linked(weights, tmp_path_factory.mktemp("replay") / "weights", ".safetensors")
     packages.safetensors(path / "model.safetensors")
-    return path
-
-
-@pytest.fixture(scope="session")
-def small_weights(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedded model's first four layers: a real Llama that loads in no time, and talks nonsense."""
-    folder = tmp_path_factory.mktemp("small") / "weights"
-    path = packages.linked(weights, folder, ".safetensors", "config.json")
-    config = json.loads((weights / "config.json").read_text(encoding="utf-8"))
-    (path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 4}), encoding="utf-8")
-    (file,) = weights.glob("*.safetensors")
-    layer = re.compile(r"model\.layers\.(\d+)\.")
-    with safe_open(file, "pt") as tensors:
-        found = {name: layer.match(name) for name in set(tensors.keys())}
-        kept = [name for name, of in found.items() if not of or int(of[1]) < 4]
-        first = {name: tensors.get_tensor(name) for name in kept}
-    save_file(first, path / "model.safetensors", {"format": "pt"})
     return path
 
 

@@ -176,9 +176,11 @@ class NeuronBackend(Backend):
         outputs = self._model.forward(
             input_ids=ids, position_ids=positions, seq_ids=rows, sampling_params=sampling
         )
+        # 0.4.1 wraps what 0.4.5 returns as it is: ids [rows], or logits [rows, 1, vocabulary].
+        result = outputs if isinstance(outputs, torch.Tensor) else outputs.tokens
         if self._on_device:
-            return Step(torch.empty(0), outputs.tokens.flatten().tolist())
-        return Step(outputs.logits[:, -1, :].float())
+            return Step(torch.empty(0), result.flatten().tolist())
+        return Step(result[:, -1, :].float())
 
     def _device_sampling(self, parameters: Parameters | None) -> torch.Tensor:
         """top_k, top_p and temperature as the graphs take them; greedy search is a choice among one."""

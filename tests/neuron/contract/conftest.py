@@ -15,17 +15,24 @@ Compiled = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
-def compiled(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compiled]:
-    """Compile the embedded model for some shapes, once for each."""
+def compiled(
+    weights: Path, small_weights: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Compiled]:
+    """Compile the embedded model, or its first layers, for some shapes, once for each."""
     from inf2kit.compile.export import export
     from inf2kit.compile.spec import CompileSpec
 
     made: dict[tuple[object, ...], Path] = {}
 
     def compile_once(
-        batch_size: int, sequence_length: int = 64, max_context_length: int = 0, *, on_device: bool = False
+        batch_size: int,
+        sequence_length: int = 64,
+        max_context_length: int = 0,
+        *,
+        on_device: bool = False,
+        whole: bool = False,
     ) -> Path:
-        key = (batch_size, sequence_length, max_context_length, on_device)
+        key = (batch_size, sequence_length, max_context_length, on_device, whole)
         if key not in made:
             spec = CompileSpec(
                 model="embedded/model",
@@ -38,7 +45,7 @@ def compiled(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
                 on_device_sampling=on_device,
             )
             made[key] = tmp_path_factory.mktemp("compiled") / "model"
-            export(spec, weights, made[key])
+            export(spec, weights if whole else small_weights, made[key])
         return made[key]
 
     yield compile_once
