@@ -38,7 +38,9 @@ class Architecture:
     @property
     def parameters(self) -> int:
         """Numbers in the checkpoint; embeddings that are the output layer too count once."""
-        attention = 2 * self.hidden_size * (self.num_attention_heads + self.num_key_value_heads) * self.head_dim
+        attention = (
+            2 * self.hidden_size * (self.num_attention_heads + self.num_key_value_heads) * self.head_dim
+        )
         mlp = 3 * self.hidden_size * self.intermediate_size
         layers = self.num_hidden_layers * (attention + mlp + 2 * self.hidden_size)
         embeddings = self.vocab_size * self.hidden_size * (1 if self.tie_word_embeddings else 2)
@@ -63,7 +65,9 @@ class Architecture:
             )
         for bias in ("attention_bias", "mlp_bias"):
             if config.get(bias):
-                raise CompileError(f"{where}: {bias} is set, which optimum-neuron does not compile for a Llama")
+                raise CompileError(
+                    f"{where}: {bias} is set, which optimum-neuron does not compile for a Llama"
+                )
         values = {name: config.get(name) for name in _REQUIRED}
         values["num_key_value_heads"] = config.get("num_key_value_heads") or config.get("num_attention_heads")
         for name, value in values.items():
@@ -73,9 +77,13 @@ class Architecture:
                 )
         heads, key_value_heads = values["num_attention_heads"], values["num_key_value_heads"]
         if heads % key_value_heads:
-            raise CompileError(f"{where}: {heads} heads cannot share {key_value_heads} key and value heads evenly")
+            raise CompileError(
+                f"{where}: {heads} heads cannot share {key_value_heads} key and value heads evenly"
+            )
         head_dim = config.get("head_dim") or values["hidden_size"] // heads
-        return cls(**values, head_dim=int(head_dim), tie_word_embeddings=bool(config.get("tie_word_embeddings")))
+        return cls(
+            **values, head_dim=int(head_dim), tie_word_embeddings=bool(config.get("tie_word_embeddings"))
+        )
 
     @classmethod
     def find(cls, model: str) -> Architecture:

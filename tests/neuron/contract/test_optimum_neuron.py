@@ -74,7 +74,9 @@ def test_every_call_binds() -> None:
 def test_the_configuration_of_each_preset_is_accepted(name: str, tmp_path: Path) -> None:
     preset = inf2kit.load_preset(name)
     spec = CompileSpec.of(preset)
-    config = LlamaConfig(**{key: value for key, value in facts.models()[preset.model.id].items() if key != "model_type"})
+    config = LlamaConfig(
+        **{key: value for key, value in facts.models()[preset.model.id].items() if key != "model_type"}
+    )
     config.torch_dtype = torch.float16
     made = neuron_config(spec, tmp_path, config)
     assert type(made) is NxDNeuronConfig
@@ -156,9 +158,15 @@ def test_a_cores_weights_are_as_many_bytes_as_we_say(
         export(spec, source, target)
         expected = weights_per_core(architecture, cores, "float16")
         for rank in range(cores):
-            with safe_open(target / f"checkpoint/weights/tp{rank}_sharded_checkpoint.safetensors", "pt") as file:
+            with safe_open(
+                target / f"checkpoint/weights/tp{rank}_sharded_checkpoint.safetensors", "pt"
+            ) as file:
                 tensors = [file.get_tensor(name) for name in file.keys()]  # noqa: SIM118 - not a dict
-            assert sum(each.numel() * each.element_size() for each in tensors) == expected, (heads, cores, rank)
+            assert sum(each.numel() * each.element_size() for each in tensors) == expected, (
+                heads,
+                cores,
+                rank,
+            )
 
 
 @pytest.mark.parametrize("cores", facts.TENSOR_PARALLEL_SIZES)
@@ -185,7 +193,10 @@ def test_the_cache_is_as_many_bytes_as_we_say(cores: int) -> None:
         architecture = Architecture(hidden, intermediate, 2, heads, key_value_heads, head_dim, vocabulary, 64)
         assert need(architecture, StaticShapes.of(3, 40), cores, "float16").kv_cache == made
         attention = model.layers[0].self_attn.qkv_proj
-        assert sharded_heads(architecture, cores) == (attention.num_attention_heads, attention.num_key_value_heads)
+        assert sharded_heads(architecture, cores) == (
+            attention.num_attention_heads,
+            attention.num_key_value_heads,
+        )
 
 
 @pytest.mark.parametrize(

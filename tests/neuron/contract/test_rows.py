@@ -100,7 +100,9 @@ def test_greedy_texts_of_rows_that_come_and_go_are_transformers_own(
     proof = Proof(weights, [])
     ties = sum(proof.near_ties(run.prompts[number], new, Parameters()) for number, new in texts.items())
     assert ties == 0
-    figure(f"neuron rows, batch {batch_size}: {len(texts)} texts of {sum(map(len, texts.values()))} tokens exact")
+    figure(
+        f"neuron rows, batch {batch_size}: {len(texts)} texts of {sum(map(len, texts.values()))} tokens exact"
+    )
 
 
 def test_sampling_on_the_host_is_the_same_code_as_ever(compiled: Compiled, proof: Proof) -> None:

@@ -28,7 +28,10 @@ class Loaded:
                 instance.load_module()
                 module, _ = instance.get(0)
                 # As on the device: the cache belongs to no graph, and weights are what the shard holds.
-                state = {**weights, **{key: value for key, value in module.state_dict().items() if "kv_mgr" in key}}
+                state = {
+                    **weights,
+                    **{key: value for key, value in module.state_dict().items() if "kv_mgr" in key},
+                }
                 module.load_state_dict(state, strict=True, assign=True)
                 _, aliases = instance.get(0)  # of the parameters that loading has put there
                 outputs = [aliases[parameter] for parameter in aliases]
@@ -39,7 +42,9 @@ class Loaded:
     def run(self, inputs: list[torch.Tensor]) -> torch.Tensor:
         shapes = tuple(each.shape for each in inputs)
         if shapes not in self.graphs:
-            raise RuntimeError(f"no graph was compiled for inputs of shapes {shapes}, only for {list(self.graphs)}")
+            raise RuntimeError(
+                f"no graph was compiled for inputs of shapes {shapes}, only for {list(self.graphs)}"
+            )
         graph = self.graphs[shapes]
         dtypes = tuple(each.dtype for each in inputs)
         if dtypes != graph.dtypes:
@@ -54,7 +59,9 @@ class Loaded:
 class Graph:
     """One compiled graph: its module, the types of its inputs, and where its outputs alias the cache."""
 
-    def __init__(self, name: str, module: Any, dtypes: Any, parameters: list[Any], outputs: list[int]) -> None:
+    def __init__(
+        self, name: str, module: Any, dtypes: Any, parameters: list[Any], outputs: list[int]
+    ) -> None:
         self.name, self.module, self.dtypes = name, module, dtypes
         self.parameters, self.outputs = parameters, outputs
 

@@ -7,4 +7,5 @@ import torch
 def topk(tensor, k, dim, gather_dim, process_group=None, stages=1, rank_id=None):
     return torch.topk(tensor, k, dim=dim)
 
+
 __getattr__ = neuron_cpu_double.undoubled(__name__)

@@ -45,7 +45,11 @@ class ColumnParallelLinear(_Parallel):
 
     def forward(self, x):
         output = F.linear(x, self.weight)
-        return output[..., : output.shape[-1] - self.pad_size] if self.gather_output and self.pad_size else output
+        return (
+            output[..., : output.shape[-1] - self.pad_size]
+            if self.gather_output and self.pad_size
+            else output
+        )
 
 
 class RowParallelLinear(_Parallel):
@@ -93,5 +97,6 @@ class SPMDRank(torch.nn.Module):
 
     def get_rank(self):
         return self.rank
+
 
 __getattr__ = neuron_cpu_double.undoubled(__name__)

@@ -33,4 +33,5 @@ def get_tensor_model_parallel_size():
 def initialize_model_parallel(**_):
     raise NotImplementedError("the CPU double's builder makes its own groups")
 
+
 __getattr__ = neuron_cpu_double.undoubled(__name__)

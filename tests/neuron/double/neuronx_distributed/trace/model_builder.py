@@ -83,8 +83,11 @@ def _shard(module, checkpoint, rank):
         else:
             part = whole.narrow(dim, rank * parameter.shape[dim], parameter.shape[dim])
         if part.shape != parameter.shape:
-            raise RuntimeError(f"{name}: the checkpoint has {tuple(part.shape)}, the graph {tuple(parameter.shape)}")
+            raise RuntimeError(
+                f"{name}: the checkpoint has {tuple(part.shape)}, the graph {tuple(parameter.shape)}"
+            )
         shard[name] = part.to(parameter.dtype).contiguous().clone()
     return shard
+
 
 __getattr__ = neuron_cpu_double.undoubled(__name__)

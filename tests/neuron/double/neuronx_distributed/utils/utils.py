@@ -8,4 +8,5 @@ class hardware(enum.Enum):  # noqa: N801 - the real one's name
     TRN1 = "trn1"
     TRN2 = "trn2"
 
+
 __getattr__ = neuron_cpu_double.undoubled(__name__)

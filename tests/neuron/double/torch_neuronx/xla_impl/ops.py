@@ -60,4 +60,5 @@ class _Type:
         result[tuple(where)] = update
         return result
 
+
 __getattr__ = neuron_cpu_double.undoubled(__name__)
