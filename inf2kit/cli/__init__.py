@@ -9,6 +9,7 @@ import click
 
 import inf2kit
 from inf2kit.cli.cloud import cloud
+from inf2kit.cli.compile import compile_
 from inf2kit.cli.local import local
 from inf2kit.cli.output import Group, steps
 from inf2kit.cli.package import package
@@ -24,6 +25,7 @@ def main() -> None:
 
 for command in (presets, local, cloud, package, prices):
     main.add_command(command)
+main.add_command(compile_, "compile")
 
 
 @main.command()

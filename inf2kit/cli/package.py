@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 import inf2kit
 from inf2kit.cli.output import steps, table
 from inf2kit.errors import PackageError
+from inf2kit.presets import Preset
+
+if TYPE_CHECKING:
+    from inf2kit.package import Store
 
 _EMBEDDED = "embedded"
 
@@ -90,8 +96,8 @@ def _make(
     dry_run: bool,
     region: str | None,
 ) -> None:
-    from inf2kit import embedded, home
-    from inf2kit.package import at, gather, plan, publish
+    from inf2kit import embedded
+    from inf2kit.package import at
 
     step = steps()
     chosen, store = inf2kit.load_preset(preset), at(output, region)
@@ -102,8 +108,39 @@ def _make(
         raise PackageError(
             f"{output} lies inside {weights}, and would be packaged too; choose another --output"
         )
+    publish_contents(
+        chosen, preset, weights, store, step, revision=revision, rehearsal=rehearsal, dry_run=dry_run
+    )
+
+
+def publish_contents(
+    preset: Preset,
+    given: str,
+    weights: Path,
+    store: Store,
+    step: Callable[[str], None],
+    *,
+    revision: str | None = None,
+    rehearsal: bool = False,
+    dry_run: bool = False,
+) -> None:
+    """Package a folder, and say where it is and how it is deployed.
+
+    Args:
+        preset: What the package says it is.
+        given: The preset as the user has written it, a name or a file.
+        weights: The folder.
+        store: Where the package goes.
+        step: Told each step.
+        revision: Of the model on its hub.
+        rehearsal: Whether the embedded model stands in for a preset's own.
+        dry_run: Whether to say what would be done only.
+    """
+    from inf2kit import home
+    from inf2kit.package import gather, plan, publish
+
     step(f"hashing {weights}")
-    contents = gather(chosen, weights, revision=revision, rehearsal=rehearsal)
+    contents = gather(preset, weights, revision=revision, rehearsal=rehearsal)
     if dry_run:
         click.echo("\n".join(plan(contents, store).lines()))
         return
@@ -115,9 +152,9 @@ def _make(
         os._exit(130)
     click.echo(done.where)
     home.keep_manifest(done.digest, contents.manifest.to_bytes())
-    if done.where.startswith("s3://") and chosen.compute.backend == "neuron":
-        own = f" -c preset={preset}" if preset.endswith(".toml") else ""
-        click.echo(f"deploy: cdk deploy inf2-{chosen.endpoint_name}{own} -c package={done.where}", err=True)
+    if done.where.startswith("s3://") and preset.compute.backend == "neuron":
+        own = f" -c preset={given}" if given.endswith(".toml") else ""
+        click.echo(f"deploy: cdk deploy inf2-{preset.endpoint_name}{own} -c package={done.where}", err=True)
 
 
 def _verify(where: str, region: str | None) -> None:

@@ -64,8 +64,8 @@ def show(name: str, instance_type: str | None) -> None:
 def check(names: tuple[str, ...], model: str | None, instance_type: str | None, **shapes: Any) -> None:
     """Whether models fit their instances: weights, cache and host memory, per core and in all.
 
-    Without a name, a table of all presets for Neuron; with one, all of it explained. Figures are computed, not
-    measured; allowances are named.
+    Without a name, a table of all presets for Neuron; with one, all of it explained. Figures are computed,
+    not measured; allowances are named.
 
         inf2kit presets check llama2-7b-budget --instance-type ml.inf2.xlarge
 
@@ -90,7 +90,7 @@ def check(names: tuple[str, ...], model: str | None, instance_type: str | None, 
 
 def _fit_of(preset: Preset, instance_type: str | None, **given: Any) -> Fit:
     shapes, compute = preset.shapes, preset.compute
-    values = {
+    values: dict[str, Any] = {
         "batch_size": shapes.batch_size,
         "sequence_length": shapes.sequence_length,
         "max_context_length": shapes.max_context_length,
@@ -127,13 +127,15 @@ def _fit(
     if instance_type not in choices:
         close = nearest([instance_type], *choices) or ";"
         raise CompileError(
-            f"there is no instance {instance_type!r} with NeuronCores here{close} there are {', '.join(choices)}"
+            f"there is no instance {instance_type!r} with NeuronCores here{close} there are "
+            f"{', '.join(choices)}"
         )
     architecture = Architecture.find(model)
     check_cores(architecture, tensor_parallel_size)
     if sequence_length > architecture.max_position_embeddings:
         raise CompileError(
-            f"sequence_length is {sequence_length}; {model} has {architecture.max_position_embeddings} positions; "
+            f"sequence_length is {sequence_length}; {model} has {architecture.max_position_embeddings} "
+            "positions; "
             "lower it, or choose a model with more"
         )
     static = StaticShapes.of(batch_size, sequence_length, max_context_length)

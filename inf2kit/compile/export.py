@@ -1,6 +1,7 @@
 """The compilation itself, in a process of its own: ``python -m inf2kit.compile.export SPEC SOURCE TARGET``.
 
-Runs where optimum-neuron and its compiler are, which is the endpoint's own image: Python 3.10. No device is needed.
+Runs where optimum-neuron and its compiler are, which is the endpoint's own image: Python 3.10. No device is
+needed.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def export(spec: CompileSpec, source: Path, target: Path) -> None:
         source: A folder of weights and tokenizer.
         target: Is made.
     """
-    # inf2 is compiled as trn1, whose cores are the same; the documented "inf2" is not normalised by this variable.
+    # inf2 is compiled as trn1, whose cores are the same; the documented "inf2" is not normalised by this
+    # variable.
     os.environ["NEURON_PLATFORM_TARGET_OVERRIDE"] = "trn1"
     import torch
     from optimum.neuron import NeuronModelForCausalLM
@@ -58,6 +60,7 @@ def export(spec: CompileSpec, source: Path, target: Path) -> None:
     config = AutoConfig.from_pretrained(source).get_text_config()
     config.torch_dtype = getattr(torch, spec.dtype)
     made = neuron_config(spec, source, config)
+    _say(_expectation(spec, made))
     _say("compiling: a prefill and a decode graph")
     model = NeuronModelForCausalLM.export(str(source), made, config=config, load_weights=False)
     if not Path(spec.model).exists():
@@ -68,6 +71,33 @@ def export(spec: CompileSpec, source: Path, target: Path) -> None:
     AutoTokenizer.from_pretrained(source).save_pretrained(target)
     if (source / "generation_config.json").exists():
         shutil.copyfile(source / "generation_config.json", target / "generation_config.json")
+
+
+def _expectation(spec: CompileSpec, made: Any) -> str:
+    """How long it may take, by what the hub's cache of compiled graphs has."""
+    long = "up to an hour and more for a large model"
+    if Path(spec.model).exists():
+        return f"the hub's cache knows no model by its folder; compiling may take {long}"
+    from optimum.neuron.cache.hub_cache import get_hub_cached_entries
+
+    try:
+        entries = get_hub_cached_entries(spec.model, task="text-generation")
+    except Exception as error:  # no network, no token, another layout of the cache
+        return (
+            f"the hub's cache cannot be asked ({str(error).partition(chr(10))[0]}); compiling may take {long}"
+        )
+    keys = (
+        "batch_size",
+        "sequence_length",
+        "max_context_length",
+        "tp_degree",
+        "on_device_sampling",
+        "target",
+    )
+    wanted = {key: getattr(made, key) for key in keys} | {"torch_dtype": spec.dtype}
+    if any(all(entry.get(key) == value for key, value in wanted.items()) for entry in entries):
+        return "the hub's cache has these graphs: some minutes"
+    return f"the hub's cache has {len(entries)} compilations of this model, none with these shapes: {long}"
 
 
 def _say(what: str) -> None:

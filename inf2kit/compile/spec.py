@@ -21,12 +21,13 @@ class CompileSpec:
         revision: Of the model on the hub; None for the newest.
         batch_size: Rows decoded together.
         sequence_length: Tokens of a row, prompt and new ones.
-        max_context_length: Tokens that the prefill graph takes. Its cost does not depend on the prompt, so a shorter
-            one gives a faster first token, and refuses longer prompts.
+        max_context_length: Tokens that the prefill graph takes. Its cost does not depend on the prompt, so a
+            shorter one gives a faster first token, and refuses longer prompts.
         tensor_parallel_size: NeuronCores.
         dtype: Of weights and arithmetic.
-        on_device_sampling: Whether tokens are chosen on the device. That spares the way of the logits to the host;
-            seeds, penalties and minimum lengths are then refused, and so is sampling without a top_k of at most 256.
+        on_device_sampling: Whether tokens are chosen on the device. That spares the way of the logits to the
+            host; seeds, penalties and minimum lengths are then refused, and so is sampling without a top_k of
+            at most 256.
     """
 
     model: str
@@ -59,7 +60,8 @@ class CompileSpec:
         check_cores(architecture, self.tensor_parallel_size)
         if self.sequence_length > architecture.max_position_embeddings:
             raise CompileError(
-                f"sequence_length is {self.sequence_length}; {self.model} has {architecture.max_position_embeddings} "
+                f"sequence_length is {self.sequence_length}; {self.model} has "
+                f"{architecture.max_position_embeddings} "
                 "positions; lower it, or choose a model with more"
             )
 

@@ -1,4 +1,4 @@
-"""Whether a model fits: what it needs on each core and on the host, before anything is compiled or paid for."""
+"""Whether a model fits: what it needs of each core and of the host, before anything is compiled."""
 
 from inf2kit.fit.architecture import Architecture
 from inf2kit.fit.memory import Need, check_cores, need

@@ -60,7 +60,8 @@ class Architecture:
         model_type = config.get("model_type")
         if model_type != "llama":
             raise CompileError(
-                f"{where}: model_type is {model_type!r}; inf2kit compiles models of the Llama architecture only "
+                f"{where}: model_type is {model_type!r}; inf2kit compiles models of the Llama architecture "
+                "only "
                 "('llama'), so choose one of those"
             )
         for bias in ("attention_bias", "mlp_bias"):
@@ -68,12 +69,13 @@ class Architecture:
                 raise CompileError(
                     f"{where}: {bias} is set, which optimum-neuron does not compile for a Llama"
                 )
-        values = {name: config.get(name) for name in _REQUIRED}
+        values: dict[str, Any] = {name: config.get(name) for name in _REQUIRED}
         values["num_key_value_heads"] = config.get("num_key_value_heads") or config.get("num_attention_heads")
         for name, value in values.items():
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise CompileError(
-                    f"{where}: {name} is {value!r}; it must be a whole number of at least 1; fetch the file again"
+                    f"{where}: {name} is {value!r}; it must be a whole number of at least 1; fetch the "
+                    "file again"
                 )
         heads, key_value_heads = values["num_attention_heads"], values["num_key_value_heads"]
         if heads % key_value_heads:
@@ -100,7 +102,8 @@ class Architecture:
             config = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise CompileError(
-                f"the architecture of {model!r} is not known here; give its config.json or its folder, or one of "
+                f"the architecture of {model!r} is not known here; give its config.json or its folder, or "
+                "one of "
                 f"{', '.join(facts.models())}"
             ) from None
         except (OSError, ValueError) as error:

@@ -1,9 +1,10 @@
 """The memory that a compiled model takes: formulas, each with its source.
 
-Sizes are optimum-neuron 0.4's own, read in its code and compared with it by tests: ``attention/gqa.py`` (padded and
-repeated heads), ``kvcache/kv_cache_manager.py`` (the cache), ``llama/modeling_llama.py`` (which weights are split, and
-how), neuronx_distributed's parallel layers (padding of what is split). What the compiler and the runtime add is not
-known before it is measured on a device; for that there are allowances, named as such.
+Sizes are optimum-neuron 0.4's own, read in its code and compared with it by tests: ``attention/gqa.py``
+(padded and repeated heads), ``kvcache/kv_cache_manager.py`` (the cache), ``llama/modeling_llama.py`` (which
+weights are split, and how), neuronx_distributed's parallel layers (padding of what is split). What the
+compiler and the runtime add is not known before it is measured on a device; for that there are allowances,
+named as such.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
 _FLASH_FROM = 4096
 #: Allowance on each core for compiled code, rings, collectives and what the runtime keeps. Not measured.
 RUNTIME_PER_CORE = 1 * GIB
-#: Allowance on the host: Python, torch and the Neuron runtime (1.5 GiB), the system and SageMaker's agent (1 GiB).
-#: Not measured.
+#: Allowance on the host: Python, torch and the Neuron runtime (1.5 GiB), the system and SageMaker's agent (1
+#: GiB). Not measured.
 HOST_PROCESSES = 5 * GIB // 2
 #: A need above this part of what there is is called tight.
 TIGHT = 0.9
@@ -75,7 +76,7 @@ class Need:
         return self.host / (instance.host_memory_gib * GIB)
 
     def step_floor_s(self, instance: Instance) -> float:
-        """Seconds that a decode step takes at the very least: each core reads its weights and its cache once."""
+        """Seconds a decode step takes at the very least: each core reads its weights and cache once."""
         return (self.weights + self.kv_cache) / (instance.bandwidth_gb_s * 1e9 / instance.cores)
 
 
@@ -109,8 +110,8 @@ def need(architecture: Architecture, shapes: StaticShapes, tensor_parallel_size:
 def sharded_heads(architecture: Architecture, cores: int) -> tuple[int, int]:
     """Attention heads, and key and value heads, over all cores (``gqa.get_shardable_head_counts``).
 
-    Heads are padded to a multiple of the cores. Key and value heads that cannot be dealt out evenly are repeated: once
-    for each core where their number divides that of the cores, else once for each attention head.
+    Heads are padded to a multiple of the cores. Key and value heads that cannot be dealt out evenly are
+    repeated: once for each core where their number divides that of the cores, else for each attention head.
     """
     heads, key_value_heads = architecture.num_attention_heads, architecture.num_key_value_heads
     padded = _padded(heads, cores)
@@ -124,8 +125,8 @@ def sharded_heads(architecture: Architecture, cores: int) -> tuple[int, int]:
 def check_cores(architecture: Architecture, cores: int) -> None:
     """Refuse a number of cores that makes no sense on inf2, or that the model cannot be split over.
 
-    Key and value heads that neither divide the cores nor are divided by them would have to become as many as the
-    attention heads. optimum-neuron 0.4.1 to 0.4.5 then pads them by the wrong number
+    Key and value heads that neither divide the cores nor are divided by them would have to become as many as
+    the attention heads. optimum-neuron 0.4.1 to 0.4.5 then pads them by the wrong number
     (``gqa.GroupQueryAttention_QKV.preshard_hook``), and its shards do not have the sizes of its graphs.
 
     Raises:
@@ -140,8 +141,10 @@ def check_cores(architecture: Architecture, cores: int) -> None:
     if not can_be_split(architecture, cores):
         good = [str(size) for size in facts.TENSOR_PARALLEL_SIZES if can_be_split(architecture, size)]
         raise CompileError(
-            f"tensor_parallel_size is {cores}; optimum-neuron cannot split {architecture.num_key_value_heads} key and "
-            f"value heads over {cores} cores: one number must divide the other; choose among {', '.join(good)}"
+            f"tensor_parallel_size is {cores}; optimum-neuron cannot split "
+            f"{architecture.num_key_value_heads} key and "
+            f"value heads over {cores} cores: one number must divide the other; choose among "
+            f"{', '.join(good)}"
         )
 
 
@@ -154,8 +157,8 @@ def can_be_split(architecture: Architecture, cores: int) -> bool:
 def weights_per_core(architecture: Architecture, cores: int, dtype: str) -> int:
     """Bytes of the shard that each core gets.
 
-    Embeddings are split over the hidden size and the output layer, which always has weights of its own, over the
-    vocabulary; norms are on every core, and so is each core's number, once in each layer and once more.
+    Embeddings are split over the hidden size and the output layer, which always has weights of its own, over
+    the vocabulary; norms are on every core, and so is each core's number, once in each layer and once more.
     """
     hidden, layers = architecture.hidden_size, architecture.num_hidden_layers
     heads, key_value_heads = sharded_heads(architecture, cores)

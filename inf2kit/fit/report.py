@@ -87,7 +87,8 @@ class Fit:
         shapes = self.shapes
         return [
             f"{self.name} on {self.instance_type}: {self.verdict}",
-            f"  {shapes.batch_size} rows of {shapes.sequence_length} tokens, prompts up to {shapes.max_context_length}, "
+            f"  {shapes.batch_size} rows of {shapes.sequence_length} tokens, prompts up to "
+            f"{shapes.max_context_length}, "
             f"{self.dtype}, {every} of {instance.cores} cores",
             "",
             f"  {'':26}{'each core':>12}{'all ' + str(every):>12}",
@@ -124,15 +125,18 @@ class Fit:
             needed.key_value_heads > made.num_key_value_heads
         ):
             lines.append(
-                f"{made.num_key_value_heads} key and value heads are repeated to {needed.key_value_heads}, one for "
+                f"{made.num_key_value_heads} key and value heads are repeated to {needed.key_value_heads}, "
+                "one for "
                 "each core"
             )
         lines.append(
-            f"a decode step takes at least {1e3 * needed.step_floor_s(self.instance):.1f} ms, as each core reads its "
+            f"a decode step takes at least {1e3 * needed.step_floor_s(self.instance):.1f} ms, as each core "
+            "reads its "
             "weights and cache once; more cores share that work, which is what a large instance is for"
         )
         lines.append(
-            f"most rows of this length: {self._largest_batch()}; longest rows, this many: {self._largest_sequence()} "
+            f"most rows of this length: {self._largest_batch()}; longest rows, this many: "
+            f"{self._largest_sequence()} "
             f"(the model has {made.max_position_embeddings} positions)"
         )
         found = cheapest_instance(made, self.shapes, self.dtype)
@@ -140,7 +144,8 @@ class Fit:
             lines.append("no instance has room for it; use fewer rows, shorter ones, or float16")
         else:
             lines.append(
-                f"cheapest instance with room for it: {found.instance_type}, {found.tensor_parallel_size} cores, "
+                f"cheapest instance with room for it: {found.instance_type}, {found.tensor_parallel_size} "
+                "cores, "
                 f"${found.per_hour:.2f} an hour in {found.region} ({facts.prices().date}), at least "
                 f"{1e3 * found.need.step_floor_s(facts.instances()[found.instance_type]):.1f} ms a step"
             )

@@ -49,7 +49,7 @@ def largest_batch_size(
 def largest_sequence_length(
     architecture: Architecture, shapes: StaticShapes, cores: int, dtype: str, instance: Instance
 ) -> int:
-    """Longest row that fits and that the model has positions for, its prompts as long; 0 where none of two does."""
+    """Longest row that fits and that the model has positions for, prompts as long; 0 where there is none."""
 
     def fits(sequence_length: int) -> bool:
         # One token is no row; whatever two need, it needs less.
@@ -63,7 +63,7 @@ def largest_sequence_length(
 def cheapest_instance(
     architecture: Architecture, shapes: StaticShapes, dtype: str, region: str | None = None
 ) -> Choice | None:
-    """The instance with the lowest price that these shapes fit, on some number of its cores; the more the faster."""
+    """The instance of the lowest price that these shapes fit, on as many of its cores as can be used."""
     prices = facts.prices()
     found: list[Choice] = []
     for name, instance in facts.instances().items():

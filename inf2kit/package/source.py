@@ -81,11 +81,7 @@ def _check_weights(files: Mapping[str, Path], source: Path) -> None:
 
 def _check_compiled(files: Mapping[str, Path], preset: Preset, source: Path) -> dict[str, str]:
     """An artefact as optimum-neuron 0.4 lays it out."""
-    again = (
-        f"compile it for this preset: optimum-cli export neuron -m {preset.model.id} --instance_type inf2 "
-        f"--batch_size {preset.shapes.batch_size} --sequence_length {preset.shapes.sequence_length} "
-        f"--tensor_parallel_size {preset.compute.tensor_parallel_size} --task text-generation DIR"
-    )
+    again = f"compile it for this preset: inf2kit compile {preset.name} --output PLACE"
     if _NEURON_CONFIG not in files:
         raise PackageError(f"{source} lacks {_NEURON_CONFIG}, so it is not compiled for Neuron; {again}")
     config = _json(files[_NEURON_CONFIG])

@@ -1,4 +1,4 @@
-"""The contract's tests need optimum-neuron, which has environments of its own; test_contract runs them there."""
+"""The contract's tests need optimum-neuron; test_contract runs them in environments that have it."""
 
 from __future__ import annotations
 

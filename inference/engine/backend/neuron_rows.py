@@ -6,8 +6,8 @@ What a compiled model does with its inputs, and what is done about it here (opti
 - The decode graph takes all rows of the batch and writes the cache of each. Rows that are missing are filled
   with the first one's token and position, and their cache is spoilt; so all rows are passed at every step.
 - The prefill graph takes one row, padded to ``max_context_length``, and answers for its highest position.
-  It pads positions with 1, which is the highest of a prompt of one token and ties with that of two; so prompts
-  are padded here, with position 0.
+  It pads positions with 1, which is the highest of a prompt of one token and ties with that of two; so
+  prompts are padded here, with position 0.
 - Position 0 alone is no unique highest one: a prompt of one token goes through the decode graph.
 - Nothing stops a position past ``sequence_length``; the contract does.
 - Sampling on the device takes top_k, top_p and temperature, at most 256 candidates, no seed, no processors.

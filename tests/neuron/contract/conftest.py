@@ -1,4 +1,4 @@
-"""Models that are compiled for the CPU double of a device, by our own export and optimum-neuron's real code."""
+"""Models compiled for the CPU double of a device, by our own export and optimum-neuron's real code."""
 
 from __future__ import annotations
 

@@ -114,7 +114,8 @@ def test_what_is_saved_is_what_packaging_and_the_engine_expect(compiled: Callabl
     assert not config["on_device_sampling"]
 
 
-#: Heads, key and value heads, head size, and the other sizes: evenly dealt out, padded, repeated, neither nor.
+#: Heads, key and value heads, head size, and the other sizes: evenly dealt out, padded, repeated, neither
+#: nor.
 SHAPES = [
     (8, 8, 8, 64, 96, 120),
     (32, 32, 4, 128, 100, 97),
@@ -246,8 +247,9 @@ def test_cores_are_a_range_and_all_is_not_none(
 def test_optimum_neurons_own_generate(compiled: Callable[..., Path], small_weights: Path) -> None:
     """The blog's way, on the same artefact: right-padded prompts, greedy by a choice among one.
 
-    0.4.1's own loop passes an attention mask that holds the position which is just being written, so every step reads
-    what was there before: the padding of the prefill. Nothing is to be given that mask; 0.4.5 has none.
+    0.4.1's own loop passes an attention mask that holds the position which is just being written, so every
+    step reads what was there before: the padding of the prefill. Nothing is to be given that mask; 0.4.5 has
+    none.
     """
     NeuronBackend(compiled(4), StaticShapes.of(4, 64)).load()
     model = NeuronModelForCausalLM.from_pretrained(compiled(4))

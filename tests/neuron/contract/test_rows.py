@@ -1,4 +1,4 @@
-"""The Neuron backend's rows: every text is what transformers generates alone, and each care it takes is needed."""
+"""The Neuron backend: every text is what transformers generates alone, and each care is needed."""
 
 from __future__ import annotations
 
@@ -278,7 +278,7 @@ def test_sampling_on_the_device(compiled: Compiled, proof: Proof) -> None:
 
 
 def test_top_k_of_minus_one_would_make_all_candidates_alike(compiled: Compiled) -> None:
-    """The device's sampler takes -1 for "all" in its checks, and then masks everything: so it is never sent."""
+    """The device's sampler takes -1 for "all" when it checks, and then masks everything: it is never sent."""
     from optimum.neuron.models.inference.backend.modules.generation.sampling import Sampler
 
     backend = loaded(compiled(4, on_device=True))

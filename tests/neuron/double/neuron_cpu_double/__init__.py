@@ -1,10 +1,10 @@
 """A double of a Neuron device and its compiler, on the CPU. Nothing here is the real thing.
 
 It stands in for the packages below optimum-neuron (``neuronx_distributed``, ``torch_neuronx``, ``torch_xla``,
-``libneuronxla``, ``neuronxcc``), which exist for machines with a device or a compiler only. Everything above them is
-optimum-neuron's own code: configuration, model, padding and sharding of weights, cache of keys and values, wrappers,
-sampling on the device. "Compiling" keeps the module; "the device" runs it with plain torch, with one rank, and like a
-compiled graph takes exactly the shapes and types it was compiled for.
+``libneuronxla``, ``neuronxcc``), which exist for machines with a device or a compiler only. Everything above
+them is optimum-neuron's own code: configuration, model, padding and sharding of weights, cache of keys and
+values, wrappers, sampling on the device. "Compiling" keeps the module; "the device" runs it with plain torch,
+with one rank, and like a compiled graph takes exactly the shapes and types it was compiled for.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def version(of: str) -> str:
 def pretend_device() -> None:
     """Make optimum-neuron find devices, if the environment asks for them.
 
-    It counts the files in /dev that have the driver's major number. Number 1 is that of /dev/null, /dev/zero and
-    others, so the counting, and what the environment makes of it, stays its own.
+    It counts the files in /dev that have the driver's major number. Number 1 is that of /dev/null, /dev/zero
+    and others, so the counting, and what the environment makes of it, stays its own.
     """
     instance = os.environ.get(INSTANCE)
     if instance is None:
@@ -68,7 +68,8 @@ def undoubled(module: str) -> Callable[[str], Any]:
 
 
 class _Modules:
-    """Finds modules of the doubled packages that have no file: optimum-neuron imports those of all its models."""
+    """Finds modules of the doubled packages that have no file: optimum-neuron imports those of all its
+    models."""
 
     _PACKAGES = ("neuronx_distributed", "torch_neuronx", "torch_xla", "neuronxcc", "libneuronxla")
 

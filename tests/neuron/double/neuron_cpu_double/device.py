@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-# A compiled model is a TorchScript file, which cannot hold Python: it holds a pickle, and calls these operators.
+# A compiled model is a TorchScript file, which cannot hold Python: it holds a pickle, and calls these
+# operators.
 _LIBRARY = torch.library.Library("neuron_cpu_double", "DEF")
 _LIBRARY.define("initialize(str graphs, str[] names, Tensor[] tensors) -> int")
 _LIBRARY.define("run(int model, Tensor[] inputs) -> Tensor")

@@ -2,6 +2,7 @@
 
 import neuron_cpu_double
 from neuron_cpu_double import device as device
+
 from neuronx_distributed import parallel_layers as parallel_layers
 
 __version__ = neuron_cpu_double.version("0.15.22404")

@@ -1,4 +1,5 @@
-"""A CPU double; see neuron_cpu_double. Its version is that of the compiler which the installed optimum-neuron asks for."""
+"""A CPU double; see neuron_cpu_double. Its version is that of the compiler which the installed optimum-neuron
+asks for."""
 
 from importlib import metadata
 

@@ -1,8 +1,10 @@
-"""A CPU double; see neuron_cpu_double. Layers that hold one rank's part of their weights, padded where asked."""
+"""A CPU double; see neuron_cpu_double. Layers that hold one rank's part of their weights, padded where
+asked."""
 
 import neuron_cpu_double
 import torch
 import torch.nn.functional as F
+
 from neuronx_distributed.parallel_layers import parallel_state
 from neuronx_distributed.parallel_layers.utils import divide, get_padding_length
 

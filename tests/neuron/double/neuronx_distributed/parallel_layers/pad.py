@@ -1,6 +1,7 @@
 """A CPU double; see neuron_cpu_double."""
 
 import neuron_cpu_double
+
 from neuronx_distributed.parallel_layers.utils import get_padding_length
 
 

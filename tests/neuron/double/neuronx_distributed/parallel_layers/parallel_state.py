@@ -1,8 +1,9 @@
-"""A CPU double; see neuron_cpu_double. Process groups are torch's own fake ones: they have a size and talk to nobody."""
+"""A CPU double; see neuron_cpu_double. Process groups are torch's own fake ones: they have a size and talk to
+nobody."""
 
-import neuron_cpu_double
 import contextlib
 
+import neuron_cpu_double
 import torch.distributed as dist
 from torch.testing._internal.distributed.fake_pg import FakeStore
 

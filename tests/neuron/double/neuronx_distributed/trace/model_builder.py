@@ -1,8 +1,9 @@
-"""A CPU double; see neuron_cpu_double. The compiler's front: it keeps modules, and splits checkpoints as they ask."""
+"""A CPU double; see neuron_cpu_double. The compiler's front: it keeps modules, and splits checkpoints as they
+ask."""
+
+from pathlib import Path
 
 import neuron_cpu_double
-import os
-
 import torch
 from neuron_cpu_double import device
 from neuronx_distributed.parallel_layers import parallel_state
@@ -50,9 +51,9 @@ class ModelBuilder:
         shards = [_shard(module, checkpoint, rank) for rank in range(self._ranks)]
         instance.module = None
         if serialize_path is not None:
-            os.makedirs(serialize_path, exist_ok=True)
+            Path(serialize_path).mkdir(parents=True, exist_ok=True)
             for rank, shard in enumerate(shards):
-                save_file(shard, os.path.join(serialize_path, f"tp{rank}_sharded_checkpoint.safetensors"))
+                save_file(shard, Path(serialize_path) / f"tp{rank}_sharded_checkpoint.safetensors")
         return shards
 
 

@@ -1,10 +1,11 @@
 """A CPU double; see neuron_cpu_double."""
 
-import neuron_cpu_double
 import enum
 
+import neuron_cpu_double
 
-class hardware(enum.Enum):  # noqa: N801 - the real one's name
+
+class hardware(enum.Enum):
     TRN1 = "trn1"
     TRN2 = "trn2"
 

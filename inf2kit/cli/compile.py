@@ -1,0 +1,126 @@
+"""``inf2kit compile``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+import inf2kit
+from inf2kit.cli.output import steps
+from inf2kit.cli.package import publish_contents
+from inf2kit.compile.spec import CompileSpec
+from inf2kit.presets import Preset
+
+
+@click.command()
+@click.argument("preset")
+@click.option("--output", metavar="DIR|s3://BUCKET/PREFIX", required=True, help="Where the package goes.")
+@click.option(
+    "--model", metavar="ID|PATH", help="Another model of the same architecture: on the hub, or a folder."
+)
+@click.option("--revision", help="Of the model on the hub.")
+@click.option("--batch-size", type=click.IntRange(1, 256), help="Rows decoded together.")
+@click.option("--sequence-length", type=click.IntRange(2), help="Tokens of a row, prompt and new ones.")
+@click.option(
+    "--max-context-length",
+    type=click.IntRange(1),
+    help="Tokens of a prompt. The first token always waits for so many: fewer are faster.",
+)
+@click.option("--tensor-parallel-size", type=int, help="NeuronCores that the weights are split over.")
+@click.option("--dtype", type=click.Choice(["float16", "bfloat16", "float32"]))
+@click.option(
+    "--on-device-sampling",
+    is_flag=True,
+    help="Choose tokens on the device: no seeds, penalties or minimum lengths, and a top_k of at most 256.",
+)
+@click.option("--push-to-hub", metavar="REPO", help="Put the compiled graphs on the Hugging Face hub too.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done.")
+@click.option("--region", help="The region that deploys; boto3's own by default.")
+def compile_(
+    preset: str,
+    output: str,
+    model: str | None,
+    revision: str | None,
+    batch_size: int | None,
+    sequence_length: int | None,
+    max_context_length: int | None,
+    tensor_parallel_size: int | None,
+    dtype: str | None,
+    on_device_sampling: bool,
+    push_to_hub: str | None,
+    dry_run: bool,
+    region: str | None,
+) -> None:
+    """Compile PRESET's model for Neuron with static shapes, and package it.
+
+        inf2kit compile llama2-7b-budget --output s3://BUCKET/models
+
+    Needs the compiler, which the endpoint's own image has; no device. Takes minutes where the hub's cache has
+    the graphs and up to more than an hour where it has not; what is compiled is kept, and the same command
+    goes on from there. For a preset of this machine's CPU it prepares the package without a compiler.
+    """
+    from inf2kit.compile import here, hub
+    from inf2kit.package import at
+
+    chosen = inf2kit.load_preset(preset)
+    if chosen.compute.backend != "neuron":
+        _prepare(chosen, preset, output, model, revision, dry_run, region)
+        return
+    spec = CompileSpec.of(
+        chosen,
+        model=model,
+        revision=revision,
+        batch_size=batch_size,
+        sequence_length=sequence_length,
+        max_context_length=max_context_length,
+        tensor_parallel_size=tensor_parallel_size,
+        dtype=dtype,
+        on_device_sampling=on_device_sampling,
+    )
+    made = here.plan(spec, gated=chosen.model.gated and model is None)
+    if dry_run:
+        click.echo("\n".join(made.lines()))
+        click.echo(f"package it to {output}")
+        if push_to_hub:
+            click.echo(f"push graphs, configuration and tokenizer to {push_to_hub}, without the weights")
+        return
+    step = steps()
+    store = at(output, region)
+    store.check_writable()
+    folder, exact = here.run(made, step)
+    publish_contents(spec.applied_to(chosen), preset, folder, store, step, revision=exact)
+    if push_to_hub:
+        step(f"pushing to {push_to_hub}")
+        click.echo(hub.push(folder, push_to_hub))
+
+
+def _prepare(
+    preset: Preset,
+    given: str,
+    output: str,
+    model: str | None,
+    revision: str | None,
+    dry_run: bool,
+    region: str | None,
+) -> None:
+    """The same command for a preset of the CPU: there is nothing to compile."""
+    from inf2kit import embedded
+    from inf2kit.compile import hub
+    from inf2kit.package import at
+
+    name = model or preset.model.id
+    if dry_run:
+        click.echo(f"nothing to compile: {preset.name} runs on the CPU\npackage {name} to {output}")
+        return
+    step = steps()
+    store = at(output, region)
+    store.check_writable()
+    if name == embedded.MODEL_ID:
+        weights, exact = embedded.prepare(step), revision
+    else:
+        if not Path(name).is_dir():
+            hub.check_token(name, gated=preset.model.gated and model is None)
+            step(f"fetching {name}")
+        weights, exact = hub.fetch(name, revision)
+    publish_contents(preset, given, weights, store, step, revision=exact)

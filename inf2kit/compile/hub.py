@@ -1,0 +1,91 @@
+"""The Hugging Face hub: weights from it, compiled models to it. The token is read, never passed on or
+printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from inf2kit.errors import CompileError
+
+#: What a model needs of its repository: weights as safetensors, configuration, tokenizer.
+_WANTED = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer*", "*.model", "*.jinja"]
+_INSTALL = "pip install huggingface_hub"
+
+
+def check_token(model: str, *, gated: bool) -> None:
+    """Refuse a gated model without a token, before anything is fetched.
+
+    Raises:
+        CompileError: saying how to get one.
+    """
+    if gated and not _hub().get_token():
+        raise CompileError(
+            f"{model} is gated: accept its licence on its page of the Hugging Face hub, and log in with "
+            "'hf auth login' "
+            "or set HF_TOKEN"
+        )
+
+
+def fetch(model: str, revision: str | None) -> tuple[Path, str | None]:
+    """A folder with the model's weights and tokenizer, and its exact revision; from the hub's cache where it
+    is there.
+
+    Args:
+        model: A name on the hub, or a folder, which is taken as it is.
+        revision: Of the model on the hub.
+
+    Raises:
+        CompileError: it cannot be fetched.
+    """
+    if Path(model).is_dir():
+        return Path(model), revision
+    hub = _hub()
+    try:
+        folder = Path(hub.snapshot_download(model, revision=revision, allow_patterns=_WANTED))
+    except Exception as error:  # the hub's client raises its own, requests' and the system's
+        said = str(error).partition("\n")[0]
+        raise CompileError(
+            f"{model} cannot be fetched from the Hugging Face hub ({said}); check its name and the "
+            "network, or give "
+            "--model the folder of a copy"
+        ) from None
+    if not list(folder.glob("*.safetensors")):
+        raise CompileError(
+            f"{model} has no weights as safetensors; choose a revision that has, or save them so with "
+            "transformers"
+        )
+    # The folder of a snapshot is named by its commit.
+    return folder, folder.name
+
+
+def push(folder: Path, repository: str) -> str:
+    """Put a compiled model on the hub, as optimum-neuron does; its address.
+
+    Weights stay where they are from: the graphs name the base model and its revision. Whoever loads it needs
+    access to that one.
+
+    Raises:
+        CompileError: it cannot be put there.
+    """
+    hub = _hub()
+    api: Any = hub.HfApi()
+    try:
+        address = api.create_repo(repository, exist_ok=True)
+        api.upload_folder(repo_id=repository, folder_path=folder, ignore_patterns=["checkpoint/*"])
+    except Exception as error:
+        said = str(error).partition("\n")[0]
+        raise CompileError(
+            f"the compiled model cannot be pushed to {repository} ({said}); log in with 'hf auth login' as "
+            "somebody who "
+            "may write there, and run the same command again: what is compiled is kept"
+        ) from None
+    return str(address)
+
+
+def _hub() -> Any:
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise CompileError(f"huggingface_hub is not installed here; {_INSTALL}") from None
+    return huggingface_hub
