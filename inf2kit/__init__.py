@@ -13,15 +13,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from inf2kit.client import Endpoint, TextResult
+    from inf2kit.inprocess import LocalModel, load
     from inf2kit.presets import Preset, load_preset, preset_names
 
 __version__ = "0.1.0"
 
-__all__ = ["Endpoint", "Preset", "TextResult", "__version__", "load_preset", "preset_names"]
+__all__ = [
+    "Endpoint",
+    "LocalModel",
+    "Preset",
+    "TextResult",
+    "__version__",
+    "load",
+    "load_preset",
+    "preset_names",
+]
 
 _HOMES = {
     "Endpoint": "inf2kit.client",
     "TextResult": "inf2kit.client",
+    "LocalModel": "inf2kit.inprocess",
+    "load": "inf2kit.inprocess",
     "Preset": "inf2kit.presets",
     "load_preset": "inf2kit.presets",
     "preset_names": "inf2kit.presets",

@@ -35,6 +35,19 @@ class TextResult:
     seed: int | None
     warnings: tuple[str, ...]
 
+    @classmethod
+    def of(cls, answer: dict[str, Any]) -> TextResult:
+        """From one prompt's answer with details, in Text Generation Inference's schema."""
+        details = answer["details"]
+        return cls(
+            text=answer["generated_text"],
+            finish_reason=details["finish_reason"],
+            input_length=details["input_length"],
+            generated_tokens=details["generated_tokens"],
+            seed=details["seed"],
+            warnings=tuple(answer.get("warnings", ())),
+        )
+
 
 class Endpoint:
     """An endpoint by name.
@@ -98,7 +111,7 @@ class Endpoint:
                 EndpointName=self.name, ContentType="application/json", Body=json.dumps(body)
             )
             answers = json.loads(response["Body"].read())
-        results = [_result(answer) for answer in answers]
+        results = [TextResult.of(answer) for answer in answers]
         return results[0] if isinstance(prompt, str) else results
 
     def stream(self, prompt: str, **parameters: Any) -> Iterator[str]:
@@ -216,18 +229,6 @@ def _endpoint_error(name: str, response: Any) -> EndpointError:
     except (ValueError, KeyError, TypeError):
         pass
     return EndpointError(f"endpoint {name!r} answered: {message}", status=status, code=code)
-
-
-def _result(answer: dict[str, Any]) -> TextResult:
-    details = answer["details"]
-    return TextResult(
-        text=answer["generated_text"],
-        finish_reason=details["finish_reason"],
-        input_length=details["input_length"],
-        generated_tokens=details["generated_tokens"],
-        seed=details["seed"],
-        warnings=tuple(answer.get("warnings", ())),
-    )
 
 
 def _client(local_url: str | None, region_name: str | None) -> Any:

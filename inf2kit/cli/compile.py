@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 from pathlib import Path
 
 import click
@@ -10,6 +12,7 @@ import inf2kit
 from inf2kit.cli.output import steps
 from inf2kit.cli.package import publish_contents
 from inf2kit.compile.spec import CompileSpec
+from inf2kit.errors import CompileError
 from inf2kit.presets import Preset
 
 
@@ -35,7 +38,12 @@ from inf2kit.presets import Preset
     help="Choose tokens on the device: no seeds, penalties or minimum lengths, and a top_k of at most 256.",
 )
 @click.option("--push-to-hub", metavar="REPO", help="Put the compiled graphs on the Hugging Face hub too.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done.")
+@click.option(
+    "--job", "as_job", is_flag=True, help="Let a SageMaker Processing job compile; not proven on AWS."
+)
+@click.option("--role", metavar="ARN", help="The job's execution role.")
+@click.option("--token-secret", metavar="NAME", help="The hub's token in Secrets Manager, for the job.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done; of a job, its request.")
 @click.option("--region", help="The region that deploys; boto3's own by default.")
 def compile_(
     preset: str,
@@ -49,6 +57,9 @@ def compile_(
     dtype: str | None,
     on_device_sampling: bool,
     push_to_hub: str | None,
+    as_job: bool,
+    role: str | None,
+    token_secret: str | None,
     dry_run: bool,
     region: str | None,
 ) -> None:
@@ -78,6 +89,9 @@ def compile_(
         dtype=dtype,
         on_device_sampling=on_device_sampling,
     )
+    if as_job:
+        _as_job(chosen, spec, output, role, token_secret, push_to_hub, dry_run, region)
+        return
     made = here.plan(spec, gated=chosen.model.gated and model is None)
     if dry_run:
         click.echo("\n".join(made.lines()))
@@ -90,9 +104,52 @@ def compile_(
     store.check_writable()
     folder, exact = here.run(made, step)
     publish_contents(spec.applied_to(chosen), preset, folder, store, step, revision=exact)
+    if spec.applied_to(chosen) != chosen:
+        click.echo(
+            f"this is not what {chosen.name} says: to deploy it, write these values into a preset of your own",
+            err=True,
+        )
     if push_to_hub:
         step(f"pushing to {push_to_hub}")
         click.echo(hub.push(folder, push_to_hub))
+
+
+def _as_job(
+    preset: Preset,
+    spec: CompileSpec,
+    output: str,
+    role: str | None,
+    token_secret: str | None,
+    push_to_hub: str | None,
+    dry_run: bool,
+    region: str | None,
+) -> None:
+    from inf2kit import aws
+    from inf2kit.compile import here, job
+    from inf2kit.package import at
+
+    if not role:
+        raise click.UsageError("--job needs --role")
+    if push_to_hub:
+        raise click.UsageError("a job pushes nothing to the hub; push from a machine that has compiled")
+    here.plan(spec, gated=False)  # what cannot be compiled is refused before anything is started
+    with aws.errors(CompileError, "compiling as a job"):
+        place = region or aws.client("sagemaker").meta.region_name
+    now = dt.datetime.now(dt.timezone.utc)
+    made = job.plan(preset, spec, output, role=role, region=place, token_secret=token_secret, now=now)
+    if dry_run:
+        click.echo(json.dumps(made.request, indent=2))
+        click.echo(job.NOT_PROVEN, err=True)
+        return
+    step = steps()
+    at(output, place).check_writable()
+    job.start(made, step, place)
+    try:
+        click.echo(job.follow(made, step, place))
+    except KeyboardInterrupt:
+        look = f"aws sagemaker describe-processing-job --processing-job-name {made.name}"
+        click.echo(f"the job goes on: {look}", err=True)
+        raise SystemExit(130) from None
 
 
 def _prepare(

@@ -90,8 +90,13 @@ def plan(spec: CompileSpec, *, gated: bool) -> Plan:
     return Plan(spec, gated, folder, folder.is_dir(), disk)
 
 
-def run(made: Plan, progress: Progress) -> tuple[Path, str | None]:
+def run(made: Plan, progress: Progress, *, token: str | None = None) -> tuple[Path, str | None]:
     """Compile, or take what was compiled before: its folder, and the model's exact revision.
+
+    Args:
+        made: The plan.
+        progress: Told each step.
+        token: Of the hub, instead of the one that the user has logged in with.
 
     Raises:
         CompileError: the compiler is missing, or the compilation has failed; its log is kept.
@@ -103,9 +108,9 @@ def run(made: Plan, progress: Progress) -> tuple[Path, str | None]:
     check_compiler()
     spec = made.spec
     if not Path(spec.model).is_dir():
-        hub.check_token(spec.model, gated=made.gated)
+        hub.check_token(spec.model, gated=made.gated and token is None)
         progress(f"fetching {spec.model}")
-    source, revision = hub.fetch(spec.model, spec.revision)
+    source, revision = hub.fetch(spec.model, spec.revision, token)
     architecture = Architecture.find(str(source))
     spec.check(architecture)
     needed = weights_per_core(architecture, spec.tensor_parallel_size, spec.dtype) * spec.tensor_parallel_size

@@ -11,6 +11,8 @@ from inf2kit.errors import CompileError
 #: What a model needs of its repository: weights as safetensors, configuration, tokenizer.
 _WANTED = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer*", "*.model", "*.jinja"]
 _INSTALL = "pip install huggingface_hub"
+#: Every token of the hub begins so.
+TOKEN_PREFIX = "hf_"  # noqa: S105 - a prefix, no token
 
 
 def check_token(model: str, *, gated: bool) -> None:
@@ -27,13 +29,14 @@ def check_token(model: str, *, gated: bool) -> None:
         )
 
 
-def fetch(model: str, revision: str | None) -> tuple[Path, str | None]:
+def fetch(model: str, revision: str | None, token: str | None = None) -> tuple[Path, str | None]:
     """A folder with the model's weights and tokenizer, and its exact revision; from the hub's cache where it
     is there.
 
     Args:
         model: A name on the hub, or a folder, which is taken as it is.
         revision: Of the model on the hub.
+        token: Instead of the one that the user has logged in with.
 
     Raises:
         CompileError: it cannot be fetched.
@@ -42,7 +45,7 @@ def fetch(model: str, revision: str | None) -> tuple[Path, str | None]:
         return Path(model), revision
     hub = _hub()
     try:
-        folder = Path(hub.snapshot_download(model, revision=revision, allow_patterns=_WANTED))
+        folder = Path(hub.snapshot_download(model, revision=revision, allow_patterns=_WANTED, token=token))
     except Exception as error:  # the hub's client raises its own, requests' and the system's
         said = str(error).partition("\n")[0]
         raise CompileError(

@@ -102,7 +102,10 @@ class CompileSpec:
         compute = dataclasses.replace(
             preset.compute, tensor_parallel_size=self.tensor_parallel_size, dtype=self.dtype
         )
-        return dataclasses.replace(preset, shapes=shapes, compute=compute)
+        model = preset.model
+        if not Path(self.model).exists():
+            model = dataclasses.replace(model, id=self.model)
+        return dataclasses.replace(preset, model=model, shapes=shapes, compute=compute)
 
     def to_json(self) -> str:
         """For another process."""

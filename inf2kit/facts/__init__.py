@@ -50,6 +50,7 @@ class Image:
         unpacked_gb: Its size on the volume.
         versions: Of ``optimum_neuron``, ``neuronx_cc``, ``neuron_sdk``, ``transformers``, ``torch`` and
             ``python``.
+        registries: The account of the registry, by region.
     """
 
     repository: str
@@ -57,6 +58,7 @@ class Image:
     inference_ami_version: str
     unpacked_gb: int
     versions: Mapping[str, str]
+    registries: Mapping[str, str]
 
 
 @dataclass(frozen=True)

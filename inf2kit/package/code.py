@@ -33,10 +33,15 @@ def files() -> dict[str, Path]:
     for name in _SHIPPED:
         for path in _sources(_PACKAGE / name):
             found[f"code/inf2kit/{path.relative_to(_PACKAGE).as_posix()}"] = path
-    for line in (inference / "vendor.txt").read_text(encoding="utf-8").splitlines():
-        if line and not line.startswith("#"):
-            found |= _vendored(line.strip())
+    for name in vendored_names():
+        found |= _vendored(name)
     return found
+
+
+def vendored_names() -> list[str]:
+    """The distributions that ship in ``code/vendor``."""
+    lines = (inference_source() / "vendor.txt").read_text(encoding="utf-8").splitlines()
+    return [line.strip() for line in lines if line and not line.startswith("#")]
 
 
 def _sources(path: Path) -> list[Path]:

@@ -81,6 +81,19 @@ class Serving:
 
 
 @dataclass(frozen=True)
+class Compile:
+    """Where SageMaker compiles it: a Processing job on CPUs, in the endpoint's own image.
+
+    Attributes:
+        instance_type: Of the job. Its memory must hold the weights about three times.
+        max_runtime_s: Seconds after which the job is stopped.
+    """
+
+    instance_type: str
+    max_runtime_s: int = 4 * 3600
+
+
+@dataclass(frozen=True)
 class Preset:
     """A complete choice.
 
@@ -88,6 +101,7 @@ class Preset:
         name: The file's name without ``.toml``.
         description: One line for people.
         status: What has been proven, such as ``not run on a device``.
+        compile: Where SageMaker compiles it; None where there is nothing to compile.
     """
 
     name: str
@@ -97,6 +111,7 @@ class Preset:
     shapes: Shapes
     compute: Compute
     serving: Serving
+    compile: Compile | None = None
 
     @property
     def endpoint_name(self) -> str:
@@ -186,6 +201,7 @@ def parse_preset(name: str, values: Mapping[str, object], *, instances: Mapping[
     model_values, shape_values, compute_values, serving_values = (
         top.take(table, dict, f"a table [{table}]") for table in ("model", "shapes", "compute", "serving")
     )
+    compile_values = top.take("compile", dict, "a table [compile]") if top.has("compile") else None
     top.close()
 
     table = _Table(name, "model", model_values)
@@ -213,7 +229,21 @@ def parse_preset(name: str, values: Mapping[str, object], *, instances: Mapping[
     if not 0 < deadline_s < REAL_TIME_LIMIT_S:
         raise table.wrong("deadline_s", deadline_s, f"above 0 and under {REAL_TIME_LIMIT_S:g}")
     table.close()
-    return Preset(name, description, status, model, shapes, compute, Serving(queue_size, deadline_s))
+    serving = Serving(queue_size, deadline_s)
+    return Preset(
+        name, description, status, model, shapes, compute, serving, _parse_compile(name, compile_values)
+    )
+
+
+def _parse_compile(name: str, values: Mapping[str, object] | None) -> Compile | None:
+    if values is None:
+        return None
+    table = _Table(name, "compile", values)
+    # The list of instances is botocore's, and is looked at when a job is made of it.
+    instance_type = table.take("instance_type", str, "an instance of SageMaker Processing")
+    made = Compile(instance_type, table.within("max_runtime_s", 600, 5 * 86_400, Compile.max_runtime_s))
+    table.close()
+    return made
 
 
 def _parse_compute(table: _Table, instances: Mapping[str, Instance]) -> Compute:

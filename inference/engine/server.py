@@ -15,10 +15,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import NoReturn
 
-from engine import backend as backends
-from engine.intake import Intake, PlainText, eos_ids, load_tokenizer
+from engine.backend import DeviceBusyError
+from engine.intake import Intake
 from engine.integrity import check_files
 from engine.lifetime import BUSY, READY_FILE, REASON_FILE, TERMINAL, end_with_parent, say
+from engine.loading import load
 from engine.metrics import EngineMetrics
 from engine.protocol import MAX_LINE, Event, encode, error_event
 from engine.scheduler import Scheduler
@@ -58,20 +59,7 @@ class EngineServer:
         """
         settings = self._settings
         check_files(settings.model_dir, settings.run_dir)
-        backend = backends.create(settings)
-        backend.load()
-        tokenizer = load_tokenizer(settings)
-        self._intake = Intake(settings, backend, tokenizer)
-        _warm_up(backend)
-        self._scheduler = Scheduler(
-            backend,
-            PlainText(tokenizer),
-            eos_ids(settings, tokenizer),
-            queue_size=settings.queue_size,
-            prefills_per_step=settings.prefills_per_step,
-            metrics=self._metrics,
-            after_step=self._send_outbox,
-        )
+        self._intake, self._scheduler = load(settings, self._metrics, self._send_outbox)
         (settings.run_dir / READY_FILE).touch()
         self._loop.call_soon_threadsafe(self._set_state, "ready")
         say("engine", f"ready: {settings.backend}, {settings.shapes}")
@@ -201,14 +189,6 @@ async def _pump(
         gone.cancel()
 
 
-def _warm_up(backend: backends.Backend) -> None:
-    """A real prefill and a real decode: ready must mean that the next call is answered."""
-    backend.prefill([backends.Chunk(0, [0, 1] if backend.shapes.max_context_length > 1 else [0])])
-    if backend.shapes.sequence_length > 2:
-        backend.decode([0], [0])
-    backend.release(0)
-
-
 def main(model_dir: str) -> None:
     """Serve the model in ``model_dir``."""
     end_with_parent()
@@ -219,7 +199,7 @@ def main(model_dir: str) -> None:
         server.load()
     except ModelDirectoryError as error:
         _give_up(settings, str(error))
-    except backends.DeviceBusyError as error:
+    except DeviceBusyError as error:
         _give_up(settings, str(error), BUSY)
     except (ValueError, KeyError, OSError) as error:
         # A file that is there and not whole. Its name is in the error, or it is one of few.

@@ -244,7 +244,7 @@ def test_a_position_past_the_row_is_stopped_before_the_graph(compiled: Compiled)
     backend.decode([0], [5])
     with pytest.raises(AssertionError, match="a row is full"):
         backend.decode([0], [5])
-    with pytest.raises(Exception, match="(?i)index|bounds"):
+    with pytest.raises(Exception, match=r"(?i)index|bounds"):
         backend._decode([0], [5], [LENGTH])
 
 

@@ -1,0 +1,302 @@
+"""Compiling as a SageMaker Processing job: the endpoint's own image on a CPU instance. Not proven on AWS.
+
+No device is needed to compile, and Processing has none. The job gets the code of this inf2kit as an input,
+and the hub's token by its name in Secrets Manager, which it reads itself: a token in an environment could be
+read by everybody who may describe the job.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import inf2kit
+from inf2kit import aws, facts
+from inf2kit.compile.spec import CompileSpec
+from inf2kit.errors import CompileError
+from inf2kit.fit import Architecture
+from inf2kit.fit.memory import BYTES
+from inf2kit.package import code
+from inf2kit.package.code import inference_source
+from inf2kit.presets import Preset
+from inf2kit.wire.parameters import nearest
+
+Progress = Callable[[str], None]
+
+NOT_PROVEN = "not proven on AWS: nobody has run a compilation job of this version there"
+LOG_GROUP = "/aws/sagemaker/ProcessingJobs"
+#: Where the container finds its input, and where it works: the volume that the request asks for.
+INPUT, WORK = "/opt/ml/processing/input/code", "/opt/ml/processing/work"
+#: The job's own description of what it is to do, beside its code.
+JOB_FILE = "job.json"
+#: What the image's Python has not: the command line's are not needed there.
+_BUNDLED = ("tomli",)
+_ENDED = ("Completed", "Failed", "Stopped")
+_TAIL = 15
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that is not started yet.
+
+    Attributes:
+        name: Of the job.
+        request: For ``create_processing_job``.
+        description: What its container is to do.
+        code: The prefix that its code goes under.
+    """
+
+    name: str
+    request: dict[str, Any]
+    description: dict[str, Any]
+    code: str
+
+
+def plan(
+    preset: Preset,
+    spec: CompileSpec,
+    output: str,
+    *,
+    role: str,
+    region: str,
+    token_secret: str | None,
+    now: dt.datetime,
+) -> Job:
+    """The request of a job, to be printed or sent.
+
+    Args:
+        preset: Has the instance and the time-out in its table ``[compile]``.
+        spec: What is compiled.
+        output: ``s3://BUCKET/PREFIX`` of the packages.
+        role: An execution role that may read and write there.
+        region: Of the job, the endpoint and the bucket.
+        token_secret: The name or ARN of a secret that holds the hub's token.
+        now: Becomes part of the job's name.
+
+    Raises:
+        CompileError: something is missing or makes no sense.
+    """
+    if not output.startswith("s3://"):
+        raise CompileError(f"--output is {output!r}; a job writes to s3://BUCKET/PREFIX")
+    if preset.compile is None:
+        raise CompileError(
+            f"preset {preset.name!r} has no table [compile]; add one with instance_type, such as "
+            "ml.m5.12xlarge"
+        )
+    if not re.fullmatch(r"arn:[\w-]+:iam::\d{12}:role/[\w+=,.@/-]+", role):
+        raise CompileError(
+            f"--role is {role!r}; give the ARN of an execution role, arn:aws:iam::ACCOUNT:role/NAME"
+        )
+    if preset.model.gated and spec.model == preset.model.id and not token_secret:
+        raise CompileError(
+            f"{spec.model} is gated: put a token of the Hugging Face hub into Secrets Manager and give its "
+            "name "
+            "with --token-secret"
+        )
+    _check_instance(preset.compile.instance_type)
+    name = f"inf2kit-{preset.endpoint_name[:34].rstrip('-')}-{now:%Y%m%d-%H%M%S}"
+    prefix = f"{output.rstrip('/')}/jobs/{name}"
+    description = {
+        "spec": dataclasses.asdict(spec),
+        "preset": {"name": preset.name, "values": _values(preset)},
+        "output": output,
+        "region": region,
+        "token_secret": token_secret,
+    }
+    request = {
+        "ProcessingJobName": name,
+        "RoleArn": role,
+        "AppSpecification": {
+            "ImageUri": image_uri(region),
+            "ContainerEntrypoint": ["python3", "-m", "inf2kit.compile.inside"],
+            "ContainerArguments": [f"{INPUT}/{JOB_FILE}"],
+        },
+        "Environment": {
+            "PYTHONPATH": f"{INPUT}:{INPUT}/vendor",
+            "INF2KIT_HOME": WORK,
+            "HF_HOME": f"{WORK}/hub",
+            "PYTHONUNBUFFERED": "1",
+        },
+        "ProcessingInputs": [
+            {
+                "InputName": "code",
+                "S3Input": {
+                    "S3Uri": f"{prefix}/code",
+                    "LocalPath": INPUT,
+                    "S3DataType": "S3Prefix",
+                    "S3InputMode": "File",
+                },
+            }
+        ],
+        "ProcessingResources": {
+            "ClusterConfig": {
+                "InstanceCount": 1,
+                "InstanceType": preset.compile.instance_type,
+                "VolumeSizeInGB": _volume_gb(spec),
+            }
+        },
+        "StoppingCondition": {"MaxRuntimeInSeconds": preset.compile.max_runtime_s},
+        "Tags": [{"Key": "inf2kit:preset", "Value": preset.name}],
+    }
+    return Job(name, request, description, f"{prefix}/code")
+
+
+def image_uri(region: str) -> str:
+    """The endpoint's image in a region's registry.
+
+    Raises:
+        CompileError: there is none in that region.
+    """
+    image = facts.image()
+    account = image.registries.get(region)
+    if account is None:
+        close = nearest([region], *image.registries) or ";"
+        raise CompileError(
+            f"there is no registry of deep learning containers in {region!r}{close} there are "
+            f"{', '.join(image.registries)}"
+        )
+    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    return f"{account}.dkr.ecr.{region}.{suffix}/{image.repository}:{image.tag}"
+
+
+def start(job: Job, progress: Progress, region: str) -> None:
+    """Put the code where the job finds it, and start the job.
+
+    Raises:
+        CompileError: AWS refuses.
+    """
+    bucket, _, prefix = job.code.removeprefix("s3://").partition("/")
+    s3 = aws.client("s3", region)
+    files = bundle()
+    progress(f"sending {len(files)} files of code to {job.code}")
+    with aws.errors(CompileError, f"sending code to {job.code}"):
+        with ThreadPoolExecutor(10) as pool:
+            for _ in pool.map(
+                lambda each: s3.upload_file(str(each[1]), bucket, f"{prefix}/{each[0]}"), files.items()
+            ):
+                pass
+        body = json.dumps(job.description).encode()
+        s3.put_object(Bucket=bucket, Key=f"{prefix}/{JOB_FILE}", Body=body)
+    with aws.errors(CompileError, f"starting the job {job.name}"):
+        aws.client("sagemaker", region).create_processing_job(**job.request)
+    progress(f"the job {job.name} is started; {NOT_PROVEN}")
+
+
+def follow(job: Job, progress: Progress, region: str, poll_s: float = 15.0) -> str:
+    """Tell the job's states and the tail of its log until it ends; the package that it has made.
+
+    Leaving, by Ctrl-C, leaves the job running.
+
+    Raises:
+        CompileError: the job has failed, or cannot be looked at.
+    """
+    sagemaker = aws.client("sagemaker", region)
+    lines = _log(job.name, region)
+    told = ""
+    while True:
+        with aws.errors(CompileError, f"looking at the job {job.name}"):
+            found = sagemaker.describe_processing_job(ProcessingJobName=job.name)
+            for line in next(lines):
+                progress(line)
+        status = found["ProcessingJobStatus"]
+        if status != told:
+            progress(f"the job is {status}")
+            told = status
+        if status in _ENDED:
+            break
+        time.sleep(poll_s)
+    message = str(found.get("ExitMessage") or "").strip()
+    if told == "Completed":
+        return message
+    reason = str(found.get("FailureReason") or "").strip()
+    said = message or reason or "it gave no reason"
+    raise CompileError(
+        f"the job {job.name} is {told}: {said}; its log is the stream {job.name}/ in {LOG_GROUP}"
+    )
+
+
+def bundle() -> dict[str, Path]:
+    """The files that the container needs, by their path below its input.
+
+    This inf2kit, the code of packages, and what packaging vendors with its metadata, as the job packages too.
+    """
+    from importlib import metadata
+
+    package = Path(inf2kit.__file__).parent
+    found = {
+        f"inf2kit/{path.relative_to(package).as_posix()}": path
+        for path in sorted(package.rglob("*"))
+        if path.suffix in (".py", ".toml") and "_inference" not in path.parts
+    }
+    inference = inference_source()
+    for path in sorted(inference.rglob("*")):
+        if path.suffix in (".py", ".txt"):
+            found[f"inference/{path.relative_to(inference).as_posix()}"] = path
+    for name in (*code.vendored_names(), *_BUNDLED):
+        for file in metadata.distribution(name).files or ():
+            if ".." not in file.parts and "__pycache__" not in file.parts:
+                found[f"vendor/{file.as_posix()}"] = Path(str(file.locate()))
+    return found
+
+
+def _check_instance(instance_type: str) -> None:
+    import botocore.session
+
+    model = botocore.session.get_session().get_service_model("sagemaker")
+    known = model.shape_for("ProcessingInstanceType").enum
+    if instance_type not in known:
+        close = nearest([instance_type], *known) or "; choose one such as ml.m5.12xlarge"
+        raise CompileError(f"SageMaker Processing has no instance {instance_type!r}{close}")
+
+
+def _volume_gb(spec: CompileSpec) -> int:
+    """Weights as fetched, as shards, and as the package links them; and the compiler's files."""
+    if spec.model not in facts.models():
+        return 200
+    weights = Architecture.find(spec.model).parameters * BYTES[spec.dtype]
+    return 30 + round(4 * weights / 1e9)
+
+
+def _values(preset: Preset) -> dict[str, Any]:
+    """The preset as its file has it: without what is not set."""
+    tables = dataclasses.asdict(preset)
+    del tables["name"]
+    return {
+        name: {key: value for key, value in table.items() if value is not None}
+        if isinstance(table, dict)
+        else table
+        for name, table in tables.items()
+        if table is not None
+    }
+
+
+def _log(name: str, region: str) -> Iterator[list[str]]:
+    """New lines of the job's log, at most the last few of them, each time."""
+    from botocore.exceptions import ClientError
+
+    logs = aws.client("logs", region)
+    seen: set[str] = set()
+    while True:
+        lines: list[str] = []
+        try:
+            pages = logs.get_paginator("filter_log_events").paginate(
+                logGroupName=LOG_GROUP, logStreamNamePrefix=f"{name}/"
+            )
+            for page in pages:
+                for event in page["events"]:
+                    if event["eventId"] not in seen:
+                        seen.add(event["eventId"])
+                        lines.append(event["message"].rstrip())
+        except ClientError as error:
+            # There is no log before the container has started.
+            if error.response["Error"]["Code"] != "ResourceNotFoundException":
+                raise
+        yield lines[-_TAIL:]
