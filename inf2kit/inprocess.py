@@ -101,18 +101,7 @@ def load(
     path = Path(directory).expanduser()
     if not (path / "config.json").exists():
         raise ModelDirectoryError(f"{path} lacks config.json, so it is no model; give a model's folder")
-    source = str(inference_source())
-    if source not in sys.path:
-        sys.path.append(source)
-    try:
-        library, settings, protocol, backends = (
-            importlib.import_module(f"engine.{name}")
-            for name in ("library", "settings", "protocol", "backend")
-        )
-    except ImportError as error:
-        raise ModelDirectoryError(
-            f"a model cannot be run in this process: {error}; pip install 'inf2kit[local]'"
-        ) from None
+    library, settings, protocol, backends = map(engine, ("library", "settings", "protocol", "backend"))
     given = (batch_size, sequence_length)
     if any(given) and any((path / name).exists() for name in (MANIFEST, "neuron_config.json")):
         raise ModelDirectoryError(
@@ -123,6 +112,23 @@ def load(
         return LocalModel(library.InProcess(chosen), protocol)
     except backends.DeviceBusyError as error:
         raise ModelDirectoryError(str(error)) from None
+
+
+def engine(name: str) -> Any:
+    """A module of the container's engine.
+
+    Raises:
+        ModelDirectoryError: what it needs is not installed.
+    """
+    source = str(inference_source())
+    if source not in sys.path:
+        sys.path.append(source)
+    try:
+        return importlib.import_module(f"engine.{name}")
+    except ImportError as error:
+        raise ModelDirectoryError(
+            f"a model cannot be run in this process: {error}; pip install 'inf2kit[local]'"
+        ) from None
 
 
 def _settings(path: Path, settings: Any, batch_size: int | None, sequence_length: int | None) -> Any:

@@ -15,6 +15,7 @@ from inf2kit.cli.output import Group, steps
 from inf2kit.cli.package import package
 from inf2kit.cli.presets import presets
 from inf2kit.cli.prices import prices
+from inf2kit.cli.verify import verify_device
 
 
 @click.group(cls=Group)
@@ -23,7 +24,7 @@ def main() -> None:
     """Llama text generation on AWS Inferentia2, rehearsed on this machine."""
 
 
-for command in (presets, local, cloud, package, prices):
+for command in (presets, local, cloud, package, prices, verify_device):
     main.add_command(command)
 main.add_command(compile_, "compile")
 

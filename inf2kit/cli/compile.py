@@ -106,7 +106,7 @@ def compile_(
     publish_contents(spec.applied_to(chosen), preset, folder, store, step, revision=exact)
     if spec.applied_to(chosen) != chosen:
         click.echo(
-            f"this is not what {chosen.name} says: to deploy it, write these values into a preset of your own",
+            f"this is not what {chosen.name} says: to deploy it, make a preset of your own that says it",
             err=True,
         )
     if push_to_hub:

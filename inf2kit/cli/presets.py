@@ -43,7 +43,8 @@ def show(name: str, instance_type: str | None) -> None:
     preset = inf2kit.load_preset(name)
     preset = preset.on(instance_type) if instance_type else preset
     click.echo(f"{preset.name}: {preset.description} ({preset.status})")
-    for section in ("model", "shapes", "compute", "serving"):
+    sections = ("model", "shapes", "compute", "serving", *(["compile"] if preset.compile else []))
+    for section in sections:
         click.echo(f"\n[{section}]")
         for key, value in dataclasses.asdict(getattr(preset, section)).items():
             if value is not None:

@@ -99,6 +99,12 @@ def models() -> Mapping[str, Mapping[str, Any]]:
 
 
 @functools.cache
+def questions() -> Mapping[str, str]:
+    """What is not known before a device is asked: a question by its name."""
+    return MappingProxyType({name: str(value["question"]) for name, value in _read("questions").items()})
+
+
+@functools.cache
 def image() -> Image:
     """The image that presets for Neuron are compiled in and deployed with."""
     return Image(**_read("image"))

@@ -39,6 +39,7 @@ def up(
     gate: bool = True,
     variables: Mapping[str, str] | None = None,
     weights: Path | None = None,
+    rehearsal: bool = True,
     wait_s: float | None = 600.0,
     progress: Progress = lambda _: None,
 ) -> EndpointState:
@@ -50,6 +51,8 @@ def up(
         gate: Without it the toolkit runs as it is, as an endpoint without the gate would.
         variables: Environment variables beside the preset's, as one would set on a Model.
         weights: A directory of weights and tokenizer; the embedded model by default.
+        rehearsal: Whether the embedded model on the CPU stands in for that of a Neuron preset; false on a
+            machine with a device, with ``weights`` that are compiled.
         wait_s: Seconds to wait for it; None returns at once, with the status ``Creating``.
         progress: Told each step, a phrase at a time.
 
@@ -73,7 +76,7 @@ def up(
             begun = True
             _down(name)
             progress("assembling the model directory")
-            gather(preset, weights, rehearsal=True).materialise(folder / "model")
+            gather(preset, weights, rehearsal=rehearsal).materialise(folder / "model")
             endpoint = _reserve(name, preset_name)
             settings = {
                 **environment(preset, gate=gate),

@@ -22,7 +22,9 @@ def main() -> None:
     properties.write_text(settings, encoding="utf-8")
     model_server._set_python_path()
     command = [
-        str(Path(sys.executable).parent / "multi-model-server"),
+        # What the script multi-model-server does, wherever it is installed.
+        "-c",
+        "from mms.model_server import start; start()",
         "--start",
         "--foreground",
         "--model-store",

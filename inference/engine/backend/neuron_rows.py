@@ -94,9 +94,11 @@ class NeuronBackend(Backend):
                     f"another process holds the NeuronCores ({first_line}); "
                     "it is tried again, as they are free once that process has ended"
                 ) from error
+            advice = "compile it again in the image that runs it"
+            if "No Neuron device" in first_line:
+                advice = "run it on an instance with a Neuron device, ml.inf2 or inf2"
             raise ModelDirectoryError(
-                f"the compiled model in {self._model_dir} cannot be loaded ({first_line}); "
-                "compile it again in the image that runs it"
+                f"the compiled model in {self._model_dir} cannot be loaded ({first_line.rstrip('.')}); {advice}"
             ) from error
 
     def _check_shapes(self) -> None:

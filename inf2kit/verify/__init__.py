@@ -1,0 +1,1 @@
+"""``inf2kit verify-device``: what can only be known on a Neuron device, asked of one."""
