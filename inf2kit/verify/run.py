@@ -19,7 +19,7 @@ import inf2kit
 from inf2kit import facts
 from inf2kit.compile import here
 from inf2kit.compile.spec import CompileSpec
-from inf2kit.errors import CompileError, Inf2KitError
+from inf2kit.errors import CompileError, EndpointError, Inf2KitError
 from inf2kit.fit import Architecture, need
 from inf2kit.shapes import StaticShapes
 from inf2kit.verify import probe
@@ -30,6 +30,7 @@ Progress = Callable[[str], None]
 BATCH_SIZE, SEQUENCE_LENGTH, CONTEXT_LENGTH = 4, 512, 256
 _PHASE_S = 1800
 _READY_S = 900
+_POLL_S = 0.2
 _ENDPOINT = "inf2kit-verify-device"
 
 
@@ -115,8 +116,6 @@ def _judge_memory(answers: dict[str, Answer], source: Path, cores: int, dtype: s
 
 def _endpoint(compiled: Path, scratch: Path, cores: int, dtype: str, progress: Progress) -> dict[str, Answer]:
     """A package of the probe behind gate, model server and toolkit; its engine is then killed."""
-    from inf2kit.local import state
-
     answers = {name: Answer(name) for name in ("endpoint", "restart")}
     try:
         with _up(compiled, scratch, cores, dtype) as (seconds, caller):
@@ -124,14 +123,9 @@ def _endpoint(compiled: Path, scratch: Path, cores: int, dtype: str, progress: P
             answers["endpoint"].found = {"ready_after_s": seconds, "first_call_after_ready": bool(first)}
             answers["endpoint"].passed = bool(first)
             progress("killing its engine")
-            killed = _kill_engine()
+            _kill_engine()
             began = time.monotonic()
-            while time.monotonic() - began < _READY_S:
-                found = state.read(_ENDPOINT)
-                if _engine_pid() not in (None, killed) and found and found.status == "InService":
-                    break
-                time.sleep(0.2)
-            again = caller("ab")
+            again = _answer_of(caller, began + _READY_S)
             answers["restart"].found = {"seconds": time.monotonic() - began, "same_text": again == first}
             answers["restart"].passed = again == first
     except (Inf2KitError, OSError, LookupError) as error:
@@ -139,6 +133,17 @@ def _endpoint(compiled: Path, scratch: Path, cores: int, dtype: str, progress: P
             if not answer.found:
                 answer.error = str(error).partition("\n")[0]
     return answers
+
+
+def _answer_of(caller: Callable[[str], str], deadline: float) -> str:
+    """The first answer after the engine's end; until then calls are refused."""
+    while True:
+        try:
+            return caller("ab")
+        except EndpointError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL_S)
 
 
 @contextmanager
@@ -179,21 +184,13 @@ queue_size = 8
 """
 
 
-def _engine_pid() -> int | None:
+def _kill_engine() -> None:
     from inf2kit.local import container, state
 
     found = state.read(_ENDPOINT)
-    if found is None:
-        return None
-    for process in container.processes(Path(found.run_dir)):
-        if "engine.server" in " ".join(process.cmdline()):
-            return int(process.pid)
-    return None
-
-
-def _kill_engine() -> int:
-    pid = _engine_pid()
-    if pid is None:
-        raise CompileError("the endpoint has no engine to kill")
-    os.kill(pid, signal.SIGKILL)
-    return pid
+    for process in container.processes(Path(found.run_dir)) if found else ():
+        if "engine.server" in process.cmdline():
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            return
+    raise CompileError("the endpoint has no engine to kill")

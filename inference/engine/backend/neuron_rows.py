@@ -98,7 +98,8 @@ class NeuronBackend(Backend):
             if "No Neuron device" in first_line:
                 advice = "run it on an instance with a Neuron device, ml.inf2 or inf2"
             raise ModelDirectoryError(
-                f"the compiled model in {self._model_dir} cannot be loaded ({first_line.rstrip('.')}); {advice}"
+                f"the compiled model in {self._model_dir} cannot be loaded "
+                f"({first_line.rstrip('.')}); {advice}"
             ) from error
 
     def _check_shapes(self) -> None:

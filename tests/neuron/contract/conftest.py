@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-os.environ.setdefault("NEURON_CPU_DOUBLE_INSTANCE", "inf2.xlarge")
 
 Compiled = Callable[..., Path]
 

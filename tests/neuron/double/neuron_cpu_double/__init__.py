@@ -22,7 +22,7 @@ from typing import Any
 #: Every version of the doubled packages carries it, so that no artefact of theirs passes for a real one.
 MARK = "cpudouble"
 
-#: Names an instance of which this machine then seems to be one; without it there is a compiler and no device.
+#: Names an instance of which this machine then seems to be one; empty, there is a compiler and no device.
 INSTANCE = "NEURON_CPU_DOUBLE_INSTANCE"
 
 
@@ -38,7 +38,7 @@ def pretend_device() -> None:
     and others, so the counting, and what the environment makes of it, stays its own.
     """
     instance = os.environ.get(INSTANCE)
-    if instance is None:
+    if not instance:
         return
     from optimum.neuron.utils import instance as instances
     from optimum.neuron.utils import system
