@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 
 setup: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt package-lock.json tests/cloud/clients/requirements.txt
+$(INSTALLED): pyproject.toml constraints.txt package-lock.json tests/cloud/clients/requirements.txt tests/neuron/environment.py
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[local,infra,cloud,dev]"
@@ -21,6 +21,9 @@ $(INSTALLED): pyproject.toml constraints.txt package-lock.json tests/cloud/clien
 	# Other people's clients, which need other versions, for the tests.
 	$(PYTHON) -m venv $(VENV)/clients
 	$(VENV)/clients/bin/pip install --quiet --disable-pip-version-check -r tests/cloud/clients/requirements.txt
+	# Two releases of optimum-neuron, for the tests, above a CPU double of what is below them.
+	$(BIN)/python tests/neuron/environment.py $(VENV)/neuron-0.4.1 0.4.1
+	$(BIN)/python tests/neuron/environment.py $(VENV)/neuron-0.4.5 0.4.5
 	touch $@
 
 demo: $(INSTALLED)

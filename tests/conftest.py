@@ -48,6 +48,8 @@ _GROUPS = {
     "path": ("the_whole_path",),
     "cloud": ("clients", "commands", "hosting", "objects", "stacks"),
     "doubles": ("faults", "limits", "readiness", "soak"),
+    "contract": ("contract",),
+    "compile": ("compile",),
 }
 _FIGURES = pytest.StashKey[list[str]]()
 
@@ -67,7 +69,7 @@ def pytest_configure() -> None:
 def _group_of(nodeid: str) -> str:
     file = nodeid.split("::")[0]
     name = file.rpartition("/test_")[2].removesuffix(".py")
-    shared = file.startswith(("tests/stack/", "tests/cloud/"))
+    shared = file.startswith(("tests/stack/", "tests/cloud/", "tests/neuron/"))
     return next((group for group, names in _GROUPS.items() if shared and name in names), file)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import queue
 import threading
 from collections.abc import Iterator
@@ -26,10 +27,18 @@ class InProcess:
 
     def __init__(self, settings: Settings) -> None:
         loaded: Future[None] = Future()
-        threading.Thread(target=self._run, args=(settings, loaded), daemon=True, name="engine").start()
+        self._thread = threading.Thread(target=self._run, args=(settings, loaded), daemon=True, name="engine")
+        self._thread.start()
         loaded.result()
+        # A thread that is inside torch while Python ends takes the whole process down with an abort.
+        atexit.register(self.close)
         # A tokenizer is not made for several threads.
         self._reading = threading.Lock()
+
+    def close(self) -> None:
+        """Stop generating; the device is given back when the process ends."""
+        self._scheduler.stop()
+        self._thread.join()
 
     def call(self, body: object, *, stream: bool = False) -> Iterator[Event]:
         """The events of one call, as the engine's socket gives them; leaving the loop early gives it up.

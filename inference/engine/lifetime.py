@@ -17,7 +17,8 @@ BUSY = 75
 READY_FILE = "ready"
 #: The engine leaves its reason here before it ends with ``TERMINAL`` or ``BUSY``.
 REASON_FILE = "reason"
-#: The supervisor keeps its state here: ``{"state": "...", "reason": null, "restarts": 0}``.
+#: The supervisor keeps its state here: ``{"state": "...", "reason": null, "restarts": 0, "held": 0}``,
+#: "held" counts the starts that found the device held by another process.
 STATE_FILE = "supervisor.json"
 #: A process that lived so long ended by accident and is replaced at once.
 _LONG_LIFE_S = 5.0

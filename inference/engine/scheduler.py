@@ -24,8 +24,8 @@ _NONE = -1
 class Scheduler:
     """Owns the rows of one backend.
 
-    ``submit`` and ``wake`` may be called from any thread; everything else belongs to the thread that
-    calls ``run``, which is the only one that touches the backend.
+    ``submit``, ``wake`` and ``stop`` may be called from any thread; everything else belongs to the thread
+    that calls ``run``, which is the only one that touches the backend.
 
     Args:
         backend: Loaded.
@@ -62,6 +62,7 @@ class Scheduler:
         self._live: dict[int, Slot] = {}
         self._waiting: deque[Job] = deque()
         self._changed = threading.Condition()
+        self._stopped = False
 
     @property
     def inside(self) -> int:
@@ -88,12 +89,20 @@ class Scheduler:
             self._changed.notify()
 
     def run(self) -> None:
-        """Serve for ever."""
+        """Serve until ``stop``, in an engine for ever."""
         while True:
             with self._changed:
-                while not self.inside:
+                while not (self.inside or self._stopped):
                     self._changed.wait()
+                if self._stopped:
+                    return
             self.step()
+
+    def stop(self) -> None:
+        """Let ``run`` return behind its current step; what is inside is left where it is."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
 
     def step(self) -> None:
         """Drop what nobody waits for, let jobs in, decode all live rows once."""

@@ -57,6 +57,7 @@ class Supervisor:
         self._gate: subprocess.Popen[bytes] | None = None
         self._failed_starts = 0
         self._restarts = 0
+        self._held = 0
         self._start_again_at = 0.0
         self._busy_wait_s = 0.0
         self._gate_began = 0.0
@@ -109,9 +110,11 @@ class Supervisor:
             return
         if status == BUSY:
             # As long as it takes: who holds the device may be an engine of before, on its way out.
+            self._held += 1
             self._busy_wait_s = next_wait_s(self._busy_wait_s, lived_s=0.0)
             self._start_again_at = now + self._busy_wait_s
             self.log(f"{self._reason()}; the engine is started again in {self._busy_wait_s:g} s")
+            self._write_state("waiting for the device", self._reason())
             return
         self._busy_wait_s = 0.0
         self._failed_starts = 0 if ready.exists() else self._failed_starts + 1
@@ -169,7 +172,12 @@ class Supervisor:
 
     def _write_state(self, state: str, reason: str | None = None) -> None:
         path = self._run_dir / STATE_FILE
-        value: dict[str, Any] = {"state": state, "reason": reason, "restarts": self._restarts}
+        value: dict[str, Any] = {
+            "state": state,
+            "reason": reason,
+            "restarts": self._restarts,
+            "held": self._held,
+        }
         scratch = path.with_suffix(".new")
         # People and the gate's metrics read it: a full disk must not end the endpoint.
         with contextlib.suppress(OSError):

@@ -25,8 +25,8 @@ def make(target: Path, version: str) -> None:
     pip = [str(target / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
     subprocess.run([*pip, *_PACKAGES[version]], check=True)
     (packages,) = target.glob("lib/python3.*/site-packages")
-    # A second torch would believe a double of torch_xla; its own switch turns that off.
-    defaults = {"NEURON_CPU_DOUBLE_INSTANCE": "inf2.xlarge", "USE_TORCH_XLA": "0"}
+    # accelerate would believe a double of torch_xla, but for its own switch; and tests ask no hub.
+    defaults = {"NEURON_CPU_DOUBLE_INSTANCE": "inf2.xlarge", "USE_TORCH_XLA": "0", "HF_HUB_OFFLINE": "1"}
     lines = [str(_HERE.parent.parent), str(_HERE / "double"), sysconfig.get_path("purelib")]
     lines += [f"import os; os.environ.setdefault({name!r}, {value!r})" for name, value in defaults.items()]
     (packages / "inf2kit-tests.pth").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
-import logging
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -119,21 +119,19 @@ def test_what_is_saved_is_what_packaging_and_the_engine_expect(compiled: Callabl
 SHAPES = [
     (8, 8, 8, 64, 96, 120),
     (32, 32, 4, 128, 100, 97),
-    (40, 40, 4, 160, 101, 50),
-    (32, 8, 4, 128, 96, 64),
     (9, 3, 8, 72, 50, 131),
-    (24, 4, 4, 96, 64, 96),
     (28, 4, 4, 112, 90, 33),
     (14, 2, 4, 56, 20, 45),
 ]
 
 
-@pytest.mark.parametrize("cores", [size for size in facts.TENSOR_PARALLEL_SIZES if size > 1])
+@pytest.mark.parametrize("cores", [2, 12, 24])
 def test_a_cores_weights_are_as_many_bytes_as_we_say(
-    cores: int, weights: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """optimum-neuron's own padding and repeating, split over the cores."""
-    caplog.set_level(logging.WARNING)
+    # A tokenizer has no part in it, and takes longer than all the rest.
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *_: SimpleNamespace(save_pretrained=print))
     for heads, key_value_heads, head_dim, hidden, intermediate, vocabulary in SHAPES:
         config = LlamaConfig(
             hidden_size=hidden,
@@ -147,7 +145,6 @@ def test_a_cores_weights_are_as_many_bytes_as_we_say(
         )
         source, target = tmp_path / f"s{heads}-{key_value_heads}", tmp_path / f"t{heads}-{key_value_heads}"
         LlamaForCausalLM(config).save_pretrained(source)
-        AutoTokenizer.from_pretrained(weights).save_pretrained(source)
         spec = CompileSpec("m", None, 2, 32, 32, cores, "float16")
         architecture = Architecture.find(str(source))
         if not can_be_split(architecture, cores):

@@ -83,17 +83,17 @@ def test_greedy_texts_of_rows_that_come_and_go_are_transformers_own(
     """Prompts of one token and more, a caller that leaves, rows that are used again after longer ones."""
     rng = random.Random(batch_size)
     run = Run(loaded(compiled(batch_size, whole=True), batch_size=batch_size))
-    lengths = [1, 40, 2, 3, 1, 17, 2, 9]
+    lengths = [1, 40, 2, 3, 1, 17, 2][: 7 if batch_size > 1 else 4]
     for index, length in enumerate(lengths):
         run.submit(ids(length, 100 * batch_size + index), rng.choice([1, 3, 8]))
         for _ in range(rng.choice([0, 0, 1, 3])):
             run.scheduler.step()
-    gone = run.submit(ids(20, 7), 40)
-    for _ in range(8):
+    gone = run.submit(ids(20, 7), 30)
+    for _ in range(4):
         run.scheduler.step()
     gone.cancelled = True
     run.scheduler.wake()
-    full = run.submit(ids(50, 8), 40)
+    full = run.submit(ids(58, 8), 40)
     texts = run.finish()
     assert len(texts) == len(lengths) + 1
     assert len(texts[len(lengths) + 1]) == LENGTH - len(full.prompt_ids), "to the row's last position"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import fcntl
+import os
 import pickle
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +17,7 @@ _LIBRARY = torch.library.Library("neuron_cpu_double", "DEF")
 _LIBRARY.define("initialize(str graphs, str[] names, Tensor[] tensors) -> int")
 _LIBRARY.define("run(int model, Tensor[] inputs) -> Tensor")
 _LOADED: list[Loaded] = []
+_HELD: list[Any] = []
 
 
 class Loaded:
@@ -67,7 +71,22 @@ class Graph:
         self.parameters, self.outputs = parameters, outputs
 
 
+def _hold_cores() -> None:
+    """Cores belong to one process, where a lock stands for them. The words are those of the runtime's log."""
+    path = os.environ.get("NEURON_CPU_DOUBLE_LOCK")
+    if path and not _HELD:
+        _HELD.append(Path(path).open("w"))  # noqa: SIM115 - held until the process ends
+        try:
+            fcntl.flock(_HELD[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RuntimeError(
+                "neuron_cpu_double: NRT:nrt_allocate_neuron_cores  NeuronCore(s) not available - "
+                "Requested:1 Available:0"
+            ) from None
+
+
 def _initialize(graphs: str, names: list[str], tensors: list[torch.Tensor]) -> int:
+    _hold_cores()
     _LOADED.append(Loaded(graphs, dict(zip(names, tensors, strict=True))))
     return len(_LOADED) - 1
 
