@@ -113,17 +113,21 @@ def test_ten_thousand_random_shapes() -> None:
                     made, StaticShapes.of(shapes.batch_size, max(value, 2)), cores, dtype
                 ).verdict(instance),
             )
-            choice = cheapest_instance(made, shapes, dtype)
-            fitting = [
-                name
-                for name, each in facts.instances().items()
-                for size in facts.TENSOR_PARALLEL_SIZES
-                if each.cores and can_be_split(made, size)
-                if need(made, shapes, size, dtype).verdict(each) != "does not fit"
-            ]
-            prices = [facts.prices().of(name) for name in fitting]
-            cheapest = min((price[0] for price in prices if price), default=None)
-            assert (choice.per_hour if choice else None) == cheapest
+            if rng.random() < 0.1:
+                _is_the_cheapest(made, shapes, dtype)
+
+
+def _is_the_cheapest(made: Architecture, shapes: StaticShapes, dtype: str) -> None:
+    choice = cheapest_instance(made, shapes, dtype)
+    fitting = [
+        name
+        for name, each in facts.instances().items()
+        for size in facts.TENSOR_PARALLEL_SIZES
+        if each.cores and can_be_split(made, size)
+        if need(made, shapes, size, dtype).verdict(each) != "does not fit"
+    ]
+    prices = [facts.prices().of(name) for name in fitting]
+    assert (choice.per_hour if choice else None) == min((price[0] for price in prices if price), default=None)
 
 
 def _is_the_largest(found: int, most: int, verdict: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,9 @@ from hypothesis import strategies as st
 
 import inf2kit
 from engine.settings import Settings
+from inf2kit import facts
 from inf2kit.cli import main
+from inf2kit.compile.job import bundle
 from inf2kit.errors import ModelDirectoryError
 from inf2kit.local import eventstream
 from inf2kit.package import gather
@@ -81,6 +84,31 @@ def test_the_container_code_compiles_and_imports_on_python_310(model_dir: Path) 
     subprocess.run([python, "-m", "compileall", "-q", str(code)], check=True)
     script = "import engine.protocol, engine.text, engine.settings, inf2kit.wire, httpx, uvicorn"
     subprocess.run([python, "-c", script], env={"PYTHONPATH": f"{code}:{code / 'vendor'}"}, check=True)
+
+
+def test_the_code_of_a_compilation_job_imports_on_python_310(tmp_path: Path) -> None:
+    """What its container gets, but for what the image has: boto3, the hub's client, optimum-neuron."""
+    python = _python_310()
+    if python is None:
+        pytest.skip("no Python 3.10, the container's version, on this machine")
+    for name, path in bundle().items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, tmp_path / name)
+    script = "import inf2kit.compile.inside, inf2kit.compile.export; from inf2kit.facts import image; image()"
+    environment = {"PYTHONPATH": f"{tmp_path}:{tmp_path / 'vendor'}"}
+    subprocess.run([python, "-c", script], env=environment, check=True)
+
+
+def test_the_readme_says_which_questions_are_open() -> None:
+    """Those that no report of a device in docs/device-reports has answered."""
+    docs = Path(inf2kit.__file__).parents[1]
+    reports = [
+        json.loads(path.read_text(encoding="utf-8")) for path in docs.glob("docs/device-reports/*.json")
+    ]
+    still = {name for name in facts.questions() if all(name in each["open_questions"] for each in reports)}
+    readme = (docs / "README.md").read_text(encoding="utf-8")
+    listed = readme[readme.index("answers what is still open") :].partition("\n\n")[0]
+    assert set(re.findall(r"`([a-z-]+)`", listed)) - {"inf2kit", "--questions"} == still
 
 
 def _python_310() -> str | None:

@@ -23,13 +23,13 @@ SHAPES = StaticShapes.of(4, 700)
 
 
 @pytest.fixture(scope="module")
-def model(weights: Path) -> Any:
-    return AutoModelForCausalLM.from_pretrained(weights, torch_dtype=torch.float32).eval()
+def model(small_weights: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(small_weights, torch_dtype=torch.float32).eval()
 
 
 @pytest.fixture
-def backend(weights: Path) -> TorchBackend:
-    made = TorchBackend(weights, SHAPES, "float32")
+def backend(small_weights: Path) -> TorchBackend:
+    made = TorchBackend(small_weights, SHAPES, "float32")
     made.load()
     return made
 
@@ -82,9 +82,9 @@ def test_the_recorded_step_is_in_use(backend: TorchBackend) -> None:
 
 
 @torch.inference_mode()
-def test_a_full_row_goes_on_as_if_its_window_had_been_the_prompt(weights: Path, model: Any) -> None:
+def test_a_full_row_goes_on_as_if_its_window_had_been_the_prompt(small_weights: Path, model: Any) -> None:
     shapes = StaticShapes.of(2, 40)
-    backend = TorchBackend(weights, shapes, "float32")
+    backend = TorchBackend(small_weights, shapes, "float32")
     backend.load()
     ended: list[Generation] = []
     prompt = ids(11, 9)
@@ -125,15 +125,15 @@ def test_a_full_row_goes_on_as_if_its_window_had_been_the_prompt(weights: Path, 
 
 
 def test_a_precision_that_the_processor_lacks_is_computed_in_float32_and_said(
-    weights: Path, tmp_path: Path
+    small_weights: Path, tmp_path: Path
 ) -> None:
     flags = tmp_path / "cpuinfo"
     flags.write_text("flags : fpu avx2 f16c")
     assert native_dtypes(flags) == {"float32"}
     flags.write_text("flags : fpu avx2 avx512_bf16 amx_fp16")
     assert native_dtypes(flags) == {"float32", "bfloat16", "float16"}
-    assert TorchBackend(weights, SHAPES, "float32").notice is None
+    assert TorchBackend(small_weights, SHAPES, "float32").notice is None
     for dtype in {"bfloat16", "float16"} - native_dtypes():
-        notice = TorchBackend(weights, SHAPES, dtype).notice
+        notice = TorchBackend(small_weights, SHAPES, dtype).notice
         assert notice is not None
         assert dtype in notice
