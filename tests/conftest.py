@@ -13,8 +13,6 @@ from typing import Any
 
 import packages
 import pytest
-from safetensors import safe_open
-from safetensors.torch import save_file
 from support import Caller
 from xdist.scheduler import LoadScopeScheduling
 
@@ -132,6 +130,10 @@ def base_weights(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture(scope="session")
 def small_weights(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded model's first four layers: a real Llama that loads in no time, and talks nonsense."""
+    # Not above: torch counts its threads when it is imported, which must be after a worker has its core.
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
     folder = tmp_path_factory.mktemp("small") / "weights"
     path = packages.linked(weights, folder, ".safetensors", "config.json")
     config = json.loads((weights / "config.json").read_text(encoding="utf-8"))
