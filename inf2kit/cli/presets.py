@@ -136,8 +136,7 @@ def _fit(
     if sequence_length > architecture.max_position_embeddings:
         raise CompileError(
             f"sequence_length is {sequence_length}; {model} has {architecture.max_position_embeddings} "
-            "positions; "
-            "lower it, or choose a model with more"
+            "positions; lower it, or choose a model with more"
         )
     static = StaticShapes.of(batch_size, sequence_length, max_context_length)
     return Fit(name, architecture, static, tensor_parallel_size, dtype, instance_type)

@@ -121,8 +121,7 @@ def run(made: Plan, progress: Progress, *, token: str | None = None) -> tuple[Pa
     if free < needed * 1.1:
         raise CompileError(
             f"{work.parent} has {free / 1e9:.1f} GB free and the compiled model needs {needed / 1e9:.1f} "
-            "GB; make room, "
-            "or set INF2KIT_HOME to a folder on a larger disk"
+            "GB; make room, or set INF2KIT_HOME to a folder on a larger disk"
         )
     _export(replace(spec, revision=revision), source, work, progress)
     (work / "model" / ".revision").write_text(revision or "", encoding="utf-8")

@@ -24,8 +24,7 @@ def check_token(model: str, *, gated: bool) -> None:
     if gated and not _hub().get_token():
         raise CompileError(
             f"{model} is gated: accept its licence on its page of the Hugging Face hub, and log in with "
-            "'hf auth login' "
-            "or set HF_TOKEN"
+            "'hf auth login' or set HF_TOKEN"
         )
 
 
@@ -50,8 +49,7 @@ def fetch(model: str, revision: str | None, token: str | None = None) -> tuple[P
         said = str(error).partition("\n")[0]
         raise CompileError(
             f"{model} cannot be fetched from the Hugging Face hub ({said}); check its name and the "
-            "network, or give "
-            "--model the folder of a copy"
+            "network, or give --model the folder of a copy"
         ) from None
     if not list(folder.glob("*.safetensors")):
         raise CompileError(
@@ -80,8 +78,7 @@ def push(folder: Path, repository: str) -> str:
         said = str(error).partition("\n")[0]
         raise CompileError(
             f"the compiled model cannot be pushed to {repository} ({said}); log in with 'hf auth login' as "
-            "somebody who "
-            "may write there, and run the same command again: what is compiled is kept"
+            "somebody who may write there, and run the same command again: what is compiled is kept"
         ) from None
     return str(address)
 

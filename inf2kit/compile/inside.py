@@ -50,8 +50,7 @@ def secret(name: str, region: str) -> str:
     if not isinstance(found, str) or not found.startswith(hub.TOKEN_PREFIX):
         raise CompileError(
             f"the secret {name} holds no token of the Hugging Face hub; store the token itself, or a JSON "
-            "object "
-            "with it under HF_TOKEN"
+            "object with it under HF_TOKEN"
         )
     return found
 

@@ -98,8 +98,7 @@ def plan(
     if preset.model.gated and spec.model == preset.model.id and not token_secret:
         raise CompileError(
             f"{spec.model} is gated: put a token of the Hugging Face hub into Secrets Manager and give its "
-            "name "
-            "with --token-secret"
+            "name with --token-secret"
         )
     _check_instance(preset.compile.instance_type)
     name = f"inf2kit-{preset.endpoint_name[:34].rstrip('-')}-{now:%Y%m%d-%H%M%S}"

@@ -61,8 +61,7 @@ class CompileSpec:
         if self.sequence_length > architecture.max_position_embeddings:
             raise CompileError(
                 f"sequence_length is {self.sequence_length}; {self.model} has "
-                f"{architecture.max_position_embeddings} "
-                "positions; lower it, or choose a model with more"
+                f"{architecture.max_position_embeddings} positions; lower it, or choose a model with more"
             )
 
     @classmethod

@@ -61,8 +61,7 @@ class Architecture:
         if model_type != "llama":
             raise CompileError(
                 f"{where}: model_type is {model_type!r}; inf2kit compiles models of the Llama architecture "
-                "only "
-                "('llama'), so choose one of those"
+                "only ('llama'), so choose one of those"
             )
         for bias in ("attention_bias", "mlp_bias"):
             if config.get(bias):
@@ -103,8 +102,7 @@ class Architecture:
         except FileNotFoundError:
             raise CompileError(
                 f"the architecture of {model!r} is not known here; give its config.json or its folder, or "
-                "one of "
-                f"{', '.join(facts.models())}"
+                f"one of {', '.join(facts.models())}"
             ) from None
         except (OSError, ValueError) as error:
             raise CompileError(f"{path} cannot be read ({error}); give a model's config.json") from None

@@ -142,9 +142,8 @@ def check_cores(architecture: Architecture, cores: int) -> None:
         good = [str(size) for size in facts.TENSOR_PARALLEL_SIZES if can_be_split(architecture, size)]
         raise CompileError(
             f"tensor_parallel_size is {cores}; optimum-neuron cannot split "
-            f"{architecture.num_key_value_heads} key and "
-            f"value heads over {cores} cores: one number must divide the other; choose among "
-            f"{', '.join(good)}"
+            f"{architecture.num_key_value_heads} key and value heads over {cores} cores: one number must "
+            f"divide the other; choose among {', '.join(good)}"
         )
 
 

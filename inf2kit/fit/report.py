@@ -126,8 +126,7 @@ class Fit:
         ):
             lines.append(
                 f"{made.num_key_value_heads} key and value heads are repeated to {needed.key_value_heads}, "
-                "one for "
-                "each core"
+                "one for each core"
             )
         lines.append(
             f"a decode step takes at least {1e3 * needed.step_floor_s(self.instance):.1f} ms, as each core "
@@ -136,8 +135,7 @@ class Fit:
         )
         lines.append(
             f"most rows of this length: {self._largest_batch()}; longest rows, this many: "
-            f"{self._largest_sequence()} "
-            f"(the model has {made.max_position_embeddings} positions)"
+            f"{self._largest_sequence()} (the model has {made.max_position_embeddings} positions)"
         )
         found = cheapest_instance(made, self.shapes, self.dtype)
         if found is None:
@@ -145,8 +143,7 @@ class Fit:
         else:
             lines.append(
                 f"cheapest instance with room for it: {found.instance_type}, {found.tensor_parallel_size} "
-                "cores, "
-                f"${found.per_hour:.2f} an hour in {found.region} ({facts.prices().date}), at least "
+                f"cores, ${found.per_hour:.2f} an hour in {found.region} ({facts.prices().date}), at least "
                 f"{1e3 * found.need.step_floor_s(facts.instances()[found.instance_type]):.1f} ms a step"
             )
         if needed.host_use(self.instance) > needed.device_use(self.instance) > 0.3:

@@ -188,11 +188,9 @@ def second_process(compiled: Path) -> dict[str, Any]:
     """What happens to another process that wants the same cores."""
     code = (
         "import sys; from pathlib import Path; from inf2kit.inprocess import engine; from inf2kit.shapes "
-        "import "
-        "StaticShapes; import json; p = Path(sys.argv[1]); c = json.loads((p / "
-        "'neuron_config.json').read_text()); "
-        "m = engine('backend.neuron_rows'); b = m.NeuronBackend(p, StaticShapes.of(c['batch_size'], "
-        "c['sequence_length'], c['max_context_length'])); b.load()"
+        "import StaticShapes; import json; p = Path(sys.argv[1]); c = json.loads((p / "
+        "'neuron_config.json').read_text()); m = engine('backend.neuron_rows'); b = m.NeuronBackend(p, "
+        "StaticShapes.of(c['batch_size'], c['sequence_length'], c['max_context_length'])); b.load()"
     )
     ended = subprocess.run(
         [sys.executable, "-c", code, str(compiled)], capture_output=True, text=True, check=False, timeout=300

@@ -65,9 +65,8 @@ def test_256_mixed_requests_in_random_order_equal_their_alone_runs(
         tied |= {index} if ties else set()
         tokens += len(new)
     figure(
-        f"exactness: {REQUESTS} requests of 1 to 1,500 tokens, greedy and seeded, 8 callers: "
-        f"{tokens} tokens, "
-        f"{REQUESTS - len(tied)} texts as alone, {len(tied)} with a proven near-tie"
+        f"exactness: {REQUESTS} requests of 1 to 1,500 tokens, greedy and seeded, 8 callers: {tokens} "
+        f"tokens, {REQUESTS - len(tied)} texts as alone, {len(tied)} with a proven near-tie"
     )
     assert len(tied) <= REQUESTS / 32, "so many ties are no accident"
     again = rng.sample(range(REQUESTS), 12)

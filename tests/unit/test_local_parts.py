@@ -67,10 +67,9 @@ def test_the_container_code_imports_with_nothing_but_the_package(model_dir: Path
     """The gate's imports come from code/ alone, but for psutil, which the model server brings."""
     code = model_dir / "code"
     script = (
-        f"import sys; sys.path[:0] = [{str(code)!r}, {str(code / 'vendor')!r}];"
-        "import engine.gate, httpx, uvicorn, inf2kit.wire;"
-        "here = sys.path[0]; modules = (engine.gate, httpx, uvicorn, inf2kit.wire);"
-        "assert all(module.__file__.startswith(here) for module in modules)"
+        f"import sys; sys.path[:0] = [{str(code)!r}, {str(code / 'vendor')!r}];import engine.gate, httpx, "
+        "uvicorn, inf2kit.wire;here = sys.path[0]; modules = (engine.gate, httpx, uvicorn, "
+        "inf2kit.wire);assert all(module.__file__.startswith(here) for module in modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
 

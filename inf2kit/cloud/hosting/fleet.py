@@ -229,8 +229,7 @@ class Fleet:
         )
         return (
             f"The primary container for production variant {self.variant} did not pass the ping health "
-            "check. Please check CloudWatch logs for this endpoint. "
-            f"(In this rehearsal: {why})"
+            f"check. Please check CloudWatch logs for this endpoint. (In this rehearsal: {why})"
         )
 
     def _check_untouched(self, instance: Instance) -> None:
