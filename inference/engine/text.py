@@ -78,13 +78,26 @@ class TextStream:
         unfinished = after.endswith(_REPLACEMENT) and len(self._ids) - self._read < _LONGEST_CHARACTER
         if len(after) < len(self._before) or (unfinished and not final):
             return ""
+        held = 0
+        if after.endswith(_REPLACEMENT) and not final:
+            after, held = self._without_unfinished(after)
         # Ids without a text, such as special tokens, leave it as it was.
         piece = after[len(self._before) :]
-        self._before, self._read = after, len(self._ids)
+        self._before, self._read = after, len(self._ids) - held
         if self._read - self._start > _WINDOW:
             self._start = self._read - _CONTEXT
-            self._before = self._tokenizer.decode(self._ids[self._start :])
+            self._before = self._tokenizer.decode(self._ids[self._start : self._read])
         return piece
+
+    def _without_unfinished(self, after: str) -> tuple[str, int]:
+        """The text without the last character's beginning, and how many ids that is: behind broken ones there
+        may be a character that is only just coming."""
+        for held in range(_LONGEST_CHARACTER - 1, 0, -1):
+            rest = self._tokenizer.decode(self._ids[-held:])
+            before = self._tokenizer.decode(self._ids[self._start : -held])
+            if rest == _REPLACEMENT and after == before + rest and len(before) >= len(self._before):
+                return before, held
+        return after, 0
 
     def _release(self, piece: str) -> str:
         if not self._stop or self.stopped:

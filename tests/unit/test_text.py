@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engine.text import TextStream
@@ -31,6 +31,7 @@ def test_a_character_is_released_whole() -> None:
     assert pieces("é😀".encode()) == ["", "é", "", "", "", "😀", ""]
 
 
+@example([128, 128, 128, 128, 128, 241, 128, 128, 128])
 @given(st.lists(st.integers(0, 255), max_size=40))
 def test_pieces_joined_are_the_text_even_of_broken_bytes(ids: list[int]) -> None:
     assert "".join(pieces(ids)) == Bytes().decode(ids)
