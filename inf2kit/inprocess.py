@@ -24,7 +24,7 @@ from typing import Any, overload
 from inf2kit.client import TextResult
 from inf2kit.errors import ModelDirectoryError
 from inf2kit.package.code import inference_source
-from inf2kit.packaged import MANIFEST
+from inf2kit.packaged import MANIFEST, NEURON_CONFIG
 from inf2kit.shapes import StaticShapes
 
 _QUEUE = 1024
@@ -103,7 +103,7 @@ def load(
         raise ModelDirectoryError(f"{path} lacks config.json, so it is no model; give a model's folder")
     library, settings, protocol, backends = map(engine, ("library", "settings", "protocol", "backend"))
     given = (batch_size, sequence_length)
-    if any(given) and any((path / name).exists() for name in (MANIFEST, "neuron_config.json")):
+    if any(given) and any((path / name).exists() for name in (MANIFEST, NEURON_CONFIG)):
         raise ModelDirectoryError(
             f"{path} is made for static shapes; leave batch_size and sequence_length out, or compile again"
         )
@@ -136,7 +136,7 @@ def _settings(path: Path, settings: Any, batch_size: int | None, sequence_length
     if (path / MANIFEST).exists():
         found = settings.Settings.read(path, {"INF2KIT_RUN_DIR": str(run_dir)})
         return dataclasses.replace(found, deadline_s=math.inf, queue_size=_QUEUE)
-    compiled = path / "neuron_config.json"
+    compiled = path / NEURON_CONFIG
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
         if compiled.exists():

@@ -12,6 +12,8 @@ from pathlib import Path
 MANIFEST = "inf2kit.json"
 #: Raised when the manifest changes in a way that older readers would misread.
 FORMAT = 1
+#: What optimum-neuron leaves of a compilation: what it was compiled for.
+NEURON_CONFIG = "neuron_config.json"
 _BLOCK = 2**20
 
 
@@ -22,3 +24,9 @@ def sha256_of(path: Path) -> str:
         while block := file.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def compiled_files(tensor_parallel_size: int) -> list[str]:
+    """A compiled model as optimum-neuron 0.4 lays it out: its graphs, and a shard for each core."""
+    shards = range(tensor_parallel_size)
+    return ["model.pt", *(f"checkpoint/weights/tp{rank}_sharded_checkpoint.safetensors" for rank in shards)]

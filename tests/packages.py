@@ -78,11 +78,9 @@ def compiled(path: Path, preset: Preset, **changed: Any) -> Path:
 
 def manifest(preset: Preset, *, size: int = SIZE, **changed: Any) -> Manifest:
     """The manifest of a package that need not be anywhere."""
-    described = dataclasses.asdict(preset)
-    del described["compile"]
     values: dict[str, Any] = {
         "inf2kit": inf2kit.__version__,
-        "preset": described,
+        "preset": preset.described(),
         "revision": None,
         "target": "inf2",
         "image_tag": facts.image().tag,

@@ -11,7 +11,7 @@ import inf2kit
 from inf2kit import facts
 from inf2kit.cli.output import table
 from inf2kit.errors import CompileError
-from inf2kit.fit import Architecture, check_cores
+from inf2kit.fit import Architecture, check_cores, check_positions
 from inf2kit.fit.report import Fit
 from inf2kit.presets import Preset
 from inf2kit.shapes import StaticShapes
@@ -133,11 +133,7 @@ def _fit(
         )
     architecture = Architecture.find(model)
     check_cores(architecture, tensor_parallel_size)
-    if sequence_length > architecture.max_position_embeddings:
-        raise CompileError(
-            f"sequence_length is {sequence_length}; {model} has {architecture.max_position_embeddings} "
-            "positions; lower it, or choose a model with more"
-        )
+    check_positions(architecture, sequence_length, model)
     static = StaticShapes.of(batch_size, sequence_length, max_context_length)
     return Fit(name, architecture, static, tensor_parallel_size, dtype, instance_type)
 

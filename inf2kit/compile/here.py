@@ -21,7 +21,6 @@ from inf2kit.compile.export import MARK
 from inf2kit.compile.spec import CompileSpec
 from inf2kit.errors import CompileError
 from inf2kit.fit import Architecture
-from inf2kit.fit.memory import BYTES, weights_per_core
 
 Progress = Callable[[str], None]
 
@@ -75,9 +74,7 @@ def plan(spec: CompileSpec, *, gated: bool) -> Plan:
     if spec.model in facts.models() or Path(spec.model).exists():
         architecture = Architecture.find(spec.model)
         spec.check(architecture)
-        disk = (
-            weights_per_core(architecture, spec.tensor_parallel_size, spec.dtype) * spec.tensor_parallel_size
-        )
+        disk = spec.shard_bytes(architecture)
     # What is compiled by other versions is something else.
     versions = facts.image().versions
     source = ""
@@ -113,7 +110,7 @@ def run(made: Plan, progress: Progress, *, token: str | None = None) -> tuple[Pa
     source, revision = hub.fetch(spec.model, spec.revision, token)
     architecture = Architecture.find(str(source))
     spec.check(architecture)
-    needed = weights_per_core(architecture, spec.tensor_parallel_size, spec.dtype) * spec.tensor_parallel_size
+    needed = spec.shard_bytes(architecture)
     work = made.folder.with_suffix(".making")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -160,10 +157,8 @@ def _export(spec: CompileSpec, source: Path, work: Path, progress: Progress) -> 
     """The compilation in a process group of its own, which ends whole, and which memory may kill alone."""
     (work / "spec.json").write_text(spec.to_json(), encoding="utf-8")
     command = [sys.executable, "-m", "inf2kit.compile.export", "spec.json", str(source.resolve()), "model"]
-    root = Path(__file__).resolve().parents[2]
     environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        **child_environment(),
         "BASE_COMPILE_WORK_DIR": str(work / "compiler"),
         "PYTHONUNBUFFERED": "1",
     }
@@ -188,14 +183,22 @@ def _export(spec: CompileSpec, source: Path, work: Path, progress: Progress) -> 
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     kept = _kept_log(work)
     if process.returncode < 0:
+        weights = spec.weight_bytes(Architecture.find(str(source)))
         raise CompileError(
             f"the compilation was ended by signal {-process.returncode}; 9 is often a lack of memory: it "
             "holds the weights "
-            f"about three times, {3 * _weights(source, spec) / 1e9:.0f} GB; its log is {kept}"
+            f"about three times, {3 * weights / 1e9:.0f} GB; its log is {kept}"
         )
     raise CompileError(
         f"the compilation has failed: {lines[-1] if lines else 'it said nothing'}; its log is {kept}"
     )
+
+
+def child_environment() -> dict[str, str]:
+    """This process's environment, for one of Python that finds this inf2kit wherever it is started."""
+    root = Path(__file__).resolve().parents[2]
+    path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**os.environ, "PYTHONPATH": path}
 
 
 def _kept_log(work: Path) -> Path:
@@ -203,10 +206,6 @@ def _kept_log(work: Path) -> Path:
     kept = work.with_suffix(".log")
     shutil.copyfile(work / _LOG, kept)
     return kept
-
-
-def _weights(source: Path, spec: CompileSpec) -> int:
-    return Architecture.find(str(source)).parameters * BYTES[spec.dtype]
 
 
 def _follow(process: subprocess.Popen[bytes], log: Path, compiler: Path, progress: Progress) -> None:

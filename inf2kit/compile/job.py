@@ -23,7 +23,6 @@ from inf2kit import aws, facts
 from inf2kit.compile.spec import CompileSpec
 from inf2kit.errors import CompileError
 from inf2kit.fit import Architecture
-from inf2kit.fit.memory import BYTES
 from inf2kit.package import code
 from inf2kit.package.code import inference_source
 from inf2kit.presets import Preset
@@ -260,8 +259,7 @@ def _volume_gb(spec: CompileSpec) -> int:
     """Weights as fetched, as shards, and as the package links them; and the compiler's files."""
     if spec.model not in facts.models():
         return 200
-    weights = Architecture.find(spec.model).parameters * BYTES[spec.dtype]
-    return 30 + round(4 * weights / 1e9)
+    return 30 + round(4 * spec.weight_bytes(Architecture.find(spec.model)) / 1e9)
 
 
 def _values(preset: Preset) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inf2kit.errors import CompileError
-from inf2kit.fit import Architecture, check_cores
+from inf2kit.fit import Architecture, check_cores, check_positions
+from inf2kit.fit.memory import BYTES, weights_per_core
 from inf2kit.presets import Preset
 
 
@@ -58,11 +59,17 @@ class CompileSpec:
             CompileError: cores that it cannot be split over, or more positions than it has.
         """
         check_cores(architecture, self.tensor_parallel_size)
-        if self.sequence_length > architecture.max_position_embeddings:
-            raise CompileError(
-                f"sequence_length is {self.sequence_length}; {self.model} has "
-                f"{architecture.max_position_embeddings} positions; lower it, or choose a model with more"
-            )
+        check_positions(architecture, self.sequence_length, self.model)
+
+    def shard_bytes(self, architecture: Architecture) -> int:
+        """Bytes of the shards of all cores."""
+        return self.tensor_parallel_size * weights_per_core(
+            architecture, self.tensor_parallel_size, self.dtype
+        )
+
+    def weight_bytes(self, architecture: Architecture) -> int:
+        """Bytes of the weights as they are before they are split."""
+        return architecture.parameters * BYTES[self.dtype]
 
     @classmethod
     def of(cls, preset: Preset, **changes: object) -> CompileSpec:

@@ -147,6 +147,19 @@ def check_cores(architecture: Architecture, cores: int) -> None:
         )
 
 
+def check_positions(architecture: Architecture, sequence_length: int, model: str) -> None:
+    """Refuse rows that are longer than the model has positions for.
+
+    Raises:
+        CompileError: naming the model.
+    """
+    if sequence_length > architecture.max_position_embeddings:
+        raise CompileError(
+            f"sequence_length is {sequence_length}; {model} has {architecture.max_position_embeddings} "
+            "positions; lower it, or choose a model with more"
+        )
+
+
 def can_be_split(architecture: Architecture, cores: int) -> bool:
     """Whether optimum-neuron makes shards for so many cores that its graphs can load."""
     heads, key_value_heads = architecture.num_attention_heads, architecture.num_key_value_heads

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from inf2kit import facts
 from inf2kit.fit.architecture import Architecture
-from inf2kit.fit.memory import GIB, HOST_PROCESSES, Need, check_cores, need
+from inf2kit.fit.memory import BYTES, GIB, HOST_PROCESSES, Need, need
 from inf2kit.fit.search import cheapest_instance, largest_batch_size, largest_sequence_length
 from inf2kit.shapes import StaticShapes
 
@@ -75,12 +75,7 @@ class Fit:
         )
 
     def lines(self) -> list[str]:
-        """All of it, explained.
-
-        Raises:
-            CompileError: the model cannot be split over so many cores.
-        """
-        check_cores(self.architecture, self.tensor_parallel_size)
+        """All of it, explained."""
         made, needed, instance = self.architecture, self.need, self.instance
         core = instance.device_memory_gib * GIB / instance.cores
         every = self.tensor_parallel_size
@@ -112,7 +107,7 @@ class Fit:
         ]
 
     def _why(self, made: Architecture, needed: Need) -> list[str]:
-        size = {"float32": 4}.get(self.dtype, 2)
+        size = BYTES[self.dtype]
         lines = [
             f"{made.parameters / 1e9:.2f} G parameters are {made.parameters * size / 1e9:.2f} GB of weights"
         ]

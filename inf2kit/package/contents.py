@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import inf2kit
 from inf2kit import facts
@@ -73,7 +72,7 @@ def gather(
     compiled = preset.compute.backend == "neuron"
     made = Manifest(
         inf2kit=inf2kit.__version__,
-        preset=_described(preset),
+        preset=preset.described(),
         revision=revision,
         target="inf2" if compiled else "cpu",
         image_tag=facts.image().tag if compiled else None,
@@ -82,13 +81,6 @@ def gather(
         files=_entries(files),
     )
     return Contents(made, files)
-
-
-def _described(preset: Preset) -> dict[str, Any]:
-    """The preset as the manifest has it: where it would be compiled is no property of what was."""
-    values = dataclasses.asdict(preset)
-    del values["compile"]
-    return values
 
 
 def _link(path: Path, target: Path) -> bool:

@@ -10,13 +10,11 @@ from typing import Any
 
 from inf2kit import facts
 from inf2kit.errors import PackageError
-from inf2kit.packaged import MANIFEST
+from inf2kit.packaged import MANIFEST, NEURON_CONFIG, compiled_files
 from inf2kit.presets import Preset
 
 _TOKENIZER = ("tokenizer.json", "tokenizer.model")
 _WEIGHTS_INDEX = "model.safetensors.index.json"
-_NEURON_CONFIG = "neuron_config.json"
-_SHARDS = "checkpoint/weights"
 
 
 def files_of(source: Path) -> dict[str, Path]:
@@ -82,12 +80,12 @@ def _check_weights(files: Mapping[str, Path], source: Path) -> None:
 def _check_compiled(files: Mapping[str, Path], preset: Preset, source: Path) -> dict[str, str]:
     """An artefact as optimum-neuron 0.4 lays it out."""
     again = f"compile it for this preset: inf2kit compile {preset.name} --output PLACE"
-    if _NEURON_CONFIG not in files:
-        raise PackageError(f"{source} lacks {_NEURON_CONFIG}, so it is not compiled for Neuron; {again}")
-    config = _json(files[_NEURON_CONFIG])
-    _refuse_missing(files, ["model.pt"], source, again)
+    if NEURON_CONFIG not in files:
+        raise PackageError(f"{source} lacks {NEURON_CONFIG}, so it is not compiled for Neuron; {again}")
+    config = _json(files[NEURON_CONFIG])
     tensor_parallel_size = preset.compute.tensor_parallel_size
-    shards = [f"{_SHARDS}/tp{rank}_sharded_checkpoint.safetensors" for rank in range(tensor_parallel_size)]
+    graphs, *shards = compiled_files(tensor_parallel_size)
+    _refuse_missing(files, [graphs], source, again)
     _refuse_missing(
         files,
         shards,

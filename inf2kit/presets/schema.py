@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar
 
 from inf2kit.errors import PresetError
 from inf2kit.facts import Instance
@@ -117,6 +117,12 @@ class Preset:
     def endpoint_name(self) -> str:
         """The preset's name in the letters that SageMaker allows in an endpoint's name."""
         return endpoint_name(self.name)
+
+    def described(self) -> dict[str, Any]:
+        """The preset as a package says it: where it would be compiled is no property of what was."""
+        values = asdict(self)
+        del values["compile"]
+        return values
 
     def on(self, instance_type: str) -> Preset:
         """The same preset on another of its instances.

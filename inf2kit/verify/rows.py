@@ -52,13 +52,9 @@ class Rows:
     """A backend on the device, asked directly and through the engine's own scheduler."""
 
     def __init__(self, compiled: Path, source: Path) -> None:
-        self.config = json.loads((compiled / "neuron_config.json").read_text(encoding="utf-8"))
-        self.shapes = StaticShapes.of(
-            self.config["batch_size"], self.config["sequence_length"], self.config["max_context_length"]
-        )
-        module = engine("backend.neuron_rows")
         self._chunk = engine("backend").Chunk
-        self.backend = module.NeuronBackend(compiled, self.shapes)
+        self.backend = backend_of(compiled)
+        self.config, self.shapes = self.backend.compiled_for, self.backend.shapes
         before, began = _peak_host(), time.monotonic()
         self.backend.load()
         self.load_s, self.load_host = time.monotonic() - began, _peak_host() - before
@@ -170,6 +166,14 @@ class Rows:
         return found
 
 
+def backend_of(compiled: Path) -> Any:
+    """The Neuron backend of a compiled model, not loaded yet."""
+    module = engine("backend.neuron_rows")
+    config = module.read_neuron_config(compiled)
+    shapes = StaticShapes.of(config["batch_size"], config["sequence_length"], config["max_context_length"])
+    return module.NeuronBackend(compiled, shapes)
+
+
 class _NoText:
     def decode(self, _: object) -> str:
         return ""
@@ -187,10 +191,8 @@ def device_memory() -> dict[str, Any]:
 def second_process(compiled: Path) -> dict[str, Any]:
     """What happens to another process that wants the same cores."""
     code = (
-        "import sys; from pathlib import Path; from inf2kit.inprocess import engine; from inf2kit.shapes "
-        "import StaticShapes; import json; p = Path(sys.argv[1]); c = json.loads((p / "
-        "'neuron_config.json').read_text()); m = engine('backend.neuron_rows'); b = m.NeuronBackend(p, "
-        "StaticShapes.of(c['batch_size'], c['sequence_length'], c['max_context_length'])); b.load()"
+        "import sys; from pathlib import Path; from inf2kit.verify.rows import backend_of; "
+        "backend_of(Path(sys.argv[1])).load()"
     )
     ended = subprocess.run(
         [sys.executable, "-c", code, str(compiled)], capture_output=True, text=True, check=False, timeout=300

@@ -80,8 +80,6 @@ def _phase(compiled: Path, source: Path, scratch: Path, names: set[str]) -> dict
     result = scratch / "result.json"
     result.unlink(missing_ok=True)
     command = [sys.executable, "-m", "inf2kit.verify.rows", str(compiled), str(source), str(result)]
-    root = str(Path(inf2kit.__file__).parents[1])
-    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     try:
         ended = subprocess.run(
             command,
@@ -89,7 +87,7 @@ def _phase(compiled: Path, source: Path, scratch: Path, names: set[str]) -> dict
             text=True,
             check=False,
             timeout=_PHASE_S,
-            env={**os.environ, "PYTHONPATH": path},
+            env=here.child_environment(),
         )
         lines = ended.stderr.strip().splitlines()
         last = lines[-1] if lines else f"it ended with status {ended.returncode}"

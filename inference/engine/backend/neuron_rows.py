@@ -26,10 +26,10 @@ import torch
 
 from engine.backend.contract import Backend, Chunk, DeviceBusyError, Step
 from inf2kit.errors import ModelDirectoryError, RequestError
+from inf2kit.packaged import NEURON_CONFIG, compiled_files
 from inf2kit.shapes import StaticShapes
 from inf2kit.wire import Parameters
 
-_CONFIG = "neuron_config.json"
 #: What the runtime says when another process has the cores. Its wording is not documented.
 _BUSY = re.compile(
     r"nrt_allocate_neuron_cores|neuron ?core\(?s?\)? (is |are )?(not available|in use)"
@@ -45,6 +45,9 @@ class NeuronBackend(Backend):
         model_dir: As ``save_pretrained`` of optimum-neuron lays it out, shards included.
         shapes: The static shapes; the model's own must agree.
 
+    Attributes:
+        compiled_for: optimum-neuron's configuration of the compilation.
+
     Raises:
         ModelDirectoryError: it is not compiled, or for something else.
     """
@@ -52,14 +55,14 @@ class NeuronBackend(Backend):
     def __init__(self, model_dir: Path, shapes: StaticShapes) -> None:
         super().__init__(shapes)
         self._model_dir = model_dir
-        self._config = read_neuron_config(model_dir)
+        self.compiled_for = read_neuron_config(model_dir)
         self._check_shapes()
-        self._on_device = bool(self._config.get("on_device_sampling"))
-        self._max_topk = int(self._config.get("max_topk", 256))
+        self._on_device = bool(self.compiled_for.get("on_device_sampling"))
+        self._max_topk = int(self.compiled_for.get("max_topk", 256))
         if self._on_device:
             self.returns = "ids"
             self.honours = frozenset({"do_sample", "temperature", "top_k", "top_p"})
-        self._context = int(self._config["max_context_length"])
+        self._context = int(self.compiled_for["max_context_length"])
         self._model: Any = None
         batch = shapes.batch_size
         self._all_rows = torch.arange(batch)
@@ -80,7 +83,7 @@ class NeuronBackend(Backend):
         """Check the versions, take the cores, load weights onto them."""
         self._check_versions()
         # optimum-neuron counts the cores of a range; NUM_CORES=0, "all" to the runtime, is none to it.
-        cores = int(self._config["tp_degree"])
+        cores = int(self.compiled_for["tp_degree"])
         os.environ["NEURON_RT_VISIBLE_CORES"] = f"0-{cores - 1}" if cores > 1 else "0"
         os.environ.pop("NEURON_RT_NUM_CORES", None)
         from optimum.neuron import NeuronModelForCausalLM
@@ -103,7 +106,7 @@ class NeuronBackend(Backend):
             ) from error
 
     def _check_shapes(self) -> None:
-        config, shapes, path = self._config, self.shapes, self._model_dir / _CONFIG
+        config, shapes, path = self.compiled_for, self.shapes, self._model_dir / NEURON_CONFIG
         wanted = {"batch_size": shapes.batch_size, "sequence_length": shapes.sequence_length}
         # Without it the graphs know no rows: a prefill would write to all of them.
         wanted["continuous_batching"] = shapes.batch_size > 1
@@ -132,8 +135,8 @@ class NeuronBackend(Backend):
                 "run it in the container image that compiled it, or rehearse it with the torch backend"
             ) from None
         made = {
-            "optimum-neuron": self._config.get("optimum_neuron_version"),
-            "neuronx-cc": self._config.get("neuronxcc_version"),
+            "optimum-neuron": self.compiled_for.get("optimum_neuron_version"),
+            "neuronx-cc": self.compiled_for.get("neuronxcc_version"),
         }
         for name, version in made.items():
             if version != here[name]:
@@ -198,7 +201,7 @@ def read_neuron_config(model_dir: Path) -> dict[str, Any]:
     Raises:
         ModelDirectoryError: it is not compiled, or lacks a file.
     """
-    path = model_dir / _CONFIG
+    path = model_dir / NEURON_CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         tensor_parallel_size, _ = int(config["tp_degree"]), int(config["max_context_length"])
@@ -208,10 +211,7 @@ def read_neuron_config(model_dir: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelDirectoryError(f"{path} cannot be read ({error!r}); compile the model again") from None
-    shards = [
-        f"checkpoint/weights/tp{rank}_sharded_checkpoint.safetensors" for rank in range(tensor_parallel_size)
-    ]
-    missing = [name for name in ("model.pt", *shards) if not (model_dir / name).exists()]
+    missing = [name for name in compiled_files(tensor_parallel_size) if not (model_dir / name).exists()]
     if missing:
         raise ModelDirectoryError(
             f"the model directory {model_dir} lacks {missing[0]}"
