@@ -67,12 +67,7 @@ class Gate:
         self._turns = asyncio.Semaphore(max(settings.model_server_workers, 1))
         self._seconds_per_call = 1.0
         self._metrics = GateMetrics()
-        self._model_server = httpx.AsyncClient(
-            base_url=settings.model_server_url,
-            timeout=settings.deadline_s + _GRACE_S,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=2.0),
-            trust_env=False,
-        )
+        self._model_server = _client_of(settings.model_server_address, settings.deadline_s + _GRACE_S)
 
     async def watch_engine(self) -> None:
         """Follow the engine's state for ever; it is ``down`` the moment its socket closes."""
@@ -245,6 +240,15 @@ class Gate:
             await events.aclose()
         await send({"type": "http.response.body", "body": b""})
         return event["code"] if event["event"] == "error" else None
+
+
+def _client_of(address: str, timeout_s: float) -> httpx.AsyncClient:
+    """A client of the model server, which listens on a Unix socket (``unix:PATH``) or at a URL."""
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=2.0)
+    path = address.removeprefix("unix:")
+    uds, url = (path, "http://model-server") if path != address else (None, address)
+    transport = httpx.AsyncHTTPTransport(uds=uds, limits=limits, trust_env=False)
+    return httpx.AsyncClient(base_url=url, transport=transport, timeout=timeout_s)
 
 
 async def _next(events: AsyncGenerator[protocol.Event, None], gone: asyncio.Future[None]) -> protocol.Event:

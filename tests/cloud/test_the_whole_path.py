@@ -179,11 +179,8 @@ def a_second_instance_then_no_gate(
     model = sagemaker.describe_model(ModelName=config["ProductionVariants"][0]["ModelName"])
     whole = model["PrimaryContainer"]
     source = {**whole["ModelDataSource"]["S3DataSource"], "S3Uri": quick}
-    gateless = {
-        key: value
-        for key, value in whole["Environment"].items()
-        if key not in ("INF2KIT_GATE_ADDRESS", "MMS_INFERENCE_ADDRESS")
-    }
+    gateless = {**whole["Environment"], "MMS_INFERENCE_ADDRESS": "http://0.0.0.0:8080"}
+    del gateless["INF2KIT_GATE_ADDRESS"]
     containers = {
         # A token takes its time, and no processor's.
         "quick": {
