@@ -30,9 +30,9 @@ from infra.app import build
 REAL, SLOW, QUEUED = "tinyllama-1.1b-starter", "llama2-7b-throughput", "llama2-7b-latency"
 #: A load that takes 20 s, written into the package: what a template cannot ask for.
 STRETCHED = (
-    "engine/settings.py",
-    '"INF2KIT_REPLAY_LOAD_SECONDS", "0"',
-    '"INF2KIT_REPLAY_LOAD_SECONDS", "20"',
+    "engine/backend/replay.py",
+    "load_seconds: float = 0.0",
+    "load_seconds: float = 20.0",
 )
 BROKEN = ("inference.py", "import json\n", "import json\nimport a_module_that_is_not_there\n")
 #: Good enough to get ready, and a server error for every caller of this test.
