@@ -14,7 +14,15 @@ MANIFEST = "inf2kit.json"
 FORMAT = 1
 #: What optimum-neuron leaves of a compilation: what it was compiled for.
 NEURON_CONFIG = "neuron_config.json"
+#: The variable of a container that names the package which was deployed.
+PACKAGE_DIGEST = "INF2KIT_PACKAGE_DIGEST"
+_DIGEST_LENGTH = 32
 _BLOCK = 2**20
+
+
+def digest_of(manifest: bytes) -> str:
+    """A package's digest: the first 32 hexadecimal digits of its manifest's sha256."""
+    return hashlib.sha256(manifest).hexdigest()[:_DIGEST_LENGTH]
 
 
 def sha256_of(path: Path) -> str:

@@ -15,16 +15,13 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import inf2kit
 from inf2kit import aws, facts
+from inf2kit.compile.bundle import bundle
 from inf2kit.compile.spec import CompileSpec
 from inf2kit.errors import CompileError
 from inf2kit.fit import Architecture
-from inf2kit.package import code
-from inf2kit.package.code import inference_source
 from inf2kit.presets import Preset
 from inf2kit.wire.parameters import nearest
 
@@ -36,8 +33,6 @@ LOG_GROUP = "/aws/sagemaker/ProcessingJobs"
 INPUT, WORK = "/opt/ml/processing/input/code", "/opt/ml/processing/work"
 #: The job's own description of what it is to do, beside its code.
 JOB_FILE = "job.json"
-#: What the image's Python has not: the command line's are not needed there.
-_BUNDLED = ("tomli",)
 _ENDED = ("Completed", "Failed", "Stopped")
 _TAIL = 15
 
@@ -118,7 +113,7 @@ def plan(
             "ContainerArguments": [f"{INPUT}/{JOB_FILE}"],
         },
         "Environment": {
-            "PYTHONPATH": f"{INPUT}:{INPUT}/vendor",
+            "PYTHONPATH": INPUT,
             "INF2KIT_HOME": WORK,
             "HF_HOME": f"{WORK}/hub",
             "PYTHONUNBUFFERED": "1",
@@ -219,30 +214,6 @@ def follow(job: Job, progress: Progress, region: str, poll_s: float = 15.0) -> s
     raise CompileError(
         f"the job {job.name} is {told}: {said}; its log is the stream {job.name}/ in {LOG_GROUP}"
     )
-
-
-def bundle() -> dict[str, Path]:
-    """The files that the container needs, by their path below its input.
-
-    This inf2kit, the code of packages, and what packaging vendors with its metadata, as the job packages too.
-    """
-    from importlib import metadata
-
-    package = Path(inf2kit.__file__).parent
-    found = {
-        f"inf2kit/{path.relative_to(package).as_posix()}": path
-        for path in sorted(package.rglob("*"))
-        if path.suffix in (".py", ".toml") and "_inference" not in path.parts
-    }
-    inference = inference_source()
-    for path in sorted(inference.rglob("*")):
-        if path.suffix in (".py", ".txt"):
-            found[f"inference/{path.relative_to(inference).as_posix()}"] = path
-    for name in (*code.vendored_names(), *_BUNDLED):
-        for file in metadata.distribution(name).files or ():
-            if ".." not in file.parts and "__pycache__" not in file.parts:
-                found[f"vendor/{file.as_posix()}"] = Path(str(file.locate()))
-    return found
 
 
 def _check_instance(instance_type: str) -> None:

@@ -79,6 +79,7 @@ def gather(
         versions=versions,
         notice=notice,
         files=_entries(files),
+        vendored=code.vendored(),
     )
     return Contents(made, files)
 
