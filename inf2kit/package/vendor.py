@@ -9,7 +9,6 @@ import re
 from importlib import metadata
 from pathlib import Path, PurePath, PurePosixPath
 
-import inf2kit
 from inf2kit import facts
 from inf2kit.errors import PackageError
 
@@ -19,7 +18,7 @@ _RECORD, _INSTALLERS_OWN = "RECORD", ("INSTALLER", "REQUESTED", "direct_url.json
 _UNUSED_FILES, _UNUSED_FOLDERS = ("py.typed",), ("tests", "_tests")
 _PIN = re.compile(r"^([\w.-]+)==([^\s\\;]+)", re.MULTILINE)
 #: Where a compilation job has them: as data beside inf2kit, and not on Python's path.
-_BUNDLED = Path(inf2kit.__file__).parents[1] / "vendor"
+_BUNDLED = Path(__file__).resolve().parents[2] / "vendor"
 
 
 def pins(vendor_txt: Path) -> dict[str, str]:
