@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import struct
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,14 @@ def safetensors(path: Path, length: int = 64, fill: bytes = b"\1") -> None:
 
 
 def linked(source: Path, target: Path, *without: str) -> Path:
-    """A folder with links to another one's files, but for some names or suffixes."""
+    """A folder with another one's files, but for some names or suffixes."""
     target.mkdir()
     for file in source.iterdir():
         if file.name not in without and file.suffix not in without:
-            (target / file.name).symlink_to(file)
+            try:
+                (target / file.name).hardlink_to(file.resolve())
+            except OSError:  # another file system
+                shutil.copyfile(file, target / file.name)
     return target
 
 
