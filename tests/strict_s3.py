@@ -84,12 +84,13 @@ class EndedUploads:
 
 
 @contextmanager
-def door(moto: str, *judges: Judge) -> Iterator[str]:
+def door(moto: str, *judges: Judge, targets: tuple[str, ...] = ()) -> Iterator[str]:
     """Open a door to moto; its address.
 
     Args:
         moto: The address that is called.
         judges: Asked about each call of S3.
+        targets: Operations of services that speak JSON, as their header names them, which are denied.
     """
     host = moto.removeprefix("http://")
 
@@ -102,6 +103,9 @@ def door(moto: str, *judges: Judge) -> Iterator[str]:
             path, _, query = self.path.partition("?")
             call = Call(self.command, path, query, headers, body)
             codes = [code for judge in judges if path != "/" and (code := judge(call))]
+            if headers.get("x-amz-target") in targets:
+                self._deny()
+                return
             if codes:
                 self._refuse(codes[0])
                 return
@@ -119,6 +123,14 @@ def door(moto: str, *judges: Judge) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(content)
             connection.close()
+
+        def _deny(self) -> None:
+            content = b'{"__type": "AccessDeniedException", "message": "refused"}'
+            self.send_response_only(400)
+            self.send_header("Content-Type", "application/x-amz-json-1.1")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
 
         def _refuse(self, code: str) -> None:
             content = f"<Error><Code>{code}</Code><Message>refused</Message></Error>".encode()
