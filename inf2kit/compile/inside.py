@@ -21,7 +21,7 @@ from inf2kit.package import at, gather, publish
 from inf2kit.presets.schema import parse_preset
 
 #: Where a job may work. The volume that the request asks for is documented for inputs and outputs only.
-WORK = (Path("/opt/ml/processing/work"), Path("/tmp/work"), Path("/work"))  # noqa: S108 - the job is alone there
+WORK = (Path("/opt/ml/processing/work"), Path("/tmp/work"), Path("/inf2kit-work"))  # noqa: S108 - the job is alone there
 #: SageMaker shows what is written here as the job's ExitMessage: a kilobyte of UTF-8, or the job fails.
 _MESSAGE, _MESSAGE_BYTES = Path("/opt/ml/output/message"), 1024
 

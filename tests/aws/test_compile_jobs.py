@@ -36,6 +36,13 @@ NOW = dt.datetime(2026, 11, 1, 12, 30, tzinfo=dt.timezone.utc)
 NEURON = [name for name in inf2kit.preset_names() if inf2kit.load_preset(name).compute.backend == "neuron"]
 
 
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a job would choose for its process, so that none of it is left to the next test."""
+    for name in ("INF2KIT_HOME", "HF_HOME", "NEURON_COMPILE_CACHE_URL"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+
+
 def _plan(name: str = "llama2-7b-budget", output: str = "s3://models/m", **options: Any) -> job.Job:
     preset = inf2kit.load_preset(name)
     secret = SECRET if preset.model.gated else None
