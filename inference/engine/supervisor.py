@@ -136,6 +136,7 @@ class Supervisor:
             if now >= self._start_again_at:
                 self._write_state("starting")
                 self._heartbeat.clear()
+                (self._run_dir / REASON_FILE).unlink(missing_ok=True)
                 self._engine = self._start("engine.server", _CODE)
             return
         status = self._engine.poll()
@@ -163,10 +164,9 @@ class Supervisor:
         ended = f"signal {-status}" if status < 0 else f"status {status}"
         if self._failed_starts >= _MAX_FAILED_STARTS and not self._ever_ready:
             self._stop_gate()
-            self.park(
-                f"the engine ended {self._failed_starts} times while loading, the last time with {ended}; "
-                "signal 9 is often a lack of memory: choose an instance with more host memory"
-            )
+            why = self._reason() if status > 0 else "signal 9 is often a lack of memory: choose more of it"
+            times = f"{self._failed_starts} times while loading"
+            self.park(f"the engine ended {times}, the last time with {ended}; {why}")
             return
         wait_s = self._start_wait_s = 0.0 if was_serving else next_wait_s(self._start_wait_s, lived_s=0.0)
         self._start_again_at = now + wait_s
