@@ -101,7 +101,7 @@ class Fit:
             f"   {100 * needed.device_use(instance):.0f} % used",
             f"  host, while it loads: {_gib(needed.host)} of {instance.host_memory_gib} GiB, "
             f"{100 * needed.host_use(instance):.0f} % used: the shards of all cores at once, and "
-            f"{_gib(HOST_PROCESSES)} GiB for processes (allowance)",
+            f"{_gib(HOST_PROCESSES)} GiB for processes (measured in part)",
             "",
             *[f"  {line}" for line in self._why(made, needed)],
         ]
