@@ -64,7 +64,7 @@ def plan(contents: Contents, store: Store) -> Plan:
     store.check_writable()
     made = contents.manifest
     digest, files = made.digest, made.files
-    if store.manifest(digest) is not None:
+    if store.manifest(digest) == made.to_bytes() and not store.lacking(digest, files):
         return Plan(store.where(digest), digest, True, tuple(files), {}, (), 0, 0)
     present = store.present(digest, files)
     # A small file is sent as quickly as it is copied.
