@@ -77,7 +77,7 @@ def gather(
     files |= code.files()
     compiled = preset.compute.backend == "neuron"
     hashed = _hashed(files)
-    made = Manifest(
+    manifest = Manifest(
         inf2kit=inf2kit.__version__,
         preset=preset.described(),
         revision=revision,
@@ -88,7 +88,7 @@ def gather(
         files={name: each.entry for name, each in hashed.items()},
         vendored=code.vendored(),
     )
-    return Contents(made, files, {name: each.parts for name, each in hashed.items()})
+    return Contents(manifest, files, {name: each.parts for name, each in hashed.items()})
 
 
 def _link(path: Path, target: Path) -> bool:

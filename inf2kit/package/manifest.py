@@ -121,12 +121,12 @@ class Manifest:
             )
         wanted = dataclasses.asdict(preset)
         for path in _MUST_AGREE:
-            made, asked = _at(self.preset, path), _at(wanted, path)
+            packaged, asked = _at(self.preset, path), _at(wanted, path)
             # A rehearsal has the preset's shapes, but another model on another backend.
-            if made != asked and (self.notice is None or path[0] == "shapes"):
+            if packaged != asked and (self.notice is None or path[0] == "shapes"):
                 raise PackageError(
-                    f"the package {self.digest} has {'.'.join(path)} {made!r}, the preset {preset.name!r} "
-                    f"asks for {asked!r}; {_MAKE_AGAIN}"
+                    f"the package {self.digest} has {'.'.join(path)} {packaged!r}, the preset "
+                    f"{preset.name!r} asks for {asked!r}; {_MAKE_AGAIN}"
                 )
         if self.image_tag not in (None, image_tag):
             raise PackageError(
