@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option(
     "--model", metavar="ID|PATH", help="Another model of the same architecture: on the hub, or a folder."
 )
-@click.option("--revision", help="Of the model on the hub.")
+@click.option("--revision", help="A commit, branch or tag of the model on the hub.")
 @click.option("--batch-size", type=click.IntRange(1, 256), help="Rows decoded together.")
 @click.option("--sequence-length", type=click.IntRange(2), help="Tokens of a row, prompt and new ones.")
 @click.option(
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 @click.option("--role", metavar="ARN", help="The job's execution role.")
 @click.option("--token-secret", metavar="NAME", help="The hub's token in Secrets Manager, for the job.")
 @click.option("--volume-kms-key", metavar="ARN", help="Encrypts the job's volume.")
-@click.option("--subnet", "subnets", multiple=True, metavar="ID", help="Of the job's VPC; may be repeated.")
+@click.option("--subnet", "subnets", multiple=True, metavar="ID", help="In the job's VPC; may be repeated.")
 @click.option(
     "--security-group", "security_groups", multiple=True, metavar="ID", help="In that VPC; may be repeated."
 )

@@ -147,7 +147,7 @@ def publish_contents(
         weights: The folder.
         store: Where the package goes.
         step: Told each step.
-        revision: Of the model on its hub.
+        revision: The model's revision on its hub.
         rehearsal: Whether the embedded model stands in for a preset's own.
         dry_run: Whether to say what would be done only.
     """

@@ -93,7 +93,7 @@ def run(planned: Plan, progress: Progress, *, token: str | None = None) -> tuple
     Args:
         planned: The plan.
         progress: Told each step.
-        token: Of the hub, instead of the one that the user has logged in with.
+        token: A token of the hub, instead of the one that the user has logged in with.
 
     Raises:
         CompileError: the compiler is missing, or the compilation has failed; its log is kept.

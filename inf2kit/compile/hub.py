@@ -34,7 +34,7 @@ def fetch(model: str, revision: str | None, token: str | None = None) -> tuple[P
 
     Args:
         model: A name on the hub, or a folder, which is taken as it is.
-        revision: Of the model on the hub.
+        revision: A commit, branch or tag of the model on the hub.
         token: Instead of the one that the user has logged in with.
 
     Raises:
@@ -84,7 +84,7 @@ def push(folder: Path, repository: str, *, public: bool = False) -> str:
     access to that one.
 
     Args:
-        folder: Of the compiled model.
+        folder: The compiled model.
         repository: Its name on the hub; made where it is not there.
         public: Whether everybody may read it: a configuration, a tokenizer and graphs.
 

@@ -43,7 +43,7 @@ class Need:
         kv_cache: On each core.
         activations: On each core; an allowance for the intermediates of one layer and the logits.
         runtime: On each core; an allowance.
-        host: Of the host while weights are loaded: the shards of all cores at once, and an allowance.
+        host: On the host while weights are loaded: the shards of all cores at once, and an allowance.
         cores: That the model is split over.
         attention_heads: After padding.
         key_value_heads: After padding and repetition.
@@ -87,7 +87,7 @@ def need(architecture: Architecture, shapes: StaticShapes, tensor_parallel_size:
     """What a model of these static shapes needs.
 
     Args:
-        architecture: Of the model.
+        architecture: The model's.
         shapes: The static shapes.
         tensor_parallel_size: NeuronCores.
         dtype: ``float16``, ``bfloat16`` or ``float32``.

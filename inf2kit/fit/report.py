@@ -16,11 +16,11 @@ class Fit:
     """One model with its shapes on one instance.
 
     Attributes:
-        name: Of the preset or the model.
-        architecture: Of the model.
+        name: The preset's or the model's.
+        architecture: The model's.
         shapes: The static shapes.
         tensor_parallel_size: NeuronCores.
-        dtype: Of weights and arithmetic.
+        dtype: The precision of weights and arithmetic.
         instance_type: Where it is to run.
     """
 

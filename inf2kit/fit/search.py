@@ -23,7 +23,7 @@ class Choice:
         instance_type: Its name.
         tensor_parallel_size: Cores that the model is split over there.
         per_hour: Dollars.
-        region: Of the price.
+        region: Where that is the price.
         need: On it.
     """
 

@@ -22,7 +22,7 @@ def client(region_name: str | None, owner: str | None = None, **config: Any) -> 
     Args:
         region_name: boto3's own by default.
         owner: The account; that of whoever calls by default.
-        **config: Of botocore's ``Config``.
+        **config: Options for botocore's ``Config``.
 
     Raises:
         PackageError: the owner is no account, or AWS does not say which one calls.

@@ -62,7 +62,7 @@ def gather(
     Args:
         preset: Goes into the manifest, where the engine reads it.
         weights: A directory of weights, configuration and tokenizer.
-        revision: Of the model on its hub.
+        revision: The model's revision on its hub.
         rehearsal: Whether a preset for Neuron gets the embedded model on the CPU in the place of its own;
             its shapes stay, and every answer says what stands in.
 

@@ -16,7 +16,7 @@ from inf2kit.package.users import SageMaker, Users
 from inf2kit.packaged import MANIFEST
 
 _THREADS = 8
-#: Of folders: what a local endpoint runs from is a copy.
+#: Nobody uses a folder's packages: what a local endpoint runs from is a copy.
 _NOBODY = Users({}, ())
 
 

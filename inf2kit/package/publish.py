@@ -30,8 +30,8 @@ class Plan:
         present: Files of it that are there already.
         copied: Files to copy from another package: that one's digest and the file's name there.
         sent: Files to send.
-        bytes_copied: Of the copied files.
-        bytes_sent: Of the sent files; of a large file that was sent in part, the whole.
+        bytes_copied: Bytes of the copied files.
+        bytes_sent: Bytes of the sent files; a large file that was sent in part counts as a whole.
     """
 
     where: str
@@ -89,7 +89,7 @@ def publish(contents: Contents, store: Store, progress: Progress = lambda _: Non
     """Make ``store`` hold the package; a run that was killed is taken up where it stopped.
 
     Args:
-        contents: Of the package.
+        contents: What the package will hold.
         store: Where it goes.
         progress: Told what was planned, and every tenth of the bytes.
 

@@ -100,8 +100,8 @@ class Store(ABC):
         """Copying a file of another package, without its bytes coming by here.
 
         Args:
-            digest: Of the package it is for.
-            name: Of the file in it.
+            digest: The package it is for.
+            name: The file's path in it.
             entry: Its size and sha256.
             origin: The other package's digest, and the file's name there.
         """
