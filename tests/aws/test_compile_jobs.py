@@ -196,7 +196,7 @@ def test_a_jobs_code_goes_to_a_bucket_of_the_right_owner_only(
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         job.start(_plan(), lambda _: None, "us-east-1")
         assert any(each.key.endswith(job.JOB_FILE) for each in bucket.objects.all())
-        with pytest.raises(CompileError, match="sending code to .* failed"):
+        with pytest.raises(CompileError, match=r"sending code to .* failed"):
             job.start(_plan(bucket_owner="999999999999"), lambda _: None, "us-east-1")
 
 
