@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,16 @@ def home() -> Path:
         return Path(given).expanduser().absolute()
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "inf2kit"
+
+
+def private(folder: Path) -> None:
+    """Make a folder that nobody but its owner looks into; one that is there already is closed to others."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in dict.fromkeys((home(), folder)):
+        found = each.stat() if each.exists() else None
+        # A home may be put into a folder that many people share, such as /tmp; that one stays as it is.
+        if found and found.st_uid == os.getuid() and not found.st_mode & stat.S_ISVTX:
+            each.chmod(0o700)
 
 
 def models() -> Path:
@@ -44,7 +55,7 @@ def manifest(digest: str) -> Path:
 def keep_manifest(digest: str, content: bytes) -> None:
     """Leave that copy."""
     path = manifest(digest)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private(path.parent)
     path.write_bytes(content)
 
 
@@ -79,7 +90,7 @@ def locked(name: str) -> Iterator[None]:
     Args:
         name: Of what it changes.
     """
-    home().mkdir(parents=True, exist_ok=True)
+    private(home())
     with open(home() / f".{name}.lock", "w") as lock:  # noqa: PTH123
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

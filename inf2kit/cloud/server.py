@@ -23,6 +23,7 @@ from xml.sax.saxutils import escape
 
 from inf2kit.asgi import DisconnectedError, Receive, Scope, Send, answer, body_parts, request_headers
 from inf2kit.cloud import objects, policies
+from inf2kit.cloud.access import Access, issued
 from inf2kit.cloud.alarms import Alarms
 from inf2kit.cloud.clock import Clock
 from inf2kit.cloud.errors import AwsError
@@ -223,7 +224,7 @@ async def _serve(settings: CloudSettings, cloud: Cloud) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
-    server = Server(cloud, settings.port)
+    server = Server(Access(cloud, settings.access_key, issued), settings.port)
     serving = asyncio.create_task(server.serve())
     threading.Thread(target=cloud.look, daemon=True, name="look").start()
     ended = asyncio.create_task(ending.wait())
@@ -260,21 +261,23 @@ def install(settings: CloudSettings) -> None:
 
     objects.install()
     policies.install()
-    api.install(_client_of(settings.url))
+    api.install(_client_of(settings))
 
 
-def _client_of(url: str) -> Callable[[str, str], Any]:
+def _client_of(settings: CloudSettings) -> Callable[[str, str], Any]:
     def client(service: str, region: str) -> Any:
         import boto3
         from botocore.config import Config
 
         # A session of its own: threads must not share one while it makes clients.
         return boto3.session.Session(
-            aws_access_key_id="cloudformation",
-            aws_secret_access_key="rehearsal",  # noqa: S106 - this cloud checks none
+            aws_access_key_id=settings.access_key,
+            aws_secret_access_key="rehearsal",  # noqa: S106 - this cloud computes no signatures
             region_name=region,
         ).client(
-            service, endpoint_url=url, config=Config(retries={"total_max_attempts": 1}, read_timeout=600)
+            service,
+            endpoint_url=settings.url,
+            config=Config(retries={"total_max_attempts": 1}, read_timeout=600),
         )
 
     return client

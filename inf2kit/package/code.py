@@ -9,7 +9,7 @@ import inf2kit
 from inf2kit.errors import PackageError
 
 #: The parts of inf2kit that run inside the container.
-_SHIPPED = ("__init__.py", "asgi.py", "errors.py", "packaged.py", "shapes.py", "wire")
+_SHIPPED = ("__init__.py", "asgi.py", "errors.py", "loopback.py", "packaged.py", "shapes.py", "wire")
 #: What an installer writes beside a distribution: it differs from machine to machine.
 _INSTALLERS_OWN = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json")
 _DATA = ("vendor.txt",)

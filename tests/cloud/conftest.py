@@ -42,7 +42,7 @@ def aws(cloud: CloudSettings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     """boto3's clients of the cloud, by the environment alone; what a test starts inherits it."""
     for name, value in commands.environment(cloud).items():
         monkeypatch.setenv(name, value)
-    for name in commands.UNSET:
+    for name in commands.unset():
         monkeypatch.delenv(name, raising=False)
     return lambda service, **options: boto3.session.Session().client(
         service, config=Config(retries={"total_max_attempts": 1}, max_pool_connections=32, **options)

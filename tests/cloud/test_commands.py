@@ -11,22 +11,24 @@ from rehearsing import BIN
 from inf2kit.cloud.settings import CloudSettings
 
 
-def inf2kit(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": os.defpath, "HOME": str(home), "INF2KIT_HOME": str(home)}
+def inf2kit(home: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.defpath, "HOME": str(home), "INF2KIT_HOME": str(home), **more}
     command = [str(BIN / "inf2kit"), "cloud", *words]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_env_is_what_a_shell_takes(cloud: CloudSettings, home: Path) -> None:
-    said = inf2kit(home, "env").stdout
+    elsewhere = {"AWS_PROFILE": "mine", "AWS_ENDPOINT_URL_APPLICATION_AUTO_SCALING": "http://127.0.0.1:9"}
+    said = inf2kit(home, "env", **elsewhere).stdout
     shown = subprocess.run(
-        ["/bin/sh", "-c", f'{said}\necho "$AWS_ENDPOINT_URL $AWS_REGION ${{AWS_PROFILE-none}}"'],
-        env={"AWS_PROFILE": "mine", "PATH": os.defpath},
+        ["/bin/sh", "-c", f'{said}\necho "$AWS_ENDPOINT_URL $AWS_REGION ${{AWS_PROFILE-none}}"; env'],
+        env={**elsewhere, "PATH": os.defpath},
         capture_output=True,
         text=True,
         check=True,
     ).stdout
-    assert shown == f"{cloud.url} us-east-1 none\n"
+    assert shown.startswith(f"{cloud.url} us-east-1 none\n")
+    assert "AWS_ENDPOINT_URL_" not in shown, "no service is led elsewhere"
 
 
 def test_status_and_logs(cloud: CloudSettings, home: Path) -> None:
