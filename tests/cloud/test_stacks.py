@@ -328,6 +328,53 @@ def test_what_is_there_already_is_not_adopted(stacks: Stacks, aws: Callable[...,
     aws("s3").delete_bucket(Bucket="mine-already")
 
 
+def test_scaling_is_deployed_updated_and_removed(stacks: Stacks, aws: Callable[..., Any]) -> None:
+    """With the tags that a stack puts on everything it has."""
+
+    def scaled(most: int, target: float) -> dict[str, Any]:
+        metric = {"PredefinedMetricType": "SageMakerVariantConcurrentRequestsPerModelHighResolution"}
+        return {
+            "Target": {
+                "Type": "AWS::ApplicationAutoScaling::ScalableTarget",
+                "Properties": {
+                    "ServiceNamespace": "sagemaker",
+                    "ResourceId": "endpoint/scaled/variant/main",
+                    "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
+                    "MinCapacity": 1,
+                    "MaxCapacity": most,
+                    "Tags": [{"Key": "team", "Value": "mine"}],
+                },
+            },
+            "Policy": {
+                "Type": "AWS::ApplicationAutoScaling::ScalingPolicy",
+                "Properties": {
+                    "PolicyName": "track",
+                    "PolicyType": "TargetTrackingScaling",
+                    "ScalingTargetId": {"Ref": "Target"},
+                    "TargetTrackingScalingPolicyConfiguration": {
+                        "TargetValue": target,
+                        "PredefinedMetricSpecification": metric,
+                    },
+                },
+            },
+        }
+
+    scaling = aws("application-autoscaling")
+
+    def most() -> list[int]:
+        targets = scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
+        return [target["MaxCapacity"] for target in targets]
+
+    assert stacks.create("scaling", scaled(2, 5.0)) == "CREATE_COMPLETE", stacks.events("scaling")
+    assert most() == [2]
+    assert stacks.update("scaling", scaled(4, 6.0)) == "UPDATE_COMPLETE", stacks.events("scaling")
+    assert most() == [4]
+    (policy,) = scaling.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"]
+    assert policy["TargetTrackingScalingPolicyConfiguration"]["TargetValue"] == 6.0
+    assert stacks.delete("scaling") == "DELETE_COMPLETE"
+    assert most() == []
+
+
 def test_permissions_need_their_capability(stacks: Stacks) -> None:
     role = {
         "Type": "AWS::IAM::Role",
