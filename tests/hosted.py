@@ -31,7 +31,9 @@ class Maker:
         self._made.append(("model", name))
         return answer
 
-    def config(self, name: str, model: str, **variant: Any) -> None:
+    def config(
+        self, name: str, model: str, *, asynchronous: dict[str, Any] | None = None, **variant: Any
+    ) -> None:
         variants = [
             {
                 "VariantName": "main",
@@ -41,7 +43,8 @@ class Maker:
                 **variant,
             }
         ]
-        self.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=variants)
+        more = {"AsyncInferenceConfig": asynchronous} if asynchronous else {}
+        self.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=variants, **more)
         self._made.append(("endpoint_config", name))
 
     def endpoint(self, name: str, config: str, **more: Any) -> None:

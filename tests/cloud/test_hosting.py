@@ -167,5 +167,50 @@ def test_a_container_that_writes_to_its_model_is_refused(
         maker.clear()
 
 
+def test_an_update_that_aws_would_refuse(maker: Maker) -> None:
+    """The configuration in use, an asynchronous one, and a roll-out that does not fit what is retained."""
+    sagemaker = maker.sagemaker
+    maker.model("m")
+    maker.config("one", "m")
+    maker.config("two", "m", InitialInstanceCount=2)
+    asynchronous = {"OutputConfig": {"S3OutputPath": "s3://models/answers"}}
+    maker.config("async", "m", asynchronous=asynchronous)
+    maker.endpoint("updated", "one")
+    maker.settled("updated")
+
+    def update(config: str, **more: Any) -> None:
+        sagemaker.update_endpoint(EndpointName="updated", EndpointConfigName=config, **more)
+
+    in_use = 'Cannot update endpoint with the currently in use endpoint configuration "one"'
+    for more in ({}, {"RetainAllVariantProperties": True}):
+        with pytest.raises(ClientError, match=in_use):
+            update("one", **more)
+    with pytest.raises(ClientError, match="AsyncInferenceConfig parameter cannot be added to this endpoint"):
+        update("async")
+    canary = {
+        "Type": "CANARY",
+        "WaitIntervalInSeconds": 0,
+        "CanarySize": {"Type": "INSTANCE_COUNT", "Value": 1},
+    }
+    policy = {"BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": canary}}
+    with pytest.raises(ClientError, match="A fleet of 1 instance cannot be updated with CANARY"):
+        # The new configuration says two, and one is retained.
+        update("two", RetainAllVariantProperties=True, DeploymentConfig=policy)
+    assert maker.settled("updated")["EndpointConfigName"] == "one"
+
+
+def test_a_refused_model_leaves_no_tags(maker: Maker) -> None:
+    arn = "arn:aws:sagemaker:us-east-1:123456789012:model/refused"
+    with pytest.raises(ClientError, match="must have an Image"):
+        maker.sagemaker.create_model(
+            ModelName="refused",
+            ExecutionRoleArn=ROLE,
+            PrimaryContainer={"Environment": {}},
+            Tags=[{"Key": "of", "Value": "the refused one"}],
+        )
+    maker.model("refused")
+    assert maker.sagemaker.list_tags(ResourceArn=arn)["Tags"] == []
+
+
 def _arn(endpoint: str) -> str:
     return f"arn:aws:sagemaker:us-east-1:123456789012:endpoint/{endpoint}"

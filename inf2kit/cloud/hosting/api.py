@@ -14,7 +14,12 @@ from inf2kit.cloud.errors import AwsError
 from inf2kit.cloud.hosting import artefacts, validation
 from inf2kit.cloud.hosting.endpoint import SETTLED, Endpoint
 from inf2kit.cloud.hosting.fleet import Fleet, Place, container_of, uri_of
-from inf2kit.cloud.hosting.refusals import check_rollout, refuse_odd_model, refuse_unmade
+from inf2kit.cloud.hosting.refusals import (
+    check_rollout,
+    check_update,
+    refuse_odd_model,
+    refuse_unmade,
+)
 from inf2kit.local.front import Target
 
 #: The operations answered here; the others are moto's.
@@ -104,7 +109,7 @@ class Hosting:
     def create_model(self, request: dict[str, Any]) -> dict[str, Any]:
         """Remember a model whose files are there."""
         name = request["ModelName"]
-        arn = self._new("model", name, self._models, request)
+        arn = self._new("model", name, self._models)
         refuse_odd_model(request)
         source = container_of(request).get("ModelDataSource", {}).get("S3DataSource", {})
         if source.get("CompressionType") != "None" or source.get("S3DataType") != "S3Prefix":
@@ -119,6 +124,7 @@ class Hosting:
         if not objects.below(uri):
             raise AwsError("ValidationException", f"Could not find model data at {uri}.")
         self._models[name] = {**_without_tags(request), "ModelArn": arn, "CreationTime": _now()}
+        self._tag(arn, request)
         return {"ModelArn": arn}
 
     def describe_model(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -139,11 +145,12 @@ class Hosting:
     def create_endpoint_config(self, request: dict[str, Any]) -> dict[str, Any]:
         """Remember a configuration whose models are there."""
         name = request["EndpointConfigName"]
-        arn = self._new("endpoint-config", name, self._configs, request)
+        arn = self._new("endpoint-config", name, self._configs)
         refuse_unmade(request)
         for variant in request["ProductionVariants"]:
             self._known("model", variant["ModelName"], self._models)
         self._configs[name] = {**_without_tags(request), "EndpointConfigArn": arn, "CreationTime": _now()}
+        self._tag(arn, request)
         return {"EndpointConfigArn": arn}
 
     def describe_endpoint_config(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -240,14 +247,25 @@ class Hosting:
         config = self._known("endpoint-config", request["EndpointConfigName"], self._configs)
         if endpoint.status == "Failed":
             raise AwsError("ValidationException", f'Cannot update failed endpoint "{endpoint.arn}".')
+        if request["EndpointConfigName"] == endpoint.config_name:
+            raise AwsError(
+                "ValidationException",
+                "Cannot update endpoint with the currently in use endpoint configuration "
+                f'"{endpoint.config_name}".',
+            )
         self._refuse_other_instances(endpoint, config)
-        check_rollout(request.get("DeploymentConfig", {}), config)
+        check_update(endpoint.name, endpoint.config, config)
         counts = {}
         if request.get("RetainAllVariantProperties"):
             counts = {fleet.variant: fleet.wished for fleet in endpoint.fleets}
         deployment = request.get("DeploymentConfig", {})
         if request.get("RetainDeploymentConfig"):
             deployment = endpoint.deployment
+        instances = sum(
+            counts.get(variant["VariantName"], int(variant.get("InitialInstanceCount", 1)))
+            for variant in config["ProductionVariants"]
+        )
+        check_rollout(deployment, instances)
         self._mark(endpoint, config)
         endpoint.update(request["EndpointConfigName"], config, deployment, counts)
         return {"EndpointArn": endpoint.arn}
@@ -355,11 +373,10 @@ class Hosting:
             )
         return among[name]
 
-    def _new(self, kind: str, name: str, among: Mapping[str, Any], request: Mapping[str, Any]) -> str:
+    def _new(self, kind: str, name: str, among: Mapping[str, Any]) -> str:
         arn = f"{self._where}:{kind}/{name.lower()}"
         if name in among:
             raise AwsError("ValidationException", f'Cannot create already existing {kind} "{arn}".')
-        self._tag(arn, request)
         return arn
 
     def _tag(self, arn: str, request: Mapping[str, Any]) -> None:

@@ -20,7 +20,10 @@ from inf2kit.cloud.stacks.stack import LiveStack
 from inf2kit.cloud.stacks.types import Here
 
 #: Nothing but a deletion ends these.
-_DELETABLE = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED", "CREATE_IN_PROGRESS")
+_DELETABLE = (
+    *("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "UPDATE_ROLLBACK_FAILED", "DELETE_FAILED"),
+    "CREATE_IN_PROGRESS",
+)
 _NO_CHANGES = (
     "The submitted information didn't contain changes. Submit different information to create a change set."
 )
