@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import json
 from collections.abc import Callable
 from typing import Any
@@ -197,6 +198,59 @@ def test_an_update_that_aws_would_refuse(maker: Maker) -> None:
         # The new configuration says two, and one is retained.
         update("two", RetainAllVariantProperties=True, DeploymentConfig=policy)
     assert maker.settled("updated")["EndpointConfigName"] == "one"
+
+
+def test_a_call_that_is_being_processed_is_part_of_the_backlog(maker: Maker, aws: Callable[..., Any]) -> None:
+    """One call on one instance, for which nothing waits; and a line of the container's log is counted."""
+    group = "/aws/sagemaker/Endpoints/counted"
+    stacks, runtime = aws("cloudformation"), aws("sagemaker-runtime")
+    counted = {
+        "MetricName": "Instances",
+        "MetricNamespace": "inf2kit",
+        "MetricValue": "1",
+    }
+    resources = {
+        "Log": {"Type": "AWS::Logs::LogGroup", "Properties": {"LogGroupName": group}},
+        "Started": {
+            "Type": "AWS::Logs::MetricFilter",
+            "Properties": {
+                "LogGroupName": {"Ref": "Log"},
+                "FilterPattern": '"processes on this machine"',
+                "MetricTransformations": [counted],
+            },
+        },
+    }
+    stacks.create_stack(StackName="counted", TemplateBody=json.dumps({"Resources": resources}))
+    stacks.get_waiter("stack_create_complete").wait(StackName="counted", WaiterConfig={"Delay": 1})
+    maker.model("slow", INF2KIT_REPLAY_STEP_SECONDS="0.1")
+    output = {"OutputConfig": {"S3OutputPath": "s3://models/answers"}}
+    maker.config("slow", "slow", asynchronous=output)
+    maker.endpoint("counted", "slow")
+    assert maker.settled("counted")["EndpointStatus"] == "InService"
+    body = json.dumps({"inputs": "Hello", "parameters": {"max_new_tokens": 60}})
+    runtime.invoke_endpoint_async(EndpointName="counted", ContentType="application/json", Body=body)
+
+    def largest(name: str, namespace: str, *dimensions: dict[str, str]) -> float:
+        now = dt.datetime.now(dt.timezone.utc)
+        points = aws("cloudwatch").get_metric_statistics(
+            Namespace=namespace,
+            MetricName=name,
+            Dimensions=list(dimensions),
+            StartTime=now - dt.timedelta(minutes=5),
+            EndTime=now + dt.timedelta(minutes=1),
+            Period=300,
+            Statistics=["Maximum"],
+        )["Datapoints"]
+        return max((float(point["Maximum"]) for point in points), default=0.0)
+
+    of_endpoint = {"Name": "EndpointName", "Value": "counted"}
+    wait_until(
+        lambda: largest("ApproximateBacklogSize", "AWS/SageMaker", of_endpoint) == 1, 30, "a call that runs"
+    )
+    wait_until(lambda: largest("Instances", "inf2kit") == 1, 30, "the line that the filter counts")
+    stacks.delete_stack(StackName="counted")
+    stacks.get_waiter("stack_delete_complete").wait(StackName="counted", WaiterConfig={"Delay": 1})
+    assert aws("logs").describe_metric_filters()["metricFilters"] == []
 
 
 def test_a_refused_model_leaves_no_tags(maker: Maker) -> None:
