@@ -74,7 +74,7 @@ class Cloud:
         self._observed = Observed(self.metrics, self.hosting.endpoints)
         self._front = Front(self.hosting.target, observe=self._observed.called)
         self._asynchronous = Asynchronous(
-            self.hosting.endpoints.get, observe=self._observed.processed, notify=self._notify
+            self.hosting.endpoints.get, observe=self._observed.processed, notify=self._notify, say=self.say
         )
         self._moto = _moto()
         self._ended = threading.Event()

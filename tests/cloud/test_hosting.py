@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 from botocore.exceptions import ClientError
-from hosted import IMAGE, ROLE, Maker
+from hosted import IMAGE, ROLE, Maker, allowing, execution_role
 from rehearsing import generate
 from support import wait_until
 
@@ -251,6 +251,94 @@ def test_a_call_that_is_being_processed_is_part_of_the_backlog(maker: Maker, aws
     stacks.delete_stack(StackName="counted")
     stacks.get_waiter("stack_delete_complete").wait(StackName="counted", WaiterConfig={"Delay": 1})
     assert aws("logs").describe_metric_filters()["metricFilters"] == []
+
+
+FOREIGN_TRUST = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Principal": {"Service": "sagemaker.amazonaws.com"},
+                "Action": "sts:AssumeRole",
+                "Condition": {"StringEquals": {"aws:SourceAccount": "210987654321"}},
+            }
+        ],
+    }
+)
+
+
+def test_a_model_is_loaded_in_the_name_of_its_role(maker: Maker, aws: Callable[..., Any]) -> None:
+    iam = aws("iam")
+    with pytest.raises(ClientError, match=r"Could not assume role .*role/nobody"):
+        maker.model("m", role="arn:aws:iam::123456789012:role/nobody")
+    iam.create_role(RoleName="foreign", AssumeRolePolicyDocument=FOREIGN_TRUST)
+    with pytest.raises(ClientError, match=r"allows principal 'sagemaker\.amazonaws\.com'"):
+        maker.model("m", role="arn:aws:iam::123456789012:role/foreign")
+    iam.delete_role(RoleName="foreign")
+    elsewhere = {"Condition": {"StringEquals": {"aws:ResourceAccount": "210987654321"}}}
+    listing = (["s3:ListBucket"], "arn:aws:s3:::models")
+    for policy in (
+        allowing((["s3:GetObject"], "*")),
+        allowing(listing, (["s3:GetObject"], "arn:aws:s3:::models/another/*")),
+        allowing(listing, (["s3:GetObject"], "*"), **elsewhere),
+    ):
+        role = execution_role(iam, "narrow", policy)
+        with pytest.raises(ClientError, match="Could not access model data"):
+            maker.model("m", role=role)
+    prefix = maker.uri.removeprefix("s3://models/")
+    role = execution_role(iam, "narrow", allowing(listing, (["s3:Get*"], f"arn:aws:s3:::models/{prefix}*")))
+    maker.model("m", role=role)
+    maker.config("c", "m")
+    # A right that is taken away after the model was made is missed by an instance that starts.
+    execution_role(iam, "narrow", allowing(listing))
+    maker.endpoint("narrow", "c")
+    failed = maker.settled("narrow")
+    assert failed["EndpointStatus"] == "Failed"
+    assert "Could not access model data" in failed["FailureReason"]
+    iam.delete_role_policy(RoleName="narrow", PolicyName="own")
+    iam.delete_role(RoleName="narrow")
+
+
+def test_an_answer_is_written_in_the_name_of_the_role(
+    cloud: CloudSettings, maker: Maker, aws: Callable[..., Any]
+) -> None:
+    """Into a bucket that encrypts with a key: the role needs both, the bucket and its key."""
+    iam, s3, runtime = aws("iam"), aws("s3"), aws("sagemaker-runtime")
+    key = "arn:aws:kms:us-east-1:123456789012:key/of-the-bucket"
+    s3.create_bucket(Bucket="encrypted")
+    by_key = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}
+    s3.put_bucket_encryption(
+        Bucket="encrypted",
+        ServerSideEncryptionConfiguration={"Rules": [{"ApplyServerSideEncryptionByDefault": by_key}]},
+    )
+    reading = (["s3:GetObject", "s3:ListBucket"], "*")
+    writing = (["s3:PutObject"], "arn:aws:s3:::encrypted/answers/*")
+    role = execution_role(iam, "writer", allowing(reading, writing))
+    maker.model("m", role=role)
+    maker.config("c", "m", asynchronous={"OutputConfig": {"S3OutputPath": "s3://encrypted/answers"}})
+    maker.endpoint("writer", "c")
+    assert maker.settled("writer")["EndpointStatus"] == "InService"
+    body = json.dumps({"inputs": "Hello", "parameters": {"max_new_tokens": 2}})
+
+    def ask() -> str:
+        answer = runtime.invoke_endpoint_async(
+            EndpointName="writer", ContentType="application/json", Body=body
+        )
+        return str(answer["OutputLocation"])
+
+    lost = ask()
+    wait_until(lambda: f"may not write {lost}" in cloud.log.read_text(encoding="utf-8"), 30, "a refusal")
+    assert "Contents" not in s3.list_objects_v2(Bucket="encrypted")
+    execution_role(iam, "writer", allowing(reading, writing, (["kms:GenerateDataKey"], key)))
+    written = ask()
+    wait_until(lambda: s3.list_objects_v2(Bucket="encrypted").get("Contents"), 30, "an answer")
+    (found,) = s3.list_objects_v2(Bucket="encrypted")["Contents"]
+    assert written.endswith(found["Key"])
+    s3.delete_object(Bucket="encrypted", Key=found["Key"])
+    s3.delete_bucket(Bucket="encrypted")
+    iam.delete_role_policy(RoleName="writer", PolicyName="own")
+    iam.delete_role(RoleName="writer")
 
 
 def test_a_refused_model_leaves_no_tags(maker: Maker) -> None:

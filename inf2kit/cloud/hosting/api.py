@@ -20,6 +20,7 @@ from inf2kit.cloud.hosting.refusals import (
     refuse_odd_model,
     refuse_unmade,
 )
+from inf2kit.cloud.permissions import Execution
 from inf2kit.local.front import Target
 
 #: The operations answered here; the others are moto's.
@@ -121,8 +122,12 @@ class Hosting:
         uri = uri_of(request)
         if not uri.endswith("/"):
             raise AwsError("ValidationException", f"S3Uri must end with a forward slash for S3Prefix: {uri}")
-        if not objects.below(uri):
+        execution = Execution(request["ExecutionRoleArn"], arn)
+        execution.check_trust()
+        keys = objects.below(uri)
+        if not keys:
             raise AwsError("ValidationException", f"Could not find model data at {uri}.")
+        execution.check_model(uri, keys)
         self._models[name] = {**_without_tags(request), "ModelArn": arn, "CreationTime": _now()}
         self._tag(arn, request)
         return {"ModelArn": arn}
@@ -331,7 +336,10 @@ class Hosting:
         for variant in config["ProductionVariants"]:
             wished = counts.get(variant["VariantName"], int(variant.get("InitialInstanceCount", 1)))
             model = self._models.get(variant["ModelName"], {})
-            fleets.append(Fleet(self._place, name, variant, model, wished))
+            execution = Execution(
+                str(model.get("ExecutionRoleArn")), f"{self._where}:endpoint/{name.lower()}"
+            )
+            fleets.append(Fleet(self._place, name, variant, model, wished, execution))
         return fleets
 
     def _mark(self, endpoint: Endpoint, config: Mapping[str, Any]) -> None:

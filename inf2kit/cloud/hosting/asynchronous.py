@@ -16,6 +16,7 @@ import httpx
 from inf2kit.asgi import Receive, Scope, Send, answer, body_parts, request_headers
 from inf2kit.cloud import objects
 from inf2kit.cloud.hosting.endpoint import Endpoint
+from inf2kit.cloud.permissions import Execution
 from inf2kit.local.front import Outcome, Target
 
 #: SageMaker's defaults and limits: seconds of an invocation and of waiting, bytes of an inline body.
@@ -52,6 +53,7 @@ class Asynchronous:
         observe: Told of every call that was taken from a queue: the endpoint, the container, what became of
             it, the seconds that it waited, and which of ``FAULTS`` it had, or nothing.
         notify: Told a topic's ARN and a message.
+        say: Tells the cloud's log.
     """
 
     def __init__(
@@ -60,8 +62,9 @@ class Asynchronous:
         *,
         observe: Callable[[str, Target, Outcome, float, str], None],
         notify: Callable[[str, str], None],
+        say: Callable[[str], None],
     ) -> None:
-        self._endpoint_of, self._observe, self._notify = endpoint_of, observe, notify
+        self._endpoint_of, self._observe, self._notify, self._say = endpoint_of, observe, notify, say
         self._queues: dict[str, deque[_Waiting]] = {}
         self._running: dict[str, list[_Waiting]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -150,8 +153,10 @@ class Asynchronous:
         model_s = 0.0
         try:
             body: bytes | None = waiting.body
+            execution = _execution(endpoint, target)
             if waiting.location:
-                body = await asyncio.to_thread(objects.read, waiting.location)
+                may_read = execution is not None and execution.reads(waiting.location)
+                body = await asyncio.to_thread(objects.read, waiting.location) if may_read else None
             if time.monotonic() > waiting.until:
                 fault, metric = "the request waited longer than RequestTTLSeconds", "ExpiredRequests"
             elif body is None:
@@ -177,15 +182,26 @@ class Asynchronous:
             model_s = time.perf_counter() - began
             target.in_flight -= 1
             self._running[name].remove(waiting)
-        if not await self._write(endpoint, waiting, fault, content, kind):
+        if not await self._write(endpoint, execution, waiting, fault, content, kind):
             metric = "ResponseUploadFailures"
         self._observe(name, target, Outcome(status, model_s, 0.0), waited_s, metric)
 
     async def _write(
-        self, endpoint: Endpoint, waiting: _Waiting, fault: str, content: bytes, kind: str
+        self,
+        endpoint: Endpoint,
+        execution: Execution | None,
+        waiting: _Waiting,
+        fault: str,
+        content: bytes,
+        kind: str,
     ) -> bool:
         """Put the answer or the failure where its caller looks; false where that cannot be done."""
         where = waiting.failure if fault else waiting.output
+        key = endpoint.config["AsyncInferenceConfig"]["OutputConfig"].get("KmsKeyId", "")
+        if execution is None or not execution.writes(where, key):
+            role = execution.role_arn if execution else "of the endpoint"
+            self._say(f"{endpoint.name}: the role {role} may not write {where}; its caller waits for nothing")
+            return False
         try:
             await asyncio.to_thread(
                 objects.write, where, fault.encode() if fault else content, "text/plain" if fault else kind
@@ -204,6 +220,11 @@ class Asynchronous:
         if waiting.attributes:
             headers["x-amzn-sagemaker-custom-attributes"] = waiting.attributes
         return await self._containers.post(f"{target.gate_url}/invocations", content=body, headers=headers)
+
+
+def _execution(endpoint: Endpoint, target: Target) -> Execution | None:
+    """In whose name the objects of a container's calls are read and written."""
+    return next((fleet.execution for fleet in endpoint.fleets if fleet.variant == target.variant), None)
 
 
 def _fault(name: str, endpoint: Endpoint | None, headers: Mapping[str, str], body: bytes) -> str:

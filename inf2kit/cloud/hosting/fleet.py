@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from inf2kit import home
+from inf2kit.cloud import objects
 from inf2kit.cloud.hosting import artefacts
 from inf2kit.cloud.hosting.artefacts import Artefacts
+from inf2kit.cloud.permissions import Execution
 from inf2kit.local import ports
 from inf2kit.local.front import Target
 from inf2kit.local.instance import Instance, Ports, last_words
@@ -58,14 +60,21 @@ class Fleet:
         variant: A ProductionVariant of the endpoint's configuration.
         model: What CreateModel was told.
         wished: How many instances there should be.
+        execution: In whose name the model is loaded.
     """
 
     def __init__(
-        self, place: Place, endpoint: str, variant: Mapping[str, Any], model: Mapping[str, Any], wished: int
+        self,
+        place: Place,
+        endpoint: str,
+        variant: Mapping[str, Any],
+        model: Mapping[str, Any],
+        wished: int,
+        execution: Execution,
     ) -> None:
         self.variant = str(variant["VariantName"])
         self.instance_type = str(variant.get("InstanceType", ""))
-        self.wished = wished
+        self.wished, self.execution = wished, execution
         self.weight = float(variant.get("InitialVariantWeight", 1.0))
         self._place, self._endpoint = place, endpoint
         self._model = model
@@ -217,6 +226,8 @@ class Fleet:
             f"{'; ' + self.notice if self.notice else ''}\n",
             encoding="utf-8",
         )
+        # Each instance asks anew: a right that was taken away is missed by the next one.
+        self.execution.check_model(uri_of(self._model), objects.below(uri_of(self._model)))
         self._place.artefacts.lay_out(uri_of(self._model), instance.base_dir / "model")
         self._laid_out[instance] = artefacts.snapshot(instance.base_dir / "model")
         self._place.say(f"{self._endpoint}: {number} starts, its log is {instance.log}")
