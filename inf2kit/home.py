@@ -8,12 +8,16 @@ import json
 import os
 import re
 import shutil
+import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from inf2kit.errors import LocalEndpointError
 
+#: Every process of a local endpoint carries this variable with its run directory, and so is found whatever
+#: session it is in, whatever its parent.
+MARK = "INF2KIT_LOCAL_CONTAINER"
 #: SageMaker's own rule for an EndpointName.
 ENDPOINT_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 
@@ -106,9 +110,26 @@ def delete(folder: Path) -> None:
 
 
 def local_endpoint_url(name: str) -> str | None:
-    """The ``endpoint_url`` for boto3 of a local endpoint, or None where there is no such endpoint."""
+    """The ``endpoint_url`` for boto3 of a local endpoint, or None where no such endpoint is up."""
     try:
         state = json.loads((endpoint(name) / "state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, LocalEndpointError):
+        pid, run_dir, port = int(state["host_pid"]), str(state["run_dir"]), int(state["front_port"])
+    except (OSError, ValueError, TypeError, KeyError, LocalEndpointError):
         return None
-    return f"http://127.0.0.1:{state['front_port']}"
+    # A host that was killed leaves its state, and its port may be somebody else's by now.
+    return f"http://127.0.0.1:{port}" if pid and _keeps(pid, run_dir, port) else None
+
+
+def _keeps(pid: int, run_dir: str, port: int) -> bool:
+    """Whether a process is the host that its endpoint's state names."""
+    if Path("/proc/self/environ").exists():
+        try:
+            return f"{MARK}={run_dir}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except OSError:
+            return False
+    try:
+        os.kill(pid, 0)
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True

@@ -16,9 +16,7 @@ import psutil
 
 from inf2kit import home
 
-#: Every process of a local endpoint carries this variable with its run directory, and so is found whatever
-#: session it is in, whatever its parent.
-MARK = "INF2KIT_LOCAL_CONTAINER"
+MARK = home.MARK
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ import contextlib
 import datetime as dt
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psutil
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 from hosted import IMAGE, ROLE, Maker, allowing, execution_role
 from rehearsing import generate
 from support import wait_until
@@ -133,6 +134,46 @@ def test_an_endpoint_from_its_first_moment_to_its_last(
     assert "inf2kit rehearsal" in lines[0]["message"]
     assert lines[0]["logStreamName"].startswith("main/i-")
     aws("logs").delete_log_group(logGroupName=group["logGroupName"])
+
+
+def test_an_instance_is_stopped_while_calls_run_in_it(maker: Maker, aws: Callable[..., Any]) -> None:
+    """SageMaker sends its signal without waiting: what becomes of the calls is the container's matter."""
+    maker.model("slow", INF2KIT_REPLAY_STEP_SECONDS="0.1")
+    maker.config("before", "slow")
+    maker.config("after", "slow")
+    maker.endpoint("stopped", "before")
+    assert maker.settled("stopped")["EndpointStatus"] == "InService"
+    runtime, tokens = aws("sagemaker-runtime", read_timeout=70), 450
+
+    def call() -> int:
+        """The number of new tokens; a call that was cut off has none."""
+        try:
+            (answer,) = generate(runtime, "stopped", max_new_tokens=tokens, details=True)
+        except (ClientError, BotoCoreError):
+            return 0
+        return int(answer["details"]["generated_tokens"])
+
+    def in_flight() -> bool:
+        found = aws("cloudwatch").get_metric_statistics(
+            Namespace="AWS/SageMaker",
+            MetricName="ConcurrentRequestsPerModel",
+            Dimensions=[
+                {"Name": "EndpointName", "Value": "stopped"},
+                {"Name": "VariantName", "Value": "main"},
+            ],
+            StartTime=dt.datetime.now(dt.timezone.utc) - dt.timedelta(minutes=5),
+            EndTime=dt.datetime.now(dt.timezone.utc) + dt.timedelta(minutes=1),
+            Period=300,
+            Statistics=["Maximum"],
+        )["Datapoints"]
+        return any(point["Maximum"] for point in found)
+
+    with ThreadPoolExecutor() as side_by_side:
+        running = side_by_side.submit(call)
+        wait_until(in_flight, 10, "the call runs")
+        maker.sagemaker.update_endpoint(EndpointName="stopped", EndpointConfigName="after")
+        assert maker.settled("stopped")["EndpointConfigName"] == "after"
+        assert running.result() < tokens
 
 
 def test_an_endpoint_that_never_gets_ready_says_why(maker: Maker, aws: Callable[..., Any]) -> None:

@@ -22,8 +22,8 @@ from inf2kit.local.instance import Instance, Ports, last_words
 
 #: SageMaker's own default for ContainerStartupHealthCheckTimeoutInSeconds.
 _STARTUP_S = 600
-#: What a call may still take when its instance is taken out of service.
-_DRAIN_S = 60.0
+#: Between the last call that is routed to an instance and the signal that ends it.
+_ROUTED_S = 0.5
 _LONGEST_REPLACEMENT_WAIT_S = 30.0
 _numbers = itertools.count(1)
 _ports_lock = threading.Lock()
@@ -118,14 +118,12 @@ class Fleet:
         self._trim()
 
     def close(self) -> None:
-        """Stop every instance, those that start included; calls that run are waited for."""
+        """Take every instance out of service and stop it, those that start included."""
         self._closed.set()
         with self._lock:
             leaving, self._serving = self._serving, []
             starting, self._starting = self._starting, []
-        for instance in starting:
-            self._stop(instance)
-        self._end(leaving)
+        self._end([*leaving, *starting])
 
     def abort(self) -> None:
         """Stop every instance at once."""
@@ -133,8 +131,7 @@ class Fleet:
         with self._lock:
             leaving = [*self._serving, *self._starting]
             self._serving, self._starting = [], []
-        for instance in leaving:
-            self._stop(instance)
+        self._stop_all(leaving)
 
     def _add(self, count: int) -> None:
         instances: list[Instance] = []
@@ -159,8 +156,7 @@ class Fleet:
             # Whatever it is (a full disk, a key pressed): nothing that was started may be left.
             with self._lock:
                 self._starting = [each for each in self._starting if each not in instances]
-            for instance in instances:
-                self._stop(instance)
+            self._stop_all(instances)
             if isinstance(error, FleetError):
                 raise
             raise FleetError(getattr(error, "message", f"{type(error).__name__}: {error}")) from None
@@ -276,11 +272,18 @@ class Fleet:
                 wait_s = min(2 * wait_s, _LONGEST_REPLACEMENT_WAIT_S)
 
     def _end(self, instances: list[Instance]) -> None:
-        deadline = time.monotonic() + _DRAIN_S
-        for instance in instances:
-            while instance.target.in_flight and time.monotonic() < deadline:
-                time.sleep(0.05)
-            self._stop(instance)
+        """Stop instances that get no more calls, all at a time, whatever still runs inside."""
+        if instances:
+            # What was routed to them a moment ago has to reach them before the signal does.
+            time.sleep(_ROUTED_S)
+        self._stop_all(instances)
+
+    def _stop_all(self, instances: list[Instance]) -> None:
+        threads = [threading.Thread(target=self._stop, args=(instance,)) for instance in instances]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
 
     def _stop(self, instance: Instance) -> None:
         with self._lock:
