@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -43,6 +44,21 @@ def test_there_is_one_cloud(cloud: CloudSettings, home: Path) -> None:
     again = inf2kit(home, "up")
     assert again.returncode == 1
     assert again.stderr.startswith(f"Error: the rehearsal cloud is up already, on {cloud.url}")
+
+
+def test_settings_of_another_release_are_read(cloud: CloudSettings, tmp_path: Path) -> None:
+    known = json.loads((cloud.folder / "cloud.json").read_text(encoding="utf-8"))
+    folder = tmp_path / "cloud"
+    folder.mkdir()
+    for values in ({**known, "something_new": 1}, {key: known[key] for key in known if key != "access_key"}):
+        (folder / "cloud.json").write_text(json.dumps(values), encoding="utf-8")
+        status = inf2kit(tmp_path, "logs")
+        assert "Traceback" not in status.stderr
+        assert "listens on" in status.stdout
+    for broken in ("[]", '{"port": 1}', "{"):
+        (folder / "cloud.json").write_text(broken, encoding="utf-8")
+        status = inf2kit(tmp_path, "status")
+        assert status.stderr == "Error: the rehearsal cloud is not up; start it with 'inf2kit cloud up'\n"
 
 
 def test_without_a_cloud_every_command_says_so(tmp_path: Path) -> None:

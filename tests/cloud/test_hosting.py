@@ -116,6 +116,15 @@ def test_an_endpoint_from_its_first_moment_to_its_last(
     assert generate(runtime, "life")
     with pytest.raises(ClientError, match="not an asynchronous one"):
         runtime.invoke_endpoint_async(EndpointName="life", Body=b"{}")
+    assert runtime.invoke_endpoint(EndpointName="life", TargetVariant="main", Body=b'{"inputs": "Hello"}')
+    for header, said in {
+        "TargetVariant": "Variant another not found in endpoint life",
+        "TargetModel": "Endpoint life is not a multi-model endpoint and does not support target model header",
+        "InferenceComponentName": "Endpoint life has no inference components",
+        "TargetContainerHostname": "Endpoint life has one container only",
+    }.items():
+        with pytest.raises(ClientError, match=f"ValidationError.*{said}"):
+            runtime.invoke_endpoint(EndpointName="life", Body=b'{"inputs": "Hello"}', **{header: "another"})
     with pytest.raises(ClientError, match="larger than 6,291,456 bytes"):
         generate(runtime, "life", "x" * 6_300_000)
     killed = model_server_of(cloud, "life")

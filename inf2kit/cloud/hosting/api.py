@@ -94,6 +94,10 @@ class Hosting:
             return None
         if "AsyncInferenceConfig" in endpoint.config:
             return Target("", "asynchronous, to be called by InvokeEndpointAsync")
+        known = {fleet.variant for fleet in endpoint.fleets}
+        if endpoint.called and variant and variant not in known:
+            # In service, but not with that one.
+            return Target("", "InService", variant="")
         target = endpoint.pick(variant) if endpoint.called else None
         return target or Target("", endpoint.status if not endpoint.called else "without an instance")
 
