@@ -8,7 +8,7 @@ import inf2kit
 from inf2kit.package import vendor
 
 #: The parts of inf2kit that run inside the container.
-_SHIPPED = ("__init__.py", "asgi.py", "errors.py", "packaged.py", "shapes.py", "wire")
+_SHIPPED = ("__init__.py", "asgi.py", "errors.py", "loopback.py", "packaged.py", "shapes.py", "wire")
 _DATA = ("vendor.txt",)
 _PACKAGE = Path(inf2kit.__file__).parent
 
