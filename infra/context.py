@@ -14,11 +14,12 @@ from inf2kit.errors import DeploymentError
 from inf2kit.presets import Preset, load_preset, preset_names
 from inf2kit.wire.parameters import nearest
 from infra import packages
+from infra.compile_role import CompileProps
 from infra.packages import DeployedPackage
 from infra.props import EndpointProps
 
 #: Keys that are not a prop's name.
-_OWN = ("package", "manifest", "preset")
+_OWN = ("package", "manifest", "preset", "compile_output", "compile_token_secret")
 #: Context that cdk itself sets.
 _OF_CDK = ("acknowledged-issue-numbers", "aws:", "@aws-cdk", "cdk-", "cli-", "tree", "availability-zones:")
 _OPTIONS = {
@@ -38,12 +39,14 @@ class Context:
         packages: What to deploy, by the preset's name.
         options: Props for every stack.
         own: Props for one preset's stack, by its name.
+        compile_role: Props for the role of compilation jobs; None if nobody asks for it.
     """
 
     presets: tuple[Preset, ...]
     packages: Mapping[str, DeployedPackage]
     options: Mapping[str, Any]
     own: Mapping[str, Mapping[str, Any]]
+    compile_role: CompileProps | None
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Context:
@@ -73,7 +76,7 @@ class Context:
         by_preset = {package.manifest.preset_name: package for package in found}
         if len(by_preset) < len(found):
             raise DeploymentError("two packages are for the same preset; give one for each")
-        return cls(presets, by_preset, options, own)
+        return cls(presets, by_preset, options, own, _compile_role(values, options))
 
     def props(self, preset: Preset) -> EndpointProps:
         """The props of one preset's stack.
@@ -91,6 +94,22 @@ class Context:
             )
         given = {**self.options, **self.own.get(preset.name, {})}
         return EndpointProps(preset=preset, package=package, **given)
+
+
+def _compile_role(values: Mapping[str, Any], options: Mapping[str, Any]) -> CompileProps | None:
+    output, secret = values.get("compile_output"), str(values.get("compile_token_secret") or "")
+    if not output:
+        if secret:
+            raise DeploymentError(
+                "compile_token_secret needs compile_output, the s3://BUCKET/PREFIX of packages"
+            )
+        return None
+    return CompileProps(
+        output=str(output),
+        token_secret=secret,
+        bucket_owner=options.get("bucket_owner", ""),
+        kms_key_arn=options.get("package_kms_key_arn", ""),
+    )
 
 
 def _presets(files: Any) -> tuple[Preset, ...]:

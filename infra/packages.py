@@ -26,6 +26,11 @@ class DeployedPackage:
     manifest: Manifest
 
     @property
+    def folder(self) -> str:
+        """The key prefix that all packages beside this one have too, such as ``models/``; may be empty."""
+        return self.prefix.removesuffix(f"{self.manifest.digest}/")
+
+    @property
     def uri(self) -> str:
         """``s3://BUCKET/PREFIX/DIGEST/``."""
         return f"s3://{self.bucket}/{self.prefix}"

@@ -43,13 +43,19 @@ def test_names_of_the_stack(template: Callable[..., Template]) -> None:
     target = only(made, "ApplicationAutoScaling::ScalableTarget")
     assert target["ScalableDimension"] in enum("application-autoscaling", "ScalableDimension")
     assert target["ServiceNamespace"] in enum("application-autoscaling", "ServiceNamespace")
-    policy = only(made, "ApplicationAutoScaling::ScalingPolicy")
-    assert policy["PolicyType"] in enum("application-autoscaling", "PolicyType")
-    tracked = policy["TargetTrackingScalingPolicyConfiguration"]["PredefinedMetricSpecification"]
-    assert tracked["PredefinedMetricType"] in enum("application-autoscaling", "MetricType")
+    for each in made.find_resources("AWS::ApplicationAutoScaling::ScalingPolicy").values():
+        policy = each["Properties"]
+        assert policy["PolicyType"] in enum("application-autoscaling", "PolicyType")
+        tracked = policy["TargetTrackingScalingPolicyConfiguration"]
+        if "PredefinedMetricSpecification" in tracked:
+            predefined = tracked["PredefinedMetricSpecification"]["PredefinedMetricType"]
+            assert predefined in enum("application-autoscaling", "MetricType")
+        else:
+            statistic = tracked["CustomizedMetricSpecification"]["Statistic"]
+            assert statistic in enum("application-autoscaling", "MetricStatistic")
 
 
 def test_sizes_of_a_rolling_update(template: Callable[..., Template]) -> None:
-    made = template(min_instances="4", max_instances="4")
+    made = template(min_instances="4", max_instances="4", rollout="rolling")
     size = only(made, "SageMaker::Endpoint")["DeploymentConfig"]["RollingUpdatePolicy"]["MaximumBatchSize"]
     assert size["Type"] in enum("sagemaker", "CapacitySizeType")

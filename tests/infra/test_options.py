@@ -7,41 +7,66 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import aws_cdk as cdk
 import pytest
-from aws_cdk.assertions import Template
+from aws_cdk.assertions import Annotations, Match, Template
 from stacks import deployable, only
 
 import inf2kit
 from inf2kit.errors import DeploymentError, Inf2KitError
+from infra.app import build
 from infra.context import Context
+from infra.stack import EndpointStack
 
 pytestmark = pytest.mark.usefixtures("home")
 
 KEY = "arn:aws:kms:us-east-1:123456789012:key/12345678-1234-1234-1234-123456789012"
 
 
-def test_more_instances_scale_on_calls_in_flight(template: Callable[..., Template]) -> None:
+def test_more_instances_scale_on_texts_and_sooner_on_calls(template: Callable[..., Template]) -> None:
     made = template(max_instances="4")
     target = only(made, "ApplicationAutoScaling::ScalableTarget")
     assert target["ResourceId"] == "endpoint/llama2-7b-throughput/variant/main"
     assert (target["MinCapacity"], target["MaxCapacity"]) == (1, 4)
-    policy = only(made, "ApplicationAutoScaling::ScalingPolicy")["TargetTrackingScalingPolicyConfiguration"]
-    assert policy["PredefinedMetricSpecification"] == {
+    policies = {
+        each["Properties"]["PolicyName"]: each["Properties"]["TargetTrackingScalingPolicyConfiguration"]
+        for each in made.find_resources("AWS::ApplicationAutoScaling::ScalingPolicy").values()
+    }
+    texts = policies.pop("llama2-7b-throughput-Track")
+    calls = policies.pop("llama2-7b-throughput-TrackCalls")
+    assert not policies
+    # Without dimensions, as a metric filter gives it none; the average of samples of one instance each.
+    assert texts["CustomizedMetricSpecification"] == {
+        "MetricName": "TextsInside-llama2-7b-throughput",
+        "Namespace": "inf2kit",
+        "Statistic": "Average",
+    }
+    assert calls["PredefinedMetricSpecification"] == {
         "PredefinedMetricType": "SageMakerVariantConcurrentRequestsPerModelHighResolution"
     }
-    assert policy["TargetValue"] == 3
-    assert policy["ScaleOutCooldown"] < policy["ScaleInCooldown"]
-    assert only(made, "SageMaker::Endpoint")["RetainAllVariantProperties"] is True
+    for policy in (texts, calls):
+        assert policy["TargetValue"] == 3
+        assert policy["ScaleOutCooldown"] < policy["ScaleInCooldown"]
 
 
-@pytest.mark.parametrize(("fleet", "kind"), [("1", "ALL_AT_ONCE"), ("2", "CANARY"), ("4", "ROLLING")])
-def test_guardrails_fit_the_fleet(template: Callable[..., Template], fleet: str, kind: str) -> None:
-    made = template(min_instances=fleet, max_instances=fleet)
+@pytest.mark.parametrize(
+    ("context", "kind"),
+    [
+        ({}, "ALL_AT_ONCE"),
+        # An update keeps the instances that run, and nobody knows here how many these are.
+        ({"min_instances": "4", "max_instances": "8"}, "ALL_AT_ONCE"),
+        ({"min_instances": "2", "max_instances": "2", "rollout": "canary"}, "CANARY"),
+        ({"min_instances": "4", "max_instances": "4", "rollout": "rolling"}, "ROLLING"),
+    ],
+)
+def test_guardrails_fit_every_fleet_that_there_may_be(
+    template: Callable[..., Template], context: dict[str, str], kind: str
+) -> None:
+    made = template(**context)
     update = only(made, "SageMaker::Endpoint")["DeploymentConfig"]
-    assert len(update["AutoRollbackConfiguration"]["Alarms"]) == 2
-    assert only(made, "SageMaker::EndpointConfig")["ProductionVariants"][0]["InitialInstanceCount"] == int(
-        fleet
-    )
+    assert len(update["AutoRollbackConfiguration"]["Alarms"]) == 3
+    fewest = int(context.get("min_instances", 1))
+    assert only(made, "SageMaker::EndpointConfig")["ProductionVariants"][0]["InitialInstanceCount"] == fewest
     if kind == "ROLLING":
         assert update["RollingUpdatePolicy"]["MaximumBatchSize"] == {"Type": "CAPACITY_PERCENT", "Value": 25}
         assert 600 <= update["RollingUpdatePolicy"]["MaximumExecutionTimeoutInSeconds"] <= 28_800
@@ -51,14 +76,41 @@ def test_guardrails_fit_the_fleet(template: Callable[..., Template], fleet: str,
     assert traffic.get("CanarySize") == ({"Type": "INSTANCE_COUNT", "Value": 1} if kind == "CANARY" else None)
 
 
+def warnings(tmp_path: Path, **context: str) -> list[str]:
+    """What a synth says of a stack."""
+    app = build({"package": deployable("llama2-7b-throughput"), **context}, outdir=str(tmp_path / "warned"))
+    stack = app.node.find_child("inf2-llama2-7b-throughput")
+    return [
+        str(each.entry.data) for each in Annotations.from_stack(stack).find_warning("*", Match.any_value())
+    ]
+
+
+def test_an_update_without_roll_back_says_so(template: Callable[..., Template], tmp_path: Path) -> None:
+    """An endpoint in alarm undoes its own mend; this is the way through."""
+    made = template(rollback="false")
+    assert "AutoRollbackConfiguration" not in only(made, "SageMaker::Endpoint")["DeploymentConfig"]
+    (said,) = warnings(tmp_path, rollback="false")
+    assert "no alarm undoes this update of llama2-7b-throughput" in said
+    assert warnings(tmp_path) == []
+
+
+def test_a_large_fleet_all_at_once_is_warned_of(tmp_path: Path) -> None:
+    fleet = {"min_instances": "4", "max_instances": "4"}
+    (said,) = warnings(tmp_path, **fleet)
+    assert "needs as many again; -c rollout=rolling" in said
+    assert warnings(tmp_path, **fleet, rollout="rolling") == []
+
+
 def test_an_asynchronous_endpoint_scales_to_zero_and_has_a_deadline_of_its_own(
     template: Callable[..., Template],
 ) -> None:
     made = template(asynchronous="true", min_instances="0", max_instances="2", async_deadline_s="1800")
+    name = only(made, "SageMaker::Endpoint")["EndpointName"]
+    assert name == "llama2-7b-throughput-async", "no endpoint can be made asynchronous, or real-time again"
     configuration = only(made, "SageMaker::EndpointConfig")
     output = configuration["AsyncInferenceConfig"]["OutputConfig"]
-    assert output["S3OutputPath"] == "s3://models/inf2kit-async/llama2-7b-throughput/answers/"
-    assert output["S3FailurePath"] == "s3://models/inf2kit-async/llama2-7b-throughput/failures/"
+    assert output["S3OutputPath"] == "s3://models/inf2kit-async/llama2-7b-throughput-async/answers/"
+    assert output["S3FailurePath"] == "s3://models/inf2kit-async/llama2-7b-throughput-async/failures/"
     assert configuration["AsyncInferenceConfig"]["ClientConfig"] == {"MaxConcurrentInvocationsPerInstance": 5}
     assert configuration["ProductionVariants"][0]["InitialInstanceCount"] == 1
     variables = only(made, "SageMaker::Model")["PrimaryContainer"]["Environment"]
@@ -71,11 +123,13 @@ def test_an_asynchronous_endpoint_scales_to_zero_and_has_a_deadline_of_its_own(
     }
     tracked = policies["TargetTrackingScaling"]["TargetTrackingScalingPolicyConfiguration"]
     assert tracked["CustomizedMetricSpecification"]["MetricName"] == "ApproximateBacklogSizePerInstance"
+    # The backlog has the calls that are being answered, too: a full instance alone must not add another.
+    assert tracked["TargetValue"] == 5 + 4
     alarms = {
         each["Properties"]["AlarmName"].rpartition("-")[2]: each["Properties"]
         for each in made.find_resources("AWS::CloudWatch::Alarm").values()
     }
-    assert set(alarms) == {"Errors", "Latency", "Saturation", "Wake"}, "with none running nothing idles"
+    assert "IdleMoney" not in alarms, "with none running nothing idles"
     assert alarms["Wake"]["MetricName"] == "HasBacklogWithoutCapacity"
     wake = next(
         name
@@ -97,6 +151,14 @@ def test_a_key_of_the_customer_covers_volume_answers_and_captured_data(
     assert configuration["AsyncInferenceConfig"]["OutputConfig"]["KmsKeyId"] == KEY
     assert configuration["DataCaptureConfig"]["KmsKeyId"] == KEY
     assert configuration["DataCaptureConfig"]["InitialSamplingPercentage"] == 10
+    header = configuration["DataCaptureConfig"]["CaptureContentTypeHeader"]
+    assert header == {"JsonContentTypes": ["application/json"]}, "otherwise it is base64"
+
+
+def test_a_key_of_the_log_is_that_of_the_topic(template: Callable[..., Template]) -> None:
+    made = template(log_kms_key_arn=KEY)
+    assert only(made, "Logs::LogGroup")["KmsKeyId"] == KEY
+    assert only(made, "SNS::Topic")["KmsMasterKeyId"] == KEY
 
 
 def test_data_capture_is_off_unless_asked_for(template: Callable[..., Template]) -> None:
@@ -167,6 +229,18 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"min_instances": "0"}, "min_instances is 0; it must be within 1..100"),
     ({"min_instances": "3", "max_instances": "2"}, "max_instances is 2; it must be within 3..100"),
     ({"target_concurrency": "5"}, "target_concurrency is 5.0; it must be within 1..4"),
+    ({"rollout": "rollling"}, "rollout is 'rollling'; it must be one of all_at_once, canary, rolling"),
+    ({"rollout": "canary"}, "rollout is 'canary'; it must be all_at_once with fewer than 2 min_instances"),
+    ({"rollout": "rolling", "min_instances": "3", "max_instances": "3"}, "with fewer than 4 min_instances"),
+    ({"max_errors_percent": "0"}, "max_errors_percent is 0; it must be within 1..100"),
+    ({"log_removal": "keep"}, "log_removal is 'keep'; it must be one of destroy, retain"),
+    ({"bucket_owner": "me"}, "bucket_owner is 'me'; it must be an account of 12 digits"),
+    (
+        {"kms_key_arn": KEY, "package_kms_key_arn": KEY.replace("us-east-1", "eu-west-1")},
+        "it must be in the region of kms_key_arn, aws:us-east-1",
+    ),
+    ({"compile_token_secret": "hub"}, "compile_token_secret needs compile_output"),
+    ({"compile_output": "/a/folder"}, "compile_output is '/a/folder'; it must be s3://BUCKET/PREFIX"),
     ({"startup_timeout_s": "3601"}, "startup_timeout_s is 3601; it must be within 60..3600"),
     ({"startup_timeout_s": "100"}, "startup_timeout_s is 100; it must be at least 195 for 13.5 GB of model"),
     ({"download_timeout_s": "59"}, "download_timeout_s is 59; it must be within 60..3600"),
@@ -213,6 +287,32 @@ def test_an_option_that_makes_no_sense_is_refused_at_synth(context: dict[str, An
         Context.read({"package": deployable(preset), **context}).props(preset)
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_texts_of_ones_own_preset_fit_a_template(tmp_path: Path) -> None:
+    path = own_preset(tmp_path, "wordy")
+    content = path.read_text(encoding="utf-8")
+    line = next(line for line in content.splitlines() if line.startswith("description"))
+    path.write_text(content.replace(line, f'description = "{1001 * "x"}"'), encoding="utf-8")
+    preset = inf2kit.load_preset(str(path))
+    with pytest.raises(DeploymentError, match=r"description is 'x+\.\.\.'; it must be at most 1000 bytes"):
+        Context.read({"preset": str(path), "package": deployable(preset)}).props(preset)
+
+
+def test_a_region_without_the_image_is_refused_before_it_is_deployed_to(tmp_path: Path) -> None:
+    app = build({"package": deployable("llama2-7b-throughput")}, region="af-south-1", outdir=str(tmp_path))
+    stack = app.node.find_child("inf2-llama2-7b-throughput")
+    (found,) = Annotations.from_stack(stack).find_error("*", Match.any_value())
+    assert "no registry of deep learning containers in 'af-south-1'; there are ap-east-1" in found.entry.data
+
+
+def test_a_key_of_another_region_is_refused_where_the_stack_has_one(tmp_path: Path) -> None:
+    preset = inf2kit.load_preset("llama2-7b-throughput")
+    props = Context.read({"package": deployable(preset), "kms_key_arn": KEY}).props(preset)
+    app = cdk.App(outdir=str(tmp_path))
+    there = cdk.Environment(account="123456789012", region="eu-west-1")
+    with pytest.raises(DeploymentError, match="this stack is for eu-west-1; give a key of that region"):
+        EndpointStack(app, "stack", props=props, env=there)
 
 
 def test_packages_that_cannot_be_deployed_are_refused(tmp_path: Path) -> None:

@@ -33,6 +33,10 @@ EVERYTHING = {
     "data_capture_percent": "10",
     "alarm_email": "ops@example.com",
     "environment": "INF2KIT_QUEUE_SIZE=64",
+    "log_kms_key_arn": KEY,
+    "package_kms_key_arn": KEY,
+    "compile_output": "s3://models/llm",
+    "compile_token_secret": "hub",
 }
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 
@@ -40,7 +44,8 @@ SNAPSHOTS = Path(__file__).parent / "snapshots"
 @pytest.mark.parametrize("context", [{}, EVERYTHING], ids=["default", "everything"])
 def test_cdk_nag_finds_nothing_that_is_not_explained(context: dict[str, str], tmp_path: Path) -> None:
     packages = ",".join(deployable(name) for name in NEURON_PRESETS)
-    app = build({"package": packages, **context}, outdir=str(tmp_path))
+    context = {"package": packages, **context}
+    app = build(context, outdir=str(tmp_path))
     cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app, verbose=True))
     app.synth()
 
@@ -50,10 +55,14 @@ def test_cfn_lint_is_clean(template: Callable[..., Template], tmp_path: Path) ->
     for name, context in {
         "default": {},
         "everything": EVERYTHING,
-        "fleet": {"min_instances": "4", "max_instances": "8"},
+        "fleet": {"min_instances": "4", "max_instances": "8", "rollout": "rolling", "rollback": "false"},
     }.items():
         files.append(tmp_path / f"{name}.json")
         files[-1].write_text(json.dumps(template(**context).to_json()), encoding="utf-8")
+    role = build({"compile_output": "s3://models/llm"}, outdir=str(tmp_path / "role"))
+    role_stack = role.node.find_child("inf2-compile-role")
+    files.append(tmp_path / "role.json")
+    files[-1].write_text(json.dumps(Template.from_stack(role_stack).to_json()), encoding="utf-8")  # type: ignore[arg-type]
     lint = Path(sys.executable).with_name("cfn-lint")
     # W8003 is about CDK's own condition; the region is any that has the instances.
     result = subprocess.run(
