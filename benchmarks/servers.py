@@ -155,10 +155,13 @@ def stock(weights: Path, dtype: str) -> Iterator[Server]:
         for path in weights.iterdir():
             (base / "model" / path.name).symlink_to(path)
         shutil.copy2(_STOCK, base / "model" / "code" / "inference.py")
-        port, _, management = ports = free_ports(3)
+        (port,) = free_ports(1)
         variables = {
             "SAGEMAKER_PROGRAM": "inference.py",
             "SAGEMAKER_MODEL_SERVER_WORKERS": "1",
+            "MMS_INFERENCE_ADDRESS": "http://0.0.0.0:8080",
+            "MMS_MANAGEMENT_ADDRESS": "unix:/home/model-server/tmp/management.sock",
+            "PYTHONPYCACHEPREFIX": "",
             "HF_HUB_OFFLINE": "1",
             "BENCH_DTYPE": dtype,
         }
@@ -166,9 +169,7 @@ def stock(weights: Path, dtype: str) -> Iterator[Server]:
             base,
             run_dir,
             variables,
-            gate_port=port,
-            model_server_port=ports[1],
-            management_port=management,
+            port=port,
             log=Path(folder) / "log",
         )
         url = f"http://127.0.0.1:{port}/invocations"

@@ -8,8 +8,9 @@ from inf2kit.presets import Preset
 _SPARE_WORKERS = 2
 #: Seconds after which the model server takes a worker for dead, and what the engine gets beyond its deadline.
 _WORKER_S, _GRACE_S = 120.0, 60.0
-#: The port on loopback that the model server moves to, leaving 8080 to the gate.
-MODEL_SERVER_PORT = 18392
+#: Where the model server's sockets lie. The image makes this folder (its ``TEMP``), so it exists when Java
+#: starts; the engine's own run directory does not yet.
+_SCRATCH = "/home/model-server/tmp"
 
 
 def environment(preset: Preset, *, gate: bool = True, deadline_s: float | None = None) -> dict[str, str]:
@@ -17,7 +18,7 @@ def environment(preset: Preset, *, gate: bool = True, deadline_s: float | None =
 
     Args:
         preset: What is deployed.
-        gate: Whether the gate owns the endpoint's port. Without it the toolkit runs as it is: no streaming,
+        gate: Whether the gate owns the endpoint's port. Without it the toolkit has the port: no streaming,
             and a ``/ping`` that answers before the model is loaded.
         deadline_s: Seconds a call may take, instead of the preset's; for asynchronous endpoints.
     """
@@ -33,8 +34,14 @@ def environment(preset: Preset, *, gate: bool = True, deadline_s: float | None =
         "MMS_MAX_RESPONSE_SIZE": "20000000",
         # Workers are forked from one that has imported everything: 4 MB each instead of 330 MB.
         "MMS_PRELOAD_MODEL": "true",
-        # The package is read-only.
-        "PYTHONDONTWRITEBYTECODE": "1",
+        # The management API loads any code that it is sent, and its default is 0.0.0.0:8080. A Unix socket
+        # keeps it from the network, and leaves the port to whoever answers /ping.
+        "MMS_MANAGEMENT_ADDRESS": f"unix:{_SCRATCH}/management.sock",
+        "MMS_INFERENCE_ADDRESS": "http://0.0.0.0:8080",
+        # By default Java takes up to a quarter of the host's memory, which the engine needs.
+        "SAGEMAKER_MODEL_SERVER_VMARGS": "-XX:-UseContainerSupport -Xmx512m -XX:+ExitOnOutOfMemoryError",
+        # Bytecode that lies in the package is never run: its manifest has sources only.
+        "PYTHONPYCACHEPREFIX": f"{_SCRATCH}/pycache",
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
@@ -42,5 +49,5 @@ def environment(preset: Preset, *, gate: bool = True, deadline_s: float | None =
         variables["INF2KIT_DEADLINE_SECONDS"] = f"{deadline_s:g}"
     if gate:
         variables["INF2KIT_GATE_ADDRESS"] = "0.0.0.0:8080"
-        variables["MMS_INFERENCE_ADDRESS"] = f"http://127.0.0.1:{MODEL_SERVER_PORT}"
+        variables["MMS_INFERENCE_ADDRESS"] = f"unix:{_SCRATCH}/model-server.sock"
     return variables

@@ -31,6 +31,11 @@ def models() -> Path:
     return home() / "models"
 
 
+def bytecode() -> Path:
+    """Where the containers' processes keep compiled Python, never beside a package's sources."""
+    return home() / "bytecode"
+
+
 def prices() -> Path:
     """The prices that the user has refreshed."""
     return home() / "prices.toml"

@@ -162,9 +162,9 @@ def _settings(path: Path, settings: Any, batch_size: int | None, sequence_length
         prefills_per_step=1,
         deadline_s=math.inf,
         gate_address=None,
-        model_server_url="",
+        model_server_address="",
         model_server_workers=1,
         notice=None,
-        replay_load_s=0.0,
-        replay_step_s=0.0,
+        stall_s=None,
+        replay={},
     )

@@ -1,8 +1,8 @@
 """What stands in for the container: the container's processes, with its environment, on this machine.
 
 The model server is started the way the toolkit does it, by the toolkit's own configuration; what differs
-is where files lie and which ports are used. The stock ``serve`` cannot be run as it is: it writes to
-``/etc`` and refuses a second model server on one machine.
+is where files lie and on which addresses it listens. The stock ``serve`` cannot be run as it is: it writes
+to ``/etc`` and refuses a second model server on one machine.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from pathlib import Path
 
 import psutil
 
+from inf2kit import home
+from inf2kit.errors import LocalEndpointError
 from inf2kit.local.state import MARK
 
 #: SageMaker sends SIGTERM and half a minute later SIGKILL; on one machine nobody waits so long.
@@ -29,9 +31,7 @@ def start(
     run_dir: Path,
     variables: Mapping[str, str],
     *,
-    gate_port: int,
-    model_server_port: int,
-    management_port: int,
+    port: int,
     log: Path,
 ) -> subprocess.Popen[bytes]:
     """Start a container's model server; it starts everything else.
@@ -40,30 +40,24 @@ def start(
         base_dir: Stands in for ``/opt/ml``: the model directory is ``base_dir/model``.
         run_dir: Stands in for ``/tmp``; its path must be short, as sockets lie there.
         variables: The environment that the Model resource would set.
-        gate_port: Stands in for port 8080.
-        model_server_port: For the model server's own address when the gate has the port.
-        management_port: For the model server's management address.
+        port: Stands in for port 8080.
         log: Stands in for CloudWatch.
+
+    Raises:
+        LocalEndpointError: the model server would listen where a machine that is not a container must not.
     """
     environment = {name: os.environ[name] for name in ("HOME", "LANG", "USER") if name in os.environ}
     environment |= {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-        **variables,
         MARK: str(run_dir),
         "SAGEMAKER_BASE_DIR": str(base_dir),
-        "SAGEMAKER_BIND_TO_PORT": str(gate_port),
-        "MMS_MANAGEMENT_ADDRESS": f"http://127.0.0.1:{management_port}",
         "TMPDIR": str(run_dir),
         "TEMP": str(run_dir),
         "LOG_LOCATION": str(run_dir / "logs"),
         "METRICS_LOCATION": str(run_dir / "logs"),
         "JAVA_HOME": java_home(),
+        **replaced(variables, run_dir, port),
     }
-    if "INF2KIT_GATE_ADDRESS" in variables:
-        environment["INF2KIT_GATE_ADDRESS"] = f"127.0.0.1:{gate_port}"
-        environment["MMS_INFERENCE_ADDRESS"] = f"http://127.0.0.1:{model_server_port}"
-    else:
-        environment["MMS_INFERENCE_ADDRESS"] = f"http://127.0.0.1:{gate_port}"
     with log.open("ab") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "inf2kit.local.launcher"],
@@ -75,6 +69,39 @@ def start(
             # A session of its own: a key pressed in the terminal is not meant for it.
             start_new_session=True,
         )
+
+
+def replaced(variables: Mapping[str, str], run_dir: Path, port: int) -> dict[str, str]:
+    """The Model's variables, with the addresses and folders of this machine in the place of the container's.
+
+    A value may be replaced, but a name is never added: what the Model lacks is lacking on AWS too.
+
+    Args:
+        variables: The environment that the Model resource would set.
+        run_dir: Stands in for ``/tmp``.
+        port: Stands in for port 8080.
+
+    Raises:
+        LocalEndpointError: the Model lacks an address, so that the model server would listen on every network
+            of this machine.
+    """
+    own = {
+        "INF2KIT_GATE_ADDRESS": f"127.0.0.1:{port}",
+        "MMS_MANAGEMENT_ADDRESS": f"unix:{run_dir}/management.sock",
+        "MMS_INFERENCE_ADDRESS": f"unix:{run_dir}/model-server.sock"
+        if "INF2KIT_GATE_ADDRESS" in variables
+        else f"http://127.0.0.1:{port}",
+        # One for all endpoints: a model server that compiles everything anew takes seconds longer to start.
+        "PYTHONPYCACHEPREFIX": str(home.bytecode()),
+    }
+    for name in ("MMS_MANAGEMENT_ADDRESS", "MMS_INFERENCE_ADDRESS"):
+        if name not in variables:
+            raise LocalEndpointError(
+                f"the Model's environment lacks {name}; without it the model server listens on port 8080 of "
+                "every address, with an interface that runs any code it is sent; take the environment that "
+                "inf2kit's stacks set (inf2kit.container.environment)"
+            )
+    return {name: own.get(name, value) for name, value in variables.items()}
 
 
 def stop(run_dir: Path) -> None:

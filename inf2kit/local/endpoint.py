@@ -78,11 +78,7 @@ def up(
             progress("assembling the model directory")
             gather(preset, weights, rehearsal=rehearsal).materialise(folder / "model")
             endpoint = _reserve(name, preset_name)
-            settings = {
-                **environment(preset, gate=gate),
-                "INF2KIT_RUN_DIR": endpoint.run_dir,
-                **(variables or {}),
-            }
+            settings = {**environment(preset, gate=gate), **(variables or {})}
             (folder / ENVIRONMENT_FILE).write_text(json.dumps(settings), encoding="utf-8")
             progress("starting the model server")
             host = _start_host(endpoint)
@@ -161,10 +157,10 @@ def log_path(name: str) -> Path:
 def _reserve(name: str, preset: str) -> EndpointState:
     taken: set[int] = set()
     for other in filter(None, map(state.read, state.names())):
-        taken |= {other.front_port, other.gate_port, other.model_server_port, other.management_port}
+        taken |= {other.front_port, other.gate_port}
     run_dir = tempfile.mkdtemp(prefix="inf2kit-")
-    front, gate, model_server, management = ports.choose(4, taken)
-    endpoint = EndpointState(name, preset, front, gate, model_server, management, run_dir)
+    front, gate = ports.choose(2, taken)
+    endpoint = EndpointState(name, preset, front, gate, run_dir)
     # Before anything is started, so that 'down' finds it whatever happens next.
     state.write(endpoint)
     return endpoint

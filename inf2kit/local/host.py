@@ -14,7 +14,7 @@ from pathlib import Path
 from inf2kit import home
 from inf2kit.local import state
 from inf2kit.local.front import Front, Target
-from inf2kit.local.instance import Instance, Ports
+from inf2kit.local.instance import Instance
 from inf2kit.local.serving import Server
 
 ENVIRONMENT_FILE = "environment.json"
@@ -31,7 +31,7 @@ class Host:
             base_dir=folder,
             run_dir=Path(endpoint.run_dir),
             variables=json.loads((folder / ENVIRONMENT_FILE).read_text(encoding="utf-8")),
-            ports=Ports(endpoint.gate_port, endpoint.model_server_port, endpoint.management_port),
+            port=endpoint.gate_port,
             log=folder / LOG_FILE,
             changed=self._remember,
         )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from inf2kit import home
 from inf2kit.local import container
 from inf2kit.local.front import Target
 
@@ -25,21 +26,6 @@ _MESSAGE = re.compile(r"^(?:.* - )?(.+)\n.*Traceback \(most recent call last\)",
 _ERROR = re.compile(r"\b([A-Za-z_.]*(?:Error|Exception)\b: .*)")
 
 
-@dataclass(frozen=True)
-class Ports:
-    """A container's ports on this machine.
-
-    Attributes:
-        gate: Stands in for port 8080.
-        model_server: The model server's own when the gate has that port.
-        management: The model server's management address.
-    """
-
-    gate: int
-    model_server: int
-    management: int
-
-
 @dataclass(eq=False)
 class Instance:
     """A container from its start to its end.
@@ -48,7 +34,7 @@ class Instance:
         base_dir: Stands in for ``/opt/ml``, with the model directory in it.
         run_dir: Stands in for ``/tmp``.
         variables: The container's environment.
-        ports: Where it listens.
+        port: Stands in for port 8080.
         log: What CloudWatch would hold.
         changed: Called after each change of ``state``, by the thread that watches.
         target: Where the front finds it.
@@ -59,7 +45,7 @@ class Instance:
     base_dir: Path
     run_dir: Path
     variables: Mapping[str, str]
-    ports: Ports
+    port: int
     log: Path
     changed: Callable[[Instance], None] = lambda _: None
     target: Target = field(init=False)
@@ -67,7 +53,7 @@ class Instance:
     reason: str = ""
 
     def __post_init__(self) -> None:
-        self.target = Target(f"http://127.0.0.1:{self.ports.gate}", "Creating")
+        self.target = Target(f"http://127.0.0.1:{self.port}", "Creating")
         self._stopping = threading.Event()
         self._settled = threading.Event()
         self._watcher: threading.Thread | None = None
@@ -79,9 +65,7 @@ class Instance:
             self.base_dir,
             self.run_dir,
             self.variables,
-            gate_port=self.ports.gate,
-            model_server_port=self.ports.model_server,
-            management_port=self.ports.management,
+            port=self.port,
             log=self.log,
         )
         self._watcher = threading.Thread(target=self._watch, daemon=True, name=f"watch {self.run_dir.name}")
@@ -101,6 +85,8 @@ class Instance:
             self._watcher.join(2 * _PING_LIMIT_S)
         if self._process:
             self._process.wait()
+        # Where Python keeps what it has compiled of this container's code, and of no other's.
+        home.delete(home.bytecode() / self.base_dir.relative_to("/"))
 
     def _watch(self) -> None:
         """Follow /ping, as SageMaker does: it alone says whether the container is ready."""
@@ -122,7 +108,7 @@ class Instance:
             self._stopping.wait(_STARTING_INTERVAL_S if self.state == "starting" else _RUNNING_INTERVAL_S)
 
     def _ping(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.ports.gate, timeout=_PING_LIMIT_S)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_PING_LIMIT_S)
         try:
             connection.request("GET", "/ping")
             return connection.getresponse().status == 200
@@ -133,9 +119,10 @@ class Instance:
 
     def _hopeless(self) -> str | None:
         """What only the log has on AWS, where one waits for the time-out; here nobody does."""
-        run_dir = Path(self.variables.get("INF2KIT_RUN_DIR") or self.run_dir / "inf2kit")
         try:
-            supervisor = json.loads((run_dir / "supervisor.json").read_text(encoding="utf-8"))
+            supervisor = json.loads(
+                (self.run_dir / "inf2kit" / "supervisor.json").read_text(encoding="utf-8")
+            )
             if supervisor["state"] == "failed":
                 return str(supervisor["reason"])
         except (OSError, ValueError):

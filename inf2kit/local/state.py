@@ -30,8 +30,6 @@ class EndpointState:
         preset: The preset's name or path.
         front_port: Where boto3 goes.
         gate_port: What stands in for the container's port 8080.
-        model_server_port: The model server's own, on loopback.
-        management_port: The model server's management address.
         run_dir: What stands in for the container's ``/tmp``.
         host_pid: The process that keeps it; 0 before there is one.
         status: ``Creating``, ``InService`` or ``Failed``.
@@ -42,8 +40,6 @@ class EndpointState:
     preset: str
     front_port: int
     gate_port: int
-    model_server_port: int
-    management_port: int
     run_dir: str
     host_pid: int = 0
     status: str = "Creating"

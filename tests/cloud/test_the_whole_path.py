@@ -30,9 +30,9 @@ from infra.app import build
 REAL, SLOW, QUEUED = "tinyllama-1.1b-starter", "llama2-7b-throughput", "llama2-7b-latency"
 #: A load that takes 20 s, written into the package: what a template cannot ask for.
 STRETCHED = (
-    "engine/settings.py",
-    '"INF2KIT_REPLAY_LOAD_SECONDS", "0"',
-    '"INF2KIT_REPLAY_LOAD_SECONDS", "20"',
+    "engine/backend/replay.py",
+    "load_seconds: float = 0.0",
+    "load_seconds: float = 20.0",
 )
 BROKEN = ("inference.py", "import json\n", "import json\nimport a_module_that_is_not_there\n")
 #: Good enough to get ready, and a server error for every caller of this test.
@@ -179,11 +179,8 @@ def a_second_instance_then_no_gate(
     model = sagemaker.describe_model(ModelName=config["ProductionVariants"][0]["ModelName"])
     whole = model["PrimaryContainer"]
     source = {**whole["ModelDataSource"]["S3DataSource"], "S3Uri": quick}
-    gateless = {
-        key: value
-        for key, value in whole["Environment"].items()
-        if key not in ("INF2KIT_GATE_ADDRESS", "MMS_INFERENCE_ADDRESS")
-    }
+    gateless = {**whole["Environment"], "MMS_INFERENCE_ADDRESS": "http://0.0.0.0:8080"}
+    del gateless["INF2KIT_GATE_ADDRESS"]
     containers = {
         # A token takes its time, and no processor's.
         "quick": {

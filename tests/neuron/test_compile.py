@@ -204,10 +204,9 @@ def test_a_device_that_is_held_is_waited_for(package: Path, tmp_path: Path) -> N
             60,
             "the engine has found the cores held",
         )
-        assert not (run_dir / "ready").exists()
+        assert state_of(state) == "waiting for the device"
         holder.close()
-        wait_until((run_dir / "ready").exists, 90, "the engine is ready once they are free")
-        assert json.loads(state.read_text(encoding="utf-8"))["state"] == "starting"
+        wait_until(lambda: state_of(state) == "ready", 90, "the engine is ready once they are free")
     finally:
         supervisor.kill()
         supervisor.wait()
@@ -231,3 +230,7 @@ def test_verify_device_asks_everything(tmp_path: Path) -> None:
     assert unanswered == {"device-memory"}, "the double has no driver"
     assert answers["cores-held"]["found"]["loaded"] is True, "the double can be shared"
     assert len(found["open_questions"]) == len(answers)
+
+
+def state_of(path: Path) -> str:
+    return str(json.loads(path.read_text(encoding="utf-8"))["state"])

@@ -16,7 +16,7 @@ from inf2kit.cloud.hosting import artefacts
 from inf2kit.cloud.hosting.artefacts import Artefacts
 from inf2kit.local import ports
 from inf2kit.local.front import Target
-from inf2kit.local.instance import Instance, Ports, last_words
+from inf2kit.local.instance import Instance, last_words
 
 #: SageMaker's own default for ContainerStartupHealthCheckTimeoutInSeconds.
 _STARTUP_S = 600
@@ -174,13 +174,13 @@ class Fleet:
         base_dir.mkdir(parents=True)
         run_dir = Path(tempfile.mkdtemp(prefix="", dir=self._place.run_dir))
         with _ports_lock:
-            chosen = ports.choose(3, _ports_taken)
-            _ports_taken.update(chosen)
+            (port,) = ports.choose(1, _ports_taken)
+            _ports_taken.add(port)
         instance = Instance(
             base_dir=base_dir,
             run_dir=run_dir,
             variables=self._variables(),
-            ports=Ports(*chosen),
+            port=port,
             log=self._place.folder / self._endpoint / f"{self.variant}-{number}.log",
             changed=self._changed,
         )
@@ -278,9 +278,7 @@ class Fleet:
             self._stopped.add(instance)
         instance.stop()
         with _ports_lock:
-            _ports_taken.difference_update(
-                (instance.ports.gate, instance.ports.model_server, instance.ports.management)
-            )
+            _ports_taken.discard(instance.port)
         self._laid_out.pop(instance, None)
         home.delete(instance.base_dir)
         home.delete(instance.run_dir)
