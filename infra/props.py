@@ -33,7 +33,10 @@ _ASYNC_LIMIT_S = 3600
 #: What a call may take beyond its deadline, until its answer is in S3.
 ASYNC_MARGIN_S = 60
 #: Variables of the engine that may be chosen; the others are inf2kit's own affair.
-_TUNABLE = ("INF2KIT_PREFILLS_PER_STEP", "INF2KIT_QUEUE_SIZE", "INF2KIT_TORCH_THREADS")
+_TUNABLE = (
+    *("INF2KIT_PREFILLS_PER_STEP", "INF2KIT_QUEUE_SIZE"),
+    *("INF2KIT_STALL_SECONDS", "INF2KIT_TORCH_THREADS"),
+)
 #: Bytes of a preset's own texts: a template's Description has 1,024, a stack's name 128 characters.
 _LONGEST_DESCRIPTION, _LONGEST_NAME = 1000, 100
 #: Options that name a key.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,6 +11,8 @@ import pytest
 from aws_cdk.assertions import Template
 from stacks import only
 
+import engine.gate
+import engine.supervisor
 from infra.log_metrics import EVENTS
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -138,6 +142,19 @@ def test_each_bad_line_of_the_supervisor_has_a_metric_and_an_alarm(
         assert (alarm["Namespace"], alarm["MetricName"]) == ("inf2kit", metric)
         assert "Dimensions" not in alarm, "the filter gives the metric none"
         assert (alarm["Statistic"], alarm["Threshold"], alarm["EvaluationPeriods"]) == ("Sum", 1, 1)
+
+
+def test_the_lines_are_those_that_the_container_prints() -> None:
+    """A line in other words would be counted by no filter, and nobody would hear of it."""
+    supervisor = inspect.getsource(engine.supervisor)
+    who = "inf2kit supervisor: "
+    assert f'f"{who}{{message}}' in supervisor
+    for line in EVENTS.values():
+        message = line.removeprefix(who)
+        assert message != line
+        assert re.search(rf'"{message}\b', supervisor), f"the supervisor does not say {message!r}"
+    gate = inspect.getsource(engine.gate)
+    assert re.search(r'"inf2kit": "load",\s+"texts_inside": ', gate)
 
 
 def test_saturation_counts_texts_in_one_instance(template: Callable[..., Template]) -> None:
