@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from stacks import only
 
 import engine.gate
 import engine.supervisor
+import inf2kit
 from infra.log_metrics import EVENTS
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -207,6 +209,8 @@ def test_all_alarms_write_to_the_topic(template: Callable[..., Template]) -> Non
     (topic,) = made.find_resources("AWS::SNS::Topic")
     found = alarms(made)
     assert set(found) == {"Errors", "ErrorRate", "Latency", "Saturation", "IdleMoney", *EVENTS}
+    page = (Path(inf2kit.__file__).parents[1] / "docs/deploying.md").read_text(encoding="utf-8")
+    assert all(f"| `{name}` |" in page for name in found), "each is in the documents"
     assert all(alarm["AlarmActions"] == [{"Ref": topic}] for alarm in found.values())
     made.has_resource_properties(
         "AWS::SNS::Subscription", {"Protocol": "email", "Endpoint": "ops@example.com"}

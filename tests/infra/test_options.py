@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import inf2kit
 from inf2kit.errors import DeploymentError, Inf2KitError
 from infra.app import build
 from infra.context import Context
+from infra.props import EndpointProps
 from infra.stack import EndpointStack
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -350,3 +353,15 @@ def test_a_manifest_that_was_changed_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DeploymentError, match="not its own but that of"):
         Context.read({"package": uri})
     kept.unlink()
+
+
+def test_every_option_is_in_the_documents() -> None:
+    page = (Path(inf2kit.__file__).parents[1] / "docs/deploying.md").read_text(encoding="utf-8")
+    options = {
+        name
+        for row in re.findall(r"^\| (`[a-z_`, ]+`) \|", page[page.index("## Options") :], re.MULTILINE)
+        for name in re.findall(r"`([a-z_]+)`", row)
+    }
+    own = {"package", "manifest", "preset", "compile_output", "compile_token_secret"}
+    fields = {field.name for field in dataclasses.fields(EndpointProps)} - {"preset", "package"}
+    assert options == fields | own
