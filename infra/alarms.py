@@ -12,7 +12,7 @@ from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
 from infra import log_metrics
-from infra.props import EndpointProps
+from infra.props import EndpointProps, stack_name
 
 #: Of the only variant.
 VARIANT = "main"
@@ -178,7 +178,7 @@ class Alarms(Construct):
         self._alarm(
             "IdleMoney",
             f"Nobody has called {props.endpoint_name} for {props.idle_hours} hours.{cost} "
-            f"Stop it with: cdk destroy inf2-{props.preset.endpoint_name}",
+            f"Stop it with: cdk destroy {stack_name(props.preset, props.stage)}",
             metrics=[
                 query("calls", "Sum", calls, _HOUR_S),
                 query("texts", "Maximum", texts, _HOUR_S),

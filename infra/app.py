@@ -33,15 +33,15 @@ def build(context: Mapping[str, Any] | None = None, *, region: str | None = None
         Inf2KitError: the context cannot be meant.
     """
     app = cdk.App(context={**_CONTEXT, **(context or {})}, **options)
-    given = Context.read(app.node.get_all_context())
-    for preset in given.presets:
-        name = f"inf2-{preset.endpoint_name}"
+    settings = Context.read(app.node.get_all_context())
+    for preset in settings.presets:
+        name = settings.stack_name(preset)
         try:
             if region:
                 check_registry(region)
-            EndpointStack(app, name, props=given.props(preset))
+            EndpointStack(app, name, props=settings.props(preset))
         except DeploymentError as error:
             UnusableStack(app, name, reason=str(error))
-    if given.compile_role is not None:
-        CompileRoleStack(app, compile_role.NAME, props=given.compile_role)
+    if settings.compile_role is not None:
+        CompileRoleStack(app, compile_role.NAME, props=settings.compile_role)
     return app

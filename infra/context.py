@@ -16,10 +16,12 @@ from inf2kit.wire.parameters import nearest
 from infra import packages
 from infra.compile_role import CompileProps
 from infra.packages import DeployedPackage
-from infra.props import EndpointProps
+from infra.props import EndpointProps, stack_name
 
 #: Keys that are not a prop's name.
 _OWN = ("package", "manifest", "preset", "compile_output", "compile_token_secret")
+#: Options whose default is computed.
+_BY_SIZE = ("target_concurrency", "startup_timeout_s", "download_timeout_s", "volume_gb")
 #: Context that cdk itself sets.
 _OF_CDK = ("acknowledged-issue-numbers", "aws:", "@aws-cdk", "cdk-", "cli-", "tree", "availability-zones:")
 _OPTIONS = {
@@ -65,16 +67,16 @@ class Context:
             elif key not in _OWN and not key.startswith(_OF_CDK):
                 options |= _options({key: value}, "")
         files = [Path(name) for name in _texts(values.get("manifest"))]
-        found = [packages.read(uri, files) for uri in _texts(values.get("package"))]
-        for package in found:
+        deployed = [packages.read(uri, files) for uri in _texts(values.get("package"))]
+        for package in deployed:
             name = package.manifest.preset_name
             if name not in names:
                 raise DeploymentError(
                     f"{package.uri} was made for the preset {name!r}, and there is none of that name"
                     f"{nearest([name], *names) or ';'} give its file with -c preset={name}.toml"
                 )
-        by_preset = {package.manifest.preset_name: package for package in found}
-        if len(by_preset) < len(found):
+        by_preset = {package.manifest.preset_name: package for package in deployed}
+        if len(by_preset) < len(deployed):
             raise DeploymentError("two packages are for the same preset; give one for each")
         return cls(presets, by_preset, options, own, _compile_role(values, options))
 
@@ -92,8 +94,14 @@ class Context:
                 + (f" (the one given is for {made_for})" if made_for else "")
                 + "; give -c package=s3://BUCKET/PREFIX/DIGEST/ of one that 'inf2kit package' has made"
             )
-        given = {**self.options, **self.own.get(preset.name, {})}
-        return EndpointProps(preset=preset, package=package, **given)
+        return EndpointProps(preset=preset, package=package, **self._merged(preset))
+
+    def stack_name(self, preset: Preset) -> str:
+        """The name of one preset's stack, whether it can be deployed or not."""
+        return stack_name(preset, self._merged(preset).get("stage", ""))
+
+    def _merged(self, preset: Preset) -> dict[str, Any]:
+        return {**self.options, **self.own.get(preset.name, {})}
 
 
 def _compile_role(values: Mapping[str, Any], options: Mapping[str, Any]) -> CompileProps | None:
@@ -131,7 +139,7 @@ def _presets(files: Any) -> tuple[Preset, ...]:
 
 
 def _options(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    found = {}
+    options = {}
     for name, value in values.items():
         if value is None:
             continue
@@ -141,13 +149,16 @@ def _options(values: Mapping[str, Any], where: str) -> dict[str, Any]:
                 f"there are {', '.join((*_OWN, *_OPTIONS))}"
             )
         try:
-            found[name] = _parsed(_OPTIONS[name], value)
+            options[name] = _parsed(_OPTIONS[name], value)
+            # Zero is what these have when nobody says anything; said, it is a mistake.
+            if name in _BY_SIZE and not options[name]:
+                raise DeploymentError(f"{where}{name} is {value!r}; leave it out, and it fits the model")
         except (ValueError, TypeError, OverflowError):
             kind = {bool: "true or false", int: "a whole number", float: "a number"}.get(
                 _OPTIONS[name], "NAME=VALUE,NAME=VALUE"
             )
             raise DeploymentError(f"{where}{name} is {value!r}; it must be {kind}") from None
-    return found
+    return options
 
 
 def _parsed(kind: Any, value: Any) -> Any:

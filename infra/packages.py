@@ -78,11 +78,11 @@ def _kept(digest: str) -> bytes | None:
 
 
 def _given(files: Sequence[Path]) -> Mapping[str, bytes]:
-    found = {}
+    manifests = {}
     for path in files:
         try:
             content = path.read_bytes()
         except OSError as error:
             raise DeploymentError(f"manifest {path} cannot be read: {error.strerror}") from None
-        found[Manifest.parse(content, str(path)).digest] = content
-    return found
+        manifests[Manifest.parse(content, str(path)).digest] = content
+    return manifests

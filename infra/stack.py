@@ -17,9 +17,10 @@ from inf2kit import facts
 from inf2kit.errors import DeploymentError
 from infra import acknowledgements
 from infra.alarms import VARIANT, Alarms
+from infra.checks import ASYNC_MARGIN_S, KEYS, ROLLOUTS
 from infra.log_metrics import LogMetrics
 from infra.permissions import ExecutionRole, grant_invoke
-from infra.props import ASYNC_MARGIN_S, KEYS, ROLLOUTS, EndpointProps
+from infra.props import EndpointProps, staged
 from infra.rollout import deployment_config
 from infra.scaling import Scaling
 
@@ -222,7 +223,7 @@ class EndpointStack(Stack):
     def _tell(self, alarms: Alarms) -> None:
         """Where callers find the endpoint, and what it costs."""
         props, shapes = self._props, self._props.preset.shapes
-        found = {
+        endpoint = {
             "endpoint_name": props.endpoint_name,
             "preset": props.preset.name,
             "package": props.package.uri,
@@ -231,16 +232,16 @@ class EndpointStack(Stack):
             "sequence_length": shapes.sequence_length,
         }
         if props.asynchronous:
-            found["async_input"] = f"{props.async_output}requests/"
+            endpoint["async_input"] = f"{props.async_output}requests/"
             # Callers must ask for it: SageMaker itself gives a call 15 minutes only.
-            found["async_invocation_timeout_s"] = props.async_deadline_s + ASYNC_MARGIN_S
+            endpoint["async_invocation_timeout_s"] = props.async_deadline_s + ASYNC_MARGIN_S
         ssm.CfnParameter(
             self,
             "Found",
-            name=f"/inf2kit/presets/{props.preset.name}",
+            name=f"/inf2kit/presets/{staged(props.preset.name, props.stage)}",
             type="String",
             description="Where inf2kit's client finds the endpoint of this preset",
-            value=json.dumps(found, sort_keys=True),
+            value=json.dumps(endpoint, sort_keys=True),
         )
         CfnOutput(self, "EndpointName", value=props.endpoint_name)
         CfnOutput(self, "EndpointArn", value=self.endpoint_arn)

@@ -26,8 +26,8 @@ QUIET: Minute = {}
 
 def alarms(template: Template) -> dict[str, dict[str, Any]]:
     """The properties of the alarms, by the last part of their names."""
-    found = template.find_resources("AWS::CloudWatch::Alarm").values()
-    return {each["Properties"]["AlarmName"].rpartition("-")[2]: each["Properties"] for each in found}
+    resources = template.find_resources("AWS::CloudWatch::Alarm").values()
+    return {each["Properties"]["AlarmName"].rpartition("-")[2]: each["Properties"] for each in resources}
 
 
 def value(alarm: Mapping[str, Any], minute: Minute) -> float | None:
@@ -95,8 +95,8 @@ def processed(calls: int, failed: int = 0) -> Minute:
 def test_errors_ring_by_their_share_of_the_calls(
     template: Callable[..., Template], minutes: list[Minute], ringing: set[str]
 ) -> None:
-    found = alarms(template())
-    assert {name for name in ("Errors", "ErrorRate") if rings(found[name], minutes)} == ringing
+    by_name = alarms(template())
+    assert {name for name in ("Errors", "ErrorRate") if rings(by_name[name], minutes)} == ringing
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,8 @@ def test_errors_ring_by_their_share_of_the_calls(
 def test_errors_of_an_asynchronous_endpoint_are_its_failed_calls(
     template: Callable[..., Template], minutes: list[Minute], ringing: set[str]
 ) -> None:
-    found = alarms(template(asynchronous="true"))
-    assert {name for name in ("Errors", "ErrorRate") if rings(found[name], minutes)} == ringing
+    by_name = alarms(template(asynchronous="true"))
+    assert {name for name in ("Errors", "ErrorRate") if rings(by_name[name], minutes)} == ringing
 
 
 def test_an_error_without_a_status_is_an_error(template: Callable[..., Template]) -> None:
@@ -127,20 +127,20 @@ def test_an_error_without_a_status_is_an_error(template: Callable[..., Template]
 def test_each_bad_line_of_the_supervisor_has_a_metric_and_an_alarm(
     template: Callable[..., Template],
 ) -> None:
-    made = template()
-    resources = made.to_json()["Resources"]
+    rendered = template()
+    resources = rendered.to_json()["Resources"]
     filters = {
         transformation["MetricName"]: each["Properties"]
-        for each in made.find_resources("AWS::Logs::MetricFilter").values()
+        for each in rendered.find_resources("AWS::Logs::MetricFilter").values()
         for transformation in each["Properties"]["MetricTransformations"]
     }
-    found = alarms(made)
+    by_name = alarms(rendered)
     for event, line in EVENTS.items():
         metric = f"{event}-llama2-7b-throughput"
         assert filters[metric]["FilterPattern"] == f'"{line}"'
         group = resources[filters[metric]["LogGroupName"]["Ref"]]
         assert group["Properties"]["LogGroupName"] == "/aws/sagemaker/Endpoints/llama2-7b-throughput"
-        alarm = found[event]
+        alarm = by_name[event]
         assert (alarm["Namespace"], alarm["MetricName"]) == ("inf2kit", metric)
         assert "Dimensions" not in alarm, "the filter gives the metric none"
         assert (alarm["Statistic"], alarm["Threshold"], alarm["EvaluationPeriods"]) == ("Sum", 1, 1)
@@ -160,13 +160,13 @@ def test_the_lines_are_those_that_the_container_prints() -> None:
 
 
 def test_saturation_counts_texts_in_one_instance(template: Callable[..., Template]) -> None:
-    made = template()
-    alarm = alarms(made)["Saturation"]
+    rendered = template()
+    alarm = alarms(rendered)["Saturation"]
     assert (alarm["MetricName"], alarm["Statistic"]) == ("TextsInside-llama2-7b-throughput", "Maximum")
     assert alarm["Threshold"] == 4 + 16, "all rows, and half of the queue"
     (load,) = [
         each["Properties"]
-        for each in made.find_resources("AWS::Logs::MetricFilter").values()
+        for each in rendered.find_resources("AWS::Logs::MetricFilter").values()
         if each["Properties"]["FilterPattern"] == '{ $.inf2kit = "load" }'
     ]
     assert load["MetricTransformations"] == [
@@ -205,14 +205,14 @@ def test_rollback_alarms(template: Callable[..., Template]) -> None:
 
 
 def test_all_alarms_write_to_the_topic(template: Callable[..., Template]) -> None:
-    made = template(alarm_email="ops@example.com")
-    (topic,) = made.find_resources("AWS::SNS::Topic")
-    found = alarms(made)
-    assert set(found) == {"Errors", "ErrorRate", "Latency", "Saturation", "IdleMoney", *EVENTS}
+    rendered = template(alarm_email="ops@example.com")
+    (topic,) = rendered.find_resources("AWS::SNS::Topic")
+    by_name = alarms(rendered)
+    assert set(by_name) == {"Errors", "ErrorRate", "Latency", "Saturation", "IdleMoney", *EVENTS}
     page = (Path(inf2kit.__file__).parents[1] / "docs/deploying.md").read_text(encoding="utf-8")
-    assert all(f"| `{name}` |" in page for name in found), "each is in the documents"
-    assert all(alarm["AlarmActions"] == [{"Ref": topic}] for alarm in found.values())
-    made.has_resource_properties(
+    assert all(f"| `{name}` |" in page for name in by_name), "each is in the documents"
+    assert all(alarm["AlarmActions"] == [{"Ref": topic}] for alarm in by_name.values())
+    rendered.has_resource_properties(
         "AWS::SNS::Subscription", {"Protocol": "email", "Endpoint": "ops@example.com"}
     )
 

@@ -82,8 +82,8 @@ def test_no_statement_on_s3_is_for_anybodys_bucket() -> None:
 def test_callers_get_what_the_construct_grants(heading: str, context: dict[str, str]) -> None:
     preset = inf2kit.load_preset("llama2-7b-throughput")
     app = cdk.App()
-    given = Context.read({"package": deployable(preset), **context})
-    stack = EndpointStack(app, "stack", props=given.props(preset))
+    settings = Context.read({"package": deployable(preset), **context})
+    stack = EndpointStack(app, "stack", props=settings.props(preset))
     stack.grant_invoke(iam.User(stack, "Caller"))
     granted = [
         each

@@ -94,14 +94,14 @@ OPTIONS: list[tuple[dict[str, Any], set[tuple[str, str]]]] = [
 def test_the_execution_role_may_do_this_and_nothing_else(
     template: Callable[..., Template], context: dict[str, Any], more: set[tuple[str, str]]
 ) -> None:
-    made = template("llama2-7b-throughput", **context)
+    rendered = template("llama2-7b-throughput", **context)
     default = DEFAULT
     if "asynchronous" in context:
         default = {(action, place.replace(NAME, f"{NAME}-async")) for action, place in DEFAULT} - {
             ("cloudwatch:DescribeAlarms", f"{ALARM}-async-Latency")
         }
-    assert granted(made) == default | more
-    role = only(made, "IAM::Role")
+    assert granted(rendered) == default | more
+    role = only(rendered, "IAM::Role")
     assert "ManagedPolicyArns" not in role
     (trust,) = role["AssumeRolePolicyDocument"]["Statement"]
     assert trust["Principal"] == {"Service": "sagemaker.amazonaws.com"}
@@ -122,8 +122,8 @@ def test_no_bucket_of_another_account_is_read_or_written(context: dict[str, str]
     app = build({"package": deployable(NAME), **context}, outdir=str(tmp_path))
     stacks = [f"inf2-{NAME}", *(["inf2-compile-role"] if "compile_output" in context else [])]
     for name in stacks:
-        made = Template.from_stack(app.node.find_child(name))  # type: ignore[arg-type]
-        statements = [each for each in policy(made) if "s3:" in json.dumps(each["Action"])]
+        rendered = Template.from_stack(app.node.find_child(name))  # type: ignore[arg-type]
+        statements = [each for each in policy(rendered) if "s3:" in json.dumps(each["Action"])]
         assert statements
         for each in statements:
             owner = each["Condition"]["StringEquals"]["aws:ResourceAccount"]
@@ -131,10 +131,10 @@ def test_no_bucket_of_another_account_is_read_or_written(context: dict[str, str]
 
 
 def test_the_owner_of_the_packages_can_be_another_account(template: Callable[..., Template]) -> None:
-    made = template(bucket_owner="999999999999", asynchronous="true", async_output="s3://mine/answers/")
+    rendered = template(bucket_owner="999999999999", asynchronous="true", async_output="s3://mine/answers/")
     owners = {
         each["Sid"]: each["Condition"]["StringEquals"]["aws:ResourceAccount"]
-        for each in policy(made)
+        for each in policy(rendered)
         if "s3:" in json.dumps(each["Action"])
     }
     mine = {"Ref": "AWS::AccountId"}
@@ -151,10 +151,10 @@ def test_listing_is_bound_to_packages_with_and_without_a_last_slash(
 
 def test_packages_may_lie_in_the_bucket_itself(tmp_path: Path) -> None:
     uri = deployable(NAME).replace("/llm/", "/")
-    made = Template.from_stack(
+    rendered = Template.from_stack(
         build({"package": uri}, outdir=str(tmp_path)).node.find_child(f"inf2-{NAME}")  # type: ignore[arg-type]
     )
-    assert ("s3:GetObject", "arn:aws:s3:::models/*") in granted(made)
+    assert ("s3:GetObject", "arn:aws:s3:::models/*") in granted(rendered)
 
 
 @pytest.mark.parametrize("options", [{"asynchronous": "true"}, {"data_capture_percent": "5"}])
@@ -182,13 +182,13 @@ def test_what_the_endpoint_writes_can_be_encrypted(
 def test_the_key_of_a_bucket_elsewhere_is_not_that_of_the_packages(
     template: Callable[..., Template],
 ) -> None:
-    made = template(asynchronous="true", async_output="s3://elsewhere/answers/", package_kms_key_arn=KEY)
-    assert ("kms:GenerateDataKey", KEY) not in granted(made)
+    rendered = template(asynchronous="true", async_output="s3://elsewhere/answers/", package_kms_key_arn=KEY)
+    assert ("kms:GenerateDataKey", KEY) not in granted(rendered)
 
 
 def test_keys_are_used_through_the_services_that_need_them(template: Callable[..., Template]) -> None:
-    made = template(kms_key_arn=KEY, package_kms_key_arn=OTHER_KEY, asynchronous="true")
-    statements = {each["Sid"]: each.get("Condition") for each in policy(made)}
+    rendered = template(kms_key_arn=KEY, package_kms_key_arn=OTHER_KEY, asynchronous="true")
+    statements = {each["Sid"]: each.get("Condition") for each in policy(rendered)}
     for sid in ("PackageKey", "AsyncKey"):
         via = statements[sid]["StringEquals"]["kms:ViaService"]
         assert flat(via) == "s3.REGION.SUFFIX"
@@ -231,10 +231,10 @@ def test_a_caller_is_granted_what_a_call_needs(
         app, "stack", props=Context.read({"package": deployable(preset), **context}).props(preset)
     )
     stack.grant_invoke(iam.User(stack, "Caller"))
-    found = Template.from_stack(stack).find_resources("AWS::IAM::Policy").values()
+    policies = Template.from_stack(stack).find_resources("AWS::IAM::Policy").values()
     statements = [
         each
-        for policy in found
+        for policy in policies
         if "Users" in policy["Properties"]
         for each in policy["Properties"]["PolicyDocument"]["Statement"]
     ]
@@ -255,8 +255,8 @@ SECRET = "arn:aws:secretsmanager:REGION:ACCOUNT:secret:hub-??????"  # noqa: S105
 
 
 def test_a_compilation_job_may_do_this_and_nothing_else(tmp_path: Path) -> None:
-    made = compile_role(tmp_path, compile_token_secret="hub")  # noqa: S106 - a name
-    assert granted(made) == {
+    rendered = compile_role(tmp_path, compile_token_secret="hub")  # noqa: S106 - a name
+    assert granted(rendered) == {
         ("ecr:GetAuthorizationToken", "*"),
         ("ecr:BatchCheckLayerAvailability", REPOSITORY),
         ("ecr:BatchGetImage", REPOSITORY),
@@ -274,8 +274,8 @@ def test_a_compilation_job_may_do_this_and_nothing_else(tmp_path: Path) -> None:
         ("s3:ListBucketMultipartUploads", "arn:aws:s3:::models"),
         ("secretsmanager:GetSecretValue", SECRET),
     }
-    assert "ManagedPolicyArns" not in only(made, "IAM::Role")
-    assert made.find_outputs("RoleArn")
+    assert "ManagedPolicyArns" not in only(rendered, "IAM::Role")
+    assert rendered.find_outputs("RoleArn")
 
 
 def test_a_compilation_job_reads_one_secret_and_uses_one_key(tmp_path: Path) -> None:
@@ -287,11 +287,11 @@ def test_a_compilation_job_reads_one_secret_and_uses_one_key(tmp_path: Path) -> 
         if action == "secretsmanager:GetSecretValue"
     ]
     assert secrets == [arn]
-    made = compile_role(tmp_path, package_kms_key_arn=KEY, bucket_owner="999999999999")
-    assert {("kms:Decrypt", KEY), ("kms:GenerateDataKey", KEY)} <= granted(made)
+    rendered = compile_role(tmp_path, package_kms_key_arn=KEY, bucket_owner="999999999999")
+    assert {("kms:Decrypt", KEY), ("kms:GenerateDataKey", KEY)} <= granted(rendered)
     owners = {
         each["Condition"]["StringEquals"]["aws:ResourceAccount"]
-        for each in policy(made)
+        for each in policy(rendered)
         if "s3:" in json.dumps(each["Action"])
     }
     assert owners == {"999999999999"}
@@ -305,21 +305,21 @@ def test_a_permissions_boundary_is_on_every_role(tmp_path: Path) -> None:
     }
     app = build(context, outdir=str(tmp_path))
     for stack in (f"inf2-{NAME}", "inf2-compile-role"):
-        made = Template.from_stack(app.node.find_child(stack))  # type: ignore[arg-type]
-        roles = made.find_resources("AWS::IAM::Role").values()
+        rendered = Template.from_stack(app.node.find_child(stack))  # type: ignore[arg-type]
+        roles = rendered.find_resources("AWS::IAM::Role").values()
         assert roles
         for role in roles:
             boundary = flat(role["Properties"]["PermissionsBoundary"])
             assert boundary == "arn:aws:iam::ACCOUNT:policy/boundary"
 
 
-def policy(made: Template) -> list[dict[str, Any]]:
-    policies = made.find_resources("AWS::IAM::Policy").values()
+def policy(rendered: Template) -> list[dict[str, Any]]:
+    policies = rendered.find_resources("AWS::IAM::Policy").values()
     return [each for policy in policies for each in policy["Properties"]["PolicyDocument"]["Statement"]]
 
 
-def granted(made: Template) -> set[tuple[str, str]]:
-    return pairs(policy(made))
+def granted(rendered: Template) -> set[tuple[str, str]]:
+    return pairs(policy(rendered))
 
 
 def pairs(statements: list[dict[str, Any]]) -> set[tuple[str, str]]:

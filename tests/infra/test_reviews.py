@@ -76,14 +76,14 @@ def test_the_template_is_the_one_that_was_reviewed(
     template: Callable[..., Template], name: str, context: dict[str, Any]
 ) -> None:
     """INF2KIT_UPDATE_SNAPSHOTS=1 writes it anew; the change is then reviewed as a diff."""
-    made = json.dumps(template(**context).to_json(), indent=1, sort_keys=True) + "\n"
+    rendered = json.dumps(template(**context).to_json(), indent=1, sort_keys=True) + "\n"
     # Hashes of assets and packages change with every version and mean nothing to a reader.
-    made = re.sub(r"\b[0-9a-f]{64}\b", "ASSET", re.sub(r"[0-9a-f]{32}", "DIGEST", made))
+    rendered = re.sub(r"\b[0-9a-f]{64}\b", "ASSET", re.sub(r"[0-9a-f]{32}", "DIGEST", rendered))
     path = SNAPSHOTS / f"{name}.json"
     if os.environ.get("INF2KIT_UPDATE_SNAPSHOTS"):
         path.parent.mkdir(exist_ok=True)
-        path.write_text(made, encoding="utf-8")
-    assert made == path.read_text(encoding="utf-8"), "see the test's own words on how to update"
+        path.write_text(rendered, encoding="utf-8")
+    assert rendered == path.read_text(encoding="utf-8"), "see the test's own words on how to update"
 
 
 def test_every_preset_has_a_price() -> None:

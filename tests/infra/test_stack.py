@@ -18,8 +18,8 @@ pytestmark = pytest.mark.usefixtures("home")
 
 @pytest.mark.parametrize("name", NEURON_PRESETS)
 def test_a_preset_becomes_an_endpoint(name: str, template: Callable[..., Template]) -> None:
-    preset, made = inf2kit.load_preset(name), template(name)
-    model = only(made, "SageMaker::Model")
+    preset, rendered = inf2kit.load_preset(name), template(name)
+    model = only(rendered, "SageMaker::Model")
     container = model["PrimaryContainer"]
     assert model["EnableNetworkIsolation"] is True
     assert "ModelName" not in model, "a name of its own would forbid its replacement"
@@ -31,7 +31,7 @@ def test_a_preset_becomes_an_endpoint(name: str, template: Callable[..., Templat
     assert (source["S3DataType"], source["CompressionType"]) == ("S3Prefix", "None")
     assert facts.image().tag in json.dumps(container["Image"])
 
-    configuration = only(made, "SageMaker::EndpointConfig")
+    configuration = only(rendered, "SageMaker::EndpointConfig")
     (variant,) = configuration["ProductionVariants"]
     assert variant["InstanceType"] == preset.compute.instance_type
     assert variant["InitialInstanceCount"] == 1
@@ -42,7 +42,7 @@ def test_a_preset_becomes_an_endpoint(name: str, template: Callable[..., Templat
     assert 13.5 < variant["VolumeSizeInGB"] <= 512
     assert "EndpointConfigName" not in configuration
 
-    endpoint = only(made, "SageMaker::Endpoint")
+    endpoint = only(rendered, "SageMaker::Endpoint")
     assert endpoint["EndpointName"] == preset.endpoint_name
     assert endpoint["RetainAllVariantProperties"] is True
     update = endpoint["DeploymentConfig"]
@@ -52,43 +52,43 @@ def test_a_preset_becomes_an_endpoint(name: str, template: Callable[..., Templat
 
 
 def test_everything_is_there_before_what_needs_it(template: Callable[..., Template]) -> None:
-    made = template()
-    resources = made.to_json()["Resources"]
+    rendered = template()
+    resources = rendered.to_json()["Resources"]
 
     def id_of(kind: str) -> str:
         return next(name for name, each in resources.items() if each["Type"] == f"AWS::{kind}")
 
-    (endpoint,) = made.find_resources("AWS::SageMaker::Endpoint").values()
+    (endpoint,) = rendered.find_resources("AWS::SageMaker::Endpoint").values()
     rollback = {
         name
-        for name, each in made.find_resources("AWS::CloudWatch::Alarm").items()
+        for name, each in rendered.find_resources("AWS::CloudWatch::Alarm").items()
         if each["Properties"]["AlarmName"].endswith(("-Errors", "-ErrorRate", "-Latency"))
     }
     assert rollback <= set(endpoint["DependsOn"])
     assert id_of("Logs::LogGroup") in endpoint["DependsOn"]
-    (model,) = made.find_resources("AWS::SageMaker::Model").values()
-    assert set(made.find_resources("AWS::IAM::Policy")) <= set(model["DependsOn"])
+    (model,) = rendered.find_resources("AWS::SageMaker::Model").values()
+    assert set(rendered.find_resources("AWS::IAM::Policy")) <= set(model["DependsOn"])
 
 
 def test_nothing_is_left_that_bills(template: Callable[..., Template]) -> None:
-    made = template()
-    assert only(made, "Logs::LogGroup")["RetentionInDays"] == 30
-    kept = [
+    rendered = template()
+    assert only(rendered, "Logs::LogGroup")["RetentionInDays"] == 30
+    retained = [
         each["Type"]
-        for each in made.to_json()["Resources"].values()
+        for each in rendered.to_json()["Resources"].values()
         if each.get("DeletionPolicy", "Delete") != "Delete"
     ]
-    assert kept == []
+    assert retained == []
 
 
 def test_callers_find_the_endpoint_and_its_price(template: Callable[..., Template]) -> None:
-    made = template()
-    parameter = only(made, "SSM::Parameter")
+    rendered = template()
+    parameter = only(rendered, "SSM::Parameter")
     assert parameter["Name"] == "/inf2kit/presets/llama2-7b-throughput"
-    found = json.loads(parameter["Value"])
-    assert found["endpoint_name"] == "llama2-7b-throughput"
-    assert (found["batch_size"], found["sequence_length"], found["asynchronous"]) == (4, 2048, False)
-    outputs = {name: each["Value"] for name, each in made.find_outputs("*").items()}
+    endpoint = json.loads(parameter["Value"])
+    assert endpoint["endpoint_name"] == "llama2-7b-throughput"
+    assert (endpoint["batch_size"], endpoint["sequence_length"], endpoint["asynchronous"]) == (4, 2048, False)
+    outputs = {name: each["Value"] for name, each in rendered.find_outputs("*").items()}
     assert outputs["EndpointName"] == "llama2-7b-throughput"
     assert outputs["EstimatedUsdPerHour"] == "15.58 for 1 x ml.inf2.48xlarge in us-east-1 (estimate)"
 
@@ -101,9 +101,9 @@ def test_the_log_can_outlive_the_stack(template: Callable[..., Template]) -> Non
 
 def test_cost_tags_have_no_price(template: Callable[..., Template]) -> None:
     """A refreshed price would be an update of every resource that has it."""
-    made = template()
+    rendered = template()
     for kind in ("Endpoint", "EndpointConfig", "Model"):
-        tags = {each["Key"]: each["Value"] for each in only(made, f"SageMaker::{kind}")["Tags"]}
+        tags = {each["Key"]: each["Value"] for each in only(rendered, f"SageMaker::{kind}")["Tags"]}
         assert tags == {
             "inf2kit:preset": "llama2-7b-throughput",
             "inf2kit:endpoint": "llama2-7b-throughput",

@@ -20,6 +20,7 @@ KEY = "arn:aws:kms:us-east-1:123456789012:key/12345678-1234-1234-1234-1234567890
 VPC = {"subnet_ids": "subnet-0123456789abcdef0", "security_group_ids": "sg-0123456789abcdef0"}
 #: Another value of every option, with what it needs beside it.
 OTHER: dict[str, dict[str, Any]] = {
+    "stage": {"stage": "dev"},
     "endpoint_name": {"endpoint_name": "another"},
     "instance_type": {"instance_type": "ml.inf2.xlarge"},
     "min_instances": {"min_instances": "4", "max_instances": "4"},
@@ -73,21 +74,21 @@ def synthesized() -> dict[str, Template]:
     return {}
 
 
-def resource(template: Template, kind: str) -> tuple[str, dict[str, Any]]:
+def only_of(template: Template, kind: str) -> tuple[str, dict[str, Any]]:
     """The logical id and the properties of the only resource of a kind."""
-    ((name, found),) = template.find_resources(f"AWS::SageMaker::{kind}").items()
-    return name, found["Properties"]
+    ((name, resource),) = template.find_resources(f"AWS::SageMaker::{kind}").items()
+    return name, resource["Properties"]
 
 
 def replaced(before: Template, after: Template, kind: str) -> bool:
     """Whether an update makes another resource."""
-    (old_id, old), (new_id, new) = resource(before, kind), resource(after, kind)
+    (old_id, old), (new_id, new) = only_of(before, kind), only_of(after, kind)
     return old_id != new_id or replaces(f"AWS::SageMaker::{kind}", old, new)
 
 
 def own(template: Template) -> dict[str, Any]:
     """What an endpoint says beside its configuration; tags are changed without an update."""
-    _, properties = resource(template, "Endpoint")
+    _, properties = only_of(template, "Endpoint")
     return {name: each for name, each in properties.items() if name not in ("Tags", "EndpointConfigName")}
 
 
@@ -130,7 +131,7 @@ def test_an_option_that_does_not_concern_the_instances_leaves_them_alone(
     before, after = template(**scaling), template(**{**scaling, **OTHER[option]})
     assert before.to_json() != after.to_json()
     for kind in ("Endpoint", "EndpointConfig", "Model"):
-        assert resource(before, kind) == resource(after, kind)
+        assert only_of(before, kind) == only_of(after, kind)
 
 
 def test_refreshed_prices_change_no_resource_of_the_endpoint(template: Callable[..., Template]) -> None:
@@ -144,19 +145,19 @@ def test_refreshed_prices_change_no_resource_of_the_endpoint(template: Callable[
     home.prices().unlink()
     assert after.find_outputs("EstimatedUsdPerHour")["EstimatedUsdPerHour"]["Value"].startswith("99.00")
     for kind in ("Endpoint", "EndpointConfig", "Model"):
-        assert resource(before, kind) == resource(after, kind)
+        assert only_of(before, kind) == only_of(after, kind)
 
 
 def test_the_number_of_instances_is_that_of_application_auto_scaling(
     template: Callable[..., Template],
 ) -> None:
     for context in BEFORE.values():
-        made = template(**context)
-        assert only(made, "SageMaker::Endpoint")["RetainAllVariantProperties"] is True
-        target = only(made, "ApplicationAutoScaling::ScalableTarget")
+        rendered = template(**context)
+        assert only(rendered, "SageMaker::Endpoint")["RetainAllVariantProperties"] is True
+        target = only(rendered, "ApplicationAutoScaling::ScalableTarget")
         low, high = int(context.get("min_instances", 1)), int(context.get("max_instances", 1))
         assert (target["MinCapacity"], target["MaxCapacity"]) == (low, high)
-        policies = made.find_resources("AWS::ApplicationAutoScaling::ScalingPolicy")
+        policies = rendered.find_resources("AWS::ApplicationAutoScaling::ScalingPolicy")
         assert bool(policies) is (high > low)
 
 
@@ -191,4 +192,4 @@ def test_an_update_leaves_every_package_readable(template: Callable[..., Templat
     """A roll-back, of SageMaker's own making or not, loads the package before."""
     one, two = (template(manifest={"revision": revision}) for revision in ("one", "two"))
     assert one.find_resources("AWS::IAM::Policy") == two.find_resources("AWS::IAM::Policy")
-    assert resource(one, "Model") != resource(two, "Model")
+    assert only_of(one, "Model") != only_of(two, "Model")
