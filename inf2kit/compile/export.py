@@ -57,18 +57,20 @@ def export(spec: CompileSpec, source: Path, target: Path) -> None:
     from optimum.neuron import NeuronModelForCausalLM
     from transformers import AutoConfig, AutoTokenizer
 
-    config = AutoConfig.from_pretrained(source).get_text_config()
+    # The default, said here: a repository's own code is never run.
+    own_code = {"trust_remote_code": False}
+    config = AutoConfig.from_pretrained(source, **own_code).get_text_config()
     config.torch_dtype = getattr(torch, spec.dtype)
     made = neuron_config(spec, source, config)
     _say(_expectation(spec, made))
     _say("compiling: a prefill and a decode graph")
-    model = NeuronModelForCausalLM.export(str(source), made, config=config, load_weights=False)
+    model = NeuronModelForCausalLM.export(str(source), made, config=config, load_weights=False, **own_code)
     if not Path(spec.model).exists():
         # Where the weights are from; 'push_to_hub' then leaves them there.
         model.neuron_config.checkpoint_id, model.neuron_config.checkpoint_revision = spec.model, spec.revision
     _say("saving the graphs, and a shard of the weights for each core")
     model.save_pretrained(str(target))
-    AutoTokenizer.from_pretrained(source).save_pretrained(target)
+    AutoTokenizer.from_pretrained(source, **own_code).save_pretrained(target)
     if (source / "generation_config.json").exists():
         shutil.copyfile(source / "generation_config.json", target / "generation_config.json")
 

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 
 from inf2kit import facts, home
-from inf2kit.compile import hub
+from inf2kit.compile import hub, room
 from inf2kit.compile.export import MARK
 from inf2kit.compile.spec import CompileSpec
 from inf2kit.errors import CompileError
@@ -106,6 +106,7 @@ def run(made: Plan, progress: Progress, *, token: str | None = None) -> tuple[Pa
     spec = made.spec
     if not Path(spec.model).is_dir():
         hub.check_token(spec.model, gated=made.gated and token is None)
+        _check_room(made)
         progress(f"fetching {spec.model}")
     source, revision = hub.fetch(spec.model, spec.revision, token)
     architecture = Architecture.find(str(source))
@@ -114,17 +115,22 @@ def run(made: Plan, progress: Progress, *, token: str | None = None) -> tuple[Pa
     work = made.folder.with_suffix(".making")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    free = shutil.disk_usage(work).free
-    if free < needed * 1.1:
-        raise CompileError(
-            f"{work.parent} has {free / 1e9:.1f} GB free and the compiled model needs {needed / 1e9:.1f} "
-            "GB; make room, or set INF2KIT_HOME to a folder on a larger disk"
-        )
+    room.check({work: needed + needed // 10})
     _export(replace(spec, revision=revision), source, work, progress)
     (work / "model" / ".revision").write_text(revision or "", encoding="utf-8")
     (work / "model").rename(made.folder)
     shutil.rmtree(work)
     return made.folder, revision
+
+
+def _check_room(made: Plan) -> None:
+    """Before the weights are fetched, as far as the model's size is known."""
+    if made.disk is None:
+        return
+    needs = {made.folder: made.disk + made.disk // 10}
+    if not hub.is_cached(made.spec.model, made.spec.revision):
+        needs[hub.cache()] = made.spec.weight_bytes(Architecture.find(made.spec.model))
+    room.check(needs)
 
 
 def check_compiler() -> None:
@@ -168,6 +174,8 @@ def _export(spec: CompileSpec, source: Path, work: Path, progress: Progress) -> 
             command,
             cwd=work,
             env=environment,
+            # Nobody's "yes" to a question about running a repository's own code.
+            stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,

@@ -60,20 +60,48 @@ def fetch(model: str, revision: str | None, token: str | None = None) -> tuple[P
     return folder, folder.name
 
 
-def push(folder: Path, repository: str) -> str:
+def cache() -> Path:
+    """The folder that models of the hub are fetched into."""
+    _hub()
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def is_cached(model: str, revision: str | None) -> bool:
+    """Whether something of a model's weights was fetched before."""
+    try:
+        folder = Path(_hub().snapshot_download(model, revision=revision, local_files_only=True))
+    except Exception:  # the client's own kinds: nothing is there, or it is no name of a model
+        return False
+    return bool(list(folder.glob("*.safetensors")))
+
+
+def push(folder: Path, repository: str, *, public: bool = False) -> str:
     """Put a compiled model on the hub, as optimum-neuron does; its address.
 
     Weights stay where they are from: the graphs name the base model and its revision. Whoever loads it needs
     access to that one.
 
+    Args:
+        folder: Of the compiled model.
+        repository: Its name on the hub; made where it is not there.
+        public: Whether everybody may read it: a configuration, a tokenizer and graphs.
+
     Raises:
-        CompileError: it cannot be put there.
+        CompileError: it cannot be put there, or everybody may read what is there.
     """
     hub = _hub()
     api: Any = hub.HfApi()
     try:
-        address = api.create_repo(repository, exist_ok=True)
+        address = api.create_repo(repository, exist_ok=True, private=not public)
+        if not public and not api.model_info(repository).private:
+            raise CompileError(
+                f"everybody may read {repository}; add --public if that is meant, or make it private first"
+            )
         api.upload_folder(repo_id=repository, folder_path=folder, ignore_patterns=["checkpoint/*"])
+    except CompileError:
+        raise
     except Exception as error:
         said = str(error).partition("\n")[0]
         raise CompileError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inf2kit.errors import PackageError
-from inf2kit.packaged import FORMAT
+from inf2kit.packaged import FORMAT, digest_of
 from inf2kit.presets import Preset
 
 #: A package's digest: the first 32 hexadecimal digits of its manifest's sha256.
@@ -46,6 +45,7 @@ class Manifest:
             ``neuronx_cc``, ``neuron_sdk`` and others; empty for ``cpu``.
         notice: What about it is not the real thing, such as a rehearsal's model; None for real ones.
         files: Every other file of the package, by its path.
+        vendored: Versions of the packages in ``code/vendor``; empty where an earlier inf2kit made it.
     """
 
     inf2kit: str
@@ -56,11 +56,12 @@ class Manifest:
     versions: Mapping[str, str]
     notice: str | None
     files: Mapping[str, Entry]
+    vendored: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def digest(self) -> str:
         """The package's name: the same on any machine for the same files, preset, revision and inf2kit."""
-        return hashlib.sha256(self.to_bytes()).hexdigest()[:32]
+        return digest_of(self.to_bytes())
 
     @property
     def size(self) -> int:
@@ -75,6 +76,8 @@ class Manifest:
     def to_bytes(self) -> bytes:
         """The file's content: the same for the same values."""
         values = {"format": FORMAT, **dataclasses.asdict(self)}
+        if not self.vendored:
+            del values["vendored"]
         return (json.dumps(values, indent=1, sort_keys=True) + "\n").encode()
 
     @classmethod

@@ -10,7 +10,7 @@ from threading import Lock
 from inf2kit.errors import PackageError
 from inf2kit.package.contents import Contents
 from inf2kit.package.manifest import Entry, Manifest
-from inf2kit.package.store import Store, Task
+from inf2kit.package.store import Store, Task, stranger
 
 Progress = Callable[[str], None]
 
@@ -97,16 +97,17 @@ def publish(contents: Contents, store: Store, progress: Progress = lambda _: Non
         PackageError: something could not be read or written; the package does not look whole then.
     """
     made = plan(contents, store)
-    for line in made.lines():
+    for line in (*made.lines(), *store.notes.values()):
         progress(line)
     if made.whole:
+        _refuse_strangers(store, made.digest, contents.manifest.files)
         # Written again, so that it counts as touched, and is not pruned before it is deployed.
         store.commit(made.digest, contents.manifest.to_bytes())
         return made
     digest, files = made.digest, contents.manifest.files
     try:
         tasks = [store.copy(digest, name, files[name], origin) for name, origin in made.copied.items()]
-        tasks += store.write(digest, {name: (contents.files[name], files[name]) for name in made.sent})
+        tasks += store.write(digest, {name: contents.hashed(name) for name in made.sent})
         _run(tasks, progress)
         lacking = store.lacking(digest, files)
         if lacking:
@@ -114,11 +115,21 @@ def publish(contents: Contents, store: Store, progress: Progress = lambda _: Non
                 f"{made.where}{min(lacking)} is gone, though it was there: somebody prunes meanwhile; "
                 "run the same command again"
             )
+        _refuse_strangers(store, digest, files)
         store.commit(digest, contents.manifest.to_bytes())
     except PackageError:
         store.abandon(digest)
         raise
     return made
+
+
+def _refuse_strangers(store: Store, digest: str, files: Mapping[str, Entry]) -> None:
+    """SageMaker would bring along what else is there, and the engine would refuse it on a paid instance."""
+    strangers = store.unexpected(digest, files)
+    if strangers:
+        raise PackageError(
+            f"{store.where(digest)}{stranger(min(strangers))}; delete it, and find out whose it is"
+        )
 
 
 def _elsewhere(store: Store, digest: str, wanted: Mapping[str, Entry]) -> dict[str, tuple[str, str]]:

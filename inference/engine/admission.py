@@ -26,13 +26,18 @@ class Admission:
         self.texts = 0
         self._taken = 0
 
-    def enter(self, texts: int, *, retry_after_s: int = 1) -> None:
+    def enter(self, texts: int, *, always: bool = False, retry_after_s: int = 1) -> None:
         """Let a call in.
+
+        Args:
+            texts: Of the call.
+            always: Whether it is in already, and only changes places.
+            retry_after_s: Seconds after which another try makes sense.
 
         Raises:
             RequestError: 429 ``queue_full``.
         """
-        if self._taken + self._share(texts) > self.places:
+        if not always and self._taken + self._share(texts) > self.places:
             raise queue_full(self._taken, self.places, retry_after_s=retry_after_s)
         self.texts += texts
         self._taken += self._share(texts)

@@ -81,6 +81,7 @@ class _Protocol(H11Protocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head_timer: asyncio.TimerHandle | None = None
+        self._idle_since = self.loop.time()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -95,6 +96,10 @@ class _Protocol(H11Protocol):
         else:
             self._forget_the_head()
 
+    def on_response_complete(self) -> None:
+        self._idle_since = self.loop.time()
+        super().on_response_complete()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_the_head()
         super().connection_lost(exc)
@@ -104,11 +109,8 @@ class _Protocol(H11Protocol):
         return self.cycle is None or self.cycle.response_complete
 
     def _close_an_idle_one(self) -> None:
-        for connection in list(self.connections):
-            if connection is not self and isinstance(connection, _Protocol) and connection._is_idle():
-                connection.transport.abort()
-                return
-        self.transport.abort()
+        idle = [each for each in self.connections if isinstance(each, _Protocol) and each._is_idle()]
+        min(idle, key=lambda each: each._idle_since).transport.abort()
 
     def _expect_a_head(self) -> None:
         if self._head_timer is None:

@@ -109,11 +109,13 @@ class Invocations:
             body.clear()
             sent = _Sending(send, call.until)
             try:
-                with self._remembered(call.request):
+                with self._remembered(call.request) as outcome:
                     async with self._turn(call):
                         if call.request.stream:
-                            return 200, await self._stream(call, sent)
-                        return await self._whole(call, sent)
+                            outcome.code = await self._stream(call, sent)
+                            return 200, outcome.code
+                        status, outcome.code = await self._whole(call, sent)
+                        return status, outcome.code
             except SlowReaderError:
                 self.abort(scope)
                 return _CALLER_LEFT, "slow_reader"
@@ -142,17 +144,17 @@ class Invocations:
         return Call(request, read, whole, headers, arrival, until, gone)
 
     @contextlib.contextmanager
-    def _remembered(self, request: GenerateRequest) -> Iterator[None]:
+    def _remembered(self, request: GenerateRequest) -> Iterator[_Outcome]:
         """A call's prompts are known while they are inside, for the case that the engine ends."""
         digests = self.crashes.enter(request)
-        failed = False
+        outcome = _Outcome()
         try:
-            yield
+            yield outcome
         except RequestError as error:
-            failed = error.status == 503
+            outcome.code = error.code
             raise
         finally:
-            self.crashes.leave(digests, failed=failed)
+            self.crashes.leave(digests, failed=outcome.code == "unavailable")
 
     @contextlib.asynccontextmanager
     async def _turn(self, call: Call) -> AsyncIterator[None]:
@@ -246,6 +248,13 @@ class Invocations:
     def _events(self, call: Call, *, stream: bool) -> AsyncGenerator[protocol.Event, None]:
         request = {"op": "generate", "body": call.payload, "arrival": call.arrival, "stream": stream}
         return protocol.stream(self._settings.socket_path, request)
+
+
+@dataclass
+class _Outcome:
+    """The code of the error that a call ended with, if any."""
+
+    code: str | None = None
 
 
 class _Sending:

@@ -76,14 +76,21 @@ class Scheduler:
         """Jobs that hold a row or wait for one."""
         return self._backend.shapes.batch_size - len(self._free) + len(self._waiting)
 
-    def submit(self, jobs: list[Job]) -> None:
+    def submit(self, jobs: list[Job], *, instead_of: Sequence[Job] = ()) -> None:
         """Queue the jobs of one call, which share their ``call``, all or none.
+
+        Args:
+            jobs: Of one call.
+            instead_of: Jobs of the same call that nobody waits for any more; they leave, and these come in
+                however many others there are.
 
         Raises:
             RequestError: 429 ``queue_full``.
         """
         with self._changed:
-            self._admission.enter(len(jobs))
+            for job in instead_of:
+                job.cancelled = True
+            self._admission.enter(len(jobs), always=bool(instead_of))
             jobs[0].call.left = len(jobs)
             self._waiting.add(jobs)
             self._changed.notify()

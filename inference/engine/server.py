@@ -56,6 +56,8 @@ class EngineServer:
         # One thread: a tokenizer is not made for several, and a text of 6 MB must not stall the socket.
         self._tokenizing = ThreadPoolExecutor(1)
         self._outbox: list[tuple[Events, Event]] = []
+        # The jobs of each call, by its arrival, which names it.
+        self._calls: dict[float | None, list[Job]] = {}
 
     def listen(self) -> None:
         """Open the socket, on a thread of its own, so that callers are told that the model is loading."""
@@ -139,7 +141,7 @@ class EngineServer:
     ) -> None:
         events: Events = asyncio.Queue()
         jobs: list[Job] = []
-        left = 0
+        left, arrival = 0, call.get("arrival")
         try:
             scheduler = self._scheduler
             if scheduler is None:
@@ -149,7 +151,11 @@ class EngineServer:
             )
             left = len(jobs)
             events.put_nowait(accepted)
-            scheduler.submit(jobs)
+            # The gate asks again when a worker was lost: such a call takes its own place.
+            earlier = self._calls.pop(arrival, [])
+            scheduler.submit(jobs, instead_of=earlier)
+            if arrival is not None:
+                self._calls[arrival] = jobs
         except RequestError as error:
             events.put_nowait(error_event(error))
         except Exception:
@@ -168,6 +174,8 @@ class EngineServer:
             writer.write(encode({"event": "done"}))
             await writer.drain()
         finally:
+            if arrival is not None and self._calls.get(arrival) is jobs:
+                del self._calls[arrival]
             for job in jobs:
                 job.cancelled = True
             if self._scheduler is not None:

@@ -120,7 +120,7 @@ def test_a_list_that_fills_the_endpoint_keeps_nobody_out(
         began = time.monotonic()
         first = next(iter(caller.parts({"inputs": "y", "parameters": {"max_new_tokens": 2}, "stream": True})))
         figure(
-            "fairness (simulated): the first token of a short call beside a list of 12 texts of 50 tokens, on 8 "
+            "fairness (simulated): the first token of a short call beside a list of 12 texts of 50 tokens, 8 "
             f"rows of 20 ms a step, after {time.monotonic() - began:.2f} s"
         )
         assert first

@@ -158,6 +158,45 @@ def test_a_source_that_is_not_whole_is_refused_in_one_sentence(
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_link_out_of_the_source_is_not_published(weights: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "credentials"
+    secret.write_text("aws_secret_access_key = x", encoding="utf-8")
+    (weights / "notes.json").symlink_to(secret)
+    with pytest.raises(PackageError, match=r"notes\.json is a link to .*/credentials, outside of"):
+        gather(LOCAL, weights)
+    (weights / "notes.json").unlink()
+    (weights / "folder").symlink_to(tmp_path)
+    with pytest.raises(PackageError, match="folder is a link to"):
+        gather(LOCAL, weights)
+
+
+def test_links_within_a_source_and_those_of_a_hubs_cache_are_files(weights: Path, tmp_path: Path) -> None:
+    digest = gather(LOCAL, weights).manifest.digest
+    snapshot, blobs = tmp_path / "models--a--b/snapshots/0123", tmp_path / "models--a--b/blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for number, path in enumerate(sorted(weights.iterdir())):
+        path.rename(blobs / str(number))
+        (snapshot / path.name).symlink_to(Path("../../blobs") / str(number))
+    assert gather(LOCAL, snapshot).manifest.digest == digest
+    (snapshot / "tokenizer.json").rename(snapshot / "other.json")
+    (snapshot / "tokenizer.json").symlink_to("other.json")
+    assert "tokenizer.json" in gather(LOCAL, snapshot).files
+
+
+def test_pickles_are_left_out_but_for_the_compiled_graphs(weights: Path, tmp_path: Path) -> None:
+    digest = gather(LOCAL, weights).manifest.digest
+    for name in ("pytorch_model.bin", "training_args.bin", "original/consolidated.00.pth", "model.pt"):
+        (weights / name).parent.mkdir(exist_ok=True)
+        (weights / name).write_bytes(b"\x80\x04")
+    assert gather(LOCAL, weights).manifest.digest == digest
+    compiled = packages.compiled(tmp_path / "artefact", NEURON)
+    (compiled / "checkpoint/weights/old.pt").write_bytes(b"\x80\x04")
+    files = gather(NEURON, compiled).files
+    assert "model.pt" in files
+    assert "checkpoint/weights/old.pt" not in files
+
+
 def test_publishing_twice_writes_once_and_a_changed_line_of_code_copies_the_weights(
     weights: Path, tmp_path: Path
 ) -> None:
