@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import aws_cdk as cdk
 
-from inf2kit.compile.job import LOG_GROUP
+from inf2kit.compile.following import LOG_GROUP
 from infra.props import EndpointProps
 
 _WILDCARD = "AwsSolutions::AwsSolutions-IAM5[Resource::{resource}]"

@@ -10,7 +10,7 @@ from aws_cdk import CfnOutput, Stack
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from inf2kit.compile.job import LOG_GROUP
+from inf2kit.compile.following import LOG_GROUP
 from inf2kit.errors import DeploymentError
 from infra import acknowledgements, statements
 from infra.statements import allow
