@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import aws_cdk as cdk
 
 from inf2kit.compile.following import LOG_GROUP
 from infra.props import EndpointProps
 
+if TYPE_CHECKING:
+    from infra.compile_role import CompileProps
+
 _WILDCARD = "AwsSolutions::AwsSolutions-IAM5[Resource::{resource}]"
+_INTERFACE = "an interface has no name before it is made; subnets and groups are named"
 _EMPTY = "CloudFormation-Validate::F0001"
 
 
@@ -31,22 +37,26 @@ def explain(stack: cdk.Stack, props: EndpointProps) -> None:
         reasons[f"{bucket}{captured}*"] = "captured calls of this endpoint, named by the hour"
     if props.subnet_ids:
         interface = f"arn:<AWS::Partition>:ec2:{where}:network-interface/*"
-        reasons[interface] = "an interface has no name before it is made; subnets and groups are named"
+        reasons[interface] = _INTERFACE
     _acknowledge(stack, _wildcards(reasons))
 
 
-def explain_compile_role(stack: cdk.Stack, packages: str, token_secret: str) -> None:
+def explain_compile_role(stack: cdk.Stack, props: CompileProps) -> None:
     """Acknowledge what a review would ask about the role of compilation jobs."""
     where = "<AWS::Region>:<AWS::AccountId>"
     log = f"arn:<AWS::Partition>:logs:{where}:log-group:{LOG_GROUP}"
+    packages = f"arn:<AWS::Partition>:s3:::{props.bucket}/{props.folder}*"
     reasons = {
-        "*": "a registry login and metrics have no resources to name",
-        f"arn:<AWS::Partition>:s3:::{packages}*": "a package's digest is known when it is written",
+        "*": "a registry login, metrics and the descriptions of a network have no resources to name",
+        packages: "a package's digest is known when it is written",
         f"{log}:log-stream:*": "SageMaker names the streams by its jobs",
     }
-    if token_secret and not token_secret.startswith("arn:"):
-        secret = f"arn:<AWS::Partition>:secretsmanager:{where}:secret:{token_secret}-??????"
+    if props.token_secret and not props.token_secret.startswith("arn:"):
+        secret = f"arn:<AWS::Partition>:secretsmanager:{where}:secret:{props.token_secret}-??????"
         reasons[secret] = "Secrets Manager ends an ARN with six characters of its own"
+    if props.subnet_ids:
+        interface = f"arn:<AWS::Partition>:ec2:{where}:network-interface/*"
+        reasons[interface] = _INTERFACE
     _acknowledge(stack, _wildcards(reasons))
 
 

@@ -26,13 +26,19 @@ class CompileProps:
         output: ``s3://BUCKET/PREFIX`` of the packages, as ``inf2kit compile --job --output`` has it.
         token_secret: The name or ARN of the secret with the hub's token; empty if no model is gated.
         bucket_owner: The account that owns the bucket; the deploying one by default.
-        kms_key_arn: The key that the bucket is encrypted with.
+        bucket_kms_key_arn: The key that the bucket is encrypted with.
+        volume_kms_key_arn: The key of ``--volume-kms-key``.
+        subnet_ids: Of a VPC, as ``--subnet`` has them.
+        security_group_ids: Of a VPC, as ``--security-group`` has them.
     """
 
     output: str
     token_secret: str = ""
     bucket_owner: str = ""
-    kms_key_arn: str = ""
+    bucket_kms_key_arn: str = ""
+    volume_kms_key_arn: str = ""
+    subnet_ids: tuple[str, ...] = ()
+    security_group_ids: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/[^*?]*)?", self.output):
@@ -70,7 +76,14 @@ class CompileRole(Construct):
             assumed_by=statements.sagemaker_principal(self._stack),
             description=f"Compilation jobs that write to {props.output}",
         )
-        group = [*statements.image(self._stack), *self._logs(), *self._packages(), *self._secret()]
+        group = [
+            *statements.image(self._stack),
+            *self._logs(),
+            *self._packages(),
+            *self._secret(),
+            *statements.volume_key(props.volume_kms_key_arn),
+            *statements.network(self._stack, props.subnet_ids, props.security_group_ids),
+        ]
         iam.Policy(self, "Policy", roles=[self.role], statements=group)
 
     def _logs(self) -> list[iam.PolicyStatement]:
@@ -101,9 +114,9 @@ class CompileRole(Construct):
             # An upload that was cut off goes on where it stopped. This action knows no prefix.
             allow("Uploads", ["s3:ListBucketMultipartUploads"], [bucket], owned),
         ]
-        if props.kms_key_arn:
+        if props.bucket_kms_key_arn:
             use = ["kms:Decrypt", "kms:GenerateDataKey"]
-            group.append(allow("PackageKey", use, [props.kms_key_arn], statements.through_s3(stack)))
+            group.append(allow("PackageKey", use, [props.bucket_kms_key_arn], statements.through_s3(stack)))
         return group
 
     def _secret(self) -> list[iam.PolicyStatement]:
@@ -125,4 +138,4 @@ class CompileRoleStack(Stack):
         super().__init__(scope, construct_id, description="inf2kit: role of compilation jobs", **kwargs)
         role = CompileRole(self, "Compile", props=props)
         CfnOutput(self, "RoleArn", value=role.role.role_arn)
-        acknowledgements.explain_compile_role(self, f"{props.bucket}/{props.folder}", props.token_secret)
+        acknowledgements.explain_compile_role(self, props)

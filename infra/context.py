@@ -116,7 +116,10 @@ def _compile_role(values: Mapping[str, Any], options: Mapping[str, Any]) -> Comp
         output=str(output),
         token_secret=secret,
         bucket_owner=options.get("bucket_owner", ""),
-        kms_key_arn=options.get("package_kms_key_arn", ""),
+        bucket_kms_key_arn=options.get("package_kms_key_arn", ""),
+        volume_kms_key_arn=options.get("kms_key_arn", ""),
+        subnet_ids=options.get("subnet_ids", ()),
+        security_group_ids=options.get("security_group_ids", ()),
     )
 
 

@@ -52,8 +52,8 @@ class ExecutionRole(Construct):
             "Packages": self._packages(),
             "Async": self._async(),
             "Capture": self._capture(),
-            "Volume": self._volume(),
-            "Network": self._network(),
+            "Volume": statements.volume_key(props.kms_key_arn),
+            "Network": statements.network(self._stack, props.subnet_ids, props.security_group_ids),
         }
         self.policies = [self._policy(name, group) for name, group in groups.items() if group]
 
@@ -127,34 +127,6 @@ class ExecutionRole(Construct):
             use = ["kms:Decrypt", "kms:GenerateDataKey"]
             group.append(allow(f"{sid}Key", use, [key], statements.through_s3(stack)))
         return group
-
-    def _volume(self) -> list[iam.PolicyStatement]:
-        key = self._props.kms_key_arn
-        if not key:
-            return []
-        for_aws = {"Bool": {"kms:GrantIsForAWSResource": "true"}}
-        return [
-            allow("VolumeKey", ["kms:DescribeKey"], [key]),
-            allow("VolumeGrant", ["kms:CreateGrant"], [key], for_aws),
-        ]
-
-    def _network(self) -> list[iam.PolicyStatement]:
-        props = self._props
-        if not props.subnet_ids:
-            return []
-        describe = ["DhcpOptions", "NetworkInterfaces", "SecurityGroups", "Subnets", "Vpcs"]
-        change = [
-            f"{verb}NetworkInterface{what}" for verb in ("Create", "Delete") for what in ("", "Permission")
-        ]
-        places = [
-            self._arn("ec2", "network-interface/*"),
-            *(self._arn("ec2", f"subnet/{subnet}") for subnet in props.subnet_ids),
-            *(self._arn("ec2", f"security-group/{group}") for group in props.security_group_ids),
-        ]
-        return [
-            allow("Networks", [f"ec2:Describe{what}" for what in describe], ["*"]),
-            allow("Interfaces", [f"ec2:{what}" for what in change], places),
-        ]
 
     def _owner(self, bucket: str) -> str:
         return owner(self._stack, self._props, bucket)

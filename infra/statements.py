@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from aws_cdk import Stack, region_info
@@ -81,3 +82,31 @@ def metrics() -> iam.PolicyStatement:
     """The instances' own metrics, which go through the role. The action has no resources to name."""
     namespaces = {"cloudwatch:namespace": ["/aws/sagemaker/*", "AWS/SageMaker"]}
     return allow("Metrics", ["cloudwatch:PutMetricData"], ["*"], {"StringLike": namespaces})
+
+
+def volume_key(key_arn: str) -> list[iam.PolicyStatement]:
+    """Let AWS encrypt the volume of an instance; nothing without a key."""
+    if not key_arn:
+        return []
+    for_aws = {"Bool": {"kms:GrantIsForAWSResource": "true"}}
+    return [
+        allow("VolumeKey", ["kms:DescribeKey"], [key_arn]),
+        allow("VolumeGrant", ["kms:CreateGrant"], [key_arn], for_aws),
+    ]
+
+
+def network(stack: Stack, subnet_ids: Sequence[str], group_ids: Sequence[str]) -> list[iam.PolicyStatement]:
+    """Join a VPC; nothing without subnets."""
+    if not subnet_ids:
+        return []
+    describe = ["DhcpOptions", "NetworkInterfaces", "SecurityGroups", "Subnets", "Vpcs"]
+    change = [f"{verb}NetworkInterface{what}" for verb in ("Create", "Delete") for what in ("", "Permission")]
+    places = [
+        arn(stack, "ec2", "network-interface/*"),
+        *(arn(stack, "ec2", f"subnet/{subnet}") for subnet in subnet_ids),
+        *(arn(stack, "ec2", f"security-group/{group}") for group in group_ids),
+    ]
+    return [
+        allow("Networks", [f"ec2:Describe{what}" for what in describe], ["*"]),
+        allow("Interfaces", [f"ec2:{what}" for what in change], places),
+    ]

@@ -297,6 +297,14 @@ def test_a_compilation_job_reads_one_secret_and_uses_one_key(tmp_path: Path) -> 
     assert owners == {"999999999999"}
 
 
+def test_a_compilation_job_may_be_in_a_vpc_with_a_key_for_its_volume(tmp_path: Path) -> None:
+    network = {"subnet_ids": "subnet-0123456789abcdef0", "security_group_ids": "sg-0123456789abcdef0"}
+    rights = granted(compile_role(tmp_path, kms_key_arn=KEY, **network))
+    assert {("kms:CreateGrant", KEY), ("kms:DescribeKey", KEY)} <= rights
+    assert {("ec2:CreateNetworkInterface", place) for place in PLACES} <= rights
+    assert ("kms:GenerateDataKey", KEY) not in rights, "the bucket has another key, or none"
+
+
 def test_a_permissions_boundary_is_on_every_role(tmp_path: Path) -> None:
     context = {
         "@aws-cdk/core:permissionsBoundary": {"name": "boundary"},
