@@ -14,12 +14,12 @@ from constructs import Construct
 from infra import log_metrics
 from infra.props import EndpointProps, stack_name
 
-#: Of the only variant.
+#: The name of the only variant.
 VARIANT = "main"
 _HOSTING, _INSTANCES = "AWS/SageMaker", "/aws/sagemaker/Endpoints"
 _MICROSECONDS = 1_000_000
 _MINUTE_S, _HOUR_S = 60, 3600
-#: Of five minutes in which something lasts, how many must show it: calls may be rarer than one a minute.
+#: What lasts shows in three of five minutes, as calls may be rarer than one a minute.
 _LASTING, _OF_MINUTES = 3, 5
 #: A text that was cut off took at least this share of its deadline.
 _CUT_OFF = 0.95
@@ -40,7 +40,7 @@ class Alarms(Construct):
     asked the endpoint for its name would be a cycle.
 
     Attributes:
-        topic: Of all alarms.
+        topic: Where all alarms write.
         rollback: Those that undo an update.
     """
 

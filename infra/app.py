@@ -27,7 +27,7 @@ def build(context: Mapping[str, Any] | None = None, *, region: str | None = None
     Args:
         context: Instead of what ``cdk`` passes on.
         region: Where ``cdk`` would deploy, if it knows. The stacks themselves are for any region.
-        **options: Of ``cdk.App``.
+        **options: What ``cdk.App`` takes, such as ``outdir``.
 
     Raises:
         Inf2KitError: the context cannot be meant.

@@ -28,8 +28,8 @@ class CompileProps:
         bucket_owner: The account that owns the bucket; the deploying one by default.
         bucket_kms_key_arn: The key that the bucket is encrypted with.
         volume_kms_key_arn: The key of ``--volume-kms-key``.
-        subnet_ids: Of a VPC, as ``--subnet`` has them.
-        security_group_ids: Of a VPC, as ``--security-group`` has them.
+        subnet_ids: The subnets of ``--subnet``.
+        security_group_ids: The groups of ``--security-group``.
     """
 
     output: str

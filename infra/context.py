@@ -1,4 +1,4 @@
-"""What people write behind ``-c`` or into ``cdk.json``, as the props of the stacks."""
+"""What people write after ``-c`` or into ``cdk.json``, as the props of the stacks."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ class DeployedPackage:
     """A package in S3 whose manifest is known.
 
     Attributes:
-        bucket: Of S3.
+        bucket: The bucket's name.
         prefix: Its key prefix in the bucket, ending in ``DIGEST/``.
         manifest: What is in it.
     """

@@ -146,8 +146,8 @@ def grant_invoke(grantee: iam.IGrantable, stack: Stack, endpoint_arn: str, props
     Args:
         grantee: A role, a user, a function.
         stack: Has the endpoint.
-        endpoint_arn: Of the endpoint.
-        props: Of the endpoint; an asynchronous one is called through S3.
+        endpoint_arn: The endpoint's ARN.
+        props: What it is; an asynchronous endpoint is called through S3.
     """
     if not props.asynchronous:
         return iam.Grant.add_to_principal(

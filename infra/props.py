@@ -51,7 +51,7 @@ class EndpointProps:
         scale_in_cooldown_s: Seconds between two removals; long, as the next load takes minutes.
         startup_timeout_s: Seconds the container has until ``/ping`` says 200, 60..3600.
         download_timeout_s: Seconds the model may take to come from S3, 60..3600.
-        volume_gb: Of each instance, at most 512.
+        volume_gb: Gigabytes of each instance's volume, at most 512.
         rollout: How an update exchanges instances: ``all_at_once``, ``canary`` (from two instances on) or
             ``rolling`` (a quarter at a time, from four on).
         rollback: Whether alarms undo an update. False lets a mend through to an endpoint that is in alarm.
@@ -64,8 +64,8 @@ class EndpointProps:
         bucket_owner: The account that owns the package's bucket; the deploying one by default.
         package_kms_key_arn: The key that the package's bucket is encrypted with.
         kms_key_arn: A customer-managed key for the volume and for what the endpoint writes to S3.
-        subnet_ids: Of a VPC; with ``security_group_ids``.
-        security_group_ids: Of a VPC; with ``subnet_ids``.
+        subnet_ids: Subnets of a VPC; with ``security_group_ids``.
+        security_group_ids: Groups of that VPC; with ``subnet_ids``.
         data_capture_percent: Share of the calls whose content is kept in S3; 0 keeps nothing.
         data_capture_output: Where; a prefix in the package's bucket by default.
         alarm_email: An address that the alarms' topic writes to.
@@ -73,7 +73,7 @@ class EndpointProps:
         max_errors_percent: The least share of the calls that server errors must be for that. At this share
             in three of five minutes, any number of them alarms.
         idle_hours: Hours without a call after which the money alarm says what it costs.
-        log_retention_days: Of the container's log.
+        log_retention_days: How long the container's log is kept.
         log_removal: What happens to the log with the stack: ``destroy`` or ``retain``.
         log_kms_key_arn: A key for the log and the alarms' topic; its policy must allow both services.
     """

@@ -24,7 +24,7 @@ def deployment_config(
     any number; a canary or a rolling update needs as many as the props have checked ``min_instances`` for.
 
     Args:
-        props: Of the endpoint.
+        props: What is deployed.
         alarms: Each of them undoes the update, unless ``props.rollback`` is false.
     """
     rollback = _Endpoint.AutoRollbackConfigProperty(

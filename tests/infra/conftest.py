@@ -17,7 +17,7 @@ from infra.props import stack_name
 
 @pytest.fixture
 def template(tmp_path: Path) -> Callable[..., Template]:
-    """The template of a preset's stack, with context as people write it behind -c."""
+    """The template of a preset's stack, with context as people write it after -c."""
 
     def synthesize(
         preset: str = "llama2-7b-throughput", *, manifest: dict[str, Any] | None = None, **context: Any

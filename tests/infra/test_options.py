@@ -1,4 +1,4 @@
-"""The options, as people write them behind -c, and the ones that are refused."""
+"""The options, as people write them after -c, and the ones that are refused."""
 
 from __future__ import annotations
 
