@@ -58,8 +58,10 @@ def up(
 
     Raises:
         PresetError: the preset is not there or not right.
-        LocalEndpointError: an endpoint of that name is up, or this one did not come into service.
+        LocalEndpointError: an endpoint of that name is up, or this one did not come into service, or there is
+            no such launcher as the environment asks for.
     """
+    container.launcher()
     preset = load_preset(preset_name)
     name = name or preset.endpoint_name
     folder = home.endpoint(name)
@@ -116,7 +118,7 @@ def _down(name: str, *, keep_log: bool = False) -> bool:
             numbers = ",".join(str(process.pid) for process in left)
             raise LocalEndpointError(
                 f"the endpoint {name!r} has processes that do not end when they are killed; "
-                f"a device may hold them (ps -o pid,stat,wchan -p {numbers}); try 'inf2kit local down {name}' later"
+                f"a device may hold them (ps -o pid,stat,wchan -p {numbers}); try down again later"
             )
         shutil.rmtree(endpoint.run_dir, ignore_errors=True)
     log = folder / LOG_FILE

@@ -123,6 +123,14 @@ def blocked() -> str:
     return "" if probe.returncode == 0 else probe.stderr.strip() or f"unshare ended with {probe.returncode}"
 
 
+def bytecode(python: Python) -> Path:
+    """Where a Python in containers keeps what it has compiled of its packages.
+
+    A folder for each: in the container all of them are at the same path.
+    """
+    return home.bytecode() / python.prefix.replace("/", "+")
+
+
 def start(
     base_dir: Path,
     run_dir: Path,
@@ -152,15 +160,13 @@ def start(
     python = python or Python.own()
     root, model_dir = base_dir / "root", base_dir / "model"
     root.mkdir(exist_ok=True)
-    # Paths are the same in every container, so what is compiled is kept for each environment, and of a
-    # package it is not kept.
-    bytecode = home.bytecode() / python.prefix.replace("/", "+")
-    bytecode.mkdir(parents=True, exist_ok=True)
+    compiled = bytecode(python)
+    compiled.mkdir(parents=True, exist_ok=True)
     plan = Plan(
         root=str(root),
         model_dir=str(model_dir),
         scratch=str(run_dir),
-        bytecode=str(bytecode),
+        bytecode=str(compiled),
         python=python,
         java_home=java_home,
         variables={**IMAGE_VARIABLES, **SAGEMAKER_VARIABLES, **variables},
