@@ -75,9 +75,8 @@ def _programs(root: Path, plan: Plan) -> None:
             _bind(path, root / path.name)
     _bind(Path(plan.python.prefix), root / "opt/conda")
     # Scripts and links name these by their own paths. The outer ones first, which the inner ones lie in.
-    for folder in sorted(
-        {plan.python.prefix, plan.python.base_prefix, *plan.python.packages, plan.java_home}
-    ):
+    named = [plan.python.prefix, plan.python.base_prefix, *plan.python.packages, plan.java_home]
+    for folder in sorted({*named, *map(os.path.realpath, named)}):
         if not (root / folder.lstrip("/")).exists():
             _bind(Path(folder), root / folder.lstrip("/"))
     for name in ("lib", "bin"):

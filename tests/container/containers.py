@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -170,10 +171,11 @@ def listeners(process: psutil.Process) -> dict[tuple[str, int], str]:
                 inodes[fields[9]] = (_address(address), int(port, 16))
     owners = {}
     for each in [process, *process.children(recursive=True)]:
-        for descriptor in Path(f"/proc/{each.pid}/fd").iterdir():
-            inode = str(descriptor.readlink()).removeprefix("socket:[").removesuffix("]")
-            if inode in inodes:
-                owners[inodes[inode]] = " ".join(_cmdline(each))
+        with contextlib.suppress(OSError):  # one that has ended
+            for descriptor in Path(f"/proc/{each.pid}/fd").iterdir():
+                inode = str(descriptor.readlink()).removeprefix("socket:[").removesuffix("]")
+                if inode in inodes:
+                    owners[inodes[inode]] = " ".join(_cmdline(each))
     assert len(owners) == len(inodes), f"somebody outside the container listens in its network: {inodes}"
     return owners
 
