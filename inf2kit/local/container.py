@@ -31,6 +31,8 @@ TERM_GRACE_S = 30.0
 #: A process that a device keeps from ending (state D) survives SIGKILL; nobody waits for it any longer.
 _KILL_PATIENCE_S = 10.0
 _POLL_S = 0.05
+#: Variables of the image that mean the same outside of it.
+_AS_IN_THE_IMAGE = ("LANG", "SAGEMAKER_SERVING_MODULE", "HF_HUB_USER_AGENT_ORIGIN")
 
 
 def launcher() -> str:
@@ -73,8 +75,10 @@ def start(
     """
     if launcher() == "faithful":
         return namespaces.start(base_dir, run_dir, variables, port=port, log=log, java_home=java_home())
-    environment = {name: os.environ[name] for name in ("HOME", "LANG", "USER") if name in os.environ}
+    environment = {name: os.environ[name] for name in ("HOME", "USER") if name in os.environ}
     environment |= {
+        **{name: namespaces.IMAGE_VARIABLES[name] for name in _AS_IN_THE_IMAGE},
+        **namespaces.SAGEMAKER_VARIABLES,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         MARK: str(run_dir),
         "SAGEMAKER_BASE_DIR": str(base_dir),
@@ -151,13 +155,13 @@ def stop(run_dir: Path) -> list[psutil.Process]:
     return kill(run_dir)
 
 
-def kill(run_dir: Path, *, below: bool = False) -> list[psutil.Process]:
+def kill(run_dir: Path, *, below: bool = False, patience_s: float = _KILL_PATIENCE_S) -> list[psutil.Process]:
     """End every process of an endpoint at once; with ``below`` as ``processes`` has it.
 
     Returns:
-        Those that are still there a while later: a process that waits for a device does not end.
+        Those that are still there ``patience_s`` later: a process that waits for a device does not end.
     """
-    deadline = time.monotonic() + _KILL_PATIENCE_S
+    deadline = time.monotonic() + patience_s
     # A process may start another between the look and the signal; so look until there is none.
     while (alive := processes(run_dir, below=below)) and time.monotonic() < deadline:
         for process in alive:

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 from aws_cdk.assertions import Template
 from stacks import BUCKET, only
-from support import free_port, ping, wait_until
+from support import free_port, ping
 
 import inf2kit
 from inf2kit import home
@@ -87,8 +87,12 @@ class Container:
 
     def ready(self) -> float:
         """Wait until it is; seconds since its start."""
-        wait_until(lambda: self.keeper.poll() is not None or ping(self.port) == 200, START_S, self.tail())
-        assert self.keeper.poll() is None, self.tail()
+        ends = time.monotonic() + START_S
+        while (status := ping(self.port)) != 200:
+            ended = self.keeper.poll()
+            assert ended is None, f"it ended with {ended}: {self.tail()}"
+            assert time.monotonic() < ends, f"/ping says {status}: {self.tail()}"
+            time.sleep(0.02)
         return time.monotonic() - self.began
 
     def run(self, script: str) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,9 @@ from support import Caller, ping
 
 from inf2kit.errors import LocalEndpointError
 from inf2kit.local import container, endpoint, state
+from inf2kit.local.state import MARK
+
+_IN_A_NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount-proc", "--pid", "--fork", "--kill-child"]
 
 
 def test_a_local_endpoint_in_a_faithful_container(
@@ -38,6 +43,24 @@ def test_a_launcher_that_is_not_there_is_named(
     with pytest.raises(LocalEndpointError, match="it is one of: everyday, faithful"):
         endpoint.up(replay_preset, name="unlaunched")
     assert state.read("unlaunched") is None
+
+
+def test_what_cannot_be_killed_does_not_keep_down_for_ever(tmp_path: Path) -> None:
+    """Process 1 of a namespace, which ignores every signal that comes from within it."""
+    looks = (
+        "from pathlib import Path; from inf2kit.local import container; "
+        f"print([each.pid for each in container.kill(Path({str(tmp_path)!r}), patience_s=1.0)])"
+    )
+    first = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {looks!r}], env={{}}, check=True)"
+    output = subprocess.run(
+        [*_IN_A_NAMESPACE, sys.executable, "-c", first],
+        env={MARK: str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert output.stdout == "[1]\n", output.stderr
 
 
 def test_a_real_model_runs_with_the_images_packages(
