@@ -39,12 +39,22 @@ def python(home: Path) -> Python:
     if folder is None:
         pytest.fail(f"{folders[-1]} is missing; run 'make setup'")
     python = Python.of(folder / "bin" / "python")
-    # What it has compiled of its packages stays there: the tests' home is a new one each time.
-    compiled = folder / "bytecode"
+    _keep_compiled(python)
+    return python
+
+
+@pytest.fixture(scope="session")
+def own_python(home: Path) -> None:
+    """The Python of the tests themselves, which the launchers take."""
+    _keep_compiled(Python.own())
+
+
+def _keep_compiled(python: Python) -> None:
+    """Keep what containers compile of a Python's packages: the tests' home is a new one each time."""
+    compiled = Path(python.prefix) / "bytecode"
     compiled.mkdir(exist_ok=True)
     places.bytecode().mkdir(parents=True, exist_ok=True)
     namespaces.bytecode(python).symlink_to(compiled)
-    return python
 
 
 @pytest.fixture(scope="module")

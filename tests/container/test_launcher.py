@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from containers import GATE, Container, Deployable, listeners, number_inside
-from support import Caller, ping
+from support import Caller, ping, wait_until
 
 from inf2kit.errors import LocalEndpointError
 from inf2kit.local import container, endpoint, state
@@ -19,9 +19,9 @@ _IN_A_NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount-proc", "--pi
 
 
 def test_a_local_endpoint_in_a_faithful_container(
-    home: Path, replay_preset: str, monkeypatch: pytest.MonkeyPatch, figure: Callable[[str], None]
+    own_python: None, replay_preset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Found, called and stopped like any other."""
+    """Found, called and stopped like any other; what ends in it is not the container."""
     monkeypatch.setenv(container.LAUNCHER, "faithful")
     up = endpoint.up(replay_preset, name="faithful")
     try:
@@ -30,6 +30,13 @@ def test_a_local_endpoint_in_a_faithful_container(
         (first,) = [process for process in processes if number_inside(process) == 1]
         assert list(listeners(first)) == [GATE]
         assert ping(up.gate_port) == 200
+        (server,) = [process for process in processes if process.name() == "java"]
+        server.kill()
+        lost = wait_until(
+            lambda: (now := endpoint.get("faithful")).status == "Failed" and now, 30, "it is lost"
+        )
+        assert "the model server has ended, and /ping has not answered" in lost.reason
+        assert first.is_running(), "the container lives, as it does on AWS"
     finally:
         endpoint.down("faithful")
     assert container.processes(Path(up.run_dir)) == []
