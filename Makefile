@@ -1,16 +1,17 @@
 # `make demo` and `make test` set up everything they need; only Python 3.11 is asked for.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON_310 ?= $(shell command -v python3.10)
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 TOOLS := $(VENV)/tools
 
-.PHONY: setup demo test check bench bench-docs bench-peers kills soak hashes sbom clean
+.PHONY: setup container-3.10 demo test check bench bench-docs bench-peers kills soak hashes sbom clean
 
 setup: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt constraints-build.txt constraints-apart.txt package-lock.json tests/cloud/clients/requirements.txt tests/neuron/environment.py
+$(INSTALLED): pyproject.toml constraints.txt constraints-build.txt constraints-apart.txt package-lock.json tests/cloud/clients/requirements.txt tests/neuron/environment.py tests/container/environment.py
 	$(PYTHON) -m venv $(VENV)
 	# By their sha256, and built by what is pinned too; constraints-apart.txt says what is not, and why.
 	$(PIP) --require-hashes -r constraints-build.txt
@@ -29,7 +30,13 @@ $(INSTALLED): pyproject.toml constraints.txt constraints-build.txt constraints-a
 	# Two releases of optimum-neuron, for the tests, above a CPU double of what is below them.
 	$(BIN)/python tests/neuron/environment.py $(VENV)/neuron-0.4.1 0.4.1
 	$(BIN)/python tests/neuron/environment.py $(VENV)/neuron-0.4.5 0.4.5
+	# The image's numpy and hub's client, for the tests of the faithful container.
+	$(BIN)/python tests/container/environment.py $(VENV)/container
 	touch $@
+
+# The image's Python for those tests, where this machine has it: 7 GB, as torch brings CUDA on Linux.
+container-3.10: $(INSTALLED)
+	$(BIN)/python tests/container/environment.py $(VENV)/container-3.10 "$(PYTHON_310)"
 
 demo: $(INSTALLED)
 	$(BIN)/inf2kit demo
