@@ -295,13 +295,8 @@ def open_log(model_server: psutil.Process) -> IO[bytes]:
     """
     try:
         return open(f"/proc/{model_server.pid}/fd/1", "ab", buffering=0)  # noqa: PTH123
-    except OSError as error:
-        # A socket, for one, cannot be opened by its name.
-        path = run_dir() / "engine.log"
-        sys.stderr.write(
-            f"inf2kit supervisor: no standard output of the model server ({error}); see {path}\n"
-        )
-        return open(path, "ab", buffering=0)  # noqa: PTH123
+    except OSError:
+        return open(run_dir() / "engine.log", "ab", buffering=0)  # noqa: PTH123
 
 
 def main(model_dir: str, model_server_pid: str) -> None:

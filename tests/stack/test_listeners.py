@@ -42,7 +42,7 @@ def ask(port: int, method: str, path: str, **headers: str) -> tuple[int, dict[st
 
 
 def test_only_the_gate_and_the_front_are_on_tcp(victim: EndpointState) -> None:
-    """The model server's two interfaces, one of which runs any code that it is sent, are sockets in a folder."""
+    """The model server's two interfaces, one of which runs any code it is sent, are sockets in a folder."""
     assert listening(victim) == {("127.0.0.1", victim.gate_port), ("127.0.0.1", victim.front_port)}
     run_dir = Path(victim.run_dir)
     assert {"management.sock", "model-server.sock"} <= {path.name for path in run_dir.iterdir()}
@@ -78,6 +78,6 @@ def test_the_gate_does_nothing_for_a_page(
 
 
 def test_the_engine_has_the_container_s_environment_and_not_a_worker_s(victim: EndpointState) -> None:
-    """The model server tells its workers to compute on one thread, and libraries change what they import into."""
+    """The model server tells its workers to compute on one thread, and what they import changes more."""
     (engine,) = processes_of(victim, "engine.server")
     assert not {"OMP_NUM_THREADS", "MXNET_USE_OPERATOR_TUNING"} & set(engine.environ())
