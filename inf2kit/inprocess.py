@@ -165,6 +165,6 @@ def _settings(path: Path, settings: Any, batch_size: int | None, sequence_length
         model_server_address="",
         model_server_workers=1,
         notice=None,
-        replay_load_s=0.0,
-        replay_step_s=0.0,
+        stall_s=None,
+        replay={},
     )

@@ -19,9 +19,6 @@ from engine.settings import Settings
 from inf2kit.errors import ModelDirectoryError, RequestError, unavailable
 from inf2kit.wire import Generation, Writer, decode_body
 
-#: Seconds beyond the deadline within which the engine answers in any case.
-_GRACE_S = 5.0
-
 
 @dataclass(frozen=True)
 class Model:
@@ -82,7 +79,8 @@ def _generate(body: object, settings: Settings, arrival: float) -> object:
     writer: Writer | None = None
     generations: dict[int, Generation] = {}
     call = {"op": "generate", "body": body, "arrival": arrival}
-    for event in protocol.call(settings.socket_path, call, timeout_s=settings.deadline_s + _GRACE_S):
+    until = arrival + settings.deadline_s + protocol.WORKER_GRACE_S
+    for event in protocol.call(settings.socket_path, call, until=until):
         if event["event"] == "error":
             raise protocol.raised(event)
         if event["event"] == "accepted":

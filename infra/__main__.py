@@ -37,7 +37,7 @@ def main() -> None:
         # Imported here: it takes seconds, and starts Node.
         from infra.app import build
 
-        build().synth()
+        build(region=os.environ.get("CDK_DEFAULT_REGION")).synth()
     except Inf2KitError as error:
         sys.exit(f"inf2kit: {error}")
 

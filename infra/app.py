@@ -1,4 +1,4 @@
-"""The app: a stack for each preset.
+"""The app: a stack for each preset, and one for the role of compilation jobs if it is asked for.
 
 cdk ls
 cdk deploy inf2-llama2-7b-throughput -c package=s3://BUCKET/PREFIX/DIGEST/
@@ -12,29 +12,36 @@ from typing import Any
 import aws_cdk as cdk
 
 from inf2kit.errors import DeploymentError
+from infra import compile_role
+from infra.compile_role import CompileRoleStack
 from infra.context import Context
-from infra.stack import EndpointStack, UnusableStack
+from infra.stack import EndpointStack, UnusableStack, check_registry
 
 #: Where a message came from, in paths of this run: it would make every synth another one.
 _CONTEXT = {"aws:cdk:disable-stack-trace": True}
 
 
-def build(context: Mapping[str, Any] | None = None, **options: Any) -> cdk.App:
+def build(context: Mapping[str, Any] | None = None, *, region: str | None = None, **options: Any) -> cdk.App:
     """The app, with its stacks.
 
     Args:
         context: Instead of what ``cdk`` passes on.
-        **options: Of ``cdk.App``.
+        region: Where ``cdk`` would deploy, if it knows. The stacks themselves are for any region.
+        **options: What ``cdk.App`` takes, such as ``outdir``.
 
     Raises:
         Inf2KitError: the context cannot be meant.
     """
     app = cdk.App(context={**_CONTEXT, **(context or {})}, **options)
-    given = Context.read(app.node.get_all_context())
-    for preset in given.presets:
-        name = f"inf2-{preset.endpoint_name}"
+    settings = Context.read(app.node.get_all_context())
+    for preset in settings.presets:
+        name = settings.stack_name(preset)
         try:
-            EndpointStack(app, name, props=given.props(preset))
+            if region:
+                check_registry(region)
+            EndpointStack(app, name, props=settings.props(preset))
         except DeploymentError as error:
             UnusableStack(app, name, reason=str(error))
+    if settings.compile_role is not None:
+        CompileRoleStack(app, compile_role.NAME, props=settings.compile_role)
     return app

@@ -1,4 +1,4 @@
-"""What people write behind ``-c`` or into ``cdk.json``, as the props of the stacks."""
+"""What people write after ``-c`` or into ``cdk.json``, as the props of the stacks."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from inf2kit.errors import DeploymentError
 from inf2kit.presets import Preset, load_preset, preset_names
 from inf2kit.wire.parameters import nearest
 from infra import packages
+from infra.compile_role import CompileProps
 from infra.packages import DeployedPackage
-from infra.props import EndpointProps
+from infra.props import EndpointProps, stack_name
 
 #: Keys that are not a prop's name.
-_OWN = ("package", "manifest", "preset")
+_OWN = ("package", "manifest", "preset", "compile_output", "compile_token_secret")
+#: Options whose default is computed.
+_BY_SIZE = ("target_concurrency", "startup_timeout_s", "download_timeout_s", "volume_gb")
 #: Context that cdk itself sets.
 _OF_CDK = ("acknowledged-issue-numbers", "aws:", "@aws-cdk", "cdk-", "cli-", "tree", "availability-zones:")
 _OPTIONS = {
@@ -38,12 +41,14 @@ class Context:
         packages: What to deploy, by the preset's name.
         options: Props for every stack.
         own: Props for one preset's stack, by its name.
+        compile_role: Props for the role of compilation jobs; None if nobody asks for it.
     """
 
     presets: tuple[Preset, ...]
     packages: Mapping[str, DeployedPackage]
     options: Mapping[str, Any]
     own: Mapping[str, Mapping[str, Any]]
+    compile_role: CompileProps | None
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> Context:
@@ -62,18 +67,18 @@ class Context:
             elif key not in _OWN and not key.startswith(_OF_CDK):
                 options |= _options({key: value}, "")
         files = [Path(name) for name in _texts(values.get("manifest"))]
-        found = [packages.read(uri, files) for uri in _texts(values.get("package"))]
-        for package in found:
+        deployed = [packages.read(uri, files) for uri in _texts(values.get("package"))]
+        for package in deployed:
             name = package.manifest.preset_name
             if name not in names:
                 raise DeploymentError(
                     f"{package.uri} was made for the preset {name!r}, and there is none of that name"
                     f"{nearest([name], *names) or ';'} give its file with -c preset={name}.toml"
                 )
-        by_preset = {package.manifest.preset_name: package for package in found}
-        if len(by_preset) < len(found):
+        by_preset = {package.manifest.preset_name: package for package in deployed}
+        if len(by_preset) < len(deployed):
             raise DeploymentError("two packages are for the same preset; give one for each")
-        return cls(presets, by_preset, options, own)
+        return cls(presets, by_preset, options, own, _compile_role(values, options))
 
     def props(self, preset: Preset) -> EndpointProps:
         """The props of one preset's stack.
@@ -89,8 +94,33 @@ class Context:
                 + (f" (the one given is for {made_for})" if made_for else "")
                 + "; give -c package=s3://BUCKET/PREFIX/DIGEST/ of one that 'inf2kit package' has made"
             )
-        given = {**self.options, **self.own.get(preset.name, {})}
-        return EndpointProps(preset=preset, package=package, **given)
+        return EndpointProps(preset=preset, package=package, **self._merged(preset))
+
+    def stack_name(self, preset: Preset) -> str:
+        """The name of one preset's stack, whether it can be deployed or not."""
+        return stack_name(preset, self._merged(preset).get("stage", ""))
+
+    def _merged(self, preset: Preset) -> dict[str, Any]:
+        return {**self.options, **self.own.get(preset.name, {})}
+
+
+def _compile_role(values: Mapping[str, Any], options: Mapping[str, Any]) -> CompileProps | None:
+    output, secret = values.get("compile_output"), str(values.get("compile_token_secret") or "")
+    if not output:
+        if secret:
+            raise DeploymentError(
+                "compile_token_secret needs compile_output, the s3://BUCKET/PREFIX of packages"
+            )
+        return None
+    return CompileProps(
+        output=str(output),
+        token_secret=secret,
+        bucket_owner=options.get("bucket_owner", ""),
+        bucket_kms_key_arn=options.get("package_kms_key_arn", ""),
+        volume_kms_key_arn=options.get("kms_key_arn", ""),
+        subnet_ids=options.get("subnet_ids", ()),
+        security_group_ids=options.get("security_group_ids", ()),
+    )
 
 
 def _presets(files: Any) -> tuple[Preset, ...]:
@@ -112,7 +142,7 @@ def _presets(files: Any) -> tuple[Preset, ...]:
 
 
 def _options(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    found = {}
+    options = {}
     for name, value in values.items():
         if value is None:
             continue
@@ -122,13 +152,16 @@ def _options(values: Mapping[str, Any], where: str) -> dict[str, Any]:
                 f"there are {', '.join((*_OWN, *_OPTIONS))}"
             )
         try:
-            found[name] = _parsed(_OPTIONS[name], value)
+            options[name] = _parsed(_OPTIONS[name], value)
+            # Zero is what these have when nobody says anything; said, it is a mistake.
+            if name in _BY_SIZE and not options[name]:
+                raise DeploymentError(f"{where}{name} is {value!r}; leave it out, and it fits the model")
         except (ValueError, TypeError, OverflowError):
             kind = {bool: "true or false", int: "a whole number", float: "a number"}.get(
                 _OPTIONS[name], "NAME=VALUE,NAME=VALUE"
             )
             raise DeploymentError(f"{where}{name} is {value!r}; it must be {kind}") from None
-    return found
+    return options
 
 
 def _parsed(kind: Any, value: Any) -> Any:

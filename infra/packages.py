@@ -16,7 +16,7 @@ class DeployedPackage:
     """A package in S3 whose manifest is known.
 
     Attributes:
-        bucket: Of S3.
+        bucket: The bucket's name.
         prefix: Its key prefix in the bucket, ending in ``DIGEST/``.
         manifest: What is in it.
     """
@@ -24,6 +24,11 @@ class DeployedPackage:
     bucket: str
     prefix: str
     manifest: Manifest
+
+    @property
+    def folder(self) -> str:
+        """The key prefix that all packages beside this one have too, such as ``models/``; may be empty."""
+        return self.prefix.removesuffix(f"{self.manifest.digest}/")
 
     @property
     def uri(self) -> str:
@@ -73,11 +78,11 @@ def _kept(digest: str) -> bytes | None:
 
 
 def _given(files: Sequence[Path]) -> Mapping[str, bytes]:
-    found = {}
+    manifests = {}
     for path in files:
         try:
             content = path.read_bytes()
         except OSError as error:
             raise DeploymentError(f"manifest {path} cannot be read: {error.strerror}") from None
-        found[Manifest.parse(content, str(path)).digest] = content
-    return found
+        manifests[Manifest.parse(content, str(path)).digest] = content
+    return manifests

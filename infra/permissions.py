@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from aws_cdk import Stack, region_info
+import hashlib
+import json
+
+from aws_cdk import Stack
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-from inf2kit import facts
+from infra import statements
 from infra.props import EndpointProps
+from infra.statements import allow
 
 _INVOKE = ("sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointWithResponseStream")
+_ASYNC_PLACES = ("requests", "answers", "failures")
 
 
 class ExecutionRole(Construct):
@@ -31,131 +36,146 @@ class ExecutionRole(Construct):
         rollback_alarm_names: list[str],
     ) -> None:
         super().__init__(scope, construct_id)
-        self._stack = Stack.of(self)
+        self._stack, self._props = Stack.of(self), props
         self.role = iam.Role(
             self,
             "Role",
-            assumed_by=iam.ServicePrincipal("sagemaker.amazonaws.com"),
+            assumed_by=statements.sagemaker_principal(self._stack),
             description=f"Execution role of the endpoint {props.endpoint_name}",
         )
-        general = iam.Policy(
-            self,
-            "Policy",
-            roles=[self.role],
-            statements=[
-                *self._image(),
+        groups = {
+            "Policy": [
+                *statements.image(self._stack),
                 *self._logs(log_group),
-                *self._rollback(rollback_alarm_names),
-                *self._outputs(props),
-                *self._key(props),
-                *self._network(props),
+                self._rollback(rollback_alarm_names),
             ],
+            "Packages": self._packages(),
+            "Async": self._async(),
+            "Capture": self._capture(),
+            "Volume": statements.volume_key(props.kms_key_arn),
+            "Network": statements.network(self._stack, props.subnet_ids, props.security_group_ids),
+        }
+        self.policies = [self._policy(name, group) for name, group in groups.items() if group]
+
+    def _policy(self, name: str, group: list[iam.PolicyStatement]) -> iam.Policy:
+        """A policy that is named by what it says.
+
+        So it is never changed: an update adds the new one first, and CloudFormation takes the old one away
+        when no fleet runs by it any more. Changed in place, it would take rights from the fleet that serves.
+        """
+        content = json.dumps(
+            self._stack.resolve([each.to_statement_json() for each in group]), sort_keys=True
         )
-        # A policy for each package: an update adds the new one first, and CloudFormation takes the old one
-        # away when nothing runs it any more. In one policy the running fleet could not load it again.
-        digest = props.package.manifest.digest
-        package = iam.Policy(self, f"Package{digest}", roles=[self.role], statements=self._package(props))
-        cfn_policy = package.node.default_child
-        assert isinstance(cfn_policy, iam.CfnPolicy)  # noqa: S101
-        cfn_policy.override_logical_id(f"Package{digest}")
-        self.policies = [general, package]
+        construct_id = f"{name}{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+        return iam.Policy(self, construct_id, roles=[self.role], statements=group)
 
-    def _image(self) -> list[iam.PolicyStatement]:
-        account = self._stack.regional_fact(region_info.FactName.DLC_REPOSITORY_ACCOUNT)
-        return [
-            _allow("Login", ["ecr:GetAuthorizationToken"], ["*"]),
-            _allow(
-                "Image",
-                ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"],
-                [self._arn("ecr", f"repository/{facts.image().repository}", account=account)],
-            ),
+    def _packages(self) -> list[iam.PolicyStatement]:
+        """All packages of the prefix, not one: a roll-back needs the one before, whatever the stack says."""
+        props, stack = self._props, self._stack
+        package, owner = props.package, self._owner(props.package.bucket)
+        uri = f"s3://{package.bucket}/{package.folder}"
+        group = [
+            allow("Package", ["s3:GetObject"], [statements.below(stack, uri)], statements.owned_by(owner)),
+            statements.listing(stack, "PackageNames", package.bucket, package.folder, owner),
         ]
-
-    def _package(self, props: EndpointProps) -> list[iam.PolicyStatement]:
-        bucket = f"arn:{self._stack.partition}:s3:::{props.package.bucket}"
-        listing = _allow("PackageNames", ["s3:ListBucket"], [bucket])
-        listing.add_condition("StringLike", {"s3:prefix": [f"{props.package.prefix}*"]})
-        statements = [_allow("Package", ["s3:GetObject"], [self._below(props.package.uri)]), listing]
         if props.package_kms_key_arn:
-            statements.append(_allow("PackageKey", ["kms:Decrypt"], [props.package_kms_key_arn]))
-        return statements
+            decrypt, key = ["kms:Decrypt"], props.package_kms_key_arn
+            group.append(allow("PackageKey", decrypt, [key], statements.through_s3(stack)))
+        return group
 
     def _logs(self, group: logs.CfnLogGroup) -> list[iam.PolicyStatement]:
         name = str(group.log_group_name)
         return [
-            _allow(
+            allow(
                 "Logs",
                 ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
                 [
-                    self._arn("logs", f"log-group:{name}", ":log-stream:*"),
+                    self._arn("logs", f"log-group:{name}:log-stream:*"),
                     self._arn("logs", f"log-group:{name}"),
                 ],
             ),
-            # Has no resources to name; the instances' own metrics go through this role.
-            _allow("Metrics", ["cloudwatch:PutMetricData"], ["*"]),
+            statements.metrics(),
         ]
 
-    def _rollback(self, names: list[str]) -> list[iam.PolicyStatement]:
+    def _rollback(self, names: list[str]) -> iam.PolicyStatement:
         alarms = [self._arn("cloudwatch", f"alarm:{name}") for name in names]
-        return [_allow("RollbackAlarms", ["cloudwatch:DescribeAlarms"], alarms)]
+        return allow("RollbackAlarms", ["cloudwatch:DescribeAlarms"], alarms)
 
-    def _outputs(self, props: EndpointProps) -> list[iam.PolicyStatement]:
-        written = [props.async_output] if props.asynchronous else []
-        written += [props.data_capture_output] if props.data_capture_percent else []
-        statements = []
-        if written:
-            places = [self._below(uri) for uri in written]
-            statements.append(_allow("Outputs", ["s3:AbortMultipartUpload", "s3:PutObject"], places))
-        if props.asynchronous:
-            # Callers put their requests beside the answers.
-            statements.append(_allow("Requests", ["s3:GetObject"], [self._below(props.async_output)]))
-        return statements
-
-    def _key(self, props: EndpointProps) -> list[iam.PolicyStatement]:
-        if not props.kms_key_arn:
+    def _async(self) -> list[iam.PolicyStatement]:
+        props = self._props
+        if not props.asynchronous:
             return []
-        use = ["kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey"]
-        grant = _allow("VolumeKey", ["kms:CreateGrant"], [props.kms_key_arn])
-        grant.add_condition("Bool", {"kms:GrantIsForAWSResource": "true"})
-        return [_allow("Key", use, [props.kms_key_arn]), grant]
+        # Callers put their requests beside the answers.
+        return self._written(props.async_output, "Async", ["s3:GetObject"])
 
-    def _network(self, props: EndpointProps) -> list[iam.PolicyStatement]:
-        if not props.subnet_ids:
+    def _capture(self) -> list[iam.PolicyStatement]:
+        props = self._props
+        if not props.data_capture_percent:
             return []
-        describe = ["DhcpOptions", "NetworkInterfaces", "SecurityGroups", "Subnets", "Vpcs"]
-        change = [
-            f"{verb}NetworkInterface{what}" for verb in ("Create", "Delete") for what in ("", "Permission")
-        ]
-        places = [
-            self._arn("ec2", "network-interface/*"),
-            *(self._arn("ec2", f"subnet/{subnet}") for subnet in props.subnet_ids),
-            *(self._arn("ec2", f"security-group/{group}") for group in props.security_group_ids),
-        ]
-        return [
-            _allow("Networks", [f"ec2:Describe{what}" for what in describe], ["*"]),
-            _allow("Interfaces", [f"ec2:{what}" for what in change], places),
-        ]
+        return self._written(props.data_capture_output, "Capture", [])
 
-    def _below(self, uri: str) -> str:
-        """The objects under an ``s3://`` prefix."""
-        return f"arn:{self._stack.partition}:s3:::{uri.removeprefix('s3://')}*"
+    def _written(self, uri: str, sid: str, more: list[str]) -> list[iam.PolicyStatement]:
+        stack, props = self._stack, self._props
+        bucket = uri.removeprefix("s3://").partition("/")[0]
+        actions = ["s3:AbortMultipartUpload", "s3:PutObject", *more]
+        owned = statements.owned_by(self._owner(bucket))
+        group = [allow(sid, actions, [statements.below(stack, uri)], owned)]
+        # What names no key of its own is encrypted with the bucket's.
+        of_bucket = props.package_kms_key_arn if bucket == props.package.bucket else ""
+        key = props.kms_key_arn or of_bucket
+        if key:
+            use = ["kms:Decrypt", "kms:GenerateDataKey"]
+            group.append(allow(f"{sid}Key", use, [key], statements.through_s3(stack)))
+        return group
 
-    def _arn(self, service: str, resource: str, tail: str = "", *, account: str = "") -> str:
-        where = f"{self._stack.region}:{account or self._stack.account}"
-        return f"arn:{self._stack.partition}:{service}:{where}:{resource}{tail}"
+    def _owner(self, bucket: str) -> str:
+        return owner(self._stack, self._props, bucket)
+
+    def _arn(self, service: str, resource: str) -> str:
+        return statements.arn(self._stack, service, resource)
 
 
-def grant_invoke(grantee: iam.IGrantable, endpoint_arn: str, *, asynchronous: bool) -> iam.Grant:
+def owner(stack: Stack, props: EndpointProps, bucket: str) -> str:
+    """The account that a bucket must belong to."""
+    return props.bucket_owner if props.bucket_owner and bucket == props.package.bucket else stack.account
+
+
+def grant_invoke(grantee: iam.IGrantable, stack: Stack, endpoint_arn: str, props: EndpointProps) -> iam.Grant:
     """Let somebody call an endpoint, in the ways that it answers.
 
     Args:
         grantee: A role, a user, a function.
-        endpoint_arn: Of the endpoint.
-        asynchronous: Whether it is called through S3.
+        stack: Has the endpoint.
+        endpoint_arn: The endpoint's ARN.
+        props: What it is; an asynchronous endpoint is called through S3.
     """
-    actions = ["sagemaker:InvokeEndpointAsync"] if asynchronous else list(_INVOKE)
-    return iam.Grant.add_to_principal(grantee=grantee, actions=actions, resource_arns=[endpoint_arn])
+    if not props.asynchronous:
+        return iam.Grant.add_to_principal(
+            grantee=grantee, actions=list(_INVOKE), resource_arns=[endpoint_arn]
+        )
+    grant = iam.Grant.add_to_principal(
+        grantee=grantee, actions=["sagemaker:InvokeEndpointAsync"], resource_arns=[endpoint_arn]
+    )
+    for statement in async_caller(stack, props):
+        grantee.grant_principal.add_to_principal_policy(statement)
+    return grant
 
 
-def _allow(sid: str, actions: list[str], resources: list[str]) -> iam.PolicyStatement:
-    return iam.PolicyStatement(sid=sid, actions=actions, resources=resources)
+def async_caller(stack: Stack, props: EndpointProps) -> list[iam.PolicyStatement]:
+    """What callers of an asynchronous endpoint need in S3: to put requests, and to read the answers."""
+    bucket, _, prefix = props.async_output.removeprefix("s3://").partition("/")
+    account = owner(stack, props, bucket)
+    owned = statements.owned_by(account)
+    places = {name: statements.below(stack, f"{props.async_output}{name}/") for name in _ASYNC_PLACES}
+    group = [
+        allow("Requests", ["s3:AbortMultipartUpload", "s3:PutObject"], [places["requests"]], owned),
+        allow("Answers", ["s3:GetObject"], [places["answers"], places["failures"]], owned),
+        # Without it an answer that is not there yet is a 403 instead of a 404.
+        statements.listing(stack, "AnswerNames", bucket, prefix, account),
+    ]
+    of_bucket = props.package_kms_key_arn if bucket == props.package.bucket else ""
+    keys = sorted({key for key in (props.kms_key_arn, of_bucket) if key})
+    if keys:
+        use = ["kms:Decrypt", "kms:GenerateDataKey"]
+        group.append(allow("AsyncKey", use, keys, statements.through_s3(stack)))
+    return group

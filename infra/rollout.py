@@ -7,10 +7,8 @@ from aws_cdk import aws_sagemaker as sagemaker
 
 from infra.props import EndpointProps
 
-#: Seconds in which the new instances are watched; the alarms need three minutes.
-_WATCH_S = 300
-#: From this many instances on a second fleet beside the first is hard to come by.
-_LARGE_FLEET = 4
+#: Seconds in which the new instances are watched: five minutes of an alarm, and its metrics' delay.
+_WATCH_S = 480
 #: SageMaker's own longest.
 _LONGEST_S = 28_800
 
@@ -20,36 +18,32 @@ _Endpoint = sagemaker.CfnEndpoint
 def deployment_config(
     props: EndpointProps, alarms: list[cloudwatch.CfnAlarm]
 ) -> sagemaker.CfnEndpoint.DeploymentConfigProperty:
-    """The guardrails for a fleet of the size that always runs.
+    """The guardrails of an update.
 
-    One instance cannot be split, so a second one takes over all at once and the first one stays while it is
-    watched. Two or three send a canary first. Four and more are exchanged a quarter at a time, since twice as
-    many instances are hardly to be had.
+    An update keeps the number of instances that run, which a template does not know. All at once is right for
+    any number; a canary or a rolling update needs as many as the props have checked ``min_instances`` for.
 
     Args:
-        props: Of the endpoint.
-        alarms: Each of them undoes the update.
+        props: What is deployed.
+        alarms: Each of them undoes the update, unless ``props.rollback`` is false.
     """
-    fleet = props.min_instances
     rollback = _Endpoint.AutoRollbackConfigProperty(
         alarms=[_Endpoint.AlarmProperty(alarm_name=str(alarm.alarm_name)) for alarm in alarms]
     )
-    if fleet >= _LARGE_FLEET:
-        quarter = _Endpoint.CapacitySizeProperty(type="CAPACITY_PERCENT", value=25)
+    auto_rollback = rollback if props.rollback else None
+    if props.rollout == "rolling":
         return _Endpoint.DeploymentConfigProperty(
-            auto_rollback_configuration=rollback,
+            auto_rollback_configuration=auto_rollback,
             rolling_update_policy=_Endpoint.RollingUpdatePolicyProperty(
-                maximum_batch_size=quarter,
-                rollback_maximum_batch_size=_Endpoint.CapacitySizeProperty(
-                    type="CAPACITY_PERCENT", value=100
-                ),
+                maximum_batch_size=_percent(25),
+                rollback_maximum_batch_size=_percent(100),
                 wait_interval_in_seconds=_WATCH_S,
                 maximum_execution_timeout_in_seconds=_longest(props, steps=4),
             ),
         )
-    canary = fleet > 1
+    canary = props.rollout == "canary"
     return _Endpoint.DeploymentConfigProperty(
-        auto_rollback_configuration=rollback,
+        auto_rollback_configuration=auto_rollback,
         blue_green_update_policy=_Endpoint.BlueGreenUpdatePolicyProperty(
             traffic_routing_configuration=_Endpoint.TrafficRoutingConfigProperty(
                 type="CANARY" if canary else "ALL_AT_ONCE",
@@ -62,6 +56,10 @@ def deployment_config(
             maximum_execution_timeout_in_seconds=_longest(props, steps=1),
         ),
     )
+
+
+def _percent(value: int) -> sagemaker.CfnEndpoint.CapacitySizeProperty:
+    return _Endpoint.CapacitySizeProperty(type="CAPACITY_PERCENT", value=value)
 
 
 def _longest(props: EndpointProps, *, steps: int) -> int:

@@ -1,22 +1,32 @@
-"""How many instances run: by the calls in flight, or by the calls that wait in S3."""
+"""How many instances run: by the texts inside them, or by the calls that wait in S3."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from aws_cdk import aws_applicationautoscaling as autoscaling
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
+from infra import log_metrics
 from infra.alarms import VARIANT
 from infra.props import EndpointProps
 
 #: Long enough that the first step is seen; short, as a fleet may be back at zero soon after.
 _WAKE_COOLDOWN_S = 300
 _DIMENSION = "sagemaker:variant:DesiredInstanceCount"
+_BACKLOG = "ApproximateBacklogSizePerInstance"
+
+property_of = autoscaling.CfnScalingPolicy
 
 
 class Scaling(Construct):
-    """Target tracking between the fewest and the most instances; from zero, a step of its own."""
+    """The bounds of the fleet, target tracking between them, and from zero a step of its own.
+
+    The bounds are registered where nothing scales, too: Application Auto Scaling then sets the number of
+    instances when ``min_instances`` changes, as an update of the endpoint keeps the number that it has.
+    """
 
     def __init__(
         self, scope: Construct, construct_id: str, *, props: EndpointProps, endpoint: sagemaker.CfnEndpoint
@@ -34,39 +44,46 @@ class Scaling(Construct):
         )
         # The endpoint by its literal name, as the alarms; so the order has to be said.
         self._target.add_resource_dependency(endpoint)
-        self._track()
+        if props.max_instances > props.min_instances:
+            self._track()
         if props.min_instances == 0:
             self._wake()
 
     def _track(self) -> None:
+        """Follow the load of an instance, up to the target.
+
+        A call may have many texts. Each instance logs how many are inside it, running or waiting, so the
+        average of the samples is that of an instance. Calls are seen sooner, every ten seconds instead of
+        every minute, but a list of texts counts as one. The larger fleet of the two is started, and instances
+        are taken away when both agree.
+        """
         props = self._props
-        property_of = autoscaling.CfnScalingPolicy
+        if props.asynchronous:
+            self._target_tracking("Track", _customized(_BACKLOG, "AWS/SageMaker", props.endpoint_name))
+            return
+        texts = log_metrics.metric_name(log_metrics.TEXTS_INSIDE, props.endpoint_name)
+        self._target_tracking("Track", _customized(texts, log_metrics.NAMESPACE))
+        self._target_tracking(
+            "TrackCalls",
+            {
+                "predefined_metric_specification": property_of.PredefinedMetricSpecificationProperty(
+                    predefined_metric_type="SageMakerVariantConcurrentRequestsPerModelHighResolution"
+                )
+            },
+        )
+
+    def _target_tracking(self, construct_id: str, metric: dict[str, Any]) -> None:
+        props = self._props
         configuration = property_of.TargetTrackingScalingPolicyConfigurationProperty(
             target_value=props.target_concurrency,
             scale_out_cooldown=props.scale_out_cooldown_s,
             scale_in_cooldown=props.scale_in_cooldown_s,
-            # Every 10 s, and with calls that stream or wait, which a number of calls a minute leaves out.
-            predefined_metric_specification=None
-            if props.asynchronous
-            else property_of.PredefinedMetricSpecificationProperty(
-                predefined_metric_type="SageMakerVariantConcurrentRequestsPerModelHighResolution"
-            ),
-            customized_metric_specification=property_of.CustomizedMetricSpecificationProperty(
-                namespace="AWS/SageMaker",
-                metric_name="ApproximateBacklogSizePerInstance",
-                dimensions=[
-                    property_of.MetricDimensionProperty(name="EndpointName", value=props.endpoint_name)
-                ],
-                statistic="Average",
-            )
-            if props.asynchronous
-            else None,
+            **metric,
         )
-        self._policy("Track", "TargetTrackingScaling", tracking=configuration)
+        self._policy(construct_id, "TargetTrackingScaling", tracking=configuration)
 
     def _wake(self) -> None:
         """From zero there is no instance to divide a backlog by, so tracking never starts one."""
-        property_of = autoscaling.CfnScalingPolicy
         policy = self._policy(
             "Wake",
             "StepScaling",
@@ -115,3 +132,16 @@ class Scaling(Construct):
             target_tracking_scaling_policy_configuration=tracking,
             step_scaling_policy_configuration=step,
         )
+
+
+def _customized(metric: str, namespace: str, endpoint_name: str | None = None) -> dict[str, Any]:
+    """A metric that is an instance's share of the load already."""
+    of_endpoint = property_of.MetricDimensionProperty(name="EndpointName", value=endpoint_name or "")
+    return {
+        "customized_metric_specification": property_of.CustomizedMetricSpecificationProperty(
+            namespace=namespace,
+            metric_name=metric,
+            dimensions=[of_endpoint] if endpoint_name else None,
+            statistic="Average",
+        )
+    }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
-from aws_cdk import Annotations, CfnOutput, RemovalPolicy, Stack, Tags, region_info
+from aws_cdk import Annotations, CfnOutput, RemovalPolicy, Stack, Tags, Token, region_info
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sagemaker as sagemaker
@@ -13,10 +14,13 @@ from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
 from inf2kit import facts
+from inf2kit.errors import DeploymentError
 from infra import acknowledgements
 from infra.alarms import VARIANT, Alarms
+from infra.checks import ASYNC_MARGIN_S, KEYS, ROLLOUTS
+from infra.log_metrics import LogMetrics
 from infra.permissions import ExecutionRole, grant_invoke
-from infra.props import ASYNC_MARGIN_S, EndpointProps
+from infra.props import EndpointProps, staged
 from infra.rollout import deployment_config
 from infra.scaling import Scaling
 
@@ -31,9 +35,11 @@ class EndpointStack(Stack):
     def __init__(self, scope: Construct, construct_id: str, *, props: EndpointProps, **kwargs: Any) -> None:
         super().__init__(scope, construct_id, description=f"inf2kit: {props.preset.description}", **kwargs)
         self._props = props
+        self._check_region()
         where = f"{self.region}:{self.account}"
         self.endpoint_arn = f"arn:{self.partition}:sagemaker:{where}:endpoint/{props.endpoint_name.lower()}"
         log_group = self._log_group()
+        LogMetrics(self, "LogMetrics", endpoint_name=props.endpoint_name, log_group=log_group)
         alarms = Alarms(self, "Alarms", props=props)
         role = ExecutionRole(
             self,
@@ -43,23 +49,53 @@ class EndpointStack(Stack):
             rollback_alarm_names=alarms.rollback_names(),
         )
         model = self._model(role)
-        endpoint = self._endpoint(self._configuration(model), alarms)
+        endpoint = self._endpoint(model, alarms)
         # SageMaker would make the log group by itself, and would keep it for ever.
         endpoint.add_resource_dependency(log_group)
-        if props.max_instances > props.min_instances:
+        if props.scalable:
             Scaling(self, "Scaling", props=props, endpoint=endpoint)
         self._tell(alarms)
-        self._tag()
+        Tags.of(self).add("inf2kit:preset", props.preset.name)
+        Tags.of(self).add("inf2kit:endpoint", props.endpoint_name)
         acknowledgements.explain(self, props)
-        notice = props.package.manifest.notice
-        if notice:
-            Annotations.of(self).add_warning_v2(
-                "inf2kit:rehearsal", f"this package is for rehearsals, not for AWS ({notice})"
-            )
+        self._warn()
 
     def grant_invoke(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Let a role, a user or a function call this endpoint, and no other."""
-        return grant_invoke(grantee, self.endpoint_arn, asynchronous=self._props.asynchronous)
+        """Let a role, a user or a function call this endpoint, and no other.
+
+        For an asynchronous endpoint this includes its requests and answers in S3.
+        """
+        return grant_invoke(grantee, self, self.endpoint_arn, self._props)
+
+    def _check_region(self) -> None:
+        """What can be known of a region before AWS refuses it; a stack that deploys anywhere has none yet."""
+        if Token.is_unresolved(self.region):
+            return
+        check_registry(self.region)
+        for name in KEYS:
+            arn = getattr(self._props, name)
+            if arn and arn.split(":")[3] != self.region:
+                raise DeploymentError(
+                    f"{name} is {arn}, and this stack is for {self.region}; give a key of that region"
+                )
+
+    def _warn(self) -> None:
+        props, warn = self._props, Annotations.of(self).add_warning_v2
+        notice = props.package.manifest.notice
+        if notice:
+            warn("inf2kit:rehearsal", f"this package is for rehearsals, not for AWS ({notice})")
+        if not props.rollback:
+            warn(
+                "inf2kit:rollback",
+                f"rollback=false: no alarm undoes this update of {props.endpoint_name}, however it fails its "
+                "callers; deploy with rollback again as soon as it serves",
+            )
+        if props.min_instances >= ROLLOUTS["rolling"] and props.rollout == "all_at_once":
+            warn(
+                "inf2kit:rollout",
+                f"an update of {props.min_instances} instances all at once needs as many again; "
+                "-c rollout=rolling exchanges a quarter at a time",
+            )
 
     def _log_group(self) -> logs.CfnLogGroup:
         group = logs.CfnLogGroup(
@@ -67,8 +103,10 @@ class EndpointStack(Stack):
             "Log",
             log_group_name=f"/aws/sagemaker/Endpoints/{self._props.endpoint_name}",
             retention_in_days=self._props.log_retention_days,
+            kms_key_id=self._props.log_kms_key_arn or None,
         )
-        group.apply_removal_policy(RemovalPolicy.DESTROY)
+        retain = self._props.log_removal == "retain"
+        group.apply_removal_policy(RemovalPolicy.RETAIN if retain else RemovalPolicy.DESTROY)
         return group
 
     def _model(self, role: ExecutionRole) -> sagemaker.CfnModel:
@@ -98,7 +136,7 @@ class EndpointStack(Stack):
         model.node.add_dependency(*role.policies)
         return model
 
-    def _configuration(self, model: sagemaker.CfnModel) -> sagemaker.CfnEndpointConfig:
+    def _configuration(self, model: sagemaker.CfnModel, suffix: str) -> sagemaker.CfnEndpointConfig:
         props = self._props
         variant = sagemaker.CfnEndpointConfig.ProductionVariantProperty(
             variant_name=VARIANT,
@@ -116,7 +154,7 @@ class EndpointStack(Stack):
                 routing_strategy="LEAST_OUTSTANDING_REQUESTS"
             ),
         )
-        return sagemaker.CfnEndpointConfig(
+        configuration = sagemaker.CfnEndpointConfig(
             self,
             "Configuration",
             production_variants=[variant],
@@ -124,6 +162,8 @@ class EndpointStack(Stack):
             async_inference_config=self._asynchronous(),
             data_capture_config=self._data_capture(),
         )
+        configuration.override_logical_id(f"Configuration{suffix}")
+        return configuration
 
     def _asynchronous(self) -> sagemaker.CfnEndpointConfig.AsyncInferenceConfigProperty | None:
         props, of = self._props, sagemaker.CfnEndpointConfig
@@ -131,8 +171,7 @@ class EndpointStack(Stack):
             return None
         return of.AsyncInferenceConfigProperty(
             client_config=of.AsyncInferenceClientConfigProperty(
-                # Enough that every row is taken, and the next one waits at the door.
-                max_concurrent_invocations_per_instance=props.preset.shapes.batch_size + 1
+                max_concurrent_invocations_per_instance=props.concurrent_calls
             ),
             output_config=of.AsyncInferenceOutputConfigProperty(
                 s3_output_path=f"{props.async_output}answers/",
@@ -154,18 +193,28 @@ class EndpointStack(Stack):
                 of.CaptureOptionProperty(capture_mode="Input"),
                 of.CaptureOptionProperty(capture_mode="Output"),
             ],
+            # Otherwise what was captured is in base64.
+            capture_content_type_header=of.CaptureContentTypeHeaderProperty(
+                json_content_types=["application/json"]
+            ),
         )
 
-    def _endpoint(self, configuration: sagemaker.CfnEndpointConfig, alarms: Alarms) -> sagemaker.CfnEndpoint:
-        props = self._props
+    def _endpoint(self, model: sagemaker.CfnModel, alarms: Alarms) -> sagemaker.CfnEndpoint:
+        own: dict[str, Any] = {
+            # An update keeps the number of instances that run, which Application Auto Scaling chooses.
+            "retain_all_variant_properties": True,
+            "deployment_config": deployment_config(self._props, alarms.rollback),
+        }
+        # SageMaker refuses to update an endpoint to the configuration that it has. So whatever changes the
+        # endpoint alone has to bring another configuration with it.
+        suffix = hashlib.sha256(json.dumps(self.resolve(own), sort_keys=True).encode()).hexdigest()[:8]
+        configuration = self._configuration(model, suffix)
         endpoint = sagemaker.CfnEndpoint(
             self,
             "Endpoint",
-            endpoint_name=props.endpoint_name,
+            endpoint_name=self._props.endpoint_name,
             endpoint_config_name=configuration.attr_endpoint_config_name,
-            # An update keeps the number of instances that scaling has chosen.
-            retain_all_variant_properties=props.max_instances > props.min_instances,
-            deployment_config=deployment_config(props, alarms.rollback),
+            **own,
         )
         for alarm in alarms.rollback:
             endpoint.add_resource_dependency(alarm)
@@ -174,7 +223,7 @@ class EndpointStack(Stack):
     def _tell(self, alarms: Alarms) -> None:
         """Where callers find the endpoint, and what it costs."""
         props, shapes = self._props, self._props.preset.shapes
-        found = {
+        endpoint = {
             "endpoint_name": props.endpoint_name,
             "preset": props.preset.name,
             "package": props.package.uri,
@@ -183,16 +232,16 @@ class EndpointStack(Stack):
             "sequence_length": shapes.sequence_length,
         }
         if props.asynchronous:
-            found["async_input"] = f"{props.async_output}requests/"
+            endpoint["async_input"] = f"{props.async_output}requests/"
             # Callers must ask for it: SageMaker itself gives a call 15 minutes only.
-            found["async_invocation_timeout_s"] = props.async_deadline_s + ASYNC_MARGIN_S
+            endpoint["async_invocation_timeout_s"] = props.async_deadline_s + ASYNC_MARGIN_S
         ssm.CfnParameter(
             self,
             "Found",
-            name=f"/inf2kit/presets/{props.preset.name}",
+            name=f"/inf2kit/presets/{staged(props.preset.name, props.stage)}",
             type="String",
             description="Where inf2kit's client finds the endpoint of this preset",
-            value=json.dumps(found, sort_keys=True),
+            value=json.dumps(endpoint, sort_keys=True),
         )
         CfnOutput(self, "EndpointName", value=props.endpoint_name)
         CfnOutput(self, "EndpointArn", value=self.endpoint_arn)
@@ -207,18 +256,19 @@ class EndpointStack(Stack):
         instances = max(1, self._props.min_instances)
         return f"{usd:.2f} for {instances} x {self._props.instance_type} in {region} (estimate)"
 
-    def _tag(self) -> None:
-        props = self._props
-        Tags.of(self).add("inf2kit:preset", props.preset.name)
-        Tags.of(self).add("inf2kit:endpoint", props.endpoint_name)
-        price = props.usd_per_hour
-        if price is not None:
-            # On the endpoint only: on the configuration a new price would replace it, and roll the fleet.
-            Tags.of(self).add(
-                "inf2kit:estimated-usd-per-hour",
-                f"{price[0]:.2f}",
-                include_resource_types=["AWS::SageMaker::Endpoint"],
-            )
+
+def check_registry(region: str) -> None:
+    """Refuse a region where nobody keeps the image.
+
+    Raises:
+        DeploymentError: it is one.
+    """
+    registries = facts.image().registries
+    if region not in registries:
+        raise DeploymentError(
+            f"there is no registry of deep learning containers in {region!r}; there are "
+            f"{', '.join(registries)}"
+        )
 
 
 class UnusableStack(Stack):

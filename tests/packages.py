@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import struct
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from typing import Any
 import inf2kit
 from inf2kit import facts
 from inf2kit.package import Contents, Manifest
+from inf2kit.package.hashed import Hashed
 from inf2kit.package.manifest import Entry
-from inf2kit.packaged import sha256_of
 from inf2kit.presets import Preset
 
 #: Bytes of a 7B model in float16.
@@ -32,11 +33,14 @@ def safetensors(path: Path, length: int = 64, fill: bytes = b"\1") -> None:
 
 
 def linked(source: Path, target: Path, *without: str) -> Path:
-    """A folder with links to another one's files, but for some names or suffixes."""
+    """A folder with another one's files, but for some names or suffixes."""
     target.mkdir()
     for file in source.iterdir():
         if file.name not in without and file.suffix not in without:
-            (target / file.name).symlink_to(file)
+            try:
+                (target / file.name).hardlink_to(file.resolve())
+            except OSError:  # another file system
+                shutil.copyfile(file, target / file.name)
     return target
 
 
@@ -99,10 +103,11 @@ def with_changed_code(
     assert old in text
     path = folder / f"changed-{len(list(folder.iterdir()))}.py"
     path.write_text(text.replace(old, new) if old else text + new, encoding="utf-8")
-    entry = Entry(path.stat().st_size, sha256_of(path))
-    files = {**contents.manifest.files, f"code/{name}": entry}
+    changed = Hashed.of(path)
+    files = {**contents.manifest.files, f"code/{name}": changed.entry}
     manifest = dataclasses.replace(contents.manifest, files=files)
-    return Contents(manifest, {**contents.files, f"code/{name}": path})
+    parts = {**contents.parts, f"code/{name}": changed.parts}
+    return Contents(manifest, {**contents.files, f"code/{name}": path}, parts)
 
 
 def with_replay(contents: Contents) -> Contents:
@@ -110,4 +115,4 @@ def with_replay(contents: Contents) -> Contents:
     preset = dict(contents.manifest.preset)
     preset["compute"] = {**preset["compute"], "backend": "replay"}
     manifest = dataclasses.replace(contents.manifest, preset=preset, notice="rehearsal: the replay double")
-    return Contents(manifest, contents.files)
+    return dataclasses.replace(contents, manifest=manifest)

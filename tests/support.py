@@ -14,6 +14,7 @@ import boto3
 import psutil
 from botocore.config import Config
 
+from engine.metrics import samples
 from inf2kit.local import container
 from inf2kit.local.state import EndpointState
 
@@ -66,6 +67,16 @@ def ping(port: int) -> int | None:
         return connection.getresponse().status
     except (OSError, http.client.HTTPException):
         return None
+    finally:
+        connection.close()
+
+
+def metrics_of(endpoint: EndpointState) -> dict[str, float]:
+    """What gate and engine count, those with labels added up."""
+    connection = http.client.HTTPConnection("127.0.0.1", endpoint.gate_port, timeout=5)
+    try:
+        connection.request("GET", "/metrics")
+        return samples(connection.getresponse().read().decode())
     finally:
         connection.close()
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +18,9 @@ from inf2kit.compile.spec import CompileSpec
 from inf2kit.errors import CompileError
 from inf2kit.presets import Preset
 
+if TYPE_CHECKING:
+    from inf2kit.compile.job import Job
+
 
 @click.command()
 @click.argument("preset")
@@ -22,7 +28,7 @@ from inf2kit.presets import Preset
 @click.option(
     "--model", metavar="ID|PATH", help="Another model of the same architecture: on the hub, or a folder."
 )
-@click.option("--revision", help="Of the model on the hub.")
+@click.option("--revision", help="A commit, branch or tag of the model on the hub.")
 @click.option("--batch-size", type=click.IntRange(1, 256), help="Rows decoded together.")
 @click.option("--sequence-length", type=click.IntRange(2), help="Tokens of a row, prompt and new ones.")
 @click.option(
@@ -38,13 +44,20 @@ from inf2kit.presets import Preset
     help="Choose tokens on the device: no seeds, penalties or minimum lengths, and a top_k of at most 256.",
 )
 @click.option("--push-to-hub", metavar="REPO", help="Put the compiled graphs on the Hugging Face hub too.")
+@click.option("--public", is_flag=True, help="Let everybody read what --push-to-hub puts there.")
 @click.option(
     "--job", "as_job", is_flag=True, help="Let a SageMaker Processing job compile; not proven on AWS."
 )
 @click.option("--role", metavar="ARN", help="The job's execution role.")
 @click.option("--token-secret", metavar="NAME", help="The hub's token in Secrets Manager, for the job.")
+@click.option("--volume-kms-key", metavar="ARN", help="Encrypts the job's volume.")
+@click.option("--subnet", "subnets", multiple=True, metavar="ID", help="In the job's VPC; may be repeated.")
+@click.option(
+    "--security-group", "security_groups", multiple=True, metavar="ID", help="In that VPC; may be repeated."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done; of a job, its request.")
 @click.option("--region", help="The region that deploys; boto3's own by default.")
+@click.option("--bucket-owner", metavar="ACCOUNT", help="Whose the bucket is; the caller's by default.")
 def compile_(
     preset: str,
     output: str,
@@ -57,11 +70,16 @@ def compile_(
     dtype: str | None,
     on_device_sampling: bool,
     push_to_hub: str | None,
+    public: bool,
     as_job: bool,
     role: str | None,
     token_secret: str | None,
+    volume_kms_key: str | None,
+    subnets: tuple[str, ...],
+    security_groups: tuple[str, ...],
     dry_run: bool,
     region: str | None,
+    bucket_owner: str | None,
 ) -> None:
     """Compile PRESET's model for Neuron with static shapes, and package it.
 
@@ -71,12 +89,12 @@ def compile_(
     the graphs and up to more than an hour where it has not; what is compiled is kept, and the same command
     goes on from there. For a preset of this machine's CPU it prepares the package without a compiler.
     """
-    from inf2kit.compile import here, hub
+    from inf2kit.compile import here, hub, job
     from inf2kit.package import at
 
     chosen = inf2kit.load_preset(preset)
     if chosen.compute.backend != "neuron":
-        _prepare(chosen, preset, output, model, revision, dry_run, region)
+        _prepare(chosen, preset, output, model, revision, dry_run, region, bucket_owner)
         return
     spec = CompileSpec.of(
         chosen,
@@ -90,19 +108,36 @@ def compile_(
         on_device_sampling=on_device_sampling,
     )
     if as_job:
-        _as_job(chosen, spec, output, role, token_secret, push_to_hub, dry_run, region)
+        if not role:
+            raise click.UsageError("--job needs --role")
+        if push_to_hub:
+            raise click.UsageError("a job pushes nothing to the hub; push from a machine that has compiled")
+        request = partial(
+            job.plan,
+            chosen,
+            spec,
+            output,
+            role=role,
+            token_secret=token_secret,
+            bucket_owner=bucket_owner,
+            volume_kms_key=volume_kms_key,
+            subnets=subnets,
+            security_groups=security_groups,
+        )
+        _as_job(request, spec, output, dry_run, region, bucket_owner)
         return
-    made = here.plan(spec, gated=chosen.model.gated and model is None)
+    planned = here.plan(spec, gated=chosen.model.gated and model is None)
     if dry_run:
-        click.echo("\n".join(made.lines()))
+        click.echo("\n".join(planned.lines()))
         click.echo(f"package it to {output}")
         if push_to_hub:
-            click.echo(f"push graphs, configuration and tokenizer to {push_to_hub}, without the weights")
+            who = "for everybody to read" if public else "private"
+            click.echo(f"push graphs, configuration and tokenizer to {push_to_hub}, {who}, no weights")
         return
     step = steps()
-    store = at(output, region)
+    store = at(output, region, bucket_owner)
     store.check_writable()
-    folder, exact = here.run(made, step)
+    folder, exact = here.run(planned, step)
     publish_contents(spec.applied_to(chosen), preset, folder, store, step, revision=exact)
     if spec.applied_to(chosen) != chosen:
         click.echo(
@@ -111,55 +146,55 @@ def compile_(
         )
     if push_to_hub:
         step(f"pushing to {push_to_hub}")
-        click.echo(hub.push(folder, push_to_hub))
+        click.echo(hub.push(folder, push_to_hub, public=public))
 
 
 def _as_job(
-    preset: Preset,
+    request: Callable[..., Job],
     spec: CompileSpec,
     output: str,
-    role: str | None,
-    token_secret: str | None,
-    push_to_hub: str | None,
     dry_run: bool,
     region: str | None,
+    bucket_owner: str | None,
 ) -> None:
-    from inf2kit import aws
-    from inf2kit.compile import here, job
-    from inf2kit.package import at
+    from inf2kit import aws, home
+    from inf2kit.compile import following, here, job
+    from inf2kit.package import at, split
 
-    if not role:
-        raise click.UsageError("--job needs --role")
-    if push_to_hub:
-        raise click.UsageError("a job pushes nothing to the hub; push from a machine that has compiled")
     here.plan(spec, gated=False)  # what cannot be compiled is refused before anything is started
     with aws.errors(CompileError, "compiling as a job"):
         place = region or aws.client("sagemaker").meta.region_name
-    now = dt.datetime.now(dt.timezone.utc)
-    made = job.plan(preset, spec, output, role=role, region=place, token_secret=token_secret, now=now)
+    compilation = request(region=place, now=dt.datetime.now(dt.timezone.utc))
     if dry_run:
-        click.echo(json.dumps(made.request, indent=2))
+        click.echo(json.dumps(compilation.request, indent=2))
         click.echo(job.NOT_PROVEN, err=True)
         return
     step = steps()
-    at(output, place).check_writable()
-    job.start(made, step, place)
+    store = at(output, place, bucket_owner)
+    store.check_writable()
+    job.start(compilation, step, place)
     try:
-        click.echo(job.follow(made, step, place))
+        where = following.follow(compilation.name, step, place)
     except KeyboardInterrupt:
-        look = f"aws sagemaker describe-processing-job --processing-job-name {made.name}"
+        look = f"aws sagemaker describe-processing-job --processing-job-name {compilation.name}"
         click.echo(f"the job goes on: {look}", err=True)
         raise SystemExit(130) from None
+    click.echo(where)
+    _, digest = split(where)
+    if content := store.manifest(digest):
+        # As packaging does: a synth reads it.
+        home.keep_manifest(digest, content)
 
 
 def _prepare(
     preset: Preset,
-    given: str,
+    preset_argument: str,
     output: str,
     model: str | None,
     revision: str | None,
     dry_run: bool,
     region: str | None,
+    bucket_owner: str | None,
 ) -> None:
     """The same command for a preset of the CPU: there is nothing to compile."""
     from inf2kit import embedded
@@ -171,7 +206,7 @@ def _prepare(
         click.echo(f"nothing to compile: {preset.name} runs on the CPU\npackage {name} to {output}")
         return
     step = steps()
-    store = at(output, region)
+    store = at(output, region, bucket_owner)
     store.check_writable()
     if name == embedded.MODEL_ID:
         weights, exact = embedded.prepare(step), revision
@@ -180,4 +215,4 @@ def _prepare(
             hub.check_token(name, gated=preset.model.gated and model is None)
             step(f"fetching {name}")
         weights, exact = hub.fetch(name, revision)
-    publish_contents(preset, given, weights, store, step, revision=exact)
+    publish_contents(preset, preset_argument, weights, store, step, revision=exact)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,13 @@ _EMBEDDED = "embedded"
     help="Days since it was touched.",
 )
 @click.option("--yes", is_flag=True, help="Prune without asking.")
+@click.option(
+    "--foreign-accounts-checked",
+    is_flag=True,
+    help="Prune though the bucket's policy lets other accounts in: none of them uses these packages.",
+)
 @click.option("--region", help="The region that deploys; boto3's own by default.")
+@click.option("--bucket-owner", metavar="ACCOUNT", help="Whose the bucket is; the caller's by default.")
 def package(
     source: str | None,
     preset: str | None,
@@ -62,7 +69,9 @@ def package(
     keep: int,
     older_than: int,
     yes: bool,
+    foreign_accounts_checked: bool,
     region: str | None,
+    bucket_owner: str | None,
 ) -> None:
     """Make a model package of SOURCE, a directory of weights and tokenizer ('embedded': the embedded model).
 
@@ -75,16 +84,23 @@ def package(
     asked = [name for name in (verify, listing, prune, source) if name]
     if len(asked) != 1:
         raise click.UsageError("give one of SOURCE, --verify, --list and --prune")
+    at = partial(_at, region=region, bucket_owner=bucket_owner)
     if verify:
-        _verify(verify, region)
+        _verify(verify, at)
     elif listing:
-        _list(listing, region)
+        _list(listing, at(listing))
     elif prune:
-        _prune(prune, keep, dt.timedelta(days=older_than), dry_run, yes, region)
+        _prune(at(prune), keep, dt.timedelta(days=older_than), dry_run, yes, foreign_accounts_checked)
     elif not (preset and output):
         raise click.UsageError("SOURCE needs --preset and --output")
     else:
-        _make(str(source), preset, output, revision, rehearsal, dry_run, region)
+        _make(str(source), preset, output, revision, rehearsal, dry_run, at)
+
+
+def _at(place: str, region: str | None, bucket_owner: str | None) -> Store:
+    from inf2kit.package import at
+
+    return at(place, region, bucket_owner)
 
 
 def _make(
@@ -94,13 +110,12 @@ def _make(
     revision: str | None,
     rehearsal: bool,
     dry_run: bool,
-    region: str | None,
+    at: Callable[[str], Store],
 ) -> None:
     from inf2kit import embedded
-    from inf2kit.package import at
 
     step = steps()
-    chosen, store = inf2kit.load_preset(preset), at(output, region)
+    chosen, store = inf2kit.load_preset(preset), at(output)
     # A typing error in the place must not cost the time that hashing takes.
     store.check_writable()
     weights = embedded.prepare(step) if source == _EMBEDDED else Path(source)
@@ -115,7 +130,7 @@ def _make(
 
 def publish_contents(
     preset: Preset,
-    given: str,
+    preset_argument: str,
     weights: Path,
     store: Store,
     step: Callable[[str], None],
@@ -128,11 +143,11 @@ def publish_contents(
 
     Args:
         preset: What the package says it is.
-        given: The preset as the user has written it, a name or a file.
+        preset_argument: The preset as the user has written it, a name or a file.
         weights: The folder.
         store: Where the package goes.
         step: Told each step.
-        revision: Of the model on its hub.
+        revision: The model's revision on its hub.
         rehearsal: Whether the embedded model stands in for a preset's own.
         dry_run: Whether to say what would be done only.
     """
@@ -153,26 +168,26 @@ def publish_contents(
     click.echo(done.where)
     home.keep_manifest(done.digest, contents.manifest.to_bytes())
     if done.where.startswith("s3://") and preset.compute.backend == "neuron":
-        own = f" -c preset={given}" if given.endswith(".toml") else ""
+        own = f" -c preset={preset_argument}" if preset_argument.endswith(".toml") else ""
         click.echo(f"deploy: cdk deploy inf2-{preset.endpoint_name}{own} -c package={done.where}", err=True)
 
 
-def _verify(where: str, region: str | None) -> None:
-    from inf2kit.package import at, split
+def _verify(where: str, at: Callable[[str], Store]) -> None:
+    from inf2kit.package import split
     from inf2kit.package import verify as verified
 
     place, digest = split(where)
-    manifest = verified(at(place, region), digest)
+    manifest = verified(at(place), digest)
     click.echo(
         f"whole: {len(manifest.files)} files, {manifest.size / 1e9:.2f} GB, "
         f"preset {manifest.preset_name}, target {manifest.target}"
     )
 
 
-def _list(place: str, region: str | None) -> None:
-    from inf2kit.package import at, listed
+def _list(place: str, store: Store) -> None:
+    from inf2kit.package import listed
 
-    packages = listed(at(place, region))
+    packages = listed(store)
     if not packages:
         click.echo(f"no packages in {place}")
         return
@@ -193,11 +208,15 @@ def _list(place: str, region: str | None) -> None:
 
 
 def _prune(
-    place: str, keep: int, older_than: dt.timedelta, dry_run: bool, yes: bool, region: str | None
+    store: Store,
+    keep: int,
+    older_than: dt.timedelta,
+    dry_run: bool,
+    yes: bool,
+    foreign_accounts_checked: bool,
 ) -> None:
-    from inf2kit.package import at, listed, to_prune
+    from inf2kit.package import listed, prune, to_prune
 
-    store = at(place, region)
     chosen = to_prune(listed(store), keep=keep, older_than=older_than, now=dt.datetime.now(dt.timezone.utc))
     if not chosen:
         click.echo("nothing to prune")
@@ -207,6 +226,6 @@ def _prune(
         click.echo(f"{store.where(each.stored.digest)}  {state}  {each.stored.size / 1e9:.2f} GB")
     if dry_run or not (yes or click.confirm(f"delete these {len(chosen)} packages?")):
         return
-    for each in chosen:
-        store.delete(each.stored.digest)
-    click.echo(f"deleted {len(chosen)} packages")
+    # Somebody may have deployed one of them while that question was open.
+    for sentence in prune(store, chosen, foreign_accounts_checked=foreign_accounts_checked):
+        click.echo(sentence)

@@ -11,35 +11,27 @@ import dataclasses
 import datetime as dt
 import json
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import inf2kit
 from inf2kit import aws, facts
+from inf2kit.compile.bundle import bundle
 from inf2kit.compile.spec import CompileSpec
 from inf2kit.errors import CompileError
 from inf2kit.fit import Architecture
-from inf2kit.package import code
-from inf2kit.package.code import inference_source
+from inf2kit.package.bucket import client
 from inf2kit.presets import Preset
 from inf2kit.wire.parameters import nearest
 
 Progress = Callable[[str], None]
 
 NOT_PROVEN = "not proven on AWS: nobody has run a compilation job of this version there"
-LOG_GROUP = "/aws/sagemaker/ProcessingJobs"
-#: Where the container finds its input, and where it works: the volume that the request asks for.
-INPUT, WORK = "/opt/ml/processing/input/code", "/opt/ml/processing/work"
+#: Where the container finds its input.
+INPUT = "/opt/ml/processing/input/code"
 #: The job's own description of what it is to do, beside its code.
 JOB_FILE = "job.json"
-#: What the image's Python has not: the command line's are not needed there.
-_BUNDLED = ("tomli",)
-_ENDED = ("Completed", "Failed", "Stopped")
-_TAIL = 15
 
 
 @dataclass(frozen=True)
@@ -47,7 +39,7 @@ class Job:
     """A job that is not started yet.
 
     Attributes:
-        name: Of the job.
+        name: The job's name.
         request: For ``create_processing_job``.
         description: What its container is to do.
         code: The prefix that its code goes under.
@@ -68,6 +60,10 @@ def plan(
     region: str,
     token_secret: str | None,
     now: dt.datetime,
+    bucket_owner: str | None = None,
+    volume_kms_key: str | None = None,
+    subnets: Sequence[str] = (),
+    security_groups: Sequence[str] = (),
 ) -> Job:
     """The request of a job, to be printed or sent.
 
@@ -76,9 +72,13 @@ def plan(
         spec: What is compiled.
         output: ``s3://BUCKET/PREFIX`` of the packages.
         role: An execution role that may read and write there.
-        region: Of the job, the endpoint and the bucket.
+        region: Where job, endpoint and bucket are.
         token_secret: The name or ARN of a secret that holds the hub's token.
         now: Becomes part of the job's name.
+        bucket_owner: The account that the bucket belongs to; the role's own by default.
+        volume_kms_key: Encrypts the job's volume.
+        subnets: In a VPC that the job reaches the hub and AWS through; SageMaker's own network by default.
+        security_groups: In that VPC.
 
     Raises:
         CompileError: something is missing or makes no sense.
@@ -99,6 +99,8 @@ def plan(
             f"{spec.model} is gated: put a token of the Hugging Face hub into Secrets Manager and give its "
             "name with --token-secret"
         )
+    if bool(subnets) != bool(security_groups):
+        raise CompileError("a job in a VPC needs both: --subnet and --security-group")
     _check_instance(preset.compile.instance_type)
     name = f"inf2kit-{preset.endpoint_name[:34].rstrip('-')}-{now:%Y%m%d-%H%M%S}"
     prefix = f"{output.rstrip('/')}/jobs/{name}"
@@ -108,8 +110,9 @@ def plan(
         "output": output,
         "region": region,
         "token_secret": token_secret,
+        "bucket_owner": bucket_owner,
     }
-    request = {
+    request: dict[str, Any] = {
         "ProcessingJobName": name,
         "RoleArn": role,
         "AppSpecification": {
@@ -117,12 +120,7 @@ def plan(
             "ContainerEntrypoint": ["python3", "-m", "inf2kit.compile.inside"],
             "ContainerArguments": [f"{INPUT}/{JOB_FILE}"],
         },
-        "Environment": {
-            "PYTHONPATH": f"{INPUT}:{INPUT}/vendor",
-            "INF2KIT_HOME": WORK,
-            "HF_HOME": f"{WORK}/hub",
-            "PYTHONUNBUFFERED": "1",
-        },
+        "Environment": {"PYTHONPATH": INPUT, "PYTHONUNBUFFERED": "1"},
         "ProcessingInputs": [
             {
                 "InputName": "code",
@@ -144,6 +142,11 @@ def plan(
         "StoppingCondition": {"MaxRuntimeInSeconds": preset.compile.max_runtime_s},
         "Tags": [{"Key": "inf2kit:preset", "Value": preset.name}],
     }
+    if volume_kms_key:
+        request["ProcessingResources"]["ClusterConfig"]["VolumeKmsKeyId"] = volume_kms_key
+    if subnets:
+        network = {"Subnets": list(subnets), "SecurityGroupIds": list(security_groups)}
+        request["NetworkConfig"] = {"VpcConfig": network}
     return Job(name, request, description, f"{prefix}/code")
 
 
@@ -161,8 +164,18 @@ def image_uri(region: str) -> str:
             f"there is no registry of deep learning containers in {region!r}{close} there are "
             f"{', '.join(image.registries)}"
         )
-    suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-    return f"{account}.dkr.ecr.{region}.{suffix}/{image.repository}:{image.tag}"
+    return f"{account}.dkr.ecr.{region}.{_domain(region)}/{image.repository}:{image.tag}"
+
+
+def _domain(region: str) -> str:
+    """The domain of a region's partition, as botocore has it; not every one is amazonaws.com."""
+    import botocore.session
+
+    session = botocore.session.get_session()
+    with aws.errors(CompileError, f"asking boto3 for the domain of {region}, which a newer one may know,"):
+        partition = session.get_partition_for_region(region)
+    every = session.get_component("data_loader").load_data("partitions")["partitions"]
+    return str(next(each for each in every if each["id"] == partition)["outputs"]["dnsSuffix"])
 
 
 def start(job: Job, progress: Progress, region: str) -> None:
@@ -172,8 +185,8 @@ def start(job: Job, progress: Progress, region: str) -> None:
         CompileError: AWS refuses.
     """
     bucket, _, prefix = job.code.removeprefix("s3://").partition("/")
-    s3 = aws.client("s3", region)
     files = bundle()
+    s3, _ = client(region, job.description["bucket_owner"])
     progress(f"sending {len(files)} files of code to {job.code}")
     with aws.errors(CompileError, f"sending code to {job.code}"):
         with ThreadPoolExecutor(10) as pool:
@@ -186,63 +199,6 @@ def start(job: Job, progress: Progress, region: str) -> None:
     with aws.errors(CompileError, f"starting the job {job.name}"):
         aws.client("sagemaker", region).create_processing_job(**job.request)
     progress(f"the job {job.name} is started; {NOT_PROVEN}")
-
-
-def follow(job: Job, progress: Progress, region: str, poll_s: float = 15.0) -> str:
-    """Tell the job's states and the tail of its log until it ends; the package that it has made.
-
-    Leaving, by Ctrl-C, leaves the job running.
-
-    Raises:
-        CompileError: the job has failed, or cannot be looked at.
-    """
-    sagemaker = aws.client("sagemaker", region)
-    lines = _log(job.name, region)
-    told = ""
-    while True:
-        with aws.errors(CompileError, f"looking at the job {job.name}"):
-            found = sagemaker.describe_processing_job(ProcessingJobName=job.name)
-            for line in next(lines):
-                progress(line)
-        status = found["ProcessingJobStatus"]
-        if status != told:
-            progress(f"the job is {status}")
-            told = status
-        if status in _ENDED:
-            break
-        time.sleep(poll_s)
-    message = str(found.get("ExitMessage") or "").strip()
-    if told == "Completed":
-        return message
-    reason = str(found.get("FailureReason") or "").strip()
-    said = message or reason or "it gave no reason"
-    raise CompileError(
-        f"the job {job.name} is {told}: {said}; its log is the stream {job.name}/ in {LOG_GROUP}"
-    )
-
-
-def bundle() -> dict[str, Path]:
-    """The files that the container needs, by their path below its input.
-
-    This inf2kit, the code of packages, and what packaging vendors with its metadata, as the job packages too.
-    """
-    from importlib import metadata
-
-    package = Path(inf2kit.__file__).parent
-    found = {
-        f"inf2kit/{path.relative_to(package).as_posix()}": path
-        for path in sorted(package.rglob("*"))
-        if path.suffix in (".py", ".toml") and "_inference" not in path.parts
-    }
-    inference = inference_source()
-    for path in sorted(inference.rglob("*")):
-        if path.suffix in (".py", ".txt"):
-            found[f"inference/{path.relative_to(inference).as_posix()}"] = path
-    for name in (*code.vendored_names(), *_BUNDLED):
-        for file in metadata.distribution(name).files or ():
-            if ".." not in file.parts and "__pycache__" not in file.parts:
-                found[f"vendor/{file.as_posix()}"] = Path(str(file.locate()))
-    return found
 
 
 def _check_instance(instance_type: str) -> None:
@@ -273,27 +229,3 @@ def _values(preset: Preset) -> dict[str, Any]:
         for name, table in tables.items()
         if table is not None
     }
-
-
-def _log(name: str, region: str) -> Iterator[list[str]]:
-    """New lines of the job's log, at most the last few of them, each time."""
-    from botocore.exceptions import ClientError
-
-    logs = aws.client("logs", region)
-    seen: set[str] = set()
-    while True:
-        lines: list[str] = []
-        try:
-            pages = logs.get_paginator("filter_log_events").paginate(
-                logGroupName=LOG_GROUP, logStreamNamePrefix=f"{name}/"
-            )
-            for page in pages:
-                for event in page["events"]:
-                    if event["eventId"] not in seen:
-                        seen.add(event["eventId"])
-                        lines.append(event["message"].rstrip())
-        except ClientError as error:
-            # There is no log before the container has started.
-            if error.response["Error"]["Code"] != "ResourceNotFoundException":
-                raise
-        yield lines[-_TAIL:]

@@ -5,7 +5,7 @@ publish(contents, at("s3://bucket/models"))
 """
 
 from inf2kit.package.contents import Contents, gather
-from inf2kit.package.keeping import listed, to_prune, verify
+from inf2kit.package.keeping import listed, prune, to_prune, verify
 from inf2kit.package.manifest import Manifest
 from inf2kit.package.places import at, split
 from inf2kit.package.publish import Plan, plan, publish
@@ -20,6 +20,7 @@ __all__ = [
     "gather",
     "listed",
     "plan",
+    "prune",
     "publish",
     "split",
     "to_prune",

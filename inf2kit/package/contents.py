@@ -12,10 +12,10 @@ from pathlib import Path
 
 import inf2kit
 from inf2kit import facts
-from inf2kit.errors import PackageError
 from inf2kit.package import code, source
-from inf2kit.package.manifest import Entry, Manifest
-from inf2kit.packaged import MANIFEST, sha256_of
+from inf2kit.package.hashed import Hashed
+from inf2kit.package.manifest import Manifest
+from inf2kit.packaged import MANIFEST
 from inf2kit.presets import Preset, load_preset
 
 #: The preset whose model and backend stand in for those of a Neuron preset.
@@ -29,10 +29,16 @@ class Contents:
     Attributes:
         manifest: What it will say.
         files: Where the bytes of each of its files are now.
+        parts: The sha256 of each piece of each file, as they were when the manifest was made.
     """
 
     manifest: Manifest
     files: Mapping[str, Path]
+    parts: Mapping[str, tuple[bytes, ...]]
+
+    def hashed(self, name: str) -> Hashed:
+        """One of the files."""
+        return Hashed(self.files[name], self.manifest.files[name], self.parts[name])
 
     def materialise(self, target: Path) -> None:
         """Make the model directory as SageMaker lays it out; weights are linked where that is possible.
@@ -56,7 +62,7 @@ def gather(
     Args:
         preset: Goes into the manifest, where the engine reads it.
         weights: A directory of weights, configuration and tokenizer.
-        revision: Of the model on its hub.
+        revision: The model's revision on its hub.
         rehearsal: Whether a preset for Neuron gets the embedded model on the CPU in the place of its own;
             its shapes stay, and every answer says what stands in.
 
@@ -70,7 +76,8 @@ def gather(
     versions = source.check(files, preset, weights)
     files |= code.files()
     compiled = preset.compute.backend == "neuron"
-    made = Manifest(
+    hashed = _hashed(files)
+    manifest = Manifest(
         inf2kit=inf2kit.__version__,
         preset=preset.described(),
         revision=revision,
@@ -78,9 +85,10 @@ def gather(
         image_tag=facts.image().tag if compiled else None,
         versions=versions,
         notice=notice,
-        files=_entries(files),
+        files={name: each.entry for name, each in hashed.items()},
+        vendored=code.vendored(),
     )
-    return Contents(made, files)
+    return Contents(manifest, files, {name: each.parts for name, each in hashed.items()})
 
 
 def _link(path: Path, target: Path) -> bool:
@@ -91,15 +99,9 @@ def _link(path: Path, target: Path) -> bool:
     return True
 
 
-def _entries(files: Mapping[str, Path]) -> dict[str, Entry]:
-    def entry(path: Path) -> Entry:
-        try:
-            return Entry(path.stat().st_size, sha256_of(path))
-        except OSError as error:
-            raise PackageError(f"{path} cannot be read: {error.strerror}") from None
-
+def _hashed(files: Mapping[str, Path]) -> dict[str, Hashed]:
     with ThreadPoolExecutor() as pool:
-        return dict(zip(files, pool.map(entry, files.values()), strict=True))
+        return dict(zip(files, pool.map(Hashed.of, files.values()), strict=True))
 
 
 def _rehearsed(preset: Preset) -> tuple[Preset, str]:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
-from inf2kit import aws
 from inf2kit.errors import PackageError
 from inf2kit.package.manifest import Entry, Manifest
 from inf2kit.package.s3 import S3Store
-from inf2kit.package.store import Store, Stored
+from inf2kit.package.store import Store, Stored, stranger
+from inf2kit.package.users import SageMaker, Users
 from inf2kit.packaged import MANIFEST
 
 _THREADS = 8
+#: Nobody uses a folder's packages: what a local endpoint runs from is a copy.
+_NOBODY = Users({}, ())
 
 
 def verify(store: Store, digest: str) -> Manifest:
@@ -31,10 +32,10 @@ def verify(store: Store, digest: str) -> Manifest:
         raise PackageError(
             f"{where} holds no manifest, so it is no package or not a whole one; run 'inf2kit package' again"
         )
-    found = Manifest.parse(content, f"{where}{MANIFEST}")
-    if found.digest != digest:
+    manifest = Manifest.parse(content, f"{where}{MANIFEST}")
+    if manifest.digest != digest:
         raise PackageError(
-            f"the manifest in {where} is that of {found.digest}: it was changed; make the package again"
+            f"the manifest in {where} is that of {manifest.digest}: it was changed; make the package again"
         )
 
     def wrong(item: tuple[str, Entry]) -> str:
@@ -51,14 +52,14 @@ def verify(store: Store, digest: str) -> Manifest:
         return "" if sha256.hexdigest() == entry.sha256 else f"{name} was changed: its sha256 differs"
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        faults = [fault for fault in pool.map(wrong, found.files.items()) if fault]
-    faults += [f"{name} is not part of it" for name in sorted(store.unexpected(digest, found.files))]
+        faults = [fault for fault in pool.map(wrong, manifest.files.items()) if fault]
+    faults += [stranger(name) for name in sorted(store.unexpected(digest, manifest.files))]
     if faults:
         others = f" ({len(faults) - 1} more files are wrong)" if len(faults) > 1 else ""
         raise PackageError(
             f"the package {where} is damaged: {faults[0]}{others}; delete the whole of it, and make it again"
         )
-    return found
+    return manifest
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,9 @@ def listed(store: Store) -> list[Listed]:
     Raises:
         PackageError: the store or SageMaker cannot be asked.
     """
-    users = _users(store)
+    users = sagemaker.users() if (sagemaker := _sagemaker(store)) else _NOBODY
     return [
-        Listed(each, _preset(store, each), tuple(users.get(store.where(each.digest), ())))
-        for each in store.packages()
+        Listed(each, _preset(store, each), users.of(store.where(each.digest))) for each in store.packages()
     ]
 
 
@@ -100,13 +100,64 @@ def to_prune(
         older_than: What was touched since then stays: it may be on its way, or about to be deployed.
         now: With its time zone.
     """
-    found, kept = [], dict.fromkeys({each.preset for each in packages}, 0)
+    spare, newer = [], dict.fromkeys({each.preset for each in packages}, 0)
     for each in packages:
-        kept[each.preset] += each.stored.whole
-        spare = kept[each.preset] > keep or not each.stored.whole
-        if spare and not each.used_by and now - each.stored.touched > older_than:
-            found.append(each)
-    return found
+        newer[each.preset] += each.stored.whole
+        is_spare = newer[each.preset] > keep or not each.stored.whole
+        if is_spare and not each.used_by and now - each.stored.touched > older_than:
+            spare.append(each)
+    return spare
+
+
+def prune(store: Store, packages: Iterable[Listed], *, foreign_accounts_checked: bool) -> Iterator[str]:
+    """Delete packages, one after the other; SageMaker is asked again before each.
+
+    Args:
+        store: Where they are.
+        packages: To delete.
+        foreign_accounts_checked: Whether the user has seen to it that no other account uses them, though the
+            bucket's policy lets some read.
+
+    Yields:
+        A sentence for each package.
+
+    Raises:
+        PackageError: it cannot be told what an endpoint loads, or who else may load these packages; what was
+            not deleted before stays.
+    """
+    sagemaker = _sagemaker(store)
+    if isinstance(store, S3Store) and not foreign_accounts_checked:
+        _refuse_foreign_grants(store)
+    for package in packages:
+        where = store.where(package.stored.digest)
+        users = sagemaker.users() if sagemaker else _NOBODY
+        if users.unclear:
+            raise PackageError(
+                f"{users.unclear[0]}, so it cannot be told which package it loads, and nothing more is "
+                "pruned; update that endpoint, or delete it"
+            )
+        if used_by := users.of(where):
+            yield f"kept {where}: {', '.join(used_by)} uses it meanwhile"
+            continue
+        store.delete(package.stored.digest)
+        yield f"deleted {where}"
+
+
+def _refuse_foreign_grants(store: S3Store) -> None:
+    advice = (
+        "models of other accounts cannot be seen from here: see to it that none of them uses these packages, "
+        "and add --foreign-accounts-checked"
+    )
+    try:
+        grants = store.foreign_grants()
+    except PackageError as error:
+        raise PackageError(f"{error}; {advice}") from None
+    if grants:
+        raise PackageError(f"the policy of the bucket {store.bucket!r} lets in {', '.join(grants)}; {advice}")
+
+
+def _sagemaker(store: Store) -> SageMaker | None:
+    return SageMaker(store.bucket_region()) if isinstance(store, S3Store) else None
 
 
 def _preset(store: Store, package: Stored) -> str:
@@ -117,31 +168,3 @@ def _preset(store: Store, package: Stored) -> str:
         return Manifest.parse(content, store.where(package.digest)).preset_name
     except PackageError:
         return "?"
-
-
-def _users(store: Store) -> dict[str, list[str]]:
-    """SageMaker's models by the prefix they load: those of now, and those that a rollback returns to."""
-    if not isinstance(store, S3Store):
-        return {}
-    found: dict[str, list[str]] = {}
-    with aws.errors(PackageError, "asking SageMaker which packages its models use"):
-        # In the bucket's own region, whatever the user's is: only models there can load its packages.
-        sagemaker = aws.client("sagemaker", store.bucket_region())
-        for page in sagemaker.get_paginator("list_models").paginate():
-            for model in page["Models"]:
-                try:
-                    description = sagemaker.describe_model(ModelName=model["ModelName"])
-                except sagemaker.exceptions.ClientError as error:
-                    if "Could not find" in str(error):  # deleted since it was listed
-                        continue
-                    raise
-                for uri in _uris(description):
-                    found.setdefault(uri.rstrip("/") + "/", []).append(model["ModelName"])
-    return found
-
-
-def _uris(description: dict[str, Any]) -> Iterator[str]:
-    for container in (description.get("PrimaryContainer") or {}, *description.get("Containers", ())):
-        uri = container.get("ModelDataSource", {}).get("S3DataSource", {}).get("S3Uri")
-        if uri or container.get("ModelDataUrl"):
-            yield uri or container["ModelDataUrl"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inf2kit.errors import PackageError
-from inf2kit.packaged import FORMAT
+from inf2kit.packaged import FORMAT, digest_of
 from inf2kit.presets import Preset
 
 #: A package's digest: the first 32 hexadecimal digits of its manifest's sha256.
@@ -42,10 +41,11 @@ class Manifest:
         revision: The model's revision on its hub, or None where it is not known.
         target: ``inf2`` for a compiled artefact, ``cpu`` for plain weights.
         image_tag: The container image that the package is for; None for ``cpu``.
-        versions: Of the parts that compiled it, which must be the image's: ``optimum_neuron``,
+        versions: Versions of what compiled it, which must be the image's: ``optimum_neuron``,
             ``neuronx_cc``, ``neuron_sdk`` and others; empty for ``cpu``.
         notice: What about it is not the real thing, such as a rehearsal's model; None for real ones.
         files: Every other file of the package, by its path.
+        vendored: Versions of the packages in ``code/vendor``; empty where an earlier inf2kit made it.
     """
 
     inf2kit: str
@@ -56,11 +56,12 @@ class Manifest:
     versions: Mapping[str, str]
     notice: str | None
     files: Mapping[str, Entry]
+    vendored: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def digest(self) -> str:
         """The package's name: the same on any machine for the same files, preset, revision and inf2kit."""
-        return hashlib.sha256(self.to_bytes()).hexdigest()[:32]
+        return digest_of(self.to_bytes())
 
     @property
     def size(self) -> int:
@@ -69,12 +70,14 @@ class Manifest:
 
     @property
     def preset_name(self) -> str:
-        """Of the preset that the package was made for."""
+        """The preset that the package was made for."""
         return str(self.preset["name"])
 
     def to_bytes(self) -> bytes:
         """The file's content: the same for the same values."""
         values = {"format": FORMAT, **dataclasses.asdict(self)}
+        if not self.vendored:
+            del values["vendored"]
         return (json.dumps(values, indent=1, sort_keys=True) + "\n").encode()
 
     @classmethod
@@ -82,7 +85,7 @@ class Manifest:
         """A manifest from its file.
 
         Args:
-            content: Of the file.
+            content: The file's bytes.
             where: Its name in errors.
 
         Raises:
@@ -118,12 +121,12 @@ class Manifest:
             )
         wanted = dataclasses.asdict(preset)
         for path in _MUST_AGREE:
-            made, asked = _at(self.preset, path), _at(wanted, path)
+            packaged, asked = _at(self.preset, path), _at(wanted, path)
             # A rehearsal has the preset's shapes, but another model on another backend.
-            if made != asked and (self.notice is None or path[0] == "shapes"):
+            if packaged != asked and (self.notice is None or path[0] == "shapes"):
                 raise PackageError(
-                    f"the package {self.digest} has {'.'.join(path)} {made!r}, the preset {preset.name!r} "
-                    f"asks for {asked!r}; {_MAKE_AGAIN}"
+                    f"the package {self.digest} has {'.'.join(path)} {packaged!r}, the preset "
+                    f"{preset.name!r} asks for {asked!r}; {_MAKE_AGAIN}"
                 )
         if self.image_tag not in (None, image_tag):
             raise PackageError(

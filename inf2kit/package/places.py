@@ -9,8 +9,13 @@ from inf2kit.package.manifest import DIGEST
 from inf2kit.package.store import FolderStore, Store
 
 
-def at(output: str, region_name: str | None = None) -> Store:
+def at(output: str, region_name: str | None = None, owner: str | None = None) -> Store:
     """The store that ``--output`` means: ``s3://bucket/prefix`` or a folder.
+
+    Args:
+        output: The place.
+        region_name: The bucket's region; boto3's own by default.
+        owner: The account that the bucket belongs to; that of whoever calls by default.
 
     Raises:
         PackageError: it is neither, or AWS cannot be called.
@@ -24,7 +29,7 @@ def at(output: str, region_name: str | None = None) -> Store:
     from inf2kit.package.s3 import S3Store
 
     prefix = prefix.strip("/")
-    return S3Store(bucket, f"{prefix}/" if prefix else "", region_name)
+    return S3Store(bucket, f"{prefix}/" if prefix else "", region_name, owner)
 
 
 def split(where: str) -> tuple[str, str]:

@@ -5,25 +5,30 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import hashlib
+import json
 import mimetypes
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from inf2kit import aws
 from inf2kit.errors import PackageError
+from inf2kit.package.bucket import client, foreign_grants
+from inf2kit.package.hashed import PART, Hashed
 from inf2kit.package.manifest import DIGEST, Entry
 from inf2kit.package.store import Sent, Store, Stored, Task, newest_first
+from inf2kit.package.upload import Upload, goes_on, sha256_header
 from inf2kit.packaged import MANIFEST
 
-#: Bytes of a piece of a large file. A killed upload loses what it had sent of its last pieces only.
-PART = 16 * 2**20
-_MOST_PARTS = 10_000
+#: A key below the prefix that nothing is ever left at.
+_PROBE = ".inf2kit-writable"
 _BLOCK = 2**20
 _THREADS = 16
+_NO_LISTING = (
+    "your credentials do not allow s3:ListBucketMultipartUploads: an upload that was broken off is sent "
+    "again as a whole, and what was sent of it stays in the bucket"
+)
 
 
 class S3Store(Store):
@@ -33,13 +38,20 @@ class S3Store(Store):
         bucket: Its name.
         prefix: Ends in ``/``, or is empty.
         region_name: The region that will deploy; boto3's own by default.
+        owner: The account that the bucket belongs to; that of whoever calls by default.
+
+    Raises:
+        PackageError: AWS cannot be called.
     """
 
-    def __init__(self, bucket: str, prefix: str, region_name: str | None = None) -> None:
+    def __init__(
+        self, bucket: str, prefix: str, region_name: str | None = None, owner: str | None = None
+    ) -> None:
+        super().__init__()
         self.bucket = bucket
         self._prefix = prefix
         with aws.errors(PackageError, f"reading s3://{bucket}"):
-            self._s3 = aws.client("s3", region_name, max_pool_connections=2 * _THREADS)
+            self._s3, self.owner = client(region_name, owner, max_pool_connections=2 * _THREADS)
         self.region = str(self._s3.meta.region_name)
 
     def where(self, digest: str) -> str:
@@ -47,13 +59,19 @@ class S3Store(Store):
         return f"s3://{self.bucket}/{self._prefix}{digest}/"
 
     def check_writable(self) -> None:
-        """The bucket is there and in the region that will deploy; whether it may be written shows at once."""
-        found = self.bucket_region()
-        if found != self.region:
+        """The bucket is there, in the region that will deploy, and takes an upload, which is aborted."""
+        region = self.bucket_region()
+        if region != self.region:
             raise PackageError(
-                f"the bucket {self.bucket!r} is in {found}, and you deploy in {self.region}: SageMaker "
-                f"reads a model only from its own region; give --region {found}, or a bucket in {self.region}"
+                f"the bucket {self.bucket!r} is in {region}, and you deploy in {self.region}: SageMaker "
+                f"reads a model only from its own region; give --region {region}, or a bucket in "
+                f"{self.region}"
             )
+        at = {"Bucket": self.bucket, "Key": f"{self._prefix}{_PROBE}"}
+        with aws.errors(PackageError, f"writing to s3://{self.bucket}/{self._prefix}"):
+            upload = self._s3.create_multipart_upload(**at, ChecksumAlgorithm="SHA256")["UploadId"]
+            self._s3.abort_multipart_upload(**at, UploadId=upload)
+        self._uploads(self._prefix)
 
     def bucket_region(self) -> str:
         """Where the bucket is, and with it everything that loads its packages."""
@@ -62,15 +80,32 @@ class S3Store(Store):
         headers = answer["ResponseMetadata"]["HTTPHeaders"]
         return str(answer.get("BucketRegion") or headers.get("x-amz-bucket-region") or self.region)
 
+    def foreign_grants(self) -> list[str]:
+        """Whom of other accounts the bucket's policy lets in.
+
+        Raises:
+            PackageError: it cannot be read.
+        """
+        from botocore.exceptions import ClientError
+
+        with aws.errors(PackageError, f"reading the policy of the bucket {self.bucket!r}"):
+            try:
+                policy = json.loads(self._s3.get_bucket_policy(Bucket=self.bucket)["Policy"])
+            except ClientError as error:
+                if error.response["Error"]["Code"] != "NoSuchBucketPolicy":
+                    raise
+                return []
+        return foreign_grants(policy, self.owner)
+
     def packages(self) -> list[Stored]:
         """By one listing of the whole prefix."""
-        found: dict[str, Stored] = {}
+        packages: dict[str, Stored] = {}
 
         def add(key: str, size: int, touched: dt.datetime) -> None:
             digest, _, name = key[len(self._prefix) :].partition("/")
             if DIGEST.fullmatch(digest):
-                before = found.get(digest, Stored(digest, False, touched, 0))
-                found[digest] = Stored(
+                before = packages.get(digest, Stored(digest, False, touched, 0))
+                packages[digest] = Stored(
                     digest,
                     before.whole or name == MANIFEST,
                     max(before.touched, touched),
@@ -84,7 +119,7 @@ class S3Store(Store):
             parts = self._parts(upload)
             touched = max((part["LastModified"] for part in parts), default=upload["Initiated"])
             add(upload["Key"], sum(part["Size"] for part in parts), touched)
-        return newest_first(found.values())
+        return newest_first(packages.values())
 
     def manifest(self, digest: str) -> bytes | None:
         """Got in one call."""
@@ -99,11 +134,22 @@ class S3Store(Store):
         same_size = [name for name in files if name not in lacking]
 
         def same(name: str) -> bool:
-            head = self._s3.head_object(Bucket=self.bucket, Key=self._key(digest, name))
-            return bool(head["Metadata"].get("sha256") == files[name].sha256)
+            return self._has(digest, name, files[name])
 
-        with aws.errors(PackageError, f"reading {self.where(digest)}"), ThreadPoolExecutor(_THREADS) as pool:
+        with ThreadPoolExecutor(_THREADS) as pool:
             return {name for name, yes in zip(same_size, pool.map(same, same_size), strict=True) if yes}
+
+    def _has(self, digest: str, name: str, entry: Entry) -> bool:
+        from botocore.exceptions import ClientError
+
+        with aws.errors(PackageError, f"reading {self.where(digest)}{name}"):
+            try:
+                head = self._s3.head_object(Bucket=self.bucket, Key=self._key(digest, name))
+            except ClientError as error:
+                if error.response["Error"]["Code"] == "404":
+                    return False
+                raise
+        return bool(head["Metadata"].get("sha256") == entry.sha256)
 
     def lacking(self, digest: str, files: Mapping[str, Entry]) -> set[str]:
         """By one listing."""
@@ -136,22 +182,37 @@ class S3Store(Store):
 
         return Task(entry.size, run)
 
-    def write(self, digest: str, files: Mapping[str, tuple[Path, Entry]]) -> Iterable[Task]:
+    def write(self, digest: str, files: Mapping[str, Hashed]) -> Iterable[Task]:
         """A task for each small file, and for each piece of a large one."""
-        begun = {upload["Key"]: upload for upload in self._uploads(self._key(digest, ""))}
-        for name, (path, entry) in files.items():
-            if entry.size <= PART:
-                yield Task(entry.size, partial(self._put, digest, name, path, entry))
-            else:
-                upload = _Upload(self, digest, name, path, entry)
-                yield from upload.tasks(begun.get(self._key(digest, name)))
-
-    def _put(self, digest: str, name: str, path: Path, entry: Entry, sent: Sent) -> None:
-        with aws.errors(PackageError, f"writing {self.where(digest)}{name}"), path.open("rb") as file:
-            self._s3.put_object(
-                Bucket=self.bucket, Key=self._key(digest, name), Body=file, **_kept(name, entry)
+        begun = {each["Key"]: each for each in self._uploads(self._key(digest, "")) if goes_on(each)}
+        for name, source in files.items():
+            if source.entry.size <= PART:
+                yield Task(source.entry.size, partial(self._put, digest, name, source))
+                continue
+            key = self._key(digest, name)
+            upload = Upload(
+                self._s3,
+                self.bucket,
+                key,
+                source,
+                _kept(name, source.entry),
+                partial(self._has, digest, name, source.entry),
             )
-        sent(entry.size)
+            if key in begun:
+                yield from upload.tasks(begun[key]["UploadId"], self._parts(begun[key]))
+            else:
+                yield from upload.tasks(None, ())
+
+    def _put(self, digest: str, name: str, source: Hashed, sent: Sent) -> None:
+        with aws.errors(PackageError, f"writing {self.where(digest)}{name}"):
+            self._s3.put_object(
+                Bucket=self.bucket,
+                Key=self._key(digest, name),
+                Body=source.piece(0),
+                ChecksumSHA256=sha256_header(source.parts[0]),
+                **_kept(name, source.entry),
+            )
+        sent(source.entry.size)
 
     def commit(self, digest: str, content: bytes) -> None:
         """One small object."""
@@ -160,6 +221,7 @@ class S3Store(Store):
                 Bucket=self.bucket,
                 Key=self._key(digest, MANIFEST),
                 Body=content,
+                ChecksumSHA256=sha256_header(hashlib.sha256(content).digest()),
                 ContentType="application/json",
             )
             # What a killed run has begun and nobody needs any more would be billed for ever.
@@ -206,102 +268,29 @@ class S3Store(Store):
 
     def _uploads(self, prefix: str) -> list[dict[str, Any]]:
         """Multipart uploads that were begun and neither completed nor aborted, the newest of a key last."""
-        found = self._pages("list_multipart_uploads", "Uploads", Prefix=prefix)
-        return sorted(found, key=lambda upload: upload["Initiated"])
+        try:
+            uploads = list(self._pages("list_multipart_uploads", "Uploads", Prefix=prefix))
+        except PackageError as error:
+            if "AccessDenied" not in str(error):
+                raise
+            self.notes.setdefault("uploads", _NO_LISTING)
+            return []
+        uploads = [upload for upload in uploads if not upload["Key"].endswith(_PROBE)]
+        return sorted(uploads, key=lambda upload: upload["Initiated"])
 
     def _parts(self, upload: Mapping[str, Any]) -> list[dict[str, Any]]:
         try:
             return list(self._pages("list_parts", "Parts", Key=upload["Key"], UploadId=upload["UploadId"]))
         except PackageError as error:
-            # It was completed since it was listed.
-            if "NoSuchUpload" in str(error):
-                return []
-            raise
+            # It was completed since it was listed, or its parts may not be listed.
+            if "NoSuchUpload" not in str(error) and "AccessDenied" not in str(error):
+                raise
+            return []
 
     def _pages(self, operation: str, what: str, **arguments: str) -> Iterator[dict[str, Any]]:
         with aws.errors(PackageError, f"reading s3://{self.bucket}/{self._prefix}"):
             for page in self._s3.get_paginator(operation).paginate(Bucket=self.bucket, **arguments):
                 yield from page.get(what, ())
-
-
-class _Upload:
-    """A large file on its way, piece by piece."""
-
-    def __init__(self, store: S3Store, digest: str, name: str, path: Path, entry: Entry) -> None:
-        self._s3, self._doing = store._s3, f"writing {store.where(digest)}{name}"
-        self._store, self._name = store, name
-        self._at = {"Bucket": store.bucket, "Key": store._key(digest, name)}
-        self._path, self._entry = path, entry
-        self._length = max(PART, -(-entry.size // _MOST_PARTS))
-        self._numbers = range(1, -(-entry.size // self._length) + 1)
-        self._sent: dict[int, dict[str, Any]] = {}
-        self._lock = Lock()
-
-    def tasks(self, begun: Mapping[str, Any] | None) -> Iterator[Task]:
-        """The pieces that are still to be sent; the last one that ends completes the object.
-
-        Args:
-            begun: An upload of the same key that was broken off.
-        """
-        with aws.errors(PackageError, self._doing):
-            if begun is not None:
-                self._at["UploadId"] = begun["UploadId"]
-                there = {part["PartNumber"]: part for part in self._store._parts(begun)}
-                for number in self._numbers:
-                    if number in there and self._is_same(number, there[number]):
-                        self._sent[number] = _part(number, there[number])
-            else:
-                kept = {**_kept(self._name, self._entry), "ChecksumAlgorithm": "CRC32"}
-                self._at["UploadId"] = self._s3.create_multipart_upload(**self._at, **kept)["UploadId"]
-        missing = [number for number in self._numbers if number not in self._sent]
-        for number in missing:
-            yield Task(self._span(number)[1], partial(self._send, number))
-        if not missing:
-            yield Task(0, lambda _sent: self._complete())
-
-    def _send(self, number: int, sent: Sent) -> None:
-        from s3transfer.utils import ReadFileChunk
-
-        start, length = self._span(number)
-        with (
-            aws.errors(PackageError, self._doing),
-            ReadFileChunk.from_filename(str(self._path), start, length) as body,
-        ):
-            answer = self._s3.upload_part(**self._at, PartNumber=number, Body=body, ChecksumAlgorithm="CRC32")
-        sent(length)
-        with self._lock:
-            self._sent[number] = _part(number, answer)
-            last = len(self._sent) == len(self._numbers)
-        if last:
-            self._complete()
-
-    def _complete(self) -> None:
-        parts = [self._sent[number] for number in self._numbers]
-        with aws.errors(PackageError, self._doing):
-            self._s3.complete_multipart_upload(**self._at, MultipartUpload={"Parts": parts})
-
-    def _span(self, number: int) -> tuple[int, int]:
-        start = (number - 1) * self._length
-        return start, min(self._length, self._entry.size - start)
-
-    def _is_same(self, number: int, part: Mapping[str, Any]) -> bool:
-        """Its ETag is its MD5; where the bucket encrypts with a key it is not, and the part is sent again."""
-        start, length = self._span(number)
-        if part["Size"] != length:
-            return False
-        digest = hashlib.md5(usedforsecurity=False)
-        with self._path.open("rb") as file:
-            file.seek(start)
-            while length > 0 and (block := file.read(min(_BLOCK, length))):
-                digest.update(block)
-                length -= len(block)
-        return bool(part["ETag"].strip('"') == digest.hexdigest())
-
-
-def _part(number: int, answer: Mapping[str, Any]) -> dict[str, Any]:
-    """What completing an upload says of a part: S3 compares it with what it has."""
-    named = {key: answer[key] for key in ("ETag", "ChecksumCRC32") if key in answer}
-    return {"PartNumber": number, **named}
 
 
 def _kept(name: str, entry: Entry) -> dict[str, Any]:

@@ -10,27 +10,44 @@ from typing import Any
 
 from inf2kit import facts
 from inf2kit.errors import PackageError
-from inf2kit.packaged import MANIFEST, NEURON_CONFIG, compiled_files
+from inf2kit.packaged import COMPILED_GRAPHS, MANIFEST, NEURON_CONFIG, compiled_files
 from inf2kit.presets import Preset
 
 _TOKENIZER = ("tokenizer.json", "tokenizer.model")
+#: As torch and others pickle; safetensors are there too wherever a model can be loaded here.
+_PICKLES = (".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")
 _WEIGHTS_INDEX = "model.safetensors.index.json"
 
 
 def files_of(source: Path) -> dict[str, Path]:
-    """The files of a source directory by their path in the package; hidden ones are left out.
+    """The files of a source directory by their path in the package.
+
+    Hidden ones are left out, and so are pickles: loading one runs what is in it, and nothing here loads one.
 
     Raises:
-        PackageError: it is not a directory, or holds what a package has a place of its own for.
+        PackageError: it is not a directory, holds what a package has a place of its own for, or a link out of
+            it.
     """
     if not source.is_dir():
         raise PackageError(f"{source} is not a directory; give one of weights and tokenizer")
+    allowed = _allowed(source.resolve())
+    graphs = COMPILED_GRAPHS if (source / NEURON_CONFIG).exists() else None
     files: dict[str, Path] = {}
     for path in sorted(source.rglob("*")):
         relative = path.relative_to(source)
-        if path.is_file() and not any(part.startswith(".") for part in relative.parts):
+        if any(part.startswith(".") for part in relative.parts):
+            continue
+        target = path.resolve()
+        if path.is_symlink() and not any(target.is_relative_to(folder) for folder in allowed):
+            raise PackageError(
+                f"{path} is a link to {target}, outside of {source}, and would be published too; "
+                "put a copy in its place, or delete it"
+            )
+        # The compiled graphs are TorchScript: torch makes no Python objects of what is in it.
+        pickle = path.suffix in _PICKLES and relative.as_posix() != graphs
+        if path.is_file() and not pickle:
             # A hub's cache holds links to its files: what is meant is the file.
-            files[relative.as_posix()] = path.resolve()
+            files[relative.as_posix()] = target
     for name in files:
         if name == MANIFEST or name.startswith("code/"):
             raise PackageError(
@@ -38,6 +55,12 @@ def files_of(source: Path) -> dict[str, Path]:
                 "give a directory of weights and tokenizer only"
             )
     return files
+
+
+def _allowed(source: Path) -> list[Path]:
+    """Where links may lead: within the source, and from a snapshot of a hub's cache to its files."""
+    blobs = source.parents[1] / "blobs" if source.parent.name == "snapshots" else source
+    return [source, blobs]
 
 
 def check(files: Mapping[str, Path], preset: Preset, source: Path) -> dict[str, str]:
@@ -102,20 +125,20 @@ def _check_compiled(files: Mapping[str, Path], preset: Preset, source: Path) -> 
         "torch_dtype": preset.compute.dtype,
     }
     for key, value in asked.items():
-        made = config.get(key)
-        made = made.removeprefix("torch.") if isinstance(made, str) else made
-        if made is not None and made != value:
+        compiled = config.get(key)
+        compiled = compiled.removeprefix("torch.") if isinstance(compiled, str) else compiled
+        if compiled is not None and compiled != value:
             raise PackageError(
-                f"{source} was compiled with {key} {made}, the preset {preset.name!r} asks for {value}; "
+                f"{source} was compiled with {key} {compiled}, the preset {preset.name!r} asks for {value}; "
                 f"{again}"
             )
     versions = dict(facts.image().versions)
     for key, name in (("optimum_neuron_version", "optimum_neuron"), ("neuronxcc_version", "neuronx_cc")):
         # A compiler's version may carry its build's mark behind a plus sign.
-        made = str(config.get(key, "an unknown version")).partition("+")[0]
-        if made != versions[name]:
+        version = str(config.get(key, "an unknown version")).partition("+")[0]
+        if version != versions[name]:
             raise PackageError(
-                f"{source} was compiled with {name} {made}, the image {facts.image().tag} has "
+                f"{source} was compiled with {name} {version}, the image {facts.image().tag} has "
                 f"{versions[name]} and loads no other; compile it in that image"
             )
     return versions

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import os
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from inf2kit.errors import PackageError
+from inf2kit.package.hashed import Hashed, changed
 from inf2kit.package.manifest import DIGEST, Entry
 from inf2kit.packaged import MANIFEST
 
 _BLOCK = 2**20
+_PARTIAL = ".partial"
 #: Told how many bytes more are written.
 Sent = Callable[[int], None]
 
@@ -51,7 +54,14 @@ class Stored:
 
 
 class Store(ABC):
-    """A place for packages, one under each digest."""
+    """A place for packages, one under each digest.
+
+    Attributes:
+        notes: What whoever publishes there should know; each of them once.
+    """
+
+    def __init__(self) -> None:
+        self.notes: dict[str, str] = {}
 
     @abstractmethod
     def where(self, digest: str) -> str:
@@ -90,15 +100,15 @@ class Store(ABC):
         """Copying a file of another package, without its bytes coming by here.
 
         Args:
-            digest: Of the package it is for.
-            name: Of the file in it.
+            digest: The package it is for.
+            name: The file's path in it.
             entry: Its size and sha256.
             origin: The other package's digest, and the file's name there.
         """
 
     @abstractmethod
-    def write(self, digest: str, files: Mapping[str, tuple[Path, Entry]]) -> Iterable[Task]:
-        """Writing files, in pieces that may run side by side."""
+    def write(self, digest: str, files: Mapping[str, Hashed]) -> Iterable[Task]:
+        """Writing files, in pieces that may run side by side; a file that was changed is refused."""
 
     @abstractmethod
     def commit(self, digest: str, content: bytes) -> None:
@@ -128,7 +138,9 @@ class FolderStore(Store):
     """
 
     def __init__(self, folder: Path) -> None:
+        super().__init__()
         self._folder = folder
+        self._written: set[Path] = set()
 
     def where(self, digest: str) -> str:
         """The package's folder."""
@@ -148,14 +160,14 @@ class FolderStore(Store):
 
     def packages(self) -> list[Stored]:
         """By the folders whose name is a digest."""
-        found = []
+        packages = []
         for path in self._folder.iterdir() if self._folder.is_dir() else ():
             if path.is_dir() and DIGEST.fullmatch(path.name):
                 facts = [each.stat() for each in path.rglob("*") if each.is_file()] or [path.stat()]
                 touched = dt.datetime.fromtimestamp(max(each.st_mtime for each in facts), dt.timezone.utc)
                 whole = (path / MANIFEST).exists()
-                found.append(Stored(path.name, whole, touched, sum(each.st_size for each in facts)))
-        return newest_first(found)
+                packages.append(Stored(path.name, whole, touched, sum(each.st_size for each in facts)))
+        return newest_first(packages)
 
     def manifest(self, digest: str) -> bytes | None:
         """Read from the file."""
@@ -178,31 +190,45 @@ class FolderStore(Store):
     def unexpected(self, digest: str, files: Mapping[str, Entry]) -> set[str]:
         """By name."""
         folder = self._folder / digest
-        found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-        return found - set(files) - {MANIFEST}
+        # What another one is writing at this moment is not there yet.
+        names = {
+            path.relative_to(folder).as_posix()
+            for path in folder.rglob("*")
+            if path.is_file() and path.suffix != _PARTIAL
+        }
+        return names - set(files) - {MANIFEST}
 
     def copy(self, digest: str, name: str, entry: Entry, origin: tuple[str, str]) -> Task:
         """A copy within the folder's file system."""
-        return self._write(digest, name, self._folder / origin[0] / origin[1], entry.size)
+        damaged = PackageError(
+            f"the package {self.where(origin[0])} is damaged: {origin[1]} was changed; delete the whole of "
+            "it, and run the same command again"
+        )
+        return self._write(digest, name, Hashed(self._folder / origin[0] / origin[1], entry, ()), damaged)
 
-    def write(self, digest: str, files: Mapping[str, tuple[Path, Entry]]) -> Iterable[Task]:
+    def write(self, digest: str, files: Mapping[str, Hashed]) -> Iterable[Task]:
         """A task for each file."""
-        for name, (path, entry) in files.items():
-            yield self._write(digest, name, path, entry.size)
+        for name, source in files.items():
+            yield self._write(digest, name, source, changed(source.path))
 
-    def _write(self, digest: str, name: str, source: Path, size: int) -> Task:
+    def _write(self, digest: str, name: str, source: Hashed, otherwise: PackageError) -> Task:
         def run(sent: Sent) -> None:
             target = self._folder / digest / name
             partial = _partial(target)
+            self._written |= {partial, target}
             with _one_sentence(self._folder):
                 target.parent.mkdir(parents=True, exist_ok=True)
-                with source.open("rb") as reader, partial.open("wb") as writer:
+                sha256 = hashlib.sha256()
+                with source.path.open("rb") as reader, partial.open("wb") as writer:
                     while block := reader.read(_BLOCK):
+                        sha256.update(block)
                         writer.write(block)
                         sent(len(block))
+                if sha256.hexdigest() != source.entry.sha256:
+                    raise otherwise
                 partial.replace(target)
 
-        return Task(size, run)
+        return Task(source.entry.size, run)
 
     def commit(self, digest: str, content: bytes) -> None:
         """Atomically, by a rename."""
@@ -219,10 +245,15 @@ class FolderStore(Store):
                 yield block
 
     def abandon(self, digest: str) -> None:
-        """Nothing half-made stays: writing here is quick, and room may be what was missing."""
-        # Somebody else may have made the same package meanwhile.
-        if not (self._folder / digest / MANIFEST).exists():
-            shutil.rmtree(self._folder / digest, ignore_errors=True)
+        """What was written here goes again: room may be what was missing. What others have written stays."""
+        folder = self._folder / digest
+        if (folder / MANIFEST).exists():  # somebody else has made the same package meanwhile
+            return
+        for path in self._written:
+            path.unlink(missing_ok=True)
+        for path in sorted([folder, *folder.rglob("*")], reverse=True):
+            with suppress(OSError):  # not a folder, not empty, or not there
+                path.rmdir()
 
     def delete(self, digest: str) -> None:
         """The manifest first, so that a half-deleted package never looks whole."""
@@ -244,9 +275,19 @@ def _one_sentence(folder: Path) -> Iterator[None]:
 
 def _partial(target: Path) -> Path:
     """Where a file is written until it is whole; nobody else's."""
-    return target.with_name(f"{target.name}.{os.getpid()}.partial")
+    return target.with_name(f"{target.name}.{os.getpid()}{_PARTIAL}")
 
 
-def newest_first(found: Iterable[Stored]) -> list[Stored]:
+def newest_first(packages: Iterable[Stored]) -> list[Stored]:
     """The order in which packages are listed."""
-    return sorted(found, key=lambda each: (each.whole, each.touched, each.digest), reverse=True)
+    return sorted(packages, key=lambda each: (each.whole, each.touched, each.digest), reverse=True)
+
+
+def stranger(name: str) -> str:
+    """What is wrong with something that is there and no file of the package."""
+    if not name or name.endswith("/"):
+        return (
+            f"{name} is an object whose key ends in a slash, as the console leaves for a folder, and "
+            "SageMaker loads no prefix that holds one"
+        )
+    return f"{name} is not part of it"

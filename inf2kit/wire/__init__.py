@@ -7,7 +7,7 @@ This package ships inside the model package: standard library only.
 """
 
 from inf2kit.wire.parameters import Parameters
-from inf2kit.wire.request import GenerateRequest, decode_body, parse_request, too_many_inputs
+from inf2kit.wire.request import GenerateRequest, decode_body, essential, parse_request
 from inf2kit.wire.response import Generation, Token, Writer
 
 __all__ = [
@@ -17,6 +17,6 @@ __all__ = [
     "Token",
     "Writer",
     "decode_body",
+    "essential",
     "parse_request",
-    "too_many_inputs",
 ]

@@ -68,6 +68,8 @@ class Parameters:
 _MAX_WARNINGS = 8
 _SHOWN = 40
 _NAMES = tuple(field.name for field in fields(Parameters))
+#: Every name that a request may call a parameter by.
+PARAMETER_NAMES = (*_NAMES, "stop_sequences")
 _FLAGS = ("ignore_eos", "do_sample", "include_stop_str_in_output", "return_full_text", "details")
 
 

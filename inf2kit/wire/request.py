@@ -8,12 +8,24 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from inf2kit.errors import RequestError
-from inf2kit.wire.parameters import OPENAI_ALIASES, Parameters, ignored, invalid, nearest, parse_parameters
+from inf2kit.wire.parameters import (
+    OPENAI_ALIASES,
+    PARAMETER_NAMES,
+    Parameters,
+    ignored,
+    invalid,
+    nearest,
+    parse_parameters,
+)
 
 #: The body keys of each form; anything else is named in a warning, never an error, because real clients
 #: leak keys of their own into the body.
 _TGI_KEYS = ("inputs", "parameters", "stream")
 _OPENAI_KEYS = ("messages", "model", "stream", "stream_options")
+_ROLES = ("system", "developer", "user", "assistant", "tool")
+#: Keys of a body that are compared with what they might mean.
+_MOST_GUESSES = 8
+_SHOWN_ROLE = 40
 
 
 @dataclass(frozen=True)
@@ -110,13 +122,33 @@ def parse_request(payload: object, *, max_prompts: int) -> GenerateRequest:
         return _parse_openai(payload)
     if "inputs" in payload:
         return _parse_tgi(payload, max_prompts)
-    close = nearest([str(key) for key in payload], "inputs", "messages")
+    close = nearest([str(key) for key in payload][:_MOST_GUESSES], "inputs", "messages")
     raise RequestError(
         400, "missing_inputs", f"the body has neither 'inputs' nor 'messages'{close}; send one of them"
     )
 
 
-def too_many_inputs(prompts: int, max_prompts: int) -> RequestError:
+def essential(payload: Mapping[str, object], request: GenerateRequest) -> dict[str, object]:
+    """A body without the values of keys that nobody reads; their names stay, as answers warn of them.
+
+    Args:
+        payload: A body that was parsed.
+        request: What it was read as.
+    """
+    if request.form == "openai":
+        known = (*_OPENAI_KEYS, *OPENAI_ALIASES, *PARAMETER_NAMES)
+        slim = {key: value if key in known else True for key, value in payload.items()}
+        return {**slim, "messages": [dict(message) for message in request.messages]}
+    slim = {key: value if key in _TGI_KEYS else True for key, value in payload.items()}
+    parameters = payload.get("parameters")
+    if isinstance(parameters, dict):
+        slim["parameters"] = {
+            key: value if key in PARAMETER_NAMES else True for key, value in parameters.items()
+        }
+    return slim
+
+
+def _too_many_inputs(prompts: int, max_prompts: int) -> RequestError:
     """The 422 for a list that could never be taken, however idle the endpoint is."""
     return RequestError(
         422,
@@ -133,7 +165,7 @@ def _parse_tgi(payload: Mapping[str, object], max_prompts: int) -> GenerateReque
     if not prompts:
         raise RequestError(422, "empty_inputs", "'inputs' is an empty list; send at least one text")
     if len(prompts) > max_prompts:
-        raise too_many_inputs(len(prompts), max_prompts)
+        raise _too_many_inputs(len(prompts), max_prompts)
     for index, prompt in enumerate(prompts):
         _check_text(prompt, f"inputs[{index}]" if listed else "inputs")
     stream = _flag(payload, "stream")
@@ -196,7 +228,12 @@ def _message(message: object, where: str) -> Mapping[str, str]:
         raise RequestError(
             422, "invalid_messages", f"{where}.role is missing; use 'system', 'user' or 'assistant'"
         )
-    _check_encodable(role, f"{where}.role")
+    if role not in _ROLES:
+        raise RequestError(
+            422,
+            "invalid_messages",
+            f"{where}.role is {role[:_SHOWN_ROLE]!r}; use {', '.join(map(repr, _ROLES))}",
+        )
     if content is None and role == "assistant":
         content = ""  # a turn that called a tool, as clients of OpenAI send it back
     if isinstance(content, list):

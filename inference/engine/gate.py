@@ -13,90 +13,131 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import math
+import signal
 import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
-from typing import Any
-
-import httpx
-import uvicorn
+import traceback
 
 from engine import protocol
-from engine.admission import queue_full, queue_timeout
-from engine.lifetime import STATE_FILE, end_with_parent, say
+from engine.connections import Connections
+from engine.heartbeat import ENGINE, GATE, Heartbeat
+from engine.invocations import Invocations
+from engine.lifetime import STATE_FILE, be_killed_first, end_with_parent, say, write_line
 from engine.metrics import CONTENT_TYPE, GateMetrics, log_line, samples
+from engine.model_server import ModelServer
 from engine.settings import Settings
-from inf2kit.asgi import (
-    KEEP_ALIVE_S,
-    DisconnectedError,
-    Receive,
-    Scope,
-    Send,
-    answer,
-    body_parts,
-    disconnected,
-    head,
-    request_headers,
-)
+from inf2kit.asgi import Receive, Scope, Send, answer
 from inf2kit.errors import RequestError, unavailable
-from inf2kit.wire import Token, Writer, decode_body, too_many_inputs
+from inf2kit.loopback import Loopback
 
-#: What SageMaker lets through to a container, and a little more: the model server's own limit.
-MAX_BODY = 6_553_500
-_CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 _POLL_S = 0.05
-_LOG_EVERY_S = 60.0
-#: Seconds beyond the deadline within which the engine answers in any case.
-_GRACE_S = 10.0
-
-
-class _GoneError(Exception):
-    """The caller closed the connection, so that there is nobody to answer."""
+#: Seconds between two lines of metrics, and between two lines of load while calls are inside, and none are.
+_METRICS_EVERY_S, _LOAD_EVERY_S, _IDLE_LOAD_EVERY_S = 60.0, 10.0, 60.0
+#: Seconds that calls go on after SIGTERM, and that they have to end after that. SageMaker kills after 30 s.
+_DRAIN_S, _DRAIN_END_S = 25.0, 2.0
+#: Seconds between two beats, and without one after which the gate counts as stuck.
+_BEAT_S, _STALL_S = 0.5, 10.0
+#: Made by the first gate of a container when it opens the port: a later one need not prove anything.
+_OPENED = "opened"
 
 
 class Gate:
-    """An ASGI application for ``GET /ping``, ``POST /invocations`` and ``GET /metrics``."""
+    """An ASGI application for ``GET /ping``, ``POST /invocations`` and ``GET /metrics``.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: Of the endpoint.
+        heartbeat: The engine's.
+
+    Attributes:
+        invocations: What answers the calls.
+    """
+
+    def __init__(self, settings: Settings, heartbeat: Heartbeat) -> None:
         self._settings = settings
+        self._heartbeat = heartbeat
         self._engine_state = "loading"
-        self._inside = 0
-        # Streams and whole answers share it, first come, first served: neither overtakes the other.
-        self._turns = asyncio.Semaphore(max(settings.model_server_workers, 1))
-        self._seconds_per_call = 1.0
+        self._model_server = ModelServer(settings.model_server_address)
         self._metrics = GateMetrics()
-        self._model_server = _client_of(settings.model_server_address, settings.deadline_s + _GRACE_S)
+        self.invocations = Invocations(settings, self._model_server)
+
+    @property
+    def state(self) -> str:
+        """What ``/ping`` says: ``ready``, or why not."""
+        if self.invocations.closing:
+            return "ending"
+        if self._engine_state == "ready" and self._heartbeat.stalled:
+            return "stuck"
+        if self._engine_state == "ready" and self._model_server.silent:
+            return "waiting for the model server"
+        return self._engine_state
 
     async def watch_engine(self) -> None:
         """Follow the engine's state for ever; it is ``down`` the moment its socket closes."""
         while True:
             try:
                 async for event in protocol.stream(self._settings.socket_path, {"op": "status"}):
+                    if event["state"] == "ready":
+                        self.invocations.know_the_model(event["longest_token"])
                     self._engine_state = event["state"]
             except RequestError:
+                if self._engine_state == "ready" and not self.invocations.closing:
+                    self.invocations.crashes.crashed()
                 self._engine_state = "down"
             await asyncio.sleep(_POLL_S)
 
     async def wait_for_a_generation(self) -> None:
-        """Return after a generation of two tokens (a prefill and a decode) went through the whole path."""
-        probe = {"inputs": "ready", "parameters": {"max_new_tokens": 2, "ignore_eos": True}}
-        body = json.dumps(probe).encode()
-        while True:
-            if self._engine_state == "ready":
-                try:
-                    if (await self._forward(body, {}, time.monotonic())).status_code == 200:
-                        return
-                except RequestError:
-                    pass
+        """Return after a generation went through the whole path."""
+        while self._engine_state != "ready" or not await self._model_server.generates(
+            self._settings.deadline_s
+        ):
             await asyncio.sleep(_POLL_S)
+
+    async def watch_model_server(self) -> None:
+        """Ask a model server that did not answer a call in time, until it does again; for ever."""
+        while True:
+            await asyncio.sleep(_POLL_S)
+            if self._model_server.silent and not self.invocations.closing:
+                await self.wait_for_a_generation()
+
+    async def drain(self) -> None:
+        """Take no more calls. Those inside end by themselves, or after a while with what they have."""
+        self.invocations.closing = True
+        inside = self.invocations.admission
+        say("gate", f"ending: {inside.texts} texts are inside, and no more are taken")
+        await self._empty_within(_DRAIN_S)
+        if inside.texts:
+            with contextlib.suppress(RequestError):
+                async for _ in protocol.stream(self._settings.socket_path, {"op": "end"}):
+                    pass
+            await self._empty_within(_DRAIN_END_S)
+        say("gate", f"ended: {inside.texts} texts are left without an answer")
+
+    async def _empty_within(self, seconds: float) -> None:
+        ends = time.monotonic() + seconds
+        while self.invocations.admission.texts and time.monotonic() < ends:
+            await asyncio.sleep(_POLL_S)
+
+    async def log_load(self) -> None:
+        """Write how full the endpoint is, for a metric filter: every 10 s, and once a minute while idle."""
+        inside, idle_s = self.invocations.admission, _IDLE_LOAD_EVERY_S
+        while True:
+            if inside.texts or idle_s >= _IDLE_LOAD_EVERY_S:
+                load = {
+                    "inf2kit": "load",
+                    "texts_inside": inside.texts,
+                    "texts_limit": inside.places,
+                    "rows": self._settings.shapes.batch_size,
+                }
+                write_line(json.dumps(load))
+                idle_s = 0.0
+            await asyncio.sleep(_LOAD_EVERY_S)
+            idle_s += _LOAD_EVERY_S
 
     async def log_metrics(self) -> None:
         """Write a line a minute for ever; a minute without a call has none."""
         before, began = samples(await self.metrics()), time.monotonic()
         while True:
-            await asyncio.sleep(_LOG_EVERY_S)
+            await asyncio.sleep(_METRICS_EVERY_S)
             now, ended = samples(await self.metrics()), time.monotonic()
             if line := log_line(now, before, ended - began):
                 say("metrics", line)
@@ -108,7 +149,8 @@ class Gate:
         with contextlib.suppress(OSError, ValueError, KeyError):
             state = (self._settings.run_dir / STATE_FILE).read_text(encoding="utf-8")
             restarts = int(json.loads(state)["restarts"])
-        text = self._metrics.text(ready=self._engine_state == "ready", restarts=restarts, inside=self._inside)
+        ready = self.state == "ready"
+        text = self._metrics.text(ready=ready, restarts=restarts, admission=self.invocations.admission)
         with contextlib.suppress(RequestError):
             async for event in protocol.stream(self._settings.socket_path, {"op": "metrics"}):
                 text += event.get("text", "")
@@ -121,231 +163,84 @@ class Gate:
         route = (scope["method"], scope["path"])
         try:
             if route == ("GET", "/ping"):
-                ready = self._engine_state == "ready"
-                await _answer_json(send, 200 if ready else 503, {"status": self._engine_state})
+                state = self.state
+                await self._answer(send, 200 if state == "ready" else 503, {"status": state})
             elif route == ("POST", "/invocations"):
-                await self._count(self._invoke(scope, receive, send))
+                await self._invoke(scope, receive, send)
             elif route == ("GET", "/metrics"):
                 await answer(send, 200, (await self.metrics()).encode(), {"content-type": CONTENT_TYPE})
             else:
                 raise RequestError(404, "not_found", "there is GET /ping, POST /invocations, GET /metrics")
         except RequestError as error:
             headers = {} if error.retry_after_s is None else {"retry-after": str(error.retry_after_s)}
-            await _answer_json(send, error.status, error.body(), headers)
+            await self._answer(send, error.status, error.body(), headers)
 
-    async def _count(self, invocation: Awaitable[tuple[int, str | None]]) -> None:
+    async def _invoke(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            self._metrics.answered(*await invocation)
+            if self.state != "ready":
+                raise unavailable(f"the endpoint is not ready: {self.state}; try again in a moment")
+            self._metrics.answered(*await self.invocations.answer(scope, receive, send))
         except RequestError as error:
             self._metrics.answered(error.status, error.code)
             raise
+        except Exception:
+            traceback.print_exc()
+            self._metrics.answered(500, "internal_error")
+            raise RequestError(500, "internal_error", "the gate could not answer this call") from None
 
-    async def _invoke(self, scope: Scope, receive: Receive, send: Send) -> tuple[int, str | None]:
-        """Answer a call; its status, and its error's code where the model server gave one."""
-        arrival = time.monotonic()
-        headers = request_headers(scope)
-        body = await _read_body(receive)
-        if self._engine_state != "ready":
-            raise unavailable(f"the engine is {self._engine_state}; try again in a moment")
-        payload = decode_body(body, headers.get("content-type"))
-        inputs = payload.get("inputs") if isinstance(payload, dict) else None
-        gone = asyncio.ensure_future(disconnected(receive))
-        try:
-            async with self._turn(len(inputs) if isinstance(inputs, list) else 1, arrival, gone):
-                if isinstance(payload, dict) and payload.get("stream") is True:
-                    return 200, await self._stream(payload, arrival, gone, send)
-                # A caller that goes away now is not noticed: a worker cannot be told; the deadline
-                # ends it.
-                response = await self._forward(body, headers, arrival)
-                await answer(send, response.status_code, response.content, _kept_headers(response.headers))
-                return response.status_code, _error_type(response)
-        except _GoneError:
-            return 499, None  # what nginx logs for a caller that did not wait for its answer
-        finally:
-            gone.cancel()
-
-    @asynccontextmanager
-    async def _turn(self, prompts: int, arrival: float, gone: asyncio.Future[None]) -> AsyncIterator[None]:
-        """Admit a call or refuse it, then wait for its turn."""
-        limit = self._settings.max_prompts
-        if prompts > limit:
-            raise too_many_inputs(prompts, limit)
-        if self._inside + prompts > limit:
-            waves = self._inside / self._settings.shapes.batch_size
-            hint = min(math.ceil(waves * self._seconds_per_call), math.ceil(self._settings.deadline_s))
-            raise queue_full(self._inside, limit, retry_after_s=hint)
-        self._inside += prompts
-        try:
-            left = arrival + self._settings.deadline_s - time.monotonic()
-            turn = asyncio.ensure_future(self._turns.acquire())
-            await _first_of(turn, gone, timeout_s=left)
-            if not turn.done():
-                turn.cancel()
-                raise _GoneError if gone.done() else queue_timeout()
-            began = time.monotonic()
-            try:
-                yield
-            finally:
-                self._turns.release()
-                self._seconds_per_call += 0.1 * (time.monotonic() - began - self._seconds_per_call)
-        finally:
-            self._inside -= prompts
-
-    async def _forward(self, body: bytes, headers: dict[str, str], arrival: float) -> httpx.Response:
-        # The character set keeps the toolkit from decoding the body, which would turn bad UTF-8 into an
-        # error without a reason; the arrival starts the call's deadline here and not behind a queue.
-        passed = {
-            "content-type": "application/json; charset=utf-8",
-            "accept": "application/json",
-            protocol.ARRIVAL_HEADER: repr(arrival),
-        }
-        if _CUSTOM_ATTRIBUTES in headers:
-            passed[_CUSTOM_ATTRIBUTES] = headers[_CUSTOM_ATTRIBUTES]
-        try:
-            response = await self._model_server.post("/invocations", content=body, headers=passed)
-        except httpx.HTTPError as error:
-            raise unavailable(
-                f"the model server did not answer ({type(error).__name__}); try again in a moment"
-            ) from None
-        if response.status_code == 500 and b"error_type" not in response.content:
-            # Not one of ours: the model server says so when a worker ends in the middle of a call.
-            raise unavailable("a worker ended in the middle of this call; try again in a moment")
-        return response
-
-    async def _stream(
-        self, payload: dict[str, Any], arrival: float, gone: asyncio.Future[None], send: Send
-    ) -> str | None:
-        """Stream an answer; its error's code where it broke off."""
-        call = {"op": "generate", "body": payload, "arrival": arrival, "stream": True}
-        events = protocol.stream(self._settings.socket_path, call)
-        try:
-            accepted = await _next(events, gone)
-            # Nothing is sent before the first token, so that a refusal still has a status of its own.
-            event = accepted if accepted["event"] == "error" else await _next(events, gone)
-            if event["event"] == "error":
-                raise protocol.raised(event)
-            writer = protocol.writer(accepted)
-            await send(head(200, {"content-type": "text/event-stream", "cache-control": "no-cache"}))
-            await _send_records(send, writer.first_records())
-            while True:
-                await _send_records(send, _written(writer, event))
-                if event["event"] != "token":
-                    break
-                try:
-                    event = await _next(events, gone)
-                except RequestError as error:
-                    event = protocol.error_event(error)
-        finally:
-            # Closes the engine's socket, and with it the row.
-            await events.aclose()
-        await send({"type": "http.response.body", "body": b""})
-        return event["code"] if event["event"] == "error" else None
+    async def _answer(
+        self, send: Send, status: int, value: object, headers: dict[str, str] | None = None
+    ) -> None:
+        body = json.dumps(value, ensure_ascii=False).encode()
+        kind = {"content-type": "application/json"}
+        await answer(send, status, body, {**kind, **self.invocations.closing_headers(), **(headers or {})})
 
 
-def _client_of(address: str, timeout_s: float) -> httpx.AsyncClient:
-    """A client of the model server, which listens on a Unix socket (``unix:PATH``) or at a URL."""
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=2.0)
-    path = address.removeprefix("unix:")
-    uds, url = (path, "http://model-server") if path != address else (None, address)
-    transport = httpx.AsyncHTTPTransport(uds=uds, limits=limits, trust_env=False)
-    return httpx.AsyncClient(base_url=url, transport=transport, timeout=timeout_s)
-
-
-async def _next(events: AsyncGenerator[protocol.Event, None], gone: asyncio.Future[None]) -> protocol.Event:
-    """The next event, unless the caller goes away first."""
-    coming = asyncio.ensure_future(anext(events))
-    await _first_of(coming, gone)
-    if coming.done():
-        return coming.result()
-    coming.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await coming  # a generator that is still running cannot be closed
-    raise _GoneError
-
-
-async def _first_of(*futures: asyncio.Future[Any], timeout_s: float | None = None) -> None:
-    await asyncio.wait(futures, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-
-
-async def _send_records(send: Send, records: list[bytes]) -> None:
-    for record in records:
-        await send({"type": "http.response.body", "body": record, "more_body": True})
-
-
-def _written(writer: Writer, event: protocol.Event) -> list[bytes]:
-    if event["event"] == "error":
-        return writer.error_records(protocol.raised(event))
-    token = Token(**event["token"])
-    if event["event"] == "token":
-        return writer.token_records(event["index"], token)
-    return writer.last_records(event["index"], token, protocol.generation(event))
-
-
-def _kept_headers(headers: httpx.Headers) -> dict[str, str]:
-    kept = ("content-type", "retry-after", _CUSTOM_ATTRIBUTES)
-    return {name: headers[name] for name in kept if name in headers}
-
-
-def _error_type(response: httpx.Response) -> str | None:
-    if response.status_code < 400:
-        return None
-    try:
-        return str(response.json()["error_type"])
-    except (ValueError, KeyError, TypeError):
-        return "model_server"
-
-
-async def _read_body(receive: Receive) -> bytes:
-    body = bytearray()
-    try:
-        async for part in body_parts(receive):
-            body += part
-            if len(body) > MAX_BODY:
-                raise RequestError(
-                    413,
-                    "body_too_large",
-                    f"the body is larger than {MAX_BODY:,} bytes; send a shorter text, or several calls",
-                )
-    except DisconnectedError:
-        raise RequestError(
-            400, "disconnected", "the caller closed the connection before the body's end"
-        ) from None
-    return bytes(body)
-
-
-async def _answer_json(send: Send, status: int, value: object, headers: dict[str, str] | None = None) -> None:
-    body = json.dumps(value, ensure_ascii=False).encode()
-    await answer(send, status, body, {"content-type": "application/json", **(headers or {})})
+async def _beat() -> None:
+    heartbeat = Heartbeat.inherited(GATE)
+    heartbeat.begin(_STALL_S)
+    while True:
+        heartbeat.beat()
+        await asyncio.sleep(_BEAT_S)
 
 
 async def serve(settings: Settings) -> None:
-    """Wait for a generation to go through, then open the port and serve until told to end."""
-    gate = Gate(settings)
-    watching = asyncio.create_task(gate.watch_engine())
-    await gate.wait_for_a_generation()
+    """Wait for a generation to go through, open the port, serve until SIGTERM, and end what is inside."""
+    gate = Gate(settings, Heartbeat.inherited(ENGINE))
+    ending = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
+    ended = asyncio.ensure_future(ending.wait())
+    background = [asyncio.create_task(task) for task in (gate.watch_engine(), _beat())]
+    opened = settings.run_dir / _OPENED
+    if not opened.exists():
+        proof = asyncio.ensure_future(gate.wait_for_a_generation())
+        await asyncio.wait({proof, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if not proof.done():
+            return
+        say("gate", "a generation went through")
+        with contextlib.suppress(OSError):
+            opened.touch()
     host, _, port = (settings.gate_address or "0.0.0.0:8080").rpartition(":")
-    # uvicorn binds by itself: asyncio sets TCP_NODELAY on its own sockets only, and without it every answer
-    # on a kept-alive connection waits 40 ms for an acknowledgement.
-    config = uvicorn.Config(
-        gate,
-        host=host,
-        port=int(port),
-        backlog=512,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        lifespan="off",
-        access_log=False,
-        log_level="warning",
-    )
-    say("gate", f"a generation went through; opening {host}:{port}")
-    logging = asyncio.create_task(gate.log_metrics())
-    await uvicorn.Server(config).serve()
-    for task in (watching, logging):
+    # On a person's own machine any web page can call a port of it; in a container there are none.
+    server = Connections(Loopback(gate) if host == "127.0.0.1" else gate, host, int(port))
+    gate.invocations.abort = server.abort
+    say("gate", f"opening {host}:{port}")
+    serving = asyncio.create_task(server.serve())
+    tasks = (gate.log_metrics(), gate.log_load(), gate.watch_model_server())
+    background += [asyncio.create_task(task) for task in tasks]
+    await asyncio.wait({serving, ended}, return_when=asyncio.FIRST_COMPLETED)
+    if not serving.done():
+        await gate.drain()
+        server.should_exit = True
+    await serving
+    for task in background:
         task.cancel()
 
 
 def main(model_dir: str) -> None:
     """Serve the endpoint's port for the model in ``model_dir``."""
     end_with_parent()
+    be_killed_first()
     asyncio.run(serve(Settings.read(model_dir)))
 
 

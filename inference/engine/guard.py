@@ -15,9 +15,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from engine.lifetime import model_server, next_wait_s, python_path, say
 from engine.settings import run_dir
 from engine.supervisor import lock_path
+from inf2kit.errors import ModelDirectoryError
 
 _once = threading.Lock()
 #: What to guard, from the first call on: the model directory and the model server's pid. A worker that is
@@ -47,7 +50,7 @@ def _guard() -> None:
     assert _guarded is not None  # noqa: S101
     model_dir, server_pid = _guarded
     wait_s = 0.0
-    while True:
+    while psutil.pid_exists(server_pid):
         began = time.monotonic()
         try:
             with _locked(run_dir() / "guard.lock"):
@@ -57,7 +60,7 @@ def _guard() -> None:
                     _start(model_dir, server_pid)
             with _locked(lock_path(run_dir())):
                 pass  # it has ended
-        except OSError as error:
+        except (OSError, ModelDirectoryError) as error:
             say("guard", f"the supervisor cannot be started ({error}); trying again")
         wait_s = next_wait_s(wait_s, time.monotonic() - began - wait_s)
 
@@ -81,7 +84,7 @@ def _start(model_dir: Path, server_pid: int) -> None:
     child = os.posix_spawn(
         sys.executable,
         command,
-        {**os.environ, "PYTHONPATH": python_path(code)},
+        {**_environment_of(server_pid), "PYTHONPATH": python_path(code)},
         # Not the worker's output: the model server reads it and waits for its end.
         file_actions=[(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)],
         # Of a session of its own: the end of this worker is not the end of the engine.
@@ -93,6 +96,18 @@ def _start(model_dir: Path, server_pid: int) -> None:
             threading.Thread(target=os.waitpid, args=(child, 0), daemon=True).start()
             return
         time.sleep(0.05)
+
+
+def _environment_of(server_pid: int) -> dict[str, str]:
+    """The model server's environment: a worker's is changed by what the worker imports.
+
+    The model server also tells its workers to compute on one thread, and the engine has all of them.
+    """
+    try:
+        environment: dict[str, str] = psutil.Process(server_pid).environ()
+    except (psutil.Error, OSError):
+        return dict(os.environ)
+    return environment
 
 
 def _has_ended(child: int) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from engine import backend as backends
+from engine.limits import check_size
 from engine.protocol import Event, error_event
 from engine.settings import Settings
 from engine.slots import Call, Job
@@ -23,13 +24,16 @@ class Intake:
         settings: Of the endpoint.
         backend: May refuse parameters.
         tokenizer: Of transformers.
+
+    Attributes:
+        longest_token: Characters of the vocabulary's longest token.
     """
 
     def __init__(self, settings: Settings, backend: backends.Backend, tokenizer: Any) -> None:
         self._settings = settings
         self._backend = backend
         self._tokenizer = tokenizer
-        self._longest_token = max(map(len, tokenizer.get_vocab()))
+        self.longest_token = max(map(len, tokenizer.get_vocab()))
         # Settles what a first call changes in a tokenizer, before there are several threads.
         tokenizer("a")
         self._notices = [notice for notice in (backend.notice, settings.notice) if notice]
@@ -42,6 +46,7 @@ class Intake:
         """
         settings = self._settings
         request = parse_request(call["body"], max_prompts=settings.max_prompts)
+        check_size(request, settings.shapes, self.longest_token)
         self._backend.check(request.parameters)
         arrival = float(call.get("arrival") or time.monotonic())
         stream = bool(call.get("stream"))
@@ -87,7 +92,6 @@ class Intake:
 
     def _encode(self, prompt: str | None, request: GenerateRequest) -> list[int]:
         if prompt is not None:
-            self._settings.shapes.check_characters(len(prompt), self._longest_token)
             ids = self._tokenizer(prompt)["input_ids"]
         elif self._tokenizer.chat_template is None:
             raise RequestError(
@@ -97,8 +101,6 @@ class Intake:
             )
         else:
             messages = [dict(message) for message in request.messages]
-            characters = sum(len(message["content"]) for message in messages)
-            self._settings.shapes.check_characters(characters, self._longest_token)
             try:
                 ids = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True)
             except Exception as error:  # a template may raise what it likes, jinja2's errors among it

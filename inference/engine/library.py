@@ -12,6 +12,7 @@ from engine.loading import load
 from engine.metrics import EngineMetrics
 from engine.protocol import Event, raised
 from engine.settings import Settings
+from inf2kit.errors import RequestError
 
 
 class InProcess:
@@ -27,6 +28,7 @@ class InProcess:
 
     def __init__(self, settings: Settings) -> None:
         loaded: Future[None] = Future()
+        self._failure: RequestError | None = None
         self._thread = threading.Thread(target=self._run, args=(settings, loaded), daemon=True, name="engine")
         self._thread.start()
         loaded.result()
@@ -50,6 +52,8 @@ class InProcess:
         with self._reading:
             accepted, jobs = self._intake.read({"body": body, "stream": stream}, events.put)
         self._scheduler.submit(jobs)
+        if self._failure:
+            raise self._failure
         try:
             yield accepted
             left = len(jobs)
@@ -71,4 +75,12 @@ class InProcess:
             loaded.set_exception(error)
             return
         loaded.set_result(None)
-        self._scheduler.run()
+        try:
+            self._scheduler.run()
+        except Exception as error:
+            self._failure = RequestError(
+                500,
+                "internal_error",
+                f"the model cannot go on ({type(error).__name__}: {error}); load it again",
+            )
+            self._scheduler.fail_all(self._failure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -13,9 +14,7 @@ import psutil
 TERMINAL = 78
 #: The exit status for a device that another process holds.
 BUSY = 75
-#: The engine makes this file in its run directory when it is ready, the supervisor removes it.
-READY_FILE = "ready"
-#: The engine leaves its reason here before it ends with ``TERMINAL`` or ``BUSY``.
+#: The engine leaves here why it cannot load, before it ends.
 REASON_FILE = "reason"
 #: The supervisor keeps its state here: ``{"state": "...", "reason": null, "restarts": 0, "held": 0}``,
 #: "held" counts the starts that found the device held by another process.
@@ -43,19 +42,33 @@ def python_path(*first: Path) -> str:
 
 
 def say(who: str, message: str) -> None:
-    """One line in the endpoint's log."""
-    sys.stdout.write(f"inf2kit {who}: {message}\n")
-    sys.stdout.flush()
+    """One line in the endpoint's log. A log that cannot be written is no reason to stop."""
+    write_line(f"inf2kit {who}: {message}")
+
+
+def write_line(line: str) -> None:
+    """A line in the endpoint's log as it is."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
 
 
 def end_with_parent() -> None:
     """End this process as soon as its parent ends: the parent holds the other end of standard input."""
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        # Not sys.stdin: Python aborts when it ends while a thread holds the lock of that buffer.
+        while os.read(0, 1):
+            pass
         os._exit(0)
 
     threading.Thread(target=wait, daemon=True, name="parent").start()
+
+
+def be_killed_first() -> None:
+    """Where memory ends, the kernel ends this process before the engine, which takes minutes to load."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
 def model_server() -> psutil.Process:

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from engine import backend as backends
+from engine.heartbeat import Heartbeat
 from engine.intake import Intake, PlainText, eos_ids, load_tokenizer
 from engine.metrics import EngineMetrics
 from engine.scheduler import Scheduler
 from engine.settings import Settings
 
+#: A step may take so many times the slowest one of the warm-up before the engine counts as stuck.
+_SLOWER = 10
+#: Seconds that it may take in any case: a device may be busy with its own affairs for longer than a CPU.
+_LEAST_STALL_S = {"neuron": 60.0}
+_LEAST_STALL_ELSEWHERE_S = 5.0
+
 
 def load(
-    settings: Settings, metrics: EngineMetrics, after_step: Callable[[], None] = lambda: None
+    settings: Settings,
+    metrics: EngineMetrics,
+    after_step: Callable[[], None] = lambda: None,
+    heartbeat: Heartbeat | None = None,
 ) -> tuple[Intake, Scheduler]:
     """Load, and prove that the model answers, on the thread that will serve it.
 
@@ -20,6 +31,7 @@ def load(
         settings: Of the endpoint.
         metrics: Where to count.
         after_step: Called after every step of the scheduler.
+        heartbeat: Begins when the model answers, and beats with every step from then on.
 
     Raises:
         ModelDirectoryError: the model cannot be loaded.
@@ -29,7 +41,10 @@ def load(
     backend.load()
     tokenizer = load_tokenizer(settings)
     intake = Intake(settings, backend, tokenizer)
-    _warm_up(backend)
+    slowest_s = _warm_up(backend)
+    if heartbeat:
+        least_s = _LEAST_STALL_S.get(settings.backend, _LEAST_STALL_ELSEWHERE_S)
+        heartbeat.begin(settings.stall_s or max(least_s, _SLOWER * slowest_s))
     scheduler = Scheduler(
         backend,
         PlainText(tokenizer),
@@ -38,13 +53,25 @@ def load(
         prefills_per_step=settings.prefills_per_step,
         metrics=metrics,
         after_step=after_step,
+        beat=heartbeat.beat if heartbeat else lambda: None,
     )
     return intake, scheduler
 
 
-def _warm_up(backend: backends.Backend) -> None:
-    """A real prefill and a real decode: ready must mean that the next call is answered."""
-    backend.prefill([backends.Chunk(0, [0, 1] if backend.shapes.max_context_length > 1 else [0])])
-    if backend.shapes.sequence_length > 2:
-        backend.decode([0], [0])
+def _warm_up(backend: backends.Backend) -> float:
+    """A real prefill, as long as one may be, and a real decode; the seconds that the slower one took.
+
+    Ready must mean that the next call is answered.
+    """
+    longest = min(backend.prefill_tokens or 2, backend.shapes.max_context_length)
+    seconds = [_seconds_of(lambda: backend.prefill([backends.Chunk(0, [0] * longest)]))]
+    if backend.shapes.sequence_length > longest:
+        seconds.append(_seconds_of(lambda: backend.decode([0], [0])))
     backend.release(0)
+    return max(seconds)
+
+
+def _seconds_of(step: Callable[[], object]) -> float:
+    began = time.monotonic()
+    step()
+    return time.monotonic() - began

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from engine.admission import Admission
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 #: Seconds. A decode step takes milliseconds on a device and tenths of a second on a laptop.
 _STEP_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
@@ -36,6 +38,10 @@ class EngineMetrics:
         self.generated_tokens = Counter("inf2kit_generated_tokens", "New tokens.", registry=registry)
         self._finished = Counter(
             "inf2kit_finished_texts", "Texts that ended.", ["finish_reason"], registry=registry
+        )
+        # By itself too, as the log's line has it.
+        self._time_limit = Counter(
+            "inf2kit_time_limit_texts", "Texts that their deadline ended.", registry=registry
         )
         self.refills = Counter(
             "inf2kit_row_refills",
@@ -64,6 +70,8 @@ class EngineMetrics:
     def finished(self, finish_reason: str) -> None:
         """Count a text that ended."""
         self._finished.labels(finish_reason).inc()
+        if finish_reason == "time_limit":
+            self._time_limit.inc()
 
     def text(self) -> str:
         """All of it in Prometheus' text format."""
@@ -80,6 +88,7 @@ class GateMetrics:
             "inf2kit_engine_restarts", "Times the engine was started again.", registry=registry
         )
         self._inside = Gauge("inf2kit_texts_inside", "Texts admitted, not yet answered.", registry=registry)
+        self._limit = Gauge("inf2kit_texts_limit", "Texts that may be inside at once.", registry=registry)
         self._calls = Counter("inf2kit_calls", "Calls of /invocations.", ["status"], registry=registry)
         self._rejected = Counter(
             "inf2kit_rejected_calls", "Calls answered with an error.", ["reason"], registry=registry
@@ -91,11 +100,12 @@ class GateMetrics:
         if reason is not None:
             self._rejected.labels(reason).inc()
 
-    def text(self, *, ready: bool, restarts: int, inside: int) -> str:
+    def text(self, *, ready: bool, restarts: int, admission: Admission) -> str:
         """All of it in Prometheus' text format."""
         self._ready.set(ready)
         self._restarts.set(restarts)
-        self._inside.set(inside)
+        self._inside.set(admission.texts)
+        self._limit.set(admission.places)
         return str(generate_latest(self._registry).decode())
 
 
@@ -135,6 +145,9 @@ def log_line(now: Samples, before: Samples, seconds: float) -> str | None:
             f"rejected={grown('inf2kit_rejected_calls_total'):.0f}",
             f"queue_length={now.get('inf2kit_queue_length', 0):.0f}",
             f"rows_busy={now.get('inf2kit_rows_busy', 0):.0f}/{now.get('inf2kit_rows', 0):.0f}",
+            f"texts_inside={now.get('inf2kit_texts_inside', 0):.0f}",
+            f"texts_limit={now.get('inf2kit_texts_limit', 0):.0f}",
+            f"time_limit={grown('inf2kit_time_limit_texts_total'):.0f}",
             f"prompt_tokens={grown('inf2kit_prompt_tokens_total'):.0f}",
             f"generated_tokens={grown('inf2kit_generated_tokens_total'):.0f}",
             f"generated_tokens_per_second={grown('inf2kit_generated_tokens_total') / seconds:.1f}",

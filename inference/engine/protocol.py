@@ -12,7 +12,10 @@
             {"event": "done"}
 
     call    {"op": "status"}
-    events  {"event": "status", "state": "loading" | "ready"}               at every change
+    events  {"event": "status", "state": "loading" | "ready", "longest_token": 12}    at every change
+
+    call    {"op": "end"}                              every text ends with what it has
+    events  {"event": "done"}
 
 Closing the connection gives the call up: its rows are free at the next step. Times are seconds of the
 monotonic clock, which all processes of one machine share.
@@ -23,6 +26,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +38,9 @@ Event = dict[str, Any]
 
 #: The gate's note to a worker of when a call arrived, in seconds of the monotonic clock.
 ARRIVAL_HEADER = "x-inf2kit-arrival"
+#: Seconds beyond a call's deadline within which the engine answers in any case. What asks it waits no longer,
+#: and the gate a little more than a worker: SageMaker ends a call after 60 s.
+WORKER_GRACE_S, GATE_GRACE_S = 2.0, 3.0
 #: Longest line: a whole 6 MB request, whose text JSON may write with six characters for one.
 MAX_LINE = 64 * 1024 * 1024
 _NOT_THERE = "the engine is not running; it is being started: try again in a moment"
@@ -81,17 +88,24 @@ def generation(end: Event) -> Generation:
     return Generation(**fields)
 
 
-def call(path: Path, request: Event, *, timeout_s: float) -> Iterator[Event]:
+def call(path: Path, request: Event, *, until: float) -> Iterator[Event]:
     """The events of one call, for a worker that blocks.
 
+    Args:
+        path: The engine's socket.
+        request: The call.
+        until: Monotonic time after which nothing is waited for.
+
     Raises:
-        RequestError: 503 when the engine is not there, goes away, or is silent for ``timeout_s``.
+        RequestError: 503 when the engine is not there, goes away, or does not end the call in time.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(timeout_s)
         try:
+            _limit(connection, until)
             connection.connect(str(path))
             connection.sendall(encode(request))
+        except TimeoutError:
+            raise not_in_time() from None
         except OSError:
             raise unavailable(_NOT_THERE) from None
         with connection.makefile("rb") as lines:
@@ -100,13 +114,24 @@ def call(path: Path, request: Event, *, timeout_s: float) -> Iterator[Event]:
                     yield json.loads(line)
                     if b'"event": "done"' in line:
                         return
+                    _limit(connection, until)
             except TimeoutError:
-                raise unavailable(
-                    f"the engine was silent for {timeout_s:.0f} s; try again in a moment"
-                ) from None
+                raise not_in_time() from None
             except (OSError, json.JSONDecodeError):
                 pass
     raise unavailable(_WENT_AWAY)
+
+
+def not_in_time() -> RequestError:
+    """The 503 for a call that the engine did not end by its deadline."""
+    return unavailable("the engine did not end this call by its deadline; try again in a moment")
+
+
+def _limit(connection: socket.socket, until: float) -> None:
+    left = until - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    connection.settimeout(left)
 
 
 async def stream(path: Path, request: Event) -> AsyncGenerator[Event, None]:

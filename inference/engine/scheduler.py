@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from engine.admission import queue_full, queue_timeout
+from engine.admission import Admission, queue_timeout
 from engine.backend import Backend, Chunk, Step
 from engine.metrics import EngineMetrics
 from engine.sampling import choose, logprobs
 from engine.slots import Job, Slot
 from engine.text import Detokenizer
+from engine.waiting import Waiting
 from inf2kit.errors import RequestError
 
 log = logging.getLogger(__name__)
 
 _NONE = -1
+#: Seconds between two beats of an engine that has nothing to do.
+_IDLE_BEAT_S = 1.0
 
 
 class Scheduler:
     """Owns the rows of one backend.
 
-    ``submit``, ``wake`` and ``stop`` may be called from any thread; everything else belongs to the thread
-    that calls ``run``, which is the only one that touches the backend.
+    ``submit``, ``wake``, ``end_all`` and ``stop`` may be called from any thread; everything else belongs to
+    the thread that calls ``run``, which is the only one that touches the backend.
 
     Args:
         backend: Loaded.
@@ -36,6 +40,7 @@ class Scheduler:
             of arrivals. A backend may take several short prompts, or a part of a long one, in one.
         metrics: Where to count.
         after_step: Called after every step, when jobs have been told what they got.
+        beat: Called whenever the backend has answered, and every second while there is nothing to do.
     """
 
     def __init__(
@@ -48,19 +53,21 @@ class Scheduler:
         prefills_per_step: int = 1,
         metrics: EngineMetrics | None = None,
         after_step: Callable[[], None] = lambda: None,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         self._backend = backend
         self._tokenizer = tokenizer
         self._eos_ids = eos_ids
-        self._max_inside = backend.shapes.batch_size + queue_size
+        self._admission = Admission(backend.shapes.batch_size + queue_size)
         self._prefills_per_step = prefills_per_step
         self._metrics = metrics or EngineMetrics(backend.shapes.batch_size)
         self._after_step = after_step
+        self._beat = beat
         self._free = list(range(backend.shapes.batch_size))
         # Rows whose ids are not all in yet, in the order in which they are encoded, and rows that run.
         self._encoding: deque[Slot] = deque()
         self._live: dict[int, Slot] = {}
-        self._waiting: deque[Job] = deque()
+        self._waiting = Waiting()
         self._changed = threading.Condition()
         self._stopped = False
 
@@ -69,37 +76,60 @@ class Scheduler:
         """Jobs that hold a row or wait for one."""
         return self._backend.shapes.batch_size - len(self._free) + len(self._waiting)
 
-    def submit(self, jobs: list[Job]) -> None:
-        """Queue the jobs of one call, all or none.
+    def submit(self, jobs: list[Job], *, instead_of: Sequence[Job] = ()) -> None:
+        """Queue the jobs of one call, which share their ``call``, all or none.
+
+        Args:
+            jobs: Of one call.
+            instead_of: Jobs of the same call that nobody waits for any more; they leave, and these come in
+                however many others there are.
 
         Raises:
             RequestError: 429 ``queue_full``.
         """
         with self._changed:
-            if self.inside + len(jobs) > self._max_inside:
-                raise queue_full(self.inside, self._max_inside)
-            for job in jobs:
-                self._insert(job)
+            for job in instead_of:
+                job.cancelled = True
+            self._admission.enter(len(jobs), always=bool(instead_of))
+            jobs[0].call.left = len(jobs)
+            self._waiting.add(jobs)
             self._changed.notify()
 
     def wake(self) -> None:
         """Look at the jobs again: some were cancelled. Those that wait leave at once."""
         with self._changed:
-            self._waiting = deque(job for job in self._waiting if not job.cancelled)
+            for job in self._waiting.take_ended(-math.inf):
+                self._gone(job)
             self._changed.notify()
+
+    def end_all(self) -> None:
+        """End every text that is inside with what it has, as if its deadline had come."""
+        with self._changed:
+            now = time.monotonic()
+            for job in [*self._waiting, *(slot.job for slot in (*self._live.values(), *self._encoding))]:
+                job.deadline = min(job.deadline, now)
+            self._changed.notify()
+
+    def fail_all(self, error: RequestError) -> None:
+        """Tell every caller that is inside of an error; for the thread of ``run``, when it cannot go on."""
+        with self._changed:
+            jobs = [*self._waiting, *(slot.job for slot in (*self._live.values(), *self._encoding))]
+        for job in jobs:
+            job.on_error(error)
 
     def run(self) -> None:
         """Serve until ``stop``, in an engine for ever."""
         while True:
             with self._changed:
                 while not (self.inside or self._stopped):
-                    self._changed.wait()
+                    self._beat()
+                    self._changed.wait(_IDLE_BEAT_S)
                 if self._stopped:
                     return
             self.step()
 
     def stop(self) -> None:
-        """Let ``run`` return behind its current step; what is inside is left where it is."""
+        """Let ``run`` return after its current step; what is inside is left where it is."""
         with self._changed:
             self._stopped = True
             self._changed.notify()
@@ -107,6 +137,7 @@ class Scheduler:
     def step(self) -> None:
         """Drop what nobody waits for, let jobs in, decode all live rows once."""
         now = time.monotonic()
+        self._beat()
         for slot in [*self._live.values(), *self._encoding]:
             if slot.job.cancelled:
                 self._leave(slot)
@@ -117,23 +148,16 @@ class Scheduler:
         self._refill_full_rows()
         self._let_in()
         if self._encode():
-            self._after_step()  # first tokens do not wait for the decode step behind them
+            self._after_step()  # first tokens do not wait for the decode step after them
         self._decode()
         self._metrics.rows_busy.set(len(self._live) + len(self._encoding))
         self._metrics.queue_length.set(len(self._waiting))
         self._after_step()
 
-    def _insert(self, job: Job) -> None:
-        # In order of arrival at the endpoint: a call may reach the engine later than one that came after.
-        index = len(self._waiting)
-        while index and self._waiting[index - 1].arrival > job.arrival:
-            index -= 1
-        self._waiting.insert(index, job)
-
     def _let_in(self) -> None:
-        """Rows to the jobs that have waited longest."""
-        while found := self._next_job():
-            row, job = found
+        """Rows to the jobs whose turn it is."""
+        while taken := self._next_job():
+            row, job = taken
             seeded = self._backend.returns == "logits"
             self._encoding.append(
                 Slot(row, job, self._backend.shapes, self._tokenizer, self._eos_ids, seeded=seeded)
@@ -142,24 +166,22 @@ class Scheduler:
 
     def _next_job(self) -> tuple[int, Job] | None:
         """A row, if there is one, and the next job that still wants it; expired ones are told so."""
-        expired: list[Job] = []
         chosen: tuple[int, Job] | None = None
         with self._changed:
-            now = time.monotonic()
-            while self._waiting:
-                job = self._waiting[0]
-                if job.cancelled:
-                    self._waiting.popleft()
-                elif now >= job.deadline:
-                    expired.append(self._waiting.popleft())
-                elif self._free:
-                    chosen = self._free.pop(0), self._waiting.popleft()
-                    break
-                else:
-                    break
-        for job in expired:
-            _too_late(job)
+            ended = self._waiting.take_ended(time.monotonic())
+            for job in ended:
+                self._gone(job)
+            if self._free and (next_job := self._waiting.take()):
+                chosen = self._free.pop(0), next_job
+        for job in ended:
+            if not job.cancelled:
+                _too_late(job)
         return chosen
+
+    def _gone(self, job: Job) -> None:
+        """A job is not inside any more."""
+        left = job.call.left = job.call.left - 1
+        self._admission.leave(left + 1, left)
 
     def _refill_full_rows(self) -> None:
         """Full rows that are to go on are encoded anew, before any new prompt: they are running already."""
@@ -178,6 +200,7 @@ class Scheduler:
         while self._encoding and done < self._prefills_per_step:
             chunks = self._next_chunks()
             step = self._backend.prefill(chunks)
+            self._beat()
             done += 1
             encoded = [index for index, chunk in enumerate(chunks) if chunk.last]
             slots = [self._encoding[index] for index in encoded]
@@ -251,6 +274,7 @@ class Scheduler:
         if self._live.pop(slot.row, None) is None:
             self._encoding.remove(slot)
         with self._changed:
+            self._gone(slot.job)
             # The lowest row first: a backend whose arithmetic covers rows 0..n then has little to do.
             self._free.append(slot.row)
             self._free.sort()

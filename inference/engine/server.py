@@ -6,19 +6,25 @@ Run as ``python -m engine.server MODEL_DIR``; the supervisor does.
 from __future__ import annotations
 
 import asyncio
+import errno
+import faulthandler
 import json
 import os
+import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import NoReturn
 
 from engine.backend import DeviceBusyError
+from engine.heartbeat import ENGINE, Heartbeat
 from engine.intake import Intake
 from engine.integrity import check_files
-from engine.lifetime import BUSY, READY_FILE, REASON_FILE, TERMINAL, end_with_parent, say
+from engine.lifetime import BUSY, REASON_FILE, TERMINAL, end_with_parent, say
 from engine.loading import load
 from engine.metrics import EngineMetrics
 from engine.protocol import MAX_LINE, Event, encode, error_event
@@ -31,10 +37,16 @@ Events = asyncio.Queue[Event]
 
 
 class EngineServer:
-    """Takes calls from the socket to the scheduler, and events back."""
+    """Takes calls from the socket to the scheduler, and events back.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: Of the endpoint.
+        heartbeat: Beats as soon as the model answers.
+    """
+
+    def __init__(self, settings: Settings, heartbeat: Heartbeat) -> None:
         self._settings = settings
+        self._heartbeat = heartbeat
         self._loop = asyncio.new_event_loop()
         self._state = "loading"
         self._watchers: set[Events] = set()
@@ -44,6 +56,8 @@ class EngineServer:
         # One thread: a tokenizer is not made for several, and a text of 6 MB must not stall the socket.
         self._tokenizing = ThreadPoolExecutor(1)
         self._outbox: list[tuple[Events, Event]] = []
+        # The jobs of each call, by its arrival, which names it.
+        self._calls: dict[float | None, list[Job]] = {}
 
     def listen(self) -> None:
         """Open the socket, on a thread of its own, so that callers are told that the model is loading."""
@@ -59,8 +73,7 @@ class EngineServer:
         """
         settings = self._settings
         check_files(settings.model_dir, settings.run_dir)
-        self._intake, self._scheduler = load(settings, self._metrics, self._send_outbox)
-        (settings.run_dir / READY_FILE).touch()
+        self._intake, self._scheduler = load(settings, self._metrics, self._send_outbox, self._heartbeat)
         self._loop.call_soon_threadsafe(self._set_state, "ready")
         say("engine", f"ready: {settings.backend}, {settings.shapes}")
 
@@ -87,7 +100,11 @@ class EngineServer:
     def _set_state(self, state: str) -> None:
         self._state = state
         for watcher in self._watchers:
-            watcher.put_nowait({"event": "status", "state": state})
+            watcher.put_nowait(self._status())
+
+    def _status(self) -> Event:
+        longest = self._intake.longest_token if self._state == "ready" else 0
+        return {"event": "status", "state": self._state, "longest_token": longest}
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -96,6 +113,11 @@ class EngineServer:
                 await self._tell_status(reader, writer)
             elif request["op"] == "metrics":
                 writer.write(encode({"event": "metrics", "text": self._metrics.text()}))
+                writer.write(encode({"event": "done"}))
+                await writer.drain()
+            elif request["op"] == "end":
+                if self._scheduler is not None:
+                    self._scheduler.end_all()
                 writer.write(encode({"event": "done"}))
                 await writer.drain()
             else:
@@ -107,7 +129,7 @@ class EngineServer:
 
     async def _tell_status(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         states: Events = asyncio.Queue()
-        states.put_nowait({"event": "status", "state": self._state})
+        states.put_nowait(self._status())
         self._watchers.add(states)
         try:
             await _pump(states, reader, writer, last=lambda _: False)
@@ -119,7 +141,7 @@ class EngineServer:
     ) -> None:
         events: Events = asyncio.Queue()
         jobs: list[Job] = []
-        left = 0
+        left, arrival = 0, call.get("arrival")
         try:
             scheduler = self._scheduler
             if scheduler is None:
@@ -129,9 +151,18 @@ class EngineServer:
             )
             left = len(jobs)
             events.put_nowait(accepted)
-            scheduler.submit(jobs)
+            # The gate asks again when a worker was lost: such a call takes its own place.
+            earlier = self._calls.pop(arrival, [])
+            scheduler.submit(jobs, instead_of=earlier)
+            if arrival is not None:
+                self._calls[arrival] = jobs
         except RequestError as error:
             events.put_nowait(error_event(error))
+        except Exception:
+            traceback.print_exc()
+            events.put_nowait(
+                error_event(RequestError(500, "internal_error", "the engine could not read this call"))
+            )
 
         def last(event: Event) -> bool:
             nonlocal left
@@ -143,6 +174,8 @@ class EngineServer:
             writer.write(encode({"event": "done"}))
             await writer.drain()
         finally:
+            if arrival is not None and self._calls.get(arrival) is jobs:
+                del self._calls[arrival]
             for job in jobs:
                 job.cancelled = True
             if self._scheduler is not None:
@@ -192,25 +225,44 @@ async def _pump(
 def main(model_dir: str) -> None:
     """Serve the model in ``model_dir``."""
     end_with_parent()
+    # The supervisor asks for it before it ends an engine that is stuck: every thread's stack, to the log.
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
     settings = Settings.read(model_dir)
     try:
-        server = EngineServer(settings)
+        server = EngineServer(settings, Heartbeat.inherited(ENGINE))
         server.listen()
         server.load()
     except ModelDirectoryError as error:
         _give_up(settings, str(error))
     except DeviceBusyError as error:
         _give_up(settings, str(error), BUSY)
-    except (ValueError, KeyError, OSError) as error:
-        # A file that is there and not whole. Its name is in the error, or it is one of few.
-        what = f"{type(error).__name__}: {error}".partition("\n")[0]
-        _give_up(settings, f"a file of {model_dir} is damaged ({what}); make the package again")
-    server.serve()
+    except Exception as error:
+        if _is_missing(error, settings.model_dir):
+            _give_up(settings, f"the package in {model_dir} is damaged ({error}); make the package again")
+        # Whatever else it is (no memory, a full disk, a device that is being reset) may be over in a moment.
+        traceback.print_exc()
+        _give_up(settings, f"{type(error).__name__}: {error}".partition("\n")[0], 1)
+    try:
+        server.serve()
+    except Exception:
+        traceback.print_exc()
+        os._exit(1)  # not by returning: Python would wait for the tokenizing thread first
+
+
+def _is_missing(error: Exception, model_dir: Path) -> bool:
+    """Whether a file of the package is not there, or is something else: trying again will not help."""
+    if not isinstance(error, OSError) or not isinstance(error.filename, str):
+        return False
+    lacking = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+    return lacking and Path(error.filename).is_relative_to(model_dir)
 
 
 def _give_up(settings: Settings, reason: str, status: int = TERMINAL) -> NoReturn:
-    # The supervisor puts it into the log, once.
-    (settings.run_dir / REASON_FILE).write_text(reason, encoding="utf-8")
+    # The supervisor puts it into the log, once; where it cannot be written, standard error has it.
+    try:
+        (settings.run_dir / REASON_FILE).write_text(reason, encoding="utf-8")
+    except OSError:
+        sys.stderr.write(f"inf2kit engine: {reason}\n")
     os._exit(status)
 
 

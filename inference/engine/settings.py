@@ -15,6 +15,8 @@ from inf2kit.errors import ModelDirectoryError
 from inf2kit.packaged import FORMAT, MANIFEST
 from inf2kit.shapes import StaticShapes
 
+_REPLAY = "INF2KIT_REPLAY_"
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -34,8 +36,8 @@ class Settings:
         model_server_address: Where the gate finds the model server: ``unix:PATH`` or a URL.
         model_server_workers: Calls the model server takes at once.
         notice: What in this endpoint is not the real thing; it is put into every answer's warnings.
-        replay_load_s: Seconds the replay backend takes to load.
-        replay_step_s: Seconds the replay backend takes for a step.
+        stall_s: Seconds without a step after which the engine counts as stuck; None for the backend's own.
+        replay: What the replay backend is to do, by the names in ``backend.replay``.
     """
 
     model_dir: Path
@@ -51,8 +53,8 @@ class Settings:
     model_server_address: str
     model_server_workers: int
     notice: str | None
-    replay_load_s: float
-    replay_step_s: float
+    stall_s: float | None
+    replay: Mapping[str, float]
 
     @property
     def socket_path(self) -> Path:
@@ -92,11 +94,21 @@ class Settings:
                 model_server_address=environ.get("MMS_INFERENCE_ADDRESS", "http://127.0.0.1:8080"),
                 model_server_workers=int(environ.get("SAGEMAKER_MODEL_SERVER_WORKERS", "1")),
                 notice=manifest.get("notice"),
-                replay_load_s=float(environ.get("INF2KIT_REPLAY_LOAD_SECONDS", "0")),
-                replay_step_s=float(environ.get("INF2KIT_REPLAY_STEP_SECONDS", "0.001")),
+                stall_s=float(environ["INF2KIT_STALL_SECONDS"])
+                if environ.get("INF2KIT_STALL_SECONDS")
+                else None,
+                replay={
+                    name.removeprefix(_REPLAY).lower(): float(value)
+                    for name, value in environ.items()
+                    if name.startswith(_REPLAY)
+                },
             )
             if not (math.isfinite(settings.deadline_s) and settings.deadline_s > 0):
                 raise ValueError(f"the deadline is {settings.deadline_s} s")
+            if settings.queue_size < 0:
+                raise ValueError(f"the queue has {settings.queue_size} places")
+            if settings.stall_s is not None and not settings.stall_s > 0:
+                raise ValueError(f"the engine may be silent for {settings.stall_s} s")
             if settings.prefills_per_step < 1:
                 raise ValueError(f"prefills_per_step is {settings.prefills_per_step}")
             return settings
@@ -112,9 +124,18 @@ class Settings:
 
 
 def run_dir(environ: Mapping[str, str] = os.environ) -> Path:
-    """The directory for sockets, made if it is missing."""
+    """The directory for sockets, made if it is missing.
+
+    Raises:
+        ModelDirectoryError: it is somebody else's, who could answer in the engine's place.
+    """
     path = Path(environ.get("INF2KIT_RUN_DIR") or Path(tempfile.gettempdir()) / "inf2kit")
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.stat().st_uid != os.getuid():
+        raise ModelDirectoryError(
+            f"{path} belongs to another user; remove it, or set INF2KIT_RUN_DIR to a folder of your own"
+        )
+    path.chmod(0o700)
     return path
 
 

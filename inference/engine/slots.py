@@ -20,9 +20,11 @@ class Call:
 
     Attributes:
         has_tokens: Whether any of them has a new token.
+        left: How many of them are inside.
     """
 
     has_tokens: bool = False
+    left: int = 0
 
 
 @dataclass

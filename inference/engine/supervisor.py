@@ -11,17 +11,19 @@ import contextlib
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 import psutil
 
+from engine.heartbeat import ENGINE, GATE, Heartbeat
 from engine.lifetime import (
     BUSY,
-    READY_FILE,
     REASON_FILE,
     STATE_FILE,
     TERMINAL,
@@ -32,10 +34,18 @@ from engine.settings import Settings, run_dir
 from inf2kit.errors import ModelDirectoryError
 
 _POLL_S = 0.05
-#: An engine that ends so often in a row without ever having been ready is not started again.
+#: A first engine that ends so often in a row while loading is not started again. Where one was ready before,
+#: something is short for a while, and it is tried for as long as the container lives.
 _MAX_FAILED_STARTS = 3
-_BACKOFF_S = (0.0, 1.0, 5.0)
 _LOCK_PATIENCE_S = 1.0
+#: Seconds that an engine may find the device held before it was ever ready. A container has its devices for
+#: itself: what holds one for longer is no engine of before, and the wait would be paid for.
+_BUSY_LIMIT_S = 180.0
+#: Seconds in which a stuck engine writes its stacks.
+_STACKS_S = 0.5
+#: Seconds that the gate has, when the model server has ended, until its calls are over. SageMaker kills a
+#: container 30 s after it told it to end.
+_DRAIN_S = 28.0
 _CODE = Path(__file__).resolve().parent.parent
 
 
@@ -58,7 +68,12 @@ class Supervisor:
         self._failed_starts = 0
         self._restarts = 0
         self._held = 0
+        self._heartbeat, self._gate_heartbeat = Heartbeat.create(), Heartbeat.create()
+        self._was_ready = self._ever_ready = False
+        self._start_wait_s = 0.0
+        self._retries: dict[str, tuple[float, float]] = {}
         self._start_again_at = 0.0
+        self._busy_since: float | None = None
         self._busy_wait_s = 0.0
         self._gate_began = 0.0
         self._gate_wait_s = 0.0
@@ -67,10 +82,11 @@ class Supervisor:
         """Supervise until the model server ends."""
         try:
             while self._model_server_lives():
-                self._watch_engine()
+                self._attempt("engine", self._watch_engine)
                 if settings.gate_address is not None and self._engine is not None:
-                    self._watch_gate()
+                    self._attempt("gate", self._watch_gate)
                 time.sleep(_POLL_S)
+            self._drain()
         finally:
             for process in (self._gate, self._engine):
                 if process is not None:
@@ -92,16 +108,44 @@ class Supervisor:
             self._log_file.write(f"inf2kit supervisor: {message}\n".encode())
             self._log_file.flush()
 
+    def _attempt(self, what: str, action: Callable[[], None]) -> None:
+        """Do what the system may refuse for a while: a fork without memory ends nothing that runs."""
+        retry_at, wait_s = self._retries.get(what, (0.0, 0.0))
+        if time.monotonic() < retry_at:
+            return
+        try:
+            action()
+            self._retries.pop(what, None)
+        except OSError as error:
+            wait_s = next_wait_s(wait_s, lived_s=0.0)
+            self._retries[what] = (time.monotonic() + wait_s, wait_s)
+            self.log(f"the {what} cannot be looked after ({error}); trying again in {wait_s:g} s")
+
+    def _drain(self) -> None:
+        """The model server was told to end, or has crashed: the gate ends the calls that are inside."""
+        if self._gate is None:
+            return
+        self.log("the model server has ended; no new calls are taken, and those inside are ended")
+        self._gate.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._gate.wait(_DRAIN_S)
+
     def _watch_engine(self) -> None:
-        now, ready = time.monotonic(), self._run_dir / READY_FILE
+        now = time.monotonic()
         if self._engine is None:
             if now >= self._start_again_at:
                 self._write_state("starting")
-                ready.unlink(missing_ok=True)
+                self._heartbeat.clear()
+                (self._run_dir / REASON_FILE).unlink(missing_ok=True)
                 self._engine = self._start("engine.server", _CODE)
             return
         status = self._engine.poll()
         if status is None:
+            if self._heartbeat.stalled:
+                self._end_stuck(self._engine)
+            elif self._heartbeat.serving and not self._was_ready:
+                self._was_ready = self._ever_ready = True
+                self._write_state("ready")
             return
         self._engine = None
         if status == TERMINAL:
@@ -109,42 +153,74 @@ class Supervisor:
             self.park(self._reason())
             return
         if status == BUSY:
-            # As long as it takes: who holds the device may be an engine of before, on its way out.
-            self._held += 1
-            self._busy_wait_s = next_wait_s(self._busy_wait_s, lived_s=0.0)
-            self._start_again_at = now + self._busy_wait_s
-            self.log(f"{self._reason()}; the engine is started again in {self._busy_wait_s:g} s")
-            self._write_state("waiting for the device", self._reason())
+            self._wait_for_the_device(now)
             return
-        self._busy_wait_s = 0.0
-        self._failed_starts = 0 if ready.exists() else self._failed_starts + 1
+        self._busy_wait_s, self._busy_since = 0.0, None
+        was_serving = self._heartbeat.serving
+        self._failed_starts = 0 if was_serving else self._failed_starts + 1
+        self._heartbeat.clear()
+        self._was_ready = False
         self._restarts += 1
         ended = f"signal {-status}" if status < 0 else f"status {status}"
-        if self._failed_starts >= _MAX_FAILED_STARTS:
+        if self._failed_starts >= _MAX_FAILED_STARTS and not self._ever_ready:
             self._stop_gate()
-            self.park(
-                f"the engine ended {self._failed_starts} times while loading, the last time with {ended}; "
-                "signal 9 is often a lack of memory: choose an instance with more host memory"
-            )
+            why = self._reason() if status > 0 else "signal 9 is often a lack of memory: choose more of it"
+            times = f"{self._failed_starts} times while loading"
+            self.park(f"the engine ended {times}, the last time with {ended}; {why}")
             return
-        wait_s = _BACKOFF_S[self._failed_starts]
+        wait_s = self._start_wait_s = 0.0 if was_serving else next_wait_s(self._start_wait_s, lived_s=0.0)
         self._start_again_at = now + wait_s
         self.log(
             f"the engine ended with {ended}; it is started again" + (f" in {wait_s:g} s" if wait_s else "")
         )
 
+    def _wait_for_the_device(self, now: float) -> None:
+        """Who holds the device may be an engine of before, on its way out."""
+        self._busy_since = self._busy_since or now
+        if not self._ever_ready and now - self._busy_since > _BUSY_LIMIT_S:
+            self._stop_gate()
+            self.park(
+                f"{self._reason()}; it was held for {now - self._busy_since:.0f} s, so it will not be free"
+            )
+            return
+        self._held += 1
+        self._busy_wait_s = next_wait_s(self._busy_wait_s, lived_s=0.0)
+        self._start_again_at = now + self._busy_wait_s
+        wait_s = self._busy_wait_s
+        self.log(f"waiting for the device: {self._reason()}; the engine is started again in {wait_s:g} s")
+        self._write_state("waiting for the device", self._reason())
+
+    def _end_stuck(self, engine: subprocess.Popen[bytes]) -> None:
+        """An engine whose device call does not return: its stacks into the log, then its end."""
+        self.log(
+            f"the engine is stuck: no step has ended for {self._heartbeat.silent_s:.0f} s; "
+            "its stacks follow, and it is started again"
+        )
+        engine.send_signal(signal.SIGUSR1)
+        time.sleep(_STACKS_S)
+        engine.kill()
+        engine.wait()
+
     def _reason(self) -> str:
         """What the engine left before it ended."""
-        return (self._run_dir / REASON_FILE).read_text(encoding="utf-8")
+        try:
+            return (self._run_dir / REASON_FILE).read_text(encoding="utf-8")
+        except OSError:
+            return "the engine could not write why; standard error has it"
 
     def _watch_gate(self) -> None:
         now = time.monotonic()
+        if self._gate is not None and self._gate.poll() is None and self._gate_heartbeat.stalled:
+            self.log(f"the gate is stuck: nothing for {self._gate_heartbeat.silent_s:.0f} s")
+            self._gate.kill()
+            self._gate.wait()
         if self._gate is not None and self._gate.poll() is not None:
             self._gate_wait_s = next_wait_s(self._gate_wait_s, now - self._gate_began)
             self.log(f"the gate ended with status {self._gate.returncode}; it is started again")
             self._gate = None
         if self._gate is None and now >= self._gate_began + self._gate_wait_s:
             self._gate_began = now
+            self._gate_heartbeat.clear()
             self._gate = self._start("engine.gate", _CODE, _CODE / "vendor")
 
     def _stop_gate(self) -> None:
@@ -154,7 +230,13 @@ class Supervisor:
             self._gate = None
 
     def _start(self, module: str, *path: Path) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, "PYTHONPATH": python_path(*path), "PYTHONUNBUFFERED": "1"}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": python_path(*path),
+            "PYTHONUNBUFFERED": "1",
+            ENGINE: str(self._heartbeat.fd),
+            GATE: str(self._gate_heartbeat.fd),
+        }
         # The child ends when this pipe closes, that is when this process ends, however it ends.
         return subprocess.Popen(
             [sys.executable, "-m", module, self._model_dir],
@@ -162,6 +244,7 @@ class Supervisor:
             stdin=subprocess.PIPE,
             stdout=self._log_file,
             stderr=self._log_file,
+            pass_fds=(self._heartbeat.fd, self._gate_heartbeat.fd),
         )
 
     def _model_server_lives(self) -> bool:

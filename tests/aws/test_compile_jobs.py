@@ -5,41 +5,56 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import re
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import boto3
+import environments
 import pytest
+import strict_s3
 from click.testing import CliRunner
 from environments import python
 
 import inf2kit
 from inf2kit import facts
 from inf2kit.cli import main
-from inf2kit.compile import job
+from inf2kit.compile import following, inside, job, room
 from inf2kit.compile.spec import CompileSpec
+from inf2kit.errors import CompileError
 from inf2kit.package import at, split, verify
 
 ROLE = "arn:aws:iam::123456789012:role/service-role/Jobs"
 SECRET = "hub"  # noqa: S105 - its name
 TOKEN = "hf_" + "never" * 6
+NETWORK = {"subnets": ["subnet-1"], "security_groups": ["sg-1"]}
 NOW = dt.datetime(2026, 11, 1, 12, 30, tzinfo=dt.timezone.utc)
 NEURON = [name for name in inf2kit.preset_names() if inf2kit.load_preset(name).compute.backend == "neuron"]
 
 
-def _plan(name: str = "llama2-7b-budget", output: str = "s3://models/m", **spec: Any) -> job.Job:
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a job would choose for its process, so that none of it is left to the next test."""
+    for name in ("INF2KIT_HOME", "HF_HOME", "NEURON_COMPILE_CACHE_URL"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+
+
+def _plan(name: str = "llama2-7b-budget", output: str = "s3://models/m", **options: Any) -> job.Job:
     preset = inf2kit.load_preset(name)
     secret = SECRET if preset.model.gated else None
     return job.plan(
         preset,
-        CompileSpec.of(preset, **spec),
+        CompileSpec.of(preset),
         output,
         role=ROLE,
         region="us-east-1",
         token_secret=secret,
         now=NOW,
+        **options,
     )
 
 
@@ -89,11 +104,7 @@ def test_the_token_is_named_and_never_sent(bucket: Any, tmp_path: Path, small_we
     ended = subprocess.run(
         [python("0.4.1"), "-m", "inf2kit.compile.inside", str(folder / job.JOB_FILE)],
         cwd=tmp_path,
-        env={
-            **os.environ,
-            "PYTHONPATH": f"{folder}:{folder / 'vendor'}",
-            "INF2KIT_HOME": str(tmp_path / "work"),
-        },
+        env=_environment(made, folder, tmp_path / "work"),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -102,7 +113,9 @@ def test_the_token_is_named_and_never_sent(bucket: Any, tmp_path: Path, small_we
     )
     assert ended.returncode == 0, ended.stdout
     assert TOKEN not in ended.stdout
-    where = ended.stdout.splitlines()[-1]
+    last = ended.stdout.splitlines()[-1]
+    assert last.startswith(following.PLACE)
+    where = last.removeprefix(following.PLACE)
     place, digest = split(where)
     manifest = verify(at(place, "us-east-1"), digest)
     assert manifest.versions["optimum_neuron"] == "0.4.1"
@@ -111,18 +124,207 @@ def test_the_token_is_named_and_never_sent(bucket: Any, tmp_path: Path, small_we
 def test_states_and_the_tail_of_the_log_are_followed(bucket: Any) -> None:
     made = _plan()
     logs = boto3.client("logs")
-    logs.create_log_group(logGroupName=job.LOG_GROUP)
-    stream = {"logGroupName": job.LOG_GROUP, "logStreamName": f"{made.name}/algo-1-1"}
+    logs.create_log_group(logGroupName=following.LOG_GROUP)
+    stream = {"logGroupName": following.LOG_GROUP, "logStreamName": f"{made.name}/algo-1-1"}
     logs.create_log_stream(**stream)
     now = int(dt.datetime.now(dt.timezone.utc).timestamp() * 1000)
-    events = [{"timestamp": now + line, "message": f"line {line}"} for line in range(40)]
+    place = f"s3://models/m/{32 * '0'}/"
+    said_of_job = [*(f"line {line}" for line in range(40)), f"{following.PLACE}{place}"]
+    events = [{"timestamp": now + number, "message": line} for number, line in enumerate(said_of_job)]
     logs.put_log_events(**stream, logEvents=events)
     boto3.client("sagemaker").create_processing_job(**made.request)
     said: list[str] = []
-    job.follow(made, said.append, "us-east-1", poll_s=0.05)
+    # SageMaker's own message may be missing; the log has the place too.
+    assert following.follow(made.name, said.append, "us-east-1", poll_s=0.05) == place
     assert said[-1] == "the job is Completed"
     assert "line 39" in said
     assert "line 3" not in said, "the tail, not the whole"
+
+
+def _environment(made: job.Job, folder: Path, work: Path) -> dict[str, str]:
+    """The container's, but for the path of its input and what a small machine needs."""
+    variables = {
+        name: value.replace(job.INPUT, str(folder)) for name, value in made.request["Environment"].items()
+    }
+    return {**os.environ, **variables, "INF2KIT_HOME": str(work)}
+
+
+@pytest.mark.parametrize(
+    ("description", "said"),
+    [
+        ({}, "the job failed where nothing was expected to: KeyError: 'spec'"),
+        ({"spec": {"model": "x"}}, "the job failed where nothing was expected to: TypeError: "),
+    ],
+)
+def test_whatever_a_job_dies_of_is_its_message(
+    description: dict[str, object], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "job.json").write_text(json.dumps(description), encoding="utf-8")
+    message = tmp_path / "output/message"
+    assert inside.main(str(tmp_path / "job.json"), message) == 1
+    assert message.read_text(encoding="utf-8").startswith(said)
+    output = capsys.readouterr()
+    assert output.out.splitlines()[-1].startswith(said)
+    assert "Traceback" not in output.out + output.err
+
+
+def test_a_jobs_message_is_a_kilobyte_of_utf_8_at_most(tmp_path: Path) -> None:
+    """SageMaker lets the job fail otherwise."""
+    (tmp_path / "job.json").write_text(json.dumps({"spec": {"\ud800" + 2000 * "ü": 1}}), encoding="utf-8")
+    message = tmp_path / "output/message"
+    assert inside.main(str(tmp_path / "job.json"), message) == 1
+    content = message.read_bytes()
+    assert 1000 < len(content) <= 1024
+    assert "ü" in content.decode("utf-8")
+
+
+def test_a_job_that_may_not_write_ends_before_it_compiles(
+    aws: str, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = _plan("tinyllama-1.1b-starter")
+    (tmp_path / "job.json").write_text(json.dumps(made.description), encoding="utf-8")
+    with strict_s3.door(aws, strict_s3.no_writing) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+        assert inside.main(str(tmp_path / "job.json"), tmp_path / "message") == 1
+    assert "writing to s3://models/m/ failed" in (tmp_path / "message").read_text(encoding="utf-8")
+
+
+def test_a_jobs_code_goes_to_a_bucket_of_the_right_owner_only(
+    aws: str, bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with strict_s3.door(aws, strict_s3.owner) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+        job.start(_plan(), lambda _: None, "us-east-1")
+        assert any(each.key.endswith(job.JOB_FILE) for each in bucket.objects.all())
+        with pytest.raises(CompileError, match=r"sending code to .* failed"):
+            job.start(_plan(bucket_owner="999999999999"), lambda _: None, "us-east-1")
+
+
+def test_a_job_works_where_there_is_most_room(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    environ: dict[str, str] = {}
+    inside.work_in((tmp_path / "first", tmp_path / "second", Path("/proc/work")), environ)
+    assert environ == {
+        "INF2KIT_HOME": str(tmp_path / "first"),
+        "HF_HOME": str(tmp_path / "first/hub"),
+        "NEURON_COMPILE_CACHE_URL": str(tmp_path / "first/neuron-compile-cache"),
+    }
+    assert "/proc/work: 0.0 GB free" in capsys.readouterr().out
+
+
+def test_too_little_room_is_told_before_anything_is_fetched(tmp_path: Path) -> None:
+    free = room.free(tmp_path)
+    room.check({tmp_path / "a": free // 4, tmp_path / "b": free // 4})
+    with pytest.raises(CompileError, match=r"a has .* GB free and compiling writes .* GB there; make room"):
+        room.check({tmp_path / "a": free // 4 * 3, tmp_path / "b": free // 4 * 3})
+    code = (
+        "import dataclasses, inf2kit; from inf2kit.compile import here; "
+        "from inf2kit.compile.spec import CompileSpec; "
+        "spec = CompileSpec.of(inf2kit.load_preset('tinyllama-1.1b-starter')); "
+        "plan = dataclasses.replace(here.plan(spec, gated=False), disk=10**18); "
+        "here.run(plan, print)"
+    )
+    ended = environments.run("0.4.1", "timeit", "-n1", "-r1", code, INF2KIT_HOME=str(tmp_path / "home"))
+    assert re.search(r"compiling writes 11000000\d\d\.\d GB there", ended.stdout.splitlines()[-1])
+    assert "fetching" not in ended.stdout
+
+
+def test_where_a_log_may_not_be_read_the_states_are_told(
+    aws: str, bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = _plan()
+    boto3.client("sagemaker").create_processing_job(**made.request)
+    said: list[str] = []
+    with strict_s3.door(aws, targets=("Logs_20140328.FilterLogEvents",)) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", url)
+        with pytest.raises(CompileError, match="did not say where its package is"):
+            following.follow(made.name, said.append, "us-east-1", poll_s=0.05)
+    assert said == [
+        f"your credentials do not allow logs:FilterLogEvents on {following.LOG_GROUP}: states only",
+        "the job is Completed",
+    ]
+
+
+def test_a_job_of_ones_own_network_and_key_is_one_that_aws_takes(bucket: Any) -> None:
+    made = _plan(volume_kms_key="arn:aws:kms:us-east-1:123456789012:key/x", **NETWORK)
+    boto3.client("sagemaker").create_processing_job(**made.request)
+    cluster = made.request["ProcessingResources"]["ClusterConfig"]
+    assert cluster["VolumeKmsKeyId"].endswith("key/x")
+    assert made.request["NetworkConfig"]["VpcConfig"] == {
+        "Subnets": ["subnet-1"],
+        "SecurityGroupIds": ["sg-1"],
+    }
+    with pytest.raises(CompileError, match="needs both: --subnet and --security-group"):
+        _plan(subnets=["subnet-1"])
+
+
+@pytest.mark.parametrize(
+    ("region", "domain"),
+    [
+        ("us-east-1", "amazonaws.com"),
+        ("cn-north-1", "amazonaws.com.cn"),
+        ("eusc-de-east-1", "amazonaws.eu"),
+        ("us-isof-south-1", "csp.hci.ic.gov"),
+    ],
+)
+def test_the_image_is_in_its_partitions_domain(region: str, domain: str) -> None:
+    assert f".dkr.ecr.{region}.{domain}/" in job.image_uri(region)
+
+
+class _Hub(BaseHTTPRequestHandler):
+    """As much of the hub as making a repository asks for."""
+
+    asked: ClassVar[list[dict[str, Any]]] = []
+    private = True
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.asked.append(body)
+        self._answer({"url": f"http://{self.headers['Host']}/a/b"})
+
+    def do_GET(self) -> None:
+        self._answer({"id": "a/b", "private": self.private, "siblings": []})
+
+    def _answer(self, value: object) -> None:
+        content = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+@pytest.mark.parametrize(("public", "is_private"), [(False, True), (True, False), (False, False)])
+def test_what_is_pushed_to_the_hub_is_private_unless_asked_for(
+    public: bool, is_private: bool, tmp_path: Path
+) -> None:
+    handler = type("Handler", (_Hub,), {"asked": [], "private": is_private})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    code = (
+        "import sys; from pathlib import Path; from inf2kit.compile import hub; "
+        f"hub.push(Path(sys.argv[1]), 'a/b', public={public})"
+    )
+    variables = {
+        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+        "HF_TOKEN": TOKEN,
+        "HF_HUB_OFFLINE": "0",
+    }
+    ended = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    server.shutdown()
+    server.server_close()
+    assert handler.asked[0]["private"] is not public
+    if public or is_private:
+        assert "everybody may read" not in ended.stderr
+    else:
+        assert ended.stderr.splitlines()[-1].endswith(
+            "everybody may read a/b; add --public if that is meant, or make it private first"
+        )
 
 
 def _command(*arguments: str) -> str:

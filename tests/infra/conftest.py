@@ -12,17 +12,19 @@ from stacks import deployable
 
 import inf2kit
 from infra.app import build
+from infra.props import stack_name
 
 
 @pytest.fixture
 def template(tmp_path: Path) -> Callable[..., Template]:
-    """The template of a preset's stack, with context as people write it behind -c."""
+    """The template of a preset's stack, with context as people write it after -c."""
 
     def synthesize(
         preset: str = "llama2-7b-throughput", *, manifest: dict[str, Any] | None = None, **context: Any
     ) -> Template:
-        given = {"package": deployable(preset, **(manifest or {})), **context}
-        app = build(given, outdir=str(tmp_path / "cdk.out"))
-        return Template.from_stack(app.node.find_child(f"inf2-{inf2kit.load_preset(preset).endpoint_name}"))  # type: ignore[arg-type]
+        settings = {"package": deployable(preset, **(manifest or {})), **context}
+        app = build(settings, outdir=str(tmp_path / "cdk.out"))
+        name = stack_name(inf2kit.load_preset(preset), context.get("stage", ""))
+        return Template.from_stack(app.node.find_child(name))  # type: ignore[arg-type]
 
     return synthesize

@@ -53,7 +53,7 @@ def test_two_synths_are_the_same_to_the_last_byte(home: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (
             ["inf2-llama2-7b-latency"],
@@ -74,13 +74,13 @@ def test_two_synths_are_the_same_to_the_last_byte(home: Path, tmp_path: Path) ->
     ],
 )
 def test_a_mistake_is_one_sentence_and_a_failure(
-    home: Path, tmp_path: Path, arguments: list[str], said: str
+    home: Path, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     throughput = deployable("llama2-7b-throughput")
-    given = [each.format(throughput=throughput) for each in arguments]
-    result = cdk(home, "synth", "-q", "--output", tmp_path / "out", *given)
+    context = [each.format(throughput=throughput) for each in arguments]
+    result = cdk(home, "synth", "-q", "--output", tmp_path / "out", *context)
     assert result.returncode != 0
-    assert len([line for line in result.stderr.splitlines() if said in line]) == 1
+    assert len([line for line in result.stderr.splitlines() if message in line]) == 1
     assert "Traceback" not in result.stderr
 
 

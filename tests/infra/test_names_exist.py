@@ -29,27 +29,35 @@ def test_instance_types_can_host() -> None:
 
 
 def test_names_of_the_stack(template: Callable[..., Template]) -> None:
-    made = template(max_instances="4", data_capture_percent="1")
-    variant: dict[str, Any] = only(made, "SageMaker::EndpointConfig")["ProductionVariants"][0]
+    rendered = template(max_instances="4", data_capture_percent="1")
+    variant: dict[str, Any] = only(rendered, "SageMaker::EndpointConfig")["ProductionVariants"][0]
     assert variant["InferenceAmiVersion"] in enum("sagemaker", "ProductionVariantInferenceAmiVersion")
     assert variant["RoutingConfig"]["RoutingStrategy"] in enum("sagemaker", "RoutingStrategy")
-    source = only(made, "SageMaker::Model")["PrimaryContainer"]["ModelDataSource"]["S3DataSource"]
+    source = only(rendered, "SageMaker::Model")["PrimaryContainer"]["ModelDataSource"]["S3DataSource"]
     assert source["S3DataType"] in enum("sagemaker", "S3ModelDataType")
     assert source["CompressionType"] in enum("sagemaker", "ModelCompressionType")
-    capture = only(made, "SageMaker::EndpointConfig")["DataCaptureConfig"]["CaptureOptions"]
+    capture = only(rendered, "SageMaker::EndpointConfig")["DataCaptureConfig"]["CaptureOptions"]
     assert {each["CaptureMode"] for each in capture} <= set(enum("sagemaker", "CaptureMode"))
-    traffic = only(made, "SageMaker::Endpoint")["DeploymentConfig"]["BlueGreenUpdatePolicy"]
+    traffic = only(rendered, "SageMaker::Endpoint")["DeploymentConfig"]["BlueGreenUpdatePolicy"]
     assert traffic["TrafficRoutingConfiguration"]["Type"] in enum("sagemaker", "TrafficRoutingConfigType")
-    target = only(made, "ApplicationAutoScaling::ScalableTarget")
+    target = only(rendered, "ApplicationAutoScaling::ScalableTarget")
     assert target["ScalableDimension"] in enum("application-autoscaling", "ScalableDimension")
     assert target["ServiceNamespace"] in enum("application-autoscaling", "ServiceNamespace")
-    policy = only(made, "ApplicationAutoScaling::ScalingPolicy")
-    assert policy["PolicyType"] in enum("application-autoscaling", "PolicyType")
-    tracked = policy["TargetTrackingScalingPolicyConfiguration"]["PredefinedMetricSpecification"]
-    assert tracked["PredefinedMetricType"] in enum("application-autoscaling", "MetricType")
+    for each in rendered.find_resources("AWS::ApplicationAutoScaling::ScalingPolicy").values():
+        policy = each["Properties"]
+        assert policy["PolicyType"] in enum("application-autoscaling", "PolicyType")
+        tracked = policy["TargetTrackingScalingPolicyConfiguration"]
+        if "PredefinedMetricSpecification" in tracked:
+            predefined = tracked["PredefinedMetricSpecification"]["PredefinedMetricType"]
+            assert predefined in enum("application-autoscaling", "MetricType")
+        else:
+            statistic = tracked["CustomizedMetricSpecification"]["Statistic"]
+            assert statistic in enum("application-autoscaling", "MetricStatistic")
 
 
 def test_sizes_of_a_rolling_update(template: Callable[..., Template]) -> None:
-    made = template(min_instances="4", max_instances="4")
-    size = only(made, "SageMaker::Endpoint")["DeploymentConfig"]["RollingUpdatePolicy"]["MaximumBatchSize"]
+    rendered = template(min_instances="4", max_instances="4", rollout="rolling")
+    size = only(rendered, "SageMaker::Endpoint")["DeploymentConfig"]["RollingUpdatePolicy"][
+        "MaximumBatchSize"
+    ]
     assert size["Type"] in enum("sagemaker", "CapacitySizeType")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import aws_cdk as cdk
@@ -12,13 +14,23 @@ from aws_cdk.assertions import Template
 from stacks import deployable, only
 
 import inf2kit
+from infra.app import build
 from infra.context import Context
 from infra.stack import EndpointStack
 
 pytestmark = pytest.mark.usefixtures("home")
 
 KEY = "arn:aws:kms:us-east-1:123456789012:key/12345678-1234-1234-1234-123456789012"
-PACKAGE = "arn:aws:s3:::models/llm/DIGEST/*"
+OTHER_KEY = KEY.replace("-1234-", "-5678-")
+NAME = "llama2-7b-throughput"
+PSEUDO = {
+    "AWS::Partition": "aws",
+    "AWS::Region": "REGION",
+    "AWS::AccountId": "ACCOUNT",
+    "AWS::URLSuffix": "SUFFIX",
+}
+ENDPOINT = "arn:aws:sagemaker:REGION:ACCOUNT:endpoint"
+PACKAGES = "arn:aws:s3:::models/llm/*"
 GROUP = "arn:aws:logs:REGION:ACCOUNT:log-group:/aws/sagemaker/Endpoints/llama2-7b-throughput"
 ALARM = "arn:aws:cloudwatch:REGION:ACCOUNT:alarm:llama2-7b-throughput"
 REPOSITORY = "arn:aws:ecr:REGION:DLC:repository/huggingface-pytorch-inference-neuronx"
@@ -27,7 +39,7 @@ DEFAULT = {
     ("ecr:BatchCheckLayerAvailability", REPOSITORY),
     ("ecr:BatchGetImage", REPOSITORY),
     ("ecr:GetDownloadUrlForLayer", REPOSITORY),
-    ("s3:GetObject", PACKAGE),
+    ("s3:GetObject", PACKAGES),
     ("s3:ListBucket", "arn:aws:s3:::models"),
     ("logs:CreateLogStream", GROUP),
     ("logs:CreateLogStream", f"{GROUP}:log-stream:*"),
@@ -37,9 +49,10 @@ DEFAULT = {
     ("logs:PutLogEvents", f"{GROUP}:log-stream:*"),
     ("cloudwatch:PutMetricData", "*"),
     ("cloudwatch:DescribeAlarms", f"{ALARM}-Errors"),
+    ("cloudwatch:DescribeAlarms", f"{ALARM}-ErrorRate"),
     ("cloudwatch:DescribeAlarms", f"{ALARM}-Latency"),
 }
-ASYNC = "arn:aws:s3:::models/inf2kit-async/llama2-7b-throughput/*"
+ASYNC = "arn:aws:s3:::models/inf2kit-async/llama2-7b-throughput-async/*"
 CAPTURE = "arn:aws:s3:::models/inf2kit-data-capture/llama2-7b-throughput/*"
 PLACES = (
     "arn:aws:ec2:REGION:ACCOUNT:network-interface/*",
@@ -56,7 +69,7 @@ OPTIONS: list[tuple[dict[str, Any], set[tuple[str, str]]]] = [
     ({"data_capture_percent": "5"}, {("s3:PutObject", CAPTURE), ("s3:AbortMultipartUpload", CAPTURE)}),
     (
         {"kms_key_arn": KEY},
-        {(f"kms:{action}", KEY) for action in ("Decrypt", "DescribeKey", "GenerateDataKey", "CreateGrant")},
+        {("kms:DescribeKey", KEY), ("kms:CreateGrant", KEY)},
     ),
     ({"package_kms_key_arn": KEY}, {("kms:Decrypt", KEY)}),
     (
@@ -81,74 +94,262 @@ OPTIONS: list[tuple[dict[str, Any], set[tuple[str, str]]]] = [
 def test_the_execution_role_may_do_this_and_nothing_else(
     template: Callable[..., Template], context: dict[str, Any], more: set[tuple[str, str]]
 ) -> None:
-    made = template("llama2-7b-throughput", **context)
-    assert granted(made) == DEFAULT | more
-    role = only(made, "IAM::Role")
+    rendered = template("llama2-7b-throughput", **context)
+    default = DEFAULT
+    if "asynchronous" in context:
+        default = {(action, place.replace(NAME, f"{NAME}-async")) for action, place in DEFAULT} - {
+            ("cloudwatch:DescribeAlarms", f"{ALARM}-async-Latency")
+        }
+    assert granted(rendered) == default | more
+    role = only(rendered, "IAM::Role")
     assert "ManagedPolicyArns" not in role
-    assert role["AssumeRolePolicyDocument"]["Statement"] == [
-        {"Action": "sts:AssumeRole", "Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}}
-    ]
-
-
-def test_listing_is_bound_to_the_package_and_a_grant_to_aws_itself(template: Callable[..., Template]) -> None:
-    statements = {each["Sid"]: each for each in policy(template(kms_key_arn=KEY))}
-    listed = statements["PackageNames"]["Condition"]["StringLike"]["s3:prefix"]
-    listed = listed if isinstance(listed, str) else listed[0]
-    assert listed.startswith("llm/")
-    assert listed.endswith("/*")
-    assert statements["VolumeKey"]["Condition"] == {"Bool": {"kms:GrantIsForAWSResource": "true"}}
+    (trust,) = role["AssumeRolePolicyDocument"]["Statement"]
+    assert trust["Principal"] == {"Service": "sagemaker.amazonaws.com"}
+    assert trust["Condition"]["StringEquals"] == {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
+    assert flat(trust["Condition"]["ArnLike"]["aws:SourceArn"]) == "arn:aws:sagemaker:REGION:ACCOUNT:*"
 
 
 @pytest.mark.parametrize(
-    ("context", "actions"),
+    "context",
     [
-        ({}, {"sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointWithResponseStream"}),
-        ({"asynchronous": "true"}, {"sagemaker:InvokeEndpointAsync"}),
+        {},
+        {"asynchronous": "true", "data_capture_percent": "5"},
+        {"compile_output": "s3://models/llm", "compile_token_secret": "hub"},
     ],
 )
-def test_a_caller_is_granted_the_calls_that_the_endpoint_answers(
-    context: dict[str, str], actions: set[str]
+def test_no_bucket_of_another_account_is_read_or_written(context: dict[str, str], tmp_path: Path) -> None:
+    """A bucket's name can be taken by anybody once it is given up."""
+    app = build({"package": deployable(NAME), **context}, outdir=str(tmp_path))
+    stacks = [f"inf2-{NAME}", *(["inf2-compile-role"] if "compile_output" in context else [])]
+    for name in stacks:
+        rendered = Template.from_stack(app.node.find_child(name))  # type: ignore[arg-type]
+        statements = [each for each in policy(rendered) if "s3:" in json.dumps(each["Action"])]
+        assert statements
+        for each in statements:
+            owner = each["Condition"]["StringEquals"]["aws:ResourceAccount"]
+            assert owner == {"Ref": "AWS::AccountId"}
+
+
+def test_the_owner_of_the_packages_can_be_another_account(template: Callable[..., Template]) -> None:
+    rendered = template(bucket_owner="999999999999", asynchronous="true", async_output="s3://mine/answers/")
+    owners = {
+        each["Sid"]: each["Condition"]["StringEquals"]["aws:ResourceAccount"]
+        for each in policy(rendered)
+        if "s3:" in json.dumps(each["Action"])
+    }
+    mine = {"Ref": "AWS::AccountId"}
+    assert owners == {"Package": "999999999999", "PackageNames": "999999999999", "Async": mine}
+
+
+def test_listing_is_bound_to_packages_with_and_without_a_last_slash(
+    template: Callable[..., Template],
 ) -> None:
-    preset = inf2kit.load_preset("llama2-7b-throughput")
+    statements = {each["Sid"]: each for each in policy(template())}
+    listed = texts(statements["PackageNames"]["Condition"]["StringLike"]["s3:prefix"])
+    assert listed == ["llm/*"], "and so llm/DIGEST as well as llm/DIGEST/"
+
+
+def test_packages_may_lie_in_the_bucket_itself(tmp_path: Path) -> None:
+    uri = deployable(NAME).replace("/llm/", "/")
+    rendered = Template.from_stack(
+        build({"package": uri}, outdir=str(tmp_path)).node.find_child(f"inf2-{NAME}")  # type: ignore[arg-type]
+    )
+    assert ("s3:GetObject", "arn:aws:s3:::models/*") in granted(rendered)
+
+
+@pytest.mark.parametrize("options", [{"asynchronous": "true"}, {"data_capture_percent": "5"}])
+@pytest.mark.parametrize(
+    ("keys", "key"),
+    [
+        ({"package_kms_key_arn": KEY}, KEY),
+        ({"package_kms_key_arn": KEY, "kms_key_arn": OTHER_KEY}, OTHER_KEY),
+        ({"kms_key_arn": OTHER_KEY}, OTHER_KEY),
+    ],
+)
+def test_what_the_endpoint_writes_can_be_encrypted(
+    template: Callable[..., Template], options: dict[str, str], keys: dict[str, str], key: str
+) -> None:
+    """Without a key of its own an object gets the bucket's, and its writer must be allowed to use that."""
+    may = {
+        action
+        for each in policy(template(**options, **keys))
+        if each["Resource"] == key and "ViaService" in json.dumps(each)
+        for action in texts(each["Action"])
+    }
+    assert {"kms:Decrypt", "kms:GenerateDataKey"} <= may
+
+
+def test_the_key_of_a_bucket_elsewhere_is_not_that_of_the_packages(
+    template: Callable[..., Template],
+) -> None:
+    rendered = template(asynchronous="true", async_output="s3://elsewhere/answers/", package_kms_key_arn=KEY)
+    assert ("kms:GenerateDataKey", KEY) not in granted(rendered)
+
+
+def test_keys_are_used_through_the_services_that_need_them(template: Callable[..., Template]) -> None:
+    rendered = template(kms_key_arn=KEY, package_kms_key_arn=OTHER_KEY, asynchronous="true")
+    statements = {each["Sid"]: each.get("Condition") for each in policy(rendered)}
+    for sid in ("PackageKey", "AsyncKey"):
+        via = statements[sid]["StringEquals"]["kms:ViaService"]
+        assert flat(via) == "s3.REGION.SUFFIX"
+    assert statements["VolumeGrant"] == {"Bool": {"kms:GrantIsForAWSResource": "true"}}
+    namespaces = statements["Metrics"]["StringLike"]["cloudwatch:namespace"]
+    assert "/aws/sagemaker/*" in namespaces
+
+
+INVOKE = {"sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointWithResponseStream"}
+OF_ASYNC = "arn:aws:s3:::models/inf2kit-async/llama2-7b-throughput-async"
+
+
+@pytest.mark.parametrize(
+    ("context", "allowed"),
+    [
+        ({}, {(action, f"{ENDPOINT}/llama2-7b-throughput") for action in INVOKE}),
+        (
+            {"asynchronous": "true", "kms_key_arn": KEY},
+            {
+                ("sagemaker:InvokeEndpointAsync", f"{ENDPOINT}/llama2-7b-throughput-async"),
+                ("s3:PutObject", f"{OF_ASYNC}/requests/*"),
+                ("s3:AbortMultipartUpload", f"{OF_ASYNC}/requests/*"),
+                ("s3:GetObject", f"{OF_ASYNC}/answers/*"),
+                ("s3:GetObject", f"{OF_ASYNC}/failures/*"),
+                # An answer that is not there yet is a 403 without it, and a 404 with it.
+                ("s3:ListBucket", "arn:aws:s3:::models"),
+                ("kms:Decrypt", KEY),
+                ("kms:GenerateDataKey", KEY),
+            },
+        ),
+    ],
+    ids=["real-time", "async"],
+)
+def test_a_caller_is_granted_what_a_call_needs(
+    context: dict[str, str], allowed: set[tuple[str, str]]
+) -> None:
+    preset = inf2kit.load_preset(NAME)
     app = cdk.App()
     stack = EndpointStack(
         app, "stack", props=Context.read({"package": deployable(preset), **context}).props(preset)
     )
-    caller = iam.User(stack, "Caller")
-    stack.grant_invoke(caller)
-    made = Template.from_stack(stack)
-    statement = next(
-        each["Properties"]["PolicyDocument"]["Statement"][0]
-        for each in made.find_resources("AWS::IAM::Policy").values()
-        if "Users" in each["Properties"]
-    )
-    found = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
-    assert set(found) == actions
-    assert flat(statement["Resource"]) == "arn:aws:sagemaker:REGION:ACCOUNT:endpoint/llama2-7b-throughput"
+    stack.grant_invoke(iam.User(stack, "Caller"))
+    policies = Template.from_stack(stack).find_resources("AWS::IAM::Policy").values()
+    statements = [
+        each
+        for policy in policies
+        if "Users" in policy["Properties"]
+        for each in policy["Properties"]["PolicyDocument"]["Statement"]
+    ]
+    assert pairs(statements) == allowed
+    for each in statements:
+        if "s3:" in json.dumps(each["Action"]):
+            assert "aws:ResourceAccount" in each["Condition"]["StringEquals"]
 
 
-def policy(made: Template) -> list[dict[str, Any]]:
-    policies = made.find_resources("AWS::IAM::Policy").values()
+def compile_role(tmp_path: Path, **context: str) -> Template:
+    """The stack of the role of compilation jobs."""
+    app = build({"compile_output": "s3://models/llm/", **context}, outdir=str(tmp_path / "role"))
+    return Template.from_stack(app.node.find_child("inf2-compile-role"))  # type: ignore[arg-type]
+
+
+JOBS = "arn:aws:logs:REGION:ACCOUNT:log-group:/aws/sagemaker/ProcessingJobs"
+SECRET = "arn:aws:secretsmanager:REGION:ACCOUNT:secret:hub-??????"  # noqa: S105 - a name
+
+
+def test_a_compilation_job_may_do_this_and_nothing_else(tmp_path: Path) -> None:
+    rendered = compile_role(tmp_path, compile_token_secret="hub")  # noqa: S106 - a name
+    assert granted(rendered) == {
+        ("ecr:GetAuthorizationToken", "*"),
+        ("ecr:BatchCheckLayerAvailability", REPOSITORY),
+        ("ecr:BatchGetImage", REPOSITORY),
+        ("ecr:GetDownloadUrlForLayer", REPOSITORY),
+        ("cloudwatch:PutMetricData", "*"),
+        ("logs:CreateLogGroup", JOBS),
+        ("logs:DescribeLogStreams", JOBS),
+        ("logs:CreateLogStream", f"{JOBS}:log-stream:*"),
+        ("logs:PutLogEvents", f"{JOBS}:log-stream:*"),
+        ("s3:GetObject", PACKAGES),
+        ("s3:PutObject", PACKAGES),
+        ("s3:AbortMultipartUpload", PACKAGES),
+        ("s3:ListMultipartUploadParts", PACKAGES),
+        ("s3:ListBucket", "arn:aws:s3:::models"),
+        ("s3:ListBucketMultipartUploads", "arn:aws:s3:::models"),
+        ("secretsmanager:GetSecretValue", SECRET),
+    }
+    assert "ManagedPolicyArns" not in only(rendered, "IAM::Role")
+    assert rendered.find_outputs("RoleArn")
+
+
+def test_a_compilation_job_reads_one_secret_and_uses_one_key(tmp_path: Path) -> None:
+    arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:hub-AbCdEf"
+    secrets = [
+        place
+        for context in ({}, {"compile_token_secret": arn})
+        for action, place in granted(compile_role(tmp_path, **context))
+        if action == "secretsmanager:GetSecretValue"
+    ]
+    assert secrets == [arn]
+    rendered = compile_role(tmp_path, package_kms_key_arn=KEY, bucket_owner="999999999999")
+    assert {("kms:Decrypt", KEY), ("kms:GenerateDataKey", KEY)} <= granted(rendered)
+    owners = {
+        each["Condition"]["StringEquals"]["aws:ResourceAccount"]
+        for each in policy(rendered)
+        if "s3:" in json.dumps(each["Action"])
+    }
+    assert owners == {"999999999999"}
+
+
+def test_a_compilation_job_may_be_in_a_vpc_with_a_key_for_its_volume(tmp_path: Path) -> None:
+    network = {"subnet_ids": "subnet-0123456789abcdef0", "security_group_ids": "sg-0123456789abcdef0"}
+    rights = granted(compile_role(tmp_path, kms_key_arn=KEY, **network))
+    assert {("kms:CreateGrant", KEY), ("kms:DescribeKey", KEY)} <= rights
+    assert {("ec2:CreateNetworkInterface", place) for place in PLACES} <= rights
+    assert ("kms:GenerateDataKey", KEY) not in rights, "the bucket has another key, or none"
+
+
+def test_a_permissions_boundary_is_on_every_role(tmp_path: Path) -> None:
+    context = {
+        "@aws-cdk/core:permissionsBoundary": {"name": "boundary"},
+        "package": deployable(NAME),
+        "compile_output": "s3://models/llm",
+    }
+    app = build(context, outdir=str(tmp_path))
+    for stack in (f"inf2-{NAME}", "inf2-compile-role"):
+        rendered = Template.from_stack(app.node.find_child(stack))  # type: ignore[arg-type]
+        roles = rendered.find_resources("AWS::IAM::Role").values()
+        assert roles
+        for role in roles:
+            boundary = flat(role["Properties"]["PermissionsBoundary"])
+            assert boundary == "arn:aws:iam::ACCOUNT:policy/boundary"
+
+
+def policy(rendered: Template) -> list[dict[str, Any]]:
+    policies = rendered.find_resources("AWS::IAM::Policy").values()
     return [each for policy in policies for each in policy["Properties"]["PolicyDocument"]["Statement"]]
 
 
-def granted(made: Template) -> set[tuple[str, str]]:
-    found = set()
-    for statement in policy(made):
-        actions, resources = statement["Action"], statement["Resource"]
-        for action in actions if isinstance(actions, list) else [actions]:
-            for resource in resources if isinstance(resources, list) else [resources]:
-                found.add((action, flat(resource)))
-    return found
+def granted(rendered: Template) -> set[tuple[str, str]]:
+    return pairs(policy(rendered))
+
+
+def pairs(statements: list[dict[str, Any]]) -> set[tuple[str, str]]:
+    return {
+        (action, flat(resource))
+        for each in statements
+        for action in texts(each["Action"])
+        for resource in (each["Resource"] if isinstance(each["Resource"], list) else [each["Resource"]])
+    }
+
+
+def texts(value: str | list[str]) -> list[str]:
+    """A text or several, as policies have them."""
+    return [value] if isinstance(value, str) else value
 
 
 def flat(value: Any) -> str:
     """An ARN with its pseudo parameters as words."""
     if isinstance(value, str):
-        return "/".join("DIGEST" if len(part) == 32 and part.isalnum() else part for part in value.split("/"))
+        return value
     if "Ref" in value:
-        return {"AWS::Partition": "aws", "AWS::Region": "REGION", "AWS::AccountId": "ACCOUNT"}[value["Ref"]]
+        return PSEUDO[value["Ref"]]
     if "Fn::FindInMap" in value:
         return "DLC"
-    joined = "".join(flat(part) for part in value["Fn::Join"][1])
-    return flat(joined)
+    return "".join(flat(part) for part in value["Fn::Join"][1])

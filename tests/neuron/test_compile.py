@@ -12,6 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import packages
 import psutil
 import pytest
 from environments import ROOT, python, run
@@ -147,11 +148,7 @@ def test_what_cannot_be_compiled_is_one_sentence(
 def test_a_compilation_that_fails_keeps_its_log_and_one_that_is_stopped_leaves_nothing(
     preset: Path, small_weights: Path, tmp_path: Path
 ) -> None:
-    broken = tmp_path / "broken"
-    broken.mkdir()
-    for file in small_weights.iterdir():
-        if file.suffix != ".safetensors":
-            (broken / file.name).symlink_to(file)
+    broken = packages.linked(small_weights, tmp_path / "broken", ".safetensors")
     (broken / "model.safetensors").write_bytes(b"no weights")
     ended = run(VERSION, "inf2kit.cli", "compile", str(preset), *_arguments(broken, tmp_path / "out"))
     assert ended.returncode == 1
@@ -204,10 +201,9 @@ def test_a_device_that_is_held_is_waited_for(package: Path, tmp_path: Path) -> N
             60,
             "the engine has found the cores held",
         )
-        assert not (run_dir / "ready").exists()
+        assert state_of(state) == "waiting for the device"
         holder.close()
-        wait_until((run_dir / "ready").exists, 90, "the engine is ready once they are free")
-        assert json.loads(state.read_text(encoding="utf-8"))["state"] == "starting"
+        wait_until(lambda: state_of(state) == "ready", 90, "the engine is ready once they are free")
     finally:
         supervisor.kill()
         supervisor.wait()
@@ -231,3 +227,7 @@ def test_verify_device_asks_everything(tmp_path: Path) -> None:
     assert unanswered == {"device-memory"}, "the double has no driver"
     assert answers["cores-held"]["found"]["loaded"] is True, "the double can be shared"
     assert len(found["open_questions"]) == len(answers)
+
+
+def state_of(path: Path) -> str:
+    return str(json.loads(path.read_text(encoding="utf-8"))["state"])

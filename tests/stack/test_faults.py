@@ -93,16 +93,15 @@ def test_killed_in_the_middle_of_eight_calls(
     wait_until(lambda: inventory(victim) == before, 20, f"the same processes and files as before: {before}")
 
 
-def test_a_killed_worker_loses_its_own_call_only(victim: EndpointState, pool: ThreadPoolExecutor) -> None:
+def test_a_killed_worker_loses_no_call(victim: EndpointState, pool: ThreadPoolExecutor) -> None:
+    """The engine answers what the worker had begun."""
     before = inventory(victim)
     calls = eight_calls(victim, pool)
     busy = [p for p in processes_of(victim, "model_service_worker") if _talks_to_the_engine(p)]
     assert len(busy) == 4
     busy[0].kill()
-    done, _ = wait(calls[:4], LIMIT_S)
-    assert [call.result() for call in done] == ["503"], "the call of the killed worker, and no other"
+    assert [call.result() for call in calls] == ["length"] * 8
     assert ping(victim.gate_port) == 200
-    assert sorted(call.result() for call in calls) == ["503"] + ["length"] * 7
     wait_until(lambda: inventory(victim) == before, 20, f"the same processes and files as before: {before}")
     assert all(pool.map(lambda _: whole(Caller(victim)) == "length", range(8)))
 

@@ -7,6 +7,7 @@ import http.client
 import json
 import select
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ import pytest
 import uvicorn
 from botocore.config import Config
 from botocore.exceptions import ClientError, EventStreamError
-from support import Caller, wait_until
+from support import Caller, metrics_of, wait_until
 
 from inf2kit import Endpoint
 from inf2kit.local.front import Front, Target
@@ -77,22 +78,18 @@ def test_a_full_queue_is_429_with_a_hint_and_nobody_else_is_harmed(hurried: Endp
 
 
 def test_callers_that_go_away_free_their_rows(hurried: EndpointState) -> None:
-    """Two rounds of twelve, the most the endpoint holds: the second finds room only if the first is gone."""
-    caller = Caller(hurried)
-    for _ in range(2):
-        for stream in open_streams(caller, 8):
-            stream.close()
-        # One more than fits beside eight that are still there; fits at once when they are gone.
-        wait_until(lambda: _fits(caller, 12), 3.0, "twelve prompts fit, so the eight are gone")
+    for stream in open_streams(Caller(hurried), 8):
+        stream.close()
+    wait_until(lambda: _is_empty(hurried), 3.0, "the eight are gone")
 
 
 def test_a_stream_that_its_reader_leaves_frees_its_row(hurried: EndpointState) -> None:
-    caller, streams = Caller(hurried), [Endpoint(hurried.name).stream("x", **LONG) for _ in range(8)]
+    streams = [Endpoint(hurried.name).stream("x", **LONG) for _ in range(8)]
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(next, streams))
     for stream in streams:
         stream.close()  # what a 'break' out of the loop does
-    wait_until(lambda: _fits(caller, 12), 3.0, "twelve prompts fit, so the eight are gone")
+    wait_until(lambda: _is_empty(hurried), 3.0, "the eight are gone")
 
 
 def test_callers_that_leave_the_queue_make_room(hurried: EndpointState) -> None:
@@ -109,7 +106,26 @@ def test_callers_that_leave_the_queue_make_room(hurried: EndpointState) -> None:
         connection.close()
     for stream in streams:
         stream.close()
-    wait_until(lambda: _fits(caller, 12), 6.0, "everyone is gone")
+    wait_until(lambda: _is_empty(hurried), 6.0, "everyone is gone")
+
+
+def test_a_list_that_fills_the_endpoint_keeps_nobody_out(
+    hurried: EndpointState, figure: Callable[[str], None]
+) -> None:
+    """A list of twelve texts, rows and queue together: short calls beside it are answered, not refused."""
+    caller = Caller(hurried)
+    with ThreadPoolExecutor(1) as pool:
+        listed = pool.submit(caller.generate, ["x"] * 12, max_new_tokens=50, ignore_eos=True)
+        wait_until(lambda: metrics_of(hurried)["inf2kit_rows_busy"] == 8, 3.0, "every row is taken")
+        began = time.monotonic()
+        first = next(iter(caller.parts({"inputs": "y", "parameters": {"max_new_tokens": 2}, "stream": True})))
+        figure(
+            "fairness (simulated): the first token of a short call beside a list of 12 texts of 50 tokens, 8 "
+            f"rows of 20 ms a step, after {time.monotonic() - began:.2f} s"
+        )
+        assert first
+        assert not listed.done(), "the list is not over yet"
+        assert len(listed.result()) == 12
 
 
 def _post(port: int, inputs: object) -> http.client.HTTPConnection:
@@ -137,11 +153,10 @@ def _refusal(caller: Caller, inputs: object) -> str | None:
     return None
 
 
-def _fits(caller: Caller, prompts: int) -> bool:
-    try:
-        return len(caller.generate(["x"] * prompts, max_new_tokens=1)) == prompts
-    except ClientError:
-        return False
+def _is_empty(endpoint: EndpointState) -> bool:
+    """Whether no text is inside: not at the gate, and not in a row."""
+    counted = metrics_of(endpoint)
+    return counted["inf2kit_texts_inside"] == counted["inf2kit_rows_busy"] == 0
 
 
 @contextmanager

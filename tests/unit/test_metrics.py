@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.admission import Admission
 from engine.metrics import EngineMetrics, GateMetrics, log_line, samples
 
 
@@ -12,7 +13,9 @@ def test_gate_and_engine_make_one_text_that_prometheus_can_read() -> None:
     engine.prompt_tokens.inc(5)
     engine.step.observe(0.5)
     engine.finished("length")
-    found = samples(gate.text(ready=True, restarts=2, inside=3) + engine.text())
+    inside = Admission(12)
+    inside.enter(3)
+    found = samples(gate.text(ready=True, restarts=2, admission=inside) + engine.text())
     assert found["inf2kit_calls_total"] == 2
     assert found["inf2kit_rejected_calls_total"] == 1
     assert found["inf2kit_engine_restarts"] == 2
@@ -30,6 +33,9 @@ def test_a_minute_in_one_line() -> None:
         "inf2kit_generated_tokens_total": 700.0,
         "inf2kit_rows": 8.0,
         "inf2kit_rows_busy": 3.0,
+        "inf2kit_texts_inside": 5.0,
+        "inf2kit_texts_limit": 36.0,
+        "inf2kit_time_limit_texts_total": 2.0,
         "inf2kit_step_seconds_sum": 2.0,
         "inf2kit_step_seconds_count": 40.0,
     }
@@ -39,6 +45,7 @@ def test_a_minute_in_one_line() -> None:
     assert words["calls"] == "6"
     assert words["rejected"] == "1"
     assert words["rows_busy"] == "3/8"
+    assert (words["texts_inside"], words["texts_limit"], words["time_limit"]) == ("5", "36", "2")
     assert words["generated_tokens_per_second"] == "10.0"
     assert words["step"] == "50.0ms"
     assert words["prefill_stall"] == "-"

@@ -20,8 +20,10 @@ import inf2kit
 from inf2kit.cli import main
 from inf2kit.errors import PackageError
 from inf2kit.package import Manifest, at, gather, listed, plan, publish, to_prune, verify
+from inf2kit.package.hashed import PART, Hashed
 from inf2kit.package.keeping import Listed
 from inf2kit.package.store import Stored
+from inf2kit.package.upload import Upload, sha256_header
 
 LOCAL = inf2kit.load_preset("smollm2-135m-local")
 NEURON = inf2kit.load_preset("llama2-7b-budget")
@@ -156,6 +158,64 @@ def test_a_source_that_is_not_whole_is_refused_in_one_sentence(
     with pytest.raises(PackageError, match=said):
         gather(LOCAL, weights)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_link_out_of_the_source_is_not_published(weights: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "credentials"
+    secret.write_text("aws_secret_access_key = x", encoding="utf-8")
+    (weights / "notes.json").symlink_to(secret)
+    with pytest.raises(PackageError, match=r"notes\.json is a link to .*/credentials, outside of"):
+        gather(LOCAL, weights)
+    (weights / "notes.json").unlink()
+    (weights / "folder").symlink_to(tmp_path)
+    with pytest.raises(PackageError, match="folder is a link to"):
+        gather(LOCAL, weights)
+
+
+def test_links_within_a_source_and_those_of_a_hubs_cache_are_files(weights: Path, tmp_path: Path) -> None:
+    digest = gather(LOCAL, weights).manifest.digest
+    snapshot, blobs = tmp_path / "models--a--b/snapshots/0123", tmp_path / "models--a--b/blobs"
+    snapshot.mkdir(parents=True)
+    blobs.mkdir()
+    for number, path in enumerate(sorted(weights.iterdir())):
+        path.rename(blobs / str(number))
+        (snapshot / path.name).symlink_to(Path("../../blobs") / str(number))
+    assert gather(LOCAL, snapshot).manifest.digest == digest
+    (snapshot / "tokenizer.json").rename(snapshot / "other.json")
+    (snapshot / "tokenizer.json").symlink_to("other.json")
+    assert "tokenizer.json" in gather(LOCAL, snapshot).files
+
+
+def test_pickles_are_left_out_but_for_the_compiled_graphs(weights: Path, tmp_path: Path) -> None:
+    digest = gather(LOCAL, weights).manifest.digest
+    for name in ("pytorch_model.bin", "training_args.bin", "original/consolidated.00.pth", "model.pt"):
+        (weights / name).parent.mkdir(exist_ok=True)
+        (weights / name).write_bytes(b"\x80\x04")
+    assert gather(LOCAL, weights).manifest.digest == digest
+    compiled = packages.compiled(tmp_path / "artefact", NEURON)
+    (compiled / "checkpoint/weights/old.pt").write_bytes(b"\x80\x04")
+    files = gather(NEURON, compiled).files
+    assert "model.pt" in files
+    assert "checkpoint/weights/old.pt" not in files
+
+
+def test_an_upload_goes_on_by_sha256_where_a_key_makes_etags_mean_nothing(tmp_path: Path) -> None:
+    packages.safetensors(tmp_path / "shard", 3 * PART)
+    source = Hashed.of(tmp_path / "shard")
+    etag = '"not the MD5 of anything"'
+    sent = [
+        {
+            "PartNumber": number + 1,
+            "Size": PART,
+            "ETag": etag,
+            "ChecksumSHA256": sha256_header(source.parts[number]),
+        }
+        for number in range(3)
+    ]
+    sent[1]["ChecksumSHA256"] = sha256_header(bytes(32))
+    upload = Upload(None, "models", "key", source, {}, lambda: False)
+    missing = [task.size for task in upload.tasks("its id", sent)]
+    assert missing == [PART, source.entry.size - 3 * PART]
 
 
 def test_publishing_twice_writes_once_and_a_changed_line_of_code_copies_the_weights(

@@ -13,7 +13,7 @@ import torch
 
 from engine.backend.contract import Backend, Chunk, Step
 from engine.scheduler import Scheduler
-from engine.slots import Job
+from engine.slots import Call, Job
 from inf2kit.errors import RequestError
 from inf2kit.shapes import StaticShapes
 from inf2kit.wire import Generation, Parameters, Token
@@ -77,7 +77,13 @@ class Outcome:
         self.error: RequestError | None = None
 
     def job(
-        self, ids: Sequence[int], *, deadline: float = 0.0, length: int = 64, **parameters: object
+        self,
+        ids: Sequence[int],
+        *,
+        deadline: float = 0.0,
+        length: int = 64,
+        call: Call | None = None,
+        **parameters: object,
     ) -> Job:
         given_parameters = Parameters(**parameters)  # type: ignore[arg-type]
         return Job(
@@ -90,6 +96,7 @@ class Outcome:
             on_token=lambda _, token: self.pieces.append(token.text),
             on_end=self._ended,
             on_error=lambda error: setattr(self, "error", error),
+            call=call or Call(),
         )
 
     def _ended(self, _: int, token: Token | None, generation: Generation) -> None:
@@ -221,13 +228,32 @@ def test_churn_every_text_equals_its_alone_run_and_every_row_is_freed(
 
 
 def test_a_full_queue_is_refused_whole() -> None:
-    subject, outcomes = scheduler(queue_size=1), [Outcome() for _ in range(5)]
-    subject.submit([outcome.job([1]) for outcome in outcomes[:3]])
+    subject, outcomes = scheduler(queue_size=1), [Outcome() for _ in range(6)]
+    for outcome in outcomes[:3]:
+        subject.submit([outcome.job([1])])
+    two = Call()
     with pytest.raises(RequestError) as refused:
-        subject.submit([outcome.job([1]) for outcome in outcomes[3:]])
+        subject.submit([outcome.job([1], call=two) for outcome in outcomes[3:5]])
     assert (refused.value.status, refused.value.code) == (429, "queue_full")
     assert refused.value.retry_after_s
-    subject.submit([outcomes[4].job([1])])
+    subject.submit([outcomes[5].job([1])])
+
+
+def test_a_list_takes_half_of_the_places_and_the_others_their_turns() -> None:
+    """Three rows and a queue of five: one call of eight texts, then four calls of one."""
+    subject, listed, alone = scheduler(queue_size=5), Call(), [Outcome() for _ in range(4)]
+    texts = [Outcome() for _ in range(8)]
+    subject.submit([outcome.job([1], call=listed, max_new_tokens=3, ignore_eos=True) for outcome in texts])
+    for outcome in alone:
+        subject.submit([outcome.job([2], max_new_tokens=3, ignore_eos=True)])
+    with pytest.raises(RequestError, match="this endpoint holds 8"):
+        subject.submit([Outcome().job([2])])
+    steps_until(subject, lambda: all(outcome.end for outcome in alone))
+    assert sum(outcome.end is not None for outcome in texts) < 8, "the others did not wait for the whole list"
+    steps_until(subject, lambda: all(outcome.end for outcome in texts))
+    assert subject.inside == 0
+    for outcome in [Outcome() for _ in range(8)]:
+        subject.submit([outcome.job([1])])  # every place is free again
 
 
 def test_the_deadline_gives_what_there_is() -> None:
@@ -246,7 +272,8 @@ def test_the_deadline_gives_what_there_is() -> None:
 
 def test_a_job_that_never_got_a_row_is_told_so() -> None:
     subject, outcomes = scheduler(), [Outcome() for _ in range(4)]
-    subject.submit([outcome.job([1], ignore_eos=True, max_new_tokens=60) for outcome in outcomes[:3]])
+    for outcome in outcomes[:3]:
+        subject.submit([outcome.job([1], ignore_eos=True, max_new_tokens=60)])
     subject.submit([outcomes[3].job([1], deadline=time.monotonic() - 1)])
     steps_until(subject, lambda: outcomes[3].error)
     assert outcomes[3].error is not None
@@ -272,7 +299,8 @@ def test_a_call_of_several_prompts_keeps_what_it_has_at_the_deadline() -> None:
 def test_a_cancelled_job_in_the_queue_makes_room_at_once() -> None:
     subject, outcomes = scheduler(queue_size=1), [Outcome() for _ in range(5)]
     jobs = [outcome.job([1], ignore_eos=True, max_new_tokens=50) for outcome in outcomes]
-    subject.submit(jobs[:4])
+    for job in jobs[:4]:
+        subject.submit([job])
     jobs[3].cancelled = True
     subject.wake()
     subject.submit(jobs[4:])

@@ -26,12 +26,10 @@ def create(settings: Settings) -> Backend:
     if settings.backend == "replay":
         from engine.backend.replay import ReplayBackend
 
-        return ReplayBackend(
-            settings.model_dir,
-            settings.shapes,
-            load_s=settings.replay_load_s,
-            step_s=settings.replay_step_s,
-        )
+        try:
+            return ReplayBackend(settings.model_dir, settings.shapes, **settings.replay)
+        except TypeError as error:
+            raise ModelDirectoryError(f"an INF2KIT_REPLAY_ variable is unknown: {error}") from None
     raise ModelDirectoryError(
         f"the backend {settings.backend!r} is not in this version of inf2kit; "
         "use 'neuron', 'torch' or 'replay'"

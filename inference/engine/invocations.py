@@ -1,0 +1,306 @@
+"""``POST /invocations`` at the gate: a call is read, validated, admitted, and answered.
+
+A stream comes from the engine; a whole answer comes through the model server, or from the engine where the
+model server loses the call. Every call ends by its deadline and a grace, whatever the engine does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, MutableMapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from engine import protocol
+from engine.admission import Admission, queue_timeout
+from engine.bodies import MAX_BODY, Bodies
+from engine.crashes import Crashes
+from engine.limits import body_limit, check_size
+from engine.model_server import ModelServer, ModelServerError, error_type, passed_back
+from engine.settings import Settings
+from inf2kit.asgi import Receive, Scope, Send, answer, disconnected, head, request_headers
+from inf2kit.errors import RequestError, unavailable
+from inf2kit.wire import GenerateRequest, Generation, Token, Writer, essential, parse_request
+
+#: A body that is larger is passed on without the values that nobody reads: it is parsed twice more.
+_SMALL_BODY = 64 * 1024
+#: What nginx logs for a caller that did not wait for its answer.
+_CALLER_LEFT = 499
+
+
+class GoneError(Exception):
+    """The caller closed the connection, so that there is nobody to answer."""
+
+
+class SlowReaderError(Exception):
+    """The caller has not read its answer by the end of its time."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call that was read and validated.
+
+    Attributes:
+        request: What is asked for.
+        payload: The same as a JSON value, for the engine.
+        body: The same as JSON, for the model server.
+        headers: Of the request.
+        arrival: Monotonic time at which it came.
+        until: Monotonic time by which it is answered, whatever happens.
+        gone: Done when the caller has closed the connection.
+    """
+
+    request: GenerateRequest
+    payload: dict[str, Any]
+    body: bytes
+    headers: dict[str, str]
+    arrival: float
+    until: float
+    gone: asyncio.Future[None]
+
+
+class Invocations:
+    """Answers the calls of one endpoint.
+
+    Args:
+        settings: Of the endpoint.
+        model_server: Of this container.
+
+    Attributes:
+        admission: Who is inside.
+        crashes: What was inside when the engine ended.
+        closing: Whether connections are closed after their answer, as the endpoint ends.
+        abort: Closes the connection of a request whose caller does not read.
+    """
+
+    def __init__(self, settings: Settings, model_server: ModelServer) -> None:
+        self._settings = settings
+        self._model_server = model_server
+        self.admission = Admission(settings.max_prompts)
+        self.crashes = Crashes()
+        self.closing = False
+        self.abort: Callable[[Scope], None] = lambda _: None
+        self._bodies = Bodies()
+        self._longest_token = 0
+        # Streams and whole answers share it, first come, first served: neither overtakes the other.
+        self._turns = asyncio.Semaphore(max(settings.model_server_workers, 1))
+        self._seconds_per_call = 1.0
+
+    def know_the_model(self, longest_token: int) -> None:
+        """The engine has loaded a model whose longest token has so many characters: that bounds bodies."""
+        self._longest_token = longest_token
+        longest = body_limit(self._settings.shapes, self._settings.max_prompts, longest_token)
+        self._bodies.limit = min(longest, MAX_BODY)
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> tuple[int, str | None]:
+        """Answer a call; its status, and its error's code where it is answered with one.
+
+        Raises:
+            RequestError: it is refused, or cannot be answered.
+        """
+        arrival = time.monotonic()
+        headers = request_headers(scope)
+        async with self._bodies.read(receive, headers) as body:
+            call = await self._read(body, headers, arrival, asyncio.ensure_future(disconnected(receive)))
+            body.clear()
+            sent = _Sending(send, call.until)
+            try:
+                with self._remembered(call.request) as outcome:
+                    async with self._turn(call):
+                        if call.request.stream:
+                            outcome.code = await self._stream(call, sent)
+                            return 200, outcome.code
+                        status, outcome.code = await self._whole(call, sent)
+                        return status, outcome.code
+            except SlowReaderError:
+                self.abort(scope)
+                return _CALLER_LEFT, "slow_reader"
+            except GoneError:
+                return _CALLER_LEFT, None
+            finally:
+                call.gone.cancel()
+
+    async def _read(
+        self, body: bytearray, headers: dict[str, str], arrival: float, gone: asyncio.Future[None]
+    ) -> Call:
+        try:
+            payload = await self._bodies.parse(body, headers.get("content-type"))
+            request = parse_request(payload, max_prompts=self._settings.max_prompts)
+            check_size(request, self._settings.shapes, self._longest_token)
+        except BaseException:
+            gone.cancel()
+            raise
+        read = cast("dict[str, Any]", payload)  # parse_request takes nothing else
+        if len(body) > _SMALL_BODY:
+            read = essential(read, request)
+            whole = json.dumps(read).encode("ascii")
+        else:
+            whole = bytes(body)
+        until = arrival + self._settings.deadline_s + protocol.GATE_GRACE_S
+        return Call(request, read, whole, headers, arrival, until, gone)
+
+    @contextlib.contextmanager
+    def _remembered(self, request: GenerateRequest) -> Iterator[_Outcome]:
+        """A call's prompts are known while they are inside, for the case that the engine ends."""
+        digests = self.crashes.enter(request)
+        outcome = _Outcome()
+        try:
+            yield outcome
+        except RequestError as error:
+            outcome.code = error.code
+            raise
+        finally:
+            self.crashes.leave(digests, failed=outcome.code == "unavailable")
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, call: Call) -> AsyncIterator[None]:
+        """Admit a call or refuse it, then wait for its turn."""
+        texts = max(len(call.request.prompts), 1)
+        waves = self.admission.texts / self._settings.shapes.batch_size
+        hint = min(math.ceil(waves * self._seconds_per_call), math.ceil(self._settings.deadline_s))
+        self.admission.enter(texts, retry_after_s=hint)
+        try:
+            left = call.arrival + self._settings.deadline_s - time.monotonic()
+            turn = asyncio.ensure_future(self._turns.acquire())
+            await _first_of(turn, call.gone, timeout_s=left)
+            if not turn.done():
+                turn.cancel()
+                raise GoneError if call.gone.done() else queue_timeout()
+            began = time.monotonic()
+            try:
+                yield
+            finally:
+                self._turns.release()
+                self._seconds_per_call += 0.1 * (time.monotonic() - began - self._seconds_per_call)
+        finally:
+            self.admission.leave(texts)
+
+    async def _whole(self, call: Call, send: _Sending) -> tuple[int, str | None]:
+        """Answer a call through the model server, or without it where it cannot."""
+        # A caller that goes away now is not noticed: a worker cannot be told; the deadline ends it.
+        try:
+            response = await self._model_server.post(
+                call.body, call.headers, arrival=call.arrival, until=call.until
+            )
+        except ModelServerError:
+            body = await self._from_engine(call)
+            await answer(send, 200, body, {"content-type": "application/json", **self.closing_headers()})
+            return 200, None
+        headers = {**passed_back(response), **self.closing_headers()}
+        await answer(send, response.status_code, response.content, headers)
+        return response.status_code, error_type(response)
+
+    def closing_headers(self) -> dict[str, str]:
+        """What every answer of an endpoint that ends has among its headers."""
+        return {"connection": "close"} if self.closing else {}
+
+    async def _from_engine(self, call: Call) -> bytes:
+        """A whole answer without the model server, which has ended or lost the worker that had this call."""
+        events = self._events(call, stream=False)
+        writer: Writer | None = None
+        generations: dict[int, Generation] = {}
+        try:
+            while (event := await _next(events, call))["event"] != "done":
+                if event["event"] == "error":
+                    raise protocol.raised(event)
+                if event["event"] == "accepted":
+                    writer = protocol.writer(event)
+                elif event["event"] == "end":
+                    generations[event["prompt"]] = protocol.generation(event)
+        finally:
+            await events.aclose()
+        if writer is None:
+            raise unavailable("the engine did not answer; try again in a moment")
+        whole = writer.body([generations[index] for index in sorted(generations)])
+        return json.dumps(whole, ensure_ascii=False).encode()
+
+    async def _stream(self, call: Call, send: _Sending) -> str | None:
+        """Stream an answer; its error's code where it broke off."""
+        events = self._events(call, stream=True)
+        try:
+            accepted = await _next(events, call)
+            # Nothing is sent before the first token, so that a refusal still has a status of its own.
+            event = accepted if accepted["event"] == "error" else await _next(events, call)
+            if event["event"] == "error":
+                raise protocol.raised(event)
+            writer = protocol.writer(accepted)
+            kind = {"content-type": "text/event-stream", "cache-control": "no-cache"}
+            await send(head(200, {**kind, **self.closing_headers()}))
+            await _send_records(send, writer.first_records())
+            while True:
+                await _send_records(send, _written(writer, event))
+                if event["event"] != "token":
+                    break
+                try:
+                    event = await _next(events, call)
+                except RequestError as error:
+                    event = protocol.error_event(error)
+        finally:
+            # Closes the engine's socket, and with it the row.
+            await events.aclose()
+        await send({"type": "http.response.body", "body": b""})
+        return event["code"] if event["event"] == "error" else None
+
+    def _events(self, call: Call, *, stream: bool) -> AsyncGenerator[protocol.Event, None]:
+        request = {"op": "generate", "body": call.payload, "arrival": call.arrival, "stream": stream}
+        return protocol.stream(self._settings.socket_path, request)
+
+
+@dataclass
+class _Outcome:
+    """The code of the error that a call ended with, if any."""
+
+    code: str | None = None
+
+
+class _Sending:
+    """Sends an answer, but waits no longer than a call's time for a caller that does not read."""
+
+    def __init__(self, send: Send, until: float) -> None:
+        self._send, self._until = send, until
+
+    async def __call__(self, message: MutableMapping[str, Any]) -> None:
+        """Send one message.
+
+        Raises:
+            SlowReaderError: what was sent before is unread, and the call's time is over.
+        """
+        try:
+            await asyncio.wait_for(self._send(message), max(self._until - time.monotonic(), 0.1))
+        except asyncio.TimeoutError:
+            raise SlowReaderError from None
+
+
+async def _next(events: AsyncGenerator[protocol.Event, None], call: Call) -> protocol.Event:
+    """The next event, unless the caller goes away or the call's time is over first."""
+    coming = asyncio.ensure_future(anext(events))
+    left = max(call.until - time.monotonic(), 0.0)
+    await _first_of(coming, call.gone, timeout_s=left)
+    if coming.done():
+        return coming.result()
+    coming.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await coming  # a generator that is still running cannot be closed
+    raise GoneError if call.gone.done() else protocol.not_in_time()
+
+
+async def _first_of(*futures: asyncio.Future[Any], timeout_s: float) -> None:
+    await asyncio.wait(futures, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+
+
+async def _send_records(send: _Sending, records: list[bytes]) -> None:
+    for record in records:
+        await send({"type": "http.response.body", "body": record, "more_body": True})
+
+
+def _written(writer: Writer, event: protocol.Event) -> list[bytes]:
+    if event["event"] == "error":
+        return writer.error_records(protocol.raised(event))
+    token = Token(**event["token"])
+    if event["event"] == "token":
+        return writer.token_records(event["index"], token)
+    return writer.last_records(event["index"], token, protocol.generation(event))

@@ -1,0 +1,56 @@
+"""Metrics from the container's log, for what SageMaker does not measure: restarts, and texts inside.
+
+A container without a network cannot put metrics itself. Its log reaches CloudWatch, and metric filters count
+the lines below. The engine's supervisor and its gate print them; nothing else in this app knows their words.
+"""
+
+from __future__ import annotations
+
+from aws_cdk import aws_logs as logs
+from constructs import Construct
+
+#: Lines of the supervisor, by the metric that counts them.
+EVENTS = {
+    "EngineEnded": "inf2kit supervisor: the engine ended",
+    "EngineStuck": "inf2kit supervisor: the engine is stuck",
+    "DeviceAwaited": "inf2kit supervisor: waiting for the device",
+    "LoadFailed": "inf2kit supervisor: cannot load the model",
+}
+#: The gate's own line, a JSON object such as ``{"inf2kit": "load", "texts_inside": 7, ...}``.
+_LOAD_LINE, _LOAD_VALUE = '{ $.inf2kit = "load" }', "$.texts_inside"
+NAMESPACE = "inf2kit"
+#: Each sample is the number of texts in one instance, running or waiting.
+TEXTS_INSIDE = "TextsInside"
+
+
+def metric_name(metric: str, endpoint_name: str) -> str:
+    """The name of a metric of one endpoint.
+
+    A filter takes dimensions from the line only, and no line has the endpoint's name.
+    """
+    return f"{metric}-{endpoint_name}"
+
+
+class LogMetrics(Construct):
+    """The metric filters on an endpoint's log group."""
+
+    def __init__(
+        self, scope: Construct, construct_id: str, *, endpoint_name: str, log_group: logs.CfnLogGroup
+    ) -> None:
+        super().__init__(scope, construct_id)
+        patterns = {metric: (f'"{line}"', "1") for metric, line in EVENTS.items()}
+        patterns[TEXTS_INSIDE] = (_LOAD_LINE, _LOAD_VALUE)
+        for metric, (pattern, value) in patterns.items():
+            logs.CfnMetricFilter(
+                self,
+                metric,
+                log_group_name=log_group.ref,
+                filter_pattern=pattern,
+                metric_transformations=[
+                    logs.CfnMetricFilter.MetricTransformationProperty(
+                        metric_namespace=NAMESPACE,
+                        metric_name=metric_name(metric, endpoint_name),
+                        metric_value=value,
+                    )
+                ],
+            )

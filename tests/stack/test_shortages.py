@@ -1,0 +1,99 @@
+"""A machine that is short of something: nothing of it may end an engine that took minutes to load."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+import pytest
+from support import Caller, metrics_of, ping, processes_of, wait_until
+
+from inf2kit.local import endpoint
+from inf2kit.local.state import EndpointState
+
+
+@pytest.fixture(scope="module")
+def short(start: Callable[..., EndpointState], replay_preset: str) -> EndpointState:
+    return start(replay_preset, name="short", variables={"INF2KIT_REPLAY_STEP_SECONDS": "0.02"})
+
+
+def process_of(state: EndpointState, module: str) -> psutil.Process:
+    (process,) = processes_of(state, module)
+    return process
+
+
+def test_a_gate_that_is_killed_under_load_is_back_at_once(
+    short: EndpointState, figure: Callable[[str], None]
+) -> None:
+    """All rows and the queue are full of whole calls, which a first generation would have to wait for."""
+    caller = Caller(short)
+    gate = process_of(short, "engine.gate")
+    with ThreadPoolExecutor(12) as pool:
+        calls = [pool.submit(_outcome, caller) for _ in range(12)]
+        wait_until(lambda: ping(short.gate_port) == 200 and _rows(short) == 8, 20, "every row is taken")
+        gate.kill()
+        gone = time.monotonic()
+        wait_until(lambda: ping(short.gate_port) is None, 2, "the port is closed")
+        wait_until(lambda: ping(short.gate_port) is not None, 10, "the port is open again")
+        figure(f"gate killed under load: its port was open again after {time.monotonic() - gone:.2f} s")
+        for call in calls:
+            call.result()
+    assert caller.generate("x", max_new_tokens=2)
+
+
+def test_a_process_that_cannot_be_started_ends_no_other(short: EndpointState) -> None:
+    """The supervisor has no file descriptor left for a child's pipe, as with a fork that fails."""
+    supervisor, engine = process_of(short, "engine.supervisor"), process_of(short, "engine.server")
+    limits = resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE, (supervisor.num_fds(), limits[1]))
+    process_of(short, "engine.gate").kill()
+    wait_until(
+        lambda: "the gate cannot be looked after" in _log(short), 20, "the supervisor says that it cannot"
+    )
+    assert engine.is_running()
+    assert supervisor.is_running()
+    resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE, limits)
+    wait_until(lambda: ping(short.gate_port) == 200, 60, "there is a gate again")
+    assert process_of(short, "engine.server") == engine
+    assert Caller(short).generate("x", max_new_tokens=2)
+
+
+def test_a_full_disk_and_a_log_that_cannot_be_written(short: EndpointState) -> None:
+    """Calls go on. An engine that ends meanwhile cannot load, but is tried until the disk has room again."""
+    supervisor = process_of(short, "engine.supervisor")
+    processes = [supervisor, process_of(short, "engine.gate"), process_of(short, "engine.server")]
+    limits = resource.prlimit(supervisor.pid, resource.RLIMIT_FSIZE)
+    for process in processes:
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, limits[1]))
+    assert Caller(short).generate("x", max_new_tokens=2)
+    processes[2].kill()
+    engines = set[int]()
+
+    def engines_seen() -> int:
+        engines.update(process.pid for process in processes_of(short, "engine.server"))
+        return len(engines)
+
+    wait_until(lambda: engines_seen() > 4, 90, "the engine was started more often than a first one would be")
+    for process in processes[:2]:
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, limits)
+    wait_until(lambda: ping(short.gate_port) == 200, 90, "there is an engine again")
+    assert Caller(short).generate("x", max_new_tokens=2)
+
+
+def _outcome(caller: Caller) -> str:
+    try:
+        caller.generate("x", max_new_tokens=200, ignore_eos=True)
+    except Exception as error:
+        return type(error).__name__
+    return "answered"
+
+
+def _rows(state: EndpointState) -> float:
+    return metrics_of(state)["inf2kit_rows_busy"]
+
+
+def _log(state: EndpointState) -> str:
+    return endpoint.log_path(state.name).read_text(encoding="utf-8", errors="replace")

@@ -1,0 +1,160 @@
+"""A door before the local AWS: S3 as strict as AWS's own where moto is not, and refusals on demand."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.client
+import threading
+import urllib.parse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+ACCOUNT = "123456789012"
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of S3.
+
+    Attributes:
+        method: Such as ``PUT``.
+        path: ``/bucket/key``.
+        query: As in the URL.
+        headers: By lower-case name.
+        body: As sent.
+    """
+
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str]
+    body: bytes
+
+
+#: The error code that a call gets, or None for moto's answer.
+Judge = Callable[[Call], str | None]
+
+
+def owner(call: Call) -> str | None:
+    """As S3 for who asks for an owner, and strict with who does not."""
+    names = ["x-amz-expected-bucket-owner"]
+    if "x-amz-copy-source" in call.headers:
+        names.append("x-amz-source-expected-bucket-owner")
+    return None if all(call.headers.get(name) == ACCOUNT for name in names) else "AccessDenied"
+
+
+def sha256(call: Call) -> str | None:
+    """As S3, but that bytes must come with their sha256."""
+    if call.method != "PUT" or "x-amz-copy-source" in call.headers:
+        return None
+    expected = base64.b64encode(hashlib.sha256(call.body).digest()).decode()
+    return None if call.headers.get("x-amz-checksum-sha256") == expected else "BadDigest"
+
+
+def no_listing_of_uploads(call: Call) -> str | None:
+    """A role without s3:ListBucketMultipartUploads and s3:ListMultipartUploadParts."""
+    query = urllib.parse.parse_qs(call.query, keep_blank_values=True)
+    listing = call.method == "GET" and ("uploads" in query or "uploadId" in query)
+    return "AccessDenied" if listing else None
+
+
+def no_writing(call: Call) -> str | None:
+    """A role without s3:PutObject, which multipart uploads need too."""
+    query = urllib.parse.parse_qs(call.query, keep_blank_values=True)
+    return "AccessDenied" if call.method == "PUT" or (call.method == "POST" and "uploads" in query) else None
+
+
+class EndedUploads:
+    """As S3: a piece of an upload that is completed or aborted is refused. moto fails with a 500."""
+
+    def __init__(self) -> None:
+        self._ended: set[str] = set()
+
+    def __call__(self, call: Call) -> str | None:
+        upload = urllib.parse.parse_qs(call.query).get("uploadId", [""])[0]
+        if upload in self._ended and call.method in ("PUT", "POST"):
+            return "NoSuchUpload"
+        if upload and call.method in ("POST", "DELETE"):
+            self._ended.add(upload)
+        return None
+
+
+@contextmanager
+def door(moto: str, *judges: Judge, targets: tuple[str, ...] = ()) -> Iterator[str]:
+    """Open a door to moto; its address.
+
+    Args:
+        moto: The address that is called.
+        judges: Asked about each call of S3.
+        targets: Operations of services that speak JSON, as their header names them, which are denied.
+    """
+    host = moto.removeprefix("http://")
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _any(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            path, _, query = self.path.partition("?")
+            call = Call(self.command, path, query, headers, body)
+            codes = [code for judge in judges if path != "/" and (code := judge(call))]
+            if headers.get("x-amz-target") in targets:
+                self._deny()
+                return
+            if codes:
+                self._refuse(codes[0])
+                return
+            connection = http.client.HTTPConnection(host, timeout=60)
+            sent = {name: value for name, value in self.headers.items() if name.lower() != "expect"}
+            connection.request(self.command, self.path, body, sent)
+            answer = connection.getresponse()
+            content = answer.read()
+            self.send_response_only(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in ("transfer-encoding", "connection", "content-length"):
+                    self.send_header(name, value)
+            length = answer.getheader("Content-Length") if self.command == "HEAD" else str(len(content))
+            self.send_header("Content-Length", length or "0")
+            self.end_headers()
+            self.wfile.write(content)
+            connection.close()
+
+        def _deny(self) -> None:
+            content = b'{"__type": "AccessDeniedException", "message": "refused"}'
+            self.send_response_only(400)
+            self.send_header("Content-Type", "application/x-amz-json-1.1")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def _refuse(self, code: str) -> None:
+            content = f"<Error><Code>{code}</Code><Message>refused</Message></Error>".encode()
+            self.send_response_only({"AccessDenied": 403, "NoSuchUpload": 404}.get(code, 400))
+            self.send_header("Content-Type", "application/xml")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(content)
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("do_"):  # whatever the method is
+                return self._any
+            raise AttributeError(name)
+
+        def log_request(self, *_arguments: object) -> None:
+            """Nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
