@@ -40,7 +40,7 @@ class Loopback:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        reason = _fault(scope)
+        reason = fault(scope)
         if reason:
             await _refuse(send, reason)
             return
@@ -54,8 +54,12 @@ class Loopback:
         await self._app(scope, receive, send_without_cors)
 
 
-def _fault(scope: Scope) -> str:
-    """Why a request is refused, or nothing."""
+def fault(scope: Scope) -> str:
+    """Why a request is refused, or nothing.
+
+    Args:
+        scope: Of ASGI; its headers, path and server are looked at.
+    """
     headers = [(name.lower(), value.strip().lower()) for name, value in scope["headers"]]
     port = int(scope["server"][1])
     hosts = [value for name, value in headers if name == b"host"]

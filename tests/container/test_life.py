@@ -6,6 +6,8 @@ package; calls are slow in it, so that SIGTERM finds them running.
 
 from __future__ import annotations
 
+import http.client
+import json
 import signal
 import time
 from collections.abc import Callable
@@ -111,6 +113,21 @@ def test_whole_and_streamed_calls(first: Container) -> None:
     assert (status, events[-1]["generated_text"]) == (200, answer["generated_text"])
 
 
+@pytest.mark.parametrize(
+    "header", ["Origin: null", "Sec-Fetch-Site: cross-site", "Host: evil.example:{port}"]
+)
+def test_no_web_page_reaches_it(first: Container, header: str) -> None:
+    """As the second request of a connection too: the first one is a program's."""
+    name, _, value = header.format(port=first.port).partition(": ")
+    connection = http.client.HTTPConnection("127.0.0.1", first.port, timeout=10)
+    body = json.dumps({"inputs": "x", "parameters": {"max_new_tokens": 1}})
+    connection.request("POST", "/invocations", body, {"Content-Type": "application/json"})
+    assert connection.getresponse().read().startswith(b"[")
+    connection.request("POST", "/invocations", body, {"Content-Type": "text/plain", name: value})
+    refused = connection.getresponse()
+    assert (refused.status, b"for programs of this machine" in refused.read()) == (403, True)
+
+
 def test_an_update_loses_no_call(first: Container, second: Container, figure: Callable[[str], None]) -> None:
     """Callers are on the first until the second is ready; the first then gets SIGTERM."""
     answered = 0
@@ -129,7 +146,6 @@ def test_an_update_loses_no_call(first: Container, second: Container, figure: Ca
     assert second.whole("x", max_new_tokens=2)[0] == 200
 
 
-@pytest.mark.xfail(strict=True, reason="the gate ends with the model server and does not drain")
 def test_sigterm_under_load_loses_no_call(second: Container, figure: Callable[[str], None]) -> None:
     """Four streams and four whole calls, some of which take longer than the container has left."""
     with ThreadPoolExecutor(8) as pool:
