@@ -44,6 +44,7 @@ queue_size = 4
 _GROUPS = {
     "model": ("answers", "bad_input", "exactness", "local_commands", "metrics"),
     "path": ("the_whole_path",),
+    "options": ("options",),
     "cloud": ("cdk", "clients", "commands", "hosting", "objects", "stacks", "web_pages"),
     "doubles": ("faults", "limits", "readiness", "soak"),
     "container": ("life", "launcher"),
