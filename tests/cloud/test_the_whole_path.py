@@ -276,7 +276,7 @@ def answers_by_s3(steps: Steps, aws: Callable[..., Any]) -> None:
     def ask(name: str, body: object) -> Any:
         s3.put_object(Bucket=bucket, Key=prefix + name, Body=json.dumps(body).encode())
         return runtime.invoke_endpoint_async(
-            EndpointName=name_of(QUEUED),
+            EndpointName=f"{name_of(QUEUED)}-async",
             ContentType="application/json",
             InputLocation=f"s3://{bucket}/{prefix}{name}",
         )
