@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from inf2kit.errors import Inf2KitError
@@ -17,19 +18,35 @@ _ADVICE = {
 }
 
 
-def client(service: str, region_name: str | None = None, **config: Any) -> Any:
+def client(
+    service: str,
+    region_name: str | None = None,
+    *,
+    session: Any = None,
+    endpoint_url: str | None = None,
+    **config: Any,
+) -> Any:
     """A boto3 client; the environment says where AWS is, and who calls.
 
     Args:
         service: Such as ``s3``.
         region_name: Instead of boto3's own.
+        session: A ``boto3.session.Session`` that says who calls.
+        endpoint_url: Instead of AWS's own.
         **config: Of botocore's ``Config``.
     """
     import boto3
     from botocore.config import Config
 
-    # A session of its own: boto3's default one keeps the credentials of its first call for ever.
-    return boto3.session.Session().client(service, region_name=region_name, config=Config(**config))
+    # A session of its own: boto3's default one keeps the credentials of its first call for ever, and threads
+    # must not share one while it makes clients.
+    if session is None:
+        session = boto3.session.Session()
+        # As cdk and the other SDKs have it; boto3 alone knows AWS_DEFAULT_REGION only.
+        region_name = region_name or os.environ.get("AWS_REGION")
+    return session.client(
+        service, region_name=region_name, endpoint_url=endpoint_url, config=Config(**config)
+    )
 
 
 class errors:  # noqa: N801 - reads as a phrase: with aws.errors(PackageError, "reading the bucket")

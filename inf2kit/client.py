@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
+from urllib.parse import urlparse
 
 from inf2kit import aws, home
 from inf2kit.errors import EndpointError
 
 #: AWS answers a call within 60 s and says to let the socket wait for 70.
 READ_TIMEOUT_S = 70
+#: A machine that does not take a connection within this is not going to.
+_CONNECT_TIMEOUT_S = 5
 _MAX_CONNECTIONS = 64
 
 
@@ -52,40 +56,58 @@ class TextResult:
 class Endpoint:
     """An endpoint by name.
 
-    A local endpoint of that name is used where there is one; otherwise AWS is called with boto3's own
-    credentials and region. Calls are never repeated by botocore: a repeated call is a second generation.
+    A local endpoint of that name is used where one is up, unless something says that AWS is meant: a region,
+    a session, or AWS_PROFILE or AWS_ENDPOINT_URL in the environment. Otherwise AWS is called with boto3's own
+    credentials and region. ``repr`` shows where calls go. botocore never repeats one: a repeated call is a
+    second generation.
 
     Args:
         name: The EndpointName.
         endpoint_url: Where to call, instead of looking for it.
         region_name: The AWS region, instead of boto3's own.
+        session: A ``boto3.session.Session`` that says who calls.
     """
 
-    def __init__(self, name: str, *, endpoint_url: str | None = None, region_name: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        endpoint_url: str | None = None,
+        region_name: str | None = None,
+        session: Any = None,
+    ) -> None:
         self.name = name
-        self._client = _client(endpoint_url or home.local_endpoint_url(name), region_name)
+        url = endpoint_url or _local_url(name, region_name, session)
+        self._client = _client(url, region_name, session)
+
+    def __repr__(self) -> str:
+        """Where its calls go."""
+        meta = self._client.meta
+        where = "" if _is_aws(meta.endpoint_url) else f" at {meta.endpoint_url}"
+        return f"<Endpoint {self.name!r}{where or f' on AWS in {meta.region_name}'}>"
 
     @classmethod
-    def of_preset(cls, preset: str, *, region_name: str | None = None) -> Endpoint:
+    def of_preset(cls, preset: str, *, region_name: str | None = None, session: Any = None) -> Endpoint:
         """The endpoint that serves a preset: a local one, or the one that ``cdk deploy`` has made.
 
         Args:
             preset: Its name, such as ``llama2-7b-throughput``.
             region_name: The AWS region, instead of boto3's own.
+            session: A ``boto3.session.Session`` that says who calls.
 
         Raises:
             EndpointError: there is none, or AWS cannot be asked.
         """
-        if home.local_endpoint_url(home.endpoint_name(preset)):
+        if _local_url(home.endpoint_name(preset), region_name, session):
             return cls(home.endpoint_name(preset))
-        found = _deployed(preset, region_name)
+        found = _deployed(preset, region_name, session)
         if found.get("asynchronous"):
             raise EndpointError(
                 f"the endpoint {found['endpoint_name']!r} is asynchronous: put a request under "
                 f"{found['async_input']} and call invoke_endpoint_async of boto3, with "
                 f"InvocationTimeoutSeconds={found['async_invocation_timeout_s']}"
             )
-        return cls(found["endpoint_name"], region_name=region_name)
+        return cls(found["endpoint_name"], region_name=region_name, session=session)
 
     @overload
     def generate(self, prompt: str, **parameters: Any) -> TextResult: ...
@@ -145,7 +167,7 @@ class Endpoint:
                         return
                     event = json.loads(data)
                     if "error" in event:
-                        raise EndpointError(event["error"], code=event.get("error_type"))
+                        raise _error_of_body(self.name, event)
                     yield event
                     if event.get("generated_text") is not None:
                         return
@@ -155,13 +177,25 @@ class Endpoint:
         raise EndpointError(f"endpoint {self.name!r} broke off before the end of the stream")
 
 
-def _deployed(preset: str, region_name: str | None) -> dict[str, Any]:
+def _local_url(name: str, region_name: str | None, session: Any) -> str | None:
+    """Where a local endpoint is called, or None where there is none or AWS is meant."""
+    meant = ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME")
+    if region_name or session is not None or any(os.environ.get(variable) for variable in meant):
+        return None
+    return home.local_endpoint_url(name)
+
+
+def _is_aws(url: str) -> bool:
+    return urlparse(url).hostname not in ("127.0.0.1", "localhost", "::1")
+
+
+def _deployed(preset: str, region_name: str | None, session: Any) -> dict[str, Any]:
     """What the stack of a preset has left for its callers."""
     from botocore.exceptions import ClientError
 
     with aws.errors(EndpointError, f"looking for the endpoint of {preset!r}"):
         try:
-            ssm = aws.client("ssm", region_name)
+            ssm = aws.client("ssm", region_name, session=session)
             found = ssm.get_parameter(Name=f"/inf2kit/presets/{preset}")
         except ClientError as error:
             if error.response["Error"]["Code"] != "ParameterNotFound":
@@ -220,38 +254,48 @@ class _errors_of:  # noqa: N801 - reads as a phrase: with _errors_of(name)
 
 
 def _endpoint_error(name: str, response: Any) -> EndpointError:
-    code = response.get("Error", {}).get("Code")
-    status = response.get("OriginalStatusCode")
-    message = response.get("OriginalMessage") or response.get("Error", {}).get("Message", "")
+    error, status = response.get("Error", {}), response.get("OriginalStatusCode")
+    message = response.get("OriginalMessage") or error.get("Message", "")
     try:
-        body = json.loads(message)
-        message, code = body["error"], body["error_type"]
+        return _error_of_body(name, json.loads(message), status)
     except (ValueError, KeyError, TypeError):
-        pass
-    return EndpointError(f"endpoint {name!r} answered: {message}", status=status, code=code)
+        return EndpointError(f"endpoint {name!r} answered: {message}", status=status, code=error.get("Code"))
 
 
-def _client(local_url: str | None, region_name: str | None) -> Any:
+def _error_of_body(name: str, body: dict[str, Any], status: int | None = None) -> EndpointError:
+    """From the container's own body, in either schema; KeyError or TypeError where it is in neither."""
+    error = body["error"]
+    if isinstance(error, dict):
+        message, code = error["message"], error.get("code") or error.get("type")
+    else:
+        message, code = error, body.get("error_type")
+    hint = body.get("retry_after_s")
+    return EndpointError(
+        f"endpoint {name!r} answered: {message}", status=status, code=code, retry_after_s=hint
+    )
+
+
+def _client(url: str | None, region_name: str | None, session: Any) -> Any:
     import boto3
-    from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
-    config = Config(
-        retries={"total_max_attempts": 1},
-        read_timeout=READ_TIMEOUT_S,
-        max_pool_connections=_MAX_CONNECTIONS,
-    )
-    local: dict[str, str] = {}
-    if local_url is not None:
-        # The front on this machine does not check signatures, but botocore wants to make one.
-        local = {
-            "endpoint_url": local_url,
-            "region_name": region_name or "us-east-1",
-            "aws_access_key_id": "local",
-            "aws_secret_access_key": "local",
-        }
+    if url is not None and not _is_aws(url):
+        # A front on this machine asks for no key and no region, but botocore wants to sign with them.
+        if session is None and "AWS_ACCESS_KEY_ID" not in os.environ:
+            session = boto3.session.Session("local", "local")
+        session = session or boto3.session.Session()
+        region_name = region_name or session.region_name or "us-east-1"
     try:
-        return boto3.client("sagemaker-runtime", **{"region_name": region_name, **local}, config=config)
+        return aws.client(
+            "sagemaker-runtime",
+            region_name,
+            session=session,
+            endpoint_url=url,
+            retries={"total_max_attempts": 1},
+            connect_timeout=_CONNECT_TIMEOUT_S,
+            read_timeout=READ_TIMEOUT_S,
+            max_pool_connections=_MAX_CONNECTIONS,
+        )
     except BotoCoreError as error:
         raise EndpointError(
             f"AWS cannot be called: {error}; configure boto3, or start a local endpoint "

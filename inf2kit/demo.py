@@ -61,20 +61,20 @@ def run(progress: Progress) -> None:
             with steps.step("inf2kit cloud up"):
                 settings = commands.up(port=0, progress=lambda _: None)
             shell = {**os.environ, **commands.environment(settings)}
-            shell = {name: value for name, value in shell.items() if name not in commands.UNSET}
+            shell = {name: value for name, value in shell.items() if name not in commands.unset()}
             shell["PATH"] = f"{cdk.parent}{os.pathsep}{shell.get('PATH', os.defpath)}"
 
             def command(*words: str) -> str:
                 return _command(steps, words, root, shell)
 
             command("cdk", "bootstrap", "--app", "", f"aws://123456789012/{settings.region}")
-            _client(settings.url, "s3").create_bucket(Bucket=BUCKET.split("/")[2])
+            _client(settings.url, "s3", settings.access_key).create_bucket(Bucket=BUCKET.split("/")[2])
             package = command(
                 "inf2kit", "package", "embedded", "--preset", PRESET, "--rehearsal", "--output", BUCKET
             ).strip()
             command("cdk", "deploy", STACK, "--require-approval", "never", "-c", f"package={package}")
             with steps.step("boto3: one call, a batch, a stream, a bad request"):
-                _calls(_client(settings.url, "sagemaker-runtime"), NAME)
+                _calls(_client(settings.url, "sagemaker-runtime", settings.access_key), NAME)
             command("cdk", "destroy", STACK, "--force")
         finally:
             with steps.step("inf2kit cloud down"):
@@ -147,14 +147,14 @@ def _own_home(models: Path) -> Iterator[None]:
                 os.environ["INF2KIT_HOME"] = before
 
 
-def _client(url: str, service: str) -> Any:
+def _client(url: str, service: str, access_key: str = "local") -> Any:
     # This is all that a user of boto3 needs; on AWS it is the same without the first four arguments.
     return boto3.client(
         service,
         endpoint_url=url,
         region_name="us-east-1",
-        aws_access_key_id="local",
-        aws_secret_access_key="local",  # noqa: S106 - nobody on this machine checks it
+        aws_access_key_id=access_key,
+        aws_secret_access_key="local",  # noqa: S106 - nobody on this machine computes a signature
         config=Config(retries={"total_max_attempts": 1}, read_timeout=70),
     )
 

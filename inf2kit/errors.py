@@ -7,6 +7,7 @@
     ├── CompileError         a compilation that makes no sense, cannot be done here, or has failed
     ├── DeploymentError      a deployment that makes no sense, found before anything is provisioned
     ├── LocalEndpointError   a local endpoint that cannot be started, found or stopped
+    ├── CloudError           the rehearsal cloud that cannot be started, found or stopped
     ├── EndpointError        an endpoint answered with an error, or did not answer
     └── RequestError         one request, with the HTTP status and code the caller gets
 
@@ -54,12 +55,21 @@ class EndpointError(Inf2KitError):
     Attributes:
         status: The HTTP status that the container gave, or None where it gave none.
         code: The container's own code (``prompt_too_long``) or AWS's (``ModelError``).
+        retry_after_s: Whole seconds after which another try makes sense, or None where it said nothing.
     """
 
-    def __init__(self, message: str, *, status: int | None = None, code: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
+        self.retry_after_s = retry_after_s
 
 
 class RequestError(Inf2KitError):

@@ -8,11 +8,16 @@ import json
 import os
 import re
 import shutil
+import socket
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from inf2kit.errors import LocalEndpointError
 
+#: Every process of a local endpoint carries this variable with its run directory, and so is found whatever
+#: session it is in, whatever its parent.
+MARK = "INF2KIT_LOCAL_CONTAINER"
 #: SageMaker's own rule for an EndpointName.
 ENDPOINT_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 
@@ -24,6 +29,16 @@ def home() -> Path:
         return Path(given).expanduser().absolute()
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "inf2kit"
+
+
+def private(folder: Path) -> None:
+    """Make a folder that nobody but its owner looks into; one that is there already is closed to others."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in dict.fromkeys((home(), folder)):
+        found = each.stat() if each.exists() else None
+        # A home may be put into a folder that many people share, such as /tmp; that one stays as it is.
+        if found and found.st_uid == os.getuid() and not found.st_mode & stat.S_ISVTX:
+            each.chmod(0o700)
 
 
 def models() -> Path:
@@ -49,7 +64,7 @@ def manifest(digest: str) -> Path:
 def keep_manifest(digest: str, content: bytes) -> None:
     """Leave that copy."""
     path = manifest(digest)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private(path.parent)
     path.write_bytes(content)
 
 
@@ -84,7 +99,7 @@ def locked(name: str) -> Iterator[None]:
     Args:
         name: Of what it changes.
     """
-    home().mkdir(parents=True, exist_ok=True)
+    private(home())
     with open(home() / f".{name}.lock", "w") as lock:  # noqa: PTH123
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -100,9 +115,26 @@ def delete(folder: Path) -> None:
 
 
 def local_endpoint_url(name: str) -> str | None:
-    """The ``endpoint_url`` for boto3 of a local endpoint, or None where there is no such endpoint."""
+    """The ``endpoint_url`` for boto3 of a local endpoint, or None where no such endpoint is up."""
     try:
         state = json.loads((endpoint(name) / "state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, LocalEndpointError):
+        pid, run_dir, port = int(state["host_pid"]), str(state["run_dir"]), int(state["front_port"])
+    except (OSError, ValueError, TypeError, KeyError, LocalEndpointError):
         return None
-    return f"http://127.0.0.1:{state['front_port']}"
+    # A host that was killed leaves its state, and its port may be somebody else's by now.
+    return f"http://127.0.0.1:{port}" if pid and _keeps(pid, run_dir, port) else None
+
+
+def _keeps(pid: int, run_dir: str, port: int) -> bool:
+    """Whether a process is the host that its endpoint's state names."""
+    if Path("/proc/self/environ").exists():
+        try:
+            return f"{MARK}={run_dir}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except OSError:
+            return False
+    try:
+        os.kill(pid, 0)
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True

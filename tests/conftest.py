@@ -44,8 +44,9 @@ queue_size = 4
 _GROUPS = {
     "model": ("answers", "bad_input", "exactness", "local_commands", "metrics"),
     "path": ("the_whole_path",),
-    "cloud": ("clients", "commands", "hosting", "objects", "stacks"),
+    "cloud": ("cdk", "clients", "commands", "hosting", "objects", "stacks", "web_pages"),
     "doubles": ("faults", "limits", "readiness", "soak"),
+    "container": ("life", "launcher"),
     "contract": ("contract",),
     "compile": ("compile",),
 }
@@ -67,7 +68,7 @@ def pytest_configure() -> None:
 def _group_of(nodeid: str) -> str:
     file = nodeid.split("::")[0]
     name = file.rpartition("/test_")[2].removesuffix(".py")
-    shared = file.startswith(("tests/stack/", "tests/cloud/", "tests/neuron/"))
+    shared = file.startswith(("tests/stack/", "tests/cloud/", "tests/neuron/", "tests/container/"))
     return next((group for group, names in _GROUPS.items() if shared and name in names), file)
 
 

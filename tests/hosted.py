@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from typing import Any
 
 from support import wait_until
@@ -10,18 +12,47 @@ IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/huggingface-pytorch-infere
 ROLE = "arn:aws:iam::123456789012:role/execution"
 
 
+TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    ],
+}
+
+
+def allowing(*statements: tuple[list[str], str], **conditions: Any) -> str:
+    """A policy that allows actions on resources."""
+    listed = [
+        {"Effect": "Allow", "Action": actions, "Resource": resource, **conditions}
+        for actions, resource in statements
+    ]
+    return json.dumps({"Version": "2012-10-17", "Statement": listed})
+
+
+def execution_role(iam: Any, name: str = "execution", policy: str = "") -> str:
+    """A role that SageMaker may assume, with all of S3 unless a policy says less; its ARN."""
+    with contextlib.suppress(iam.exceptions.EntityAlreadyExistsException):
+        iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(TRUST))
+    policy = policy or allowing((["s3:GetObject", "s3:ListBucket", "s3:PutObject"], "*"))
+    iam.put_role_policy(RoleName=name, PolicyName="own", PolicyDocument=policy)
+    return str(iam.get_role(RoleName=name)["Role"]["Arn"])
+
+
 class Maker:
-    """Makes models and endpoints as plain boto3 users do, and deletes them."""
+    """Makes models and endpoints as plain boto3 users do, and deletes them.
+
+    The role ``ROLE`` must be there.
+    """
 
     def __init__(self, sagemaker: Any, uri: str, variables: dict[str, str]) -> None:
-        self.sagemaker, self._uri, self._variables = sagemaker, uri, variables
+        self.sagemaker, self.uri, self._variables = sagemaker, uri, variables
         self._made: list[tuple[str, str]] = []
 
-    def model(self, name: str, **variables: str) -> dict[str, Any]:
-        source = {"S3Uri": self._uri, "S3DataType": "S3Prefix", "CompressionType": "None"}
+    def model(self, name: str, *, role: str = ROLE, **variables: str) -> dict[str, Any]:
+        source = {"S3Uri": self.uri, "S3DataType": "S3Prefix", "CompressionType": "None"}
         answer: dict[str, Any] = self.sagemaker.create_model(
             ModelName=name,
-            ExecutionRoleArn=ROLE,
+            ExecutionRoleArn=role,
             PrimaryContainer={
                 "Image": IMAGE,
                 "ModelDataSource": {"S3DataSource": source},
@@ -31,7 +62,9 @@ class Maker:
         self._made.append(("model", name))
         return answer
 
-    def config(self, name: str, model: str, **variant: Any) -> None:
+    def config(
+        self, name: str, model: str, *, asynchronous: dict[str, Any] | None = None, **variant: Any
+    ) -> None:
         variants = [
             {
                 "VariantName": "main",
@@ -41,7 +74,8 @@ class Maker:
                 **variant,
             }
         ]
-        self.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=variants)
+        more = {"AsyncInferenceConfig": asynchronous} if asynchronous else {}
+        self.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=variants, **more)
         self._made.append(("endpoint_config", name))
 
     def endpoint(self, name: str, config: str, **more: Any) -> None:

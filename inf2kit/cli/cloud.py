@@ -48,7 +48,7 @@ def cloud_env() -> None:
 
     for name, value in commands.environment(commands.running()).items():
         click.echo(f"export {name}={shlex.quote(value)}")
-    click.echo(f"unset {' '.join(commands.UNSET)}")
+    click.echo(f"unset {' '.join(commands.unset())}")
 
 
 @cloud.command("status")

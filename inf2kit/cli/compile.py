@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option(
     "--model", metavar="ID|PATH", help="Another model of the same architecture: on the hub, or a folder."
 )
-@click.option("--revision", help="Of the model on the hub.")
+@click.option("--revision", help="A commit, branch or tag of the model on the hub.")
 @click.option("--batch-size", type=click.IntRange(1, 256), help="Rows decoded together.")
 @click.option("--sequence-length", type=click.IntRange(2), help="Tokens of a row, prompt and new ones.")
 @click.option(
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 @click.option("--role", metavar="ARN", help="The job's execution role.")
 @click.option("--token-secret", metavar="NAME", help="The hub's token in Secrets Manager, for the job.")
 @click.option("--volume-kms-key", metavar="ARN", help="Encrypts the job's volume.")
-@click.option("--subnet", "subnets", multiple=True, metavar="ID", help="Of the job's VPC; may be repeated.")
+@click.option("--subnet", "subnets", multiple=True, metavar="ID", help="In the job's VPC; may be repeated.")
 @click.option(
     "--security-group", "security_groups", multiple=True, metavar="ID", help="In that VPC; may be repeated."
 )
@@ -126,9 +126,9 @@ def compile_(
         )
         _as_job(request, spec, output, dry_run, region, bucket_owner)
         return
-    made = here.plan(spec, gated=chosen.model.gated and model is None)
+    planned = here.plan(spec, gated=chosen.model.gated and model is None)
     if dry_run:
-        click.echo("\n".join(made.lines()))
+        click.echo("\n".join(planned.lines()))
         click.echo(f"package it to {output}")
         if push_to_hub:
             who = "for everybody to read" if public else "private"
@@ -137,7 +137,7 @@ def compile_(
     step = steps()
     store = at(output, region, bucket_owner)
     store.check_writable()
-    folder, exact = here.run(made, step)
+    folder, exact = here.run(planned, step)
     publish_contents(spec.applied_to(chosen), preset, folder, store, step, revision=exact)
     if spec.applied_to(chosen) != chosen:
         click.echo(
@@ -164,19 +164,19 @@ def _as_job(
     here.plan(spec, gated=False)  # what cannot be compiled is refused before anything is started
     with aws.errors(CompileError, "compiling as a job"):
         place = region or aws.client("sagemaker").meta.region_name
-    made = request(region=place, now=dt.datetime.now(dt.timezone.utc))
+    compilation = request(region=place, now=dt.datetime.now(dt.timezone.utc))
     if dry_run:
-        click.echo(json.dumps(made.request, indent=2))
+        click.echo(json.dumps(compilation.request, indent=2))
         click.echo(job.NOT_PROVEN, err=True)
         return
     step = steps()
     store = at(output, place, bucket_owner)
     store.check_writable()
-    job.start(made, step, place)
+    job.start(compilation, step, place)
     try:
-        where = following.follow(made.name, step, place)
+        where = following.follow(compilation.name, step, place)
     except KeyboardInterrupt:
-        look = f"aws sagemaker describe-processing-job --processing-job-name {made.name}"
+        look = f"aws sagemaker describe-processing-job --processing-job-name {compilation.name}"
         click.echo(f"the job goes on: {look}", err=True)
         raise SystemExit(130) from None
     click.echo(where)
@@ -188,7 +188,7 @@ def _as_job(
 
 def _prepare(
     preset: Preset,
-    given: str,
+    preset_argument: str,
     output: str,
     model: str | None,
     revision: str | None,
@@ -215,4 +215,4 @@ def _prepare(
             hub.check_token(name, gated=preset.model.gated and model is None)
             step(f"fetching {name}")
         weights, exact = hub.fetch(name, revision)
-    publish_contents(preset, given, weights, store, step, revision=exact)
+    publish_contents(preset, preset_argument, weights, store, step, revision=exact)

@@ -130,7 +130,7 @@ def _make(
 
 def publish_contents(
     preset: Preset,
-    given: str,
+    preset_argument: str,
     weights: Path,
     store: Store,
     step: Callable[[str], None],
@@ -143,11 +143,11 @@ def publish_contents(
 
     Args:
         preset: What the package says it is.
-        given: The preset as the user has written it, a name or a file.
+        preset_argument: The preset as the user has written it, a name or a file.
         weights: The folder.
         store: Where the package goes.
         step: Told each step.
-        revision: Of the model on its hub.
+        revision: The model's revision on its hub.
         rehearsal: Whether the embedded model stands in for a preset's own.
         dry_run: Whether to say what would be done only.
     """
@@ -168,7 +168,7 @@ def publish_contents(
     click.echo(done.where)
     home.keep_manifest(done.digest, contents.manifest.to_bytes())
     if done.where.startswith("s3://") and preset.compute.backend == "neuron":
-        own = f" -c preset={given}" if given.endswith(".toml") else ""
+        own = f" -c preset={preset_argument}" if preset_argument.endswith(".toml") else ""
         click.echo(f"deploy: cdk deploy inf2-{preset.endpoint_name}{own} -c package={done.where}", err=True)
 
 

@@ -12,7 +12,8 @@ from moto.cloudwatch.models import cloudwatch_backends
 from moto.sns.models import sns_backends
 
 from inf2kit.cloud.clock import Clock
-from inf2kit.cloud.metrics import Metrics, statistic
+from inf2kit.cloud.expressions import Series, compute
+from inf2kit.cloud.metrics import Metrics, Second, statistic
 
 _COMPARISONS = {
     "GreaterThanOrEqualToThreshold": operator.ge,
@@ -58,12 +59,16 @@ class Alarms:
         return list(cloudwatch_backends[self._account][self._region].alarms.values())
 
     def _look(self, alarm: Any) -> None:
-        state, reason = self._state(alarm)
+        try:
+            state, reason = self._state(alarm)
+        except ValueError as error:
+            state, reason = "INSUFFICIENT_DATA", str(error)
         if state is None:
             return
         if state == alarm.state_value:
             # A scaling policy is called as long as its alarm is on; its own cool-down keeps it from more.
-            for action in (alarm.alarm_actions or []) if state == "ALARM" else []:
+            repeated = (alarm.alarm_actions or []) if state == "ALARM" and alarm.actions_enabled else []
+            for action in repeated:
                 if ":scalingPolicy:" in action:
                     self._scale(action)
             return
@@ -78,37 +83,84 @@ class Alarms:
                 self._act(action, alarm, state, reason)
 
     def _state(self, alarm: Any) -> tuple[str | None, str]:
-        if alarm.metric_data_queries or not alarm.metric_name:
-            return "INSUFFICIENT_DATA", "metric math is not computed in this rehearsal"
-        dimensions = {each.name: each.value for each in alarm.dimensions}
-        period_s = self._clock.here(float(alarm.period))
-        # A second is the finest that is counted.
-        period_s = max(1.0, period_s)
+        """The state of an alarm and why; None where it stays as it is.
+
+        Raises:
+            ValueError: the alarm needs what is not computed here.
+        """
         compare = _COMPARISONS.get(alarm.comparison_operator)
         if compare is None:
-            return "INSUFFICIENT_DATA", f"{alarm.comparison_operator} is not computed in this rehearsal"
-        now = float(int(time.time()) + 1)
-        breaching, seen = 0, []
-        for index in range(int(alarm.evaluation_periods)):
-            end = now - index * period_s
-            seconds = self._metrics.between(
-                alarm.metric_name, dimensions, end - period_s, end, alarm.namespace
-            )
-            value = statistic(seconds, alarm.statistic or alarm.extended_statistic)
-            if value is None:
-                breaching += bool(_MISSING.get(alarm.treat_missing_data, False))
-                continue
-            seen.append(value)
-            breaching += bool(compare(value, float(alarm.threshold)))
-        if not seen and alarm.treat_missing_data == "ignore":
+            raise ValueError(f"{alarm.comparison_operator} is not computed in this rehearsal")
+        periods = int(alarm.evaluation_periods)
+        if alarm.metric_data_queries:
+            values = self._computed(alarm.metric_data_queries, periods)
+        else:
+            seen = self._seen(alarm, float(alarm.period), periods)
+            if self._too_few(alarm, seen):
+                return None, ""
+            values = [statistic(seconds, alarm.statistic or alarm.extended_statistic) for seconds in seen]
+        treated = alarm.treat_missing_data
+        there = [value for value in values if value is not None]
+        if not there and treated == "ignore":
             return None, ""
-        if not seen and alarm.treat_missing_data in (None, "missing"):
+        if not there and treated in (None, "missing"):
             return "INSUFFICIENT_DATA", "there is no data"
-        needed = int(alarm.datapoints_to_alarm or alarm.evaluation_periods)
-        shown = ", ".join(f"{value:g}" for value in seen)
+        missing = bool(_MISSING.get(treated, False))
+        breaching = sum(
+            missing if value is None else bool(compare(value, float(alarm.threshold))) for value in values
+        )
+        needed = int(alarm.datapoints_to_alarm or periods)
+        shown = ", ".join(f"{value:g}" for value in reversed(there))
         if breaching >= needed:
             return "ALARM", f"Threshold Crossed: {breaching} datapoints [{shown}] against {alarm.threshold:g}"
         return "OK", f"{breaching} of {needed} datapoints [{shown}] against {alarm.threshold:g}"
+
+    def _seen(self, metric: Any, period_s: float, periods: int) -> list[list[Second]]:
+        """What was seen of a metric in each period, the oldest first."""
+        dimensions = {each.name: each.value for each in metric.dimensions}
+        # A second is the finest that is counted.
+        length_s = max(1.0, self._clock.here(period_s))
+        now = float(int(time.time()) + 1)
+        ends = [now - index * length_s for index in range(periods)][::-1]
+        return [
+            self._metrics.between(metric.metric_name, dimensions, end - length_s, end, metric.namespace)
+            for end in ends
+        ]
+
+    @staticmethod
+    def _too_few(alarm: Any, seen: list[list[Second]]) -> bool:
+        """Whether a percentile of so few calls says nothing, for an alarm that then keeps its state."""
+        name = alarm.extended_statistic or ""
+        if alarm.evaluate_low_sample_count_percentile != "ignore" or not name.startswith("p"):
+            return False
+        rank = float(name[1:]) / 100
+        needed = 10 / min(1 - rank, rank) if 0 < rank < 1 else 0
+        return sum(second.count for seconds in seen for second in seconds) < needed
+
+    def _computed(self, queries: Sequence[Any], periods: int) -> Series:
+        """The values of the only query that is returned."""
+        by_id = {query.id: query for query in queries}
+        open_: set[str] = set()
+
+        def series_of(name: str) -> Series:
+            query = by_id.get(name)
+            if query is None or name in open_:
+                raise ValueError(f"the expression has no metric {name!r}, or one that needs itself")
+            if query.metric_stat:
+                stat = query.metric_stat
+                return [
+                    statistic(seconds, stat.stat)
+                    for seconds in self._seen(stat.metric, float(stat.period), periods)
+                ]
+            open_.add(name)
+            values = compute(query.expression, series_of, periods)
+            open_.discard(name)
+            return values
+
+        returned = [query.id for query in queries if str(query.return_data).lower() != "false"]
+        if len(returned) != 1:
+            raise ValueError("exactly one metric of the alarm must have ReturnData")
+        return series_of(returned[0])
 
     def _act(self, action: str, alarm: Any, state: str, reason: str) -> None:
         if ":sns:" in action:

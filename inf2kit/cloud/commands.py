@@ -18,6 +18,7 @@ import psutil
 
 from inf2kit import home
 from inf2kit.cloud import settings as kept
+from inf2kit.cloud.access import new_access_key
 from inf2kit.cloud.settings import CloudSettings
 from inf2kit.errors import CloudError
 from inf2kit.local import container, ports
@@ -66,7 +67,7 @@ def _up(port: int, region: str, minute_s: float, progress: Callable[[str], None]
         raise CloudError(f"port {port} is taken; give another one with --port, or --port 0 for any")
     run_dir = Path(tempfile.mkdtemp(prefix="inf2cloud-"))
     chosen = port or ports.choose(1)[0]
-    settings = CloudSettings(kept.folder(), run_dir, chosen, region, minute_s)
+    settings = CloudSettings(kept.folder(), run_dir, chosen, region, minute_s, new_access_key())
     settings.write()
     progress("starting")
     with settings.log.open("ab") as log:
@@ -136,7 +137,7 @@ def environment(settings: CloudSettings) -> dict[str, str]:
     """What makes cdk, boto3 and the aws command line talk to the cloud instead of AWS."""
     return {
         "AWS_ENDPOINT_URL": settings.url,
-        "AWS_ACCESS_KEY_ID": "rehearsal",
+        "AWS_ACCESS_KEY_ID": settings.access_key,
         "AWS_SECRET_ACCESS_KEY": "rehearsal",
         "AWS_REGION": settings.region,
         "AWS_DEFAULT_REGION": settings.region,
@@ -146,14 +147,10 @@ def environment(settings: CloudSettings) -> dict[str, str]:
     }
 
 
-#: What would lead the same programs elsewhere.
-UNSET = (
-    *("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"),
-    *(
-        f"AWS_ENDPOINT_URL_{service}"
-        for service in ("S3", "CLOUDFORMATION", "SAGEMAKER", "SAGEMAKER_RUNTIME")
-    ),
-)
+def unset() -> list[str]:
+    """The variables that would lead the same programs elsewhere, every service's own endpoint among them."""
+    services = [name for name in os.environ if name.startswith("AWS_ENDPOINT_URL_")]
+    return ["AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", *sorted(services)]
 
 
 def _environment() -> dict[str, str]:

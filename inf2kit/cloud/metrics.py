@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import threading
 import time
 from collections import deque
@@ -16,6 +17,10 @@ from moto.core.common_models import CloudWatchMetricProvider
 NAMESPACE = "AWS/SageMaker"
 #: Seconds that are kept, and values of a second that percentiles are made of.
 _KEPT_S, _VALUES = 3 * 3600, 200
+
+_SIMPLE = ("Sum", "SampleCount", "Average", "Minimum", "Maximum")
+_PERCENTILE = re.compile(r"p(\d+(?:\.\d+)?)")
+_TRIMMED = re.compile(r"TM\((\d+(?:\.\d+)?)?%?:(\d+(?:\.\d+)?)?%?\)")
 
 Dimensions = tuple[tuple[str, str], ...]
 
@@ -77,7 +82,14 @@ class Metrics:
 
 
 def statistic(seconds: list[Second], name: str) -> float | None:
-    """A CloudWatch statistic, such as ``Sum``, ``Average`` or ``p50``; None where there is no data."""
+    """A CloudWatch statistic, such as ``Sum``, ``p50`` or ``TM(10%:90%)``; None where there is no data.
+
+    Raises:
+        ValueError: the statistic is not computed here.
+    """
+    trimmed, percentile = _TRIMMED.fullmatch(name), _PERCENTILE.fullmatch(name)
+    if name not in _SIMPLE and not trimmed and not percentile:
+        raise ValueError(f"the statistic {name} is not computed in this rehearsal")
     if not seconds:
         return None
     count, total = sum(each.count for each in seconds), sum(each.total for each in seconds)
@@ -91,6 +103,13 @@ def statistic(seconds: list[Second], name: str) -> float | None:
     if name in simple:
         return simple[name]
     values = sorted(value for each in seconds for value in each.values)
+    if trimmed:
+        low, high = (
+            int(float(share or default) / 100 * len(values))
+            for share, default in ((trimmed[1], 0), (trimmed[2], 100))
+        )
+        kept = values[low : max(high, low + 1)]
+        return sum(kept) / len(kept)
     rank = float(name.removeprefix("p")) / 100
     return values[min(len(values) - 1, int(rank * len(values)))]
 

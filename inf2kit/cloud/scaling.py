@@ -32,6 +32,13 @@ class _Moves:
     in_at: float = float("-inf")
     known_since: float = field(default_factory=time.monotonic)
 
+    def moved(self, *, out: bool) -> None:
+        """Begin a cool-down."""
+        if out:
+            self.out_at = time.monotonic()
+        else:
+            self.in_at = time.monotonic()
+
 
 class Scaling:
     """Adds and takes away instances.
@@ -72,9 +79,10 @@ class Scaling:
             if endpoint.status != "InService":
                 continue
             wished = self._tracked(resource_id, endpoint, fleet)
-            bounded = min(max(wished, target.min_capacity), target.max_capacity)
-            if bounded != fleet.wished:
-                self._move(endpoint, fleet, bounded)
+            before, bounded = fleet.wished, min(max(wished, target.min_capacity), target.max_capacity)
+            if bounded != before and self._move(endpoint, fleet, bounded):
+                for moves in self._moves_of(resource_id):
+                    moves.moved(out=bounded > before)
 
     def step(self, policy_arn: str) -> None:
         """Carry a step policy out, whose alarm went off."""
@@ -94,17 +102,26 @@ class Scaling:
                 wished = fleet.wished + int(steps[0]["ScalingAdjustment"])
                 wished = min(max(wished, target.min_capacity), target.max_capacity)
                 if wished != fleet.wished and self._move(endpoint, fleet, wished):
-                    moves.out_at = time.monotonic()
+                    moves.moved(out=True)
+
+    def _moves_of(self, resource_id: str) -> list[_Moves]:
+        """Of the tracking policies of a target."""
+        return [
+            self._moves[key]
+            for key, policy in list(self._backend().policies.items())
+            if policy.resource_id == resource_id and key in self._moves
+        ]
 
     def _tracked(self, resource_id: str, endpoint: Endpoint, fleet: Fleet) -> int:
-        wished = fleet.wished
+        """The most instances that a policy asks for, so that all have to agree before one is taken away."""
+        asked = []
         for key, policy in list(self._backend().policies.items()):
             configuration = policy.target_tracking_scaling_policy_configuration
             if policy.resource_id != resource_id or not configuration or not fleet.wished:
                 continue
             moves = self._moves.setdefault(key, _Moves())
-            wished = self._track(configuration, moves, endpoint, fleet)
-        return wished
+            asked.append(self._track(configuration, moves, endpoint, fleet))
+        return max(asked, default=fleet.wished)
 
     def _track(self, configuration: dict[str, Any], moves: _Moves, endpoint: Endpoint, fleet: Fleet) -> int:
         now, target = time.monotonic(), float(configuration["TargetValue"])
@@ -112,14 +129,13 @@ class Scaling:
         value = self._value(configuration, endpoint, fleet, here(_OUT_S))
         out_s = here(float(configuration.get("ScaleOutCooldown", _COOLDOWN_S)))
         if value is not None and value > target and now - moves.out_at >= out_s:
-            moves.out_at = now
             return math.ceil(fleet.wished * value / target)
         in_s = here(float(configuration.get("ScaleInCooldown", _COOLDOWN_S)))
         quiet = now - max(moves.known_since, moves.out_at, moves.in_at) >= max(in_s, here(_IN_S))
         if quiet and not configuration.get("DisableScaleIn"):
-            most = self._value(configuration, endpoint, fleet, here(_IN_S), "Maximum") or 0.0
-            if most < _IN_SHARE * target and fleet.wished > 1:
-                moves.in_at = now
+            most = self._value(configuration, endpoint, fleet, here(_IN_S), "Maximum")
+            # Without data nothing is taken away.
+            if most is not None and most < _IN_SHARE * target and fleet.wished > 1:
                 return max(math.ceil(fleet.wished * most / target), 1)
         return fleet.wished
 

@@ -23,6 +23,7 @@ from xml.sax.saxutils import escape
 
 from inf2kit.asgi import DisconnectedError, Receive, Scope, Send, answer, body_parts, request_headers
 from inf2kit.cloud import objects, policies
+from inf2kit.cloud.access import Access, issued
 from inf2kit.cloud.alarms import Alarms
 from inf2kit.cloud.clock import Clock
 from inf2kit.cloud.errors import AwsError
@@ -32,9 +33,10 @@ from inf2kit.cloud.hosting.asynchronous import Asynchronous
 from inf2kit.cloud.hosting.fleet import Place
 from inf2kit.cloud.logs import Logs
 from inf2kit.cloud.metrics import Metrics, show
+from inf2kit.cloud.observed import Observed
 from inf2kit.cloud.scaling import Scaling
 from inf2kit.cloud.settings import ACCOUNT, CloudSettings, write_state
-from inf2kit.local.front import Front, Outcome, Target
+from inf2kit.local.front import Front
 from inf2kit.local.serving import Server
 
 #: Calls to the control plane at a time; a stack that waits for its endpoint makes more of them.
@@ -68,10 +70,11 @@ class Cloud:
             alarms_on=self._alarms.on,
             scaled=self._scaling.registered,
         )
-        self._logs = Logs(ACCOUNT, settings.region, place.folder)
-        self._front = Front(self.hosting.target, observe=self._observe)
+        self._logs = Logs(ACCOUNT, settings.region, place.folder, self.metrics)
+        self._observed = Observed(self.metrics, self.hosting.endpoints)
+        self._front = Front(self.hosting.target, observe=self._observed.called)
         self._asynchronous = Asynchronous(
-            self.hosting.endpoints.get, observe=self._observe, notify=self._notify
+            self.hosting.endpoints.get, observe=self._observed.processed, notify=self._notify, say=self.say
         )
         self._moto = _moto()
         self._ended = threading.Event()
@@ -104,7 +107,7 @@ class Cloud:
         """Follow alarms and scaling until the end."""
         while not self._ended.wait(_LOOK_S):
             try:
-                self._count()
+                self._observed.count(self._asynchronous.backlog())
                 self._logs.look(list(self.hosting.endpoints))
                 self._alarms.look()
                 self._scaling.look()
@@ -142,37 +145,6 @@ class Cloud:
                 f"This rehearsal has endpoints in {self._settings.region} only, not in {region}; start it "
                 f"with --region {region}, or set AWS_REGION={self._settings.region}.",
             )
-
-    def _observe(self, name: str, target: Target, outcome: Outcome) -> None:
-        dimensions = {"EndpointName": name, "VariantName": target.variant}
-        fleets = self.hosting.endpoints[name].fleets if name in self.hosting.endpoints else []
-        self.metrics.add("Invocations", 1, dimensions)
-        instances = sum(fleet.size for fleet in fleets if fleet.variant == target.variant)
-        self.metrics.add("InvocationsPerInstance", 1 / max(1, instances), dimensions)
-        self.metrics.add("Invocation4XXErrors", float(400 <= outcome.status < 500), dimensions)
-        failed = outcome.status >= 500 or outcome.status == 0
-        self.metrics.add("Invocation5XXErrors", float(failed), dimensions)
-        self.metrics.add("ModelLatency", 1e6 * outcome.model_s, dimensions)
-        self.metrics.add("OverheadLatency", 1e6 * outcome.overhead_s, dimensions)
-
-    def _count(self) -> None:
-        """What is there at this moment."""
-        backlog = self._asynchronous.backlog()
-        for endpoint in list(self.hosting.endpoints.values()):
-            for fleet in endpoint.fleets:
-                dimensions = {"EndpointName": endpoint.name, "VariantName": fleet.variant}
-                self.metrics.add("ConcurrentRequestsPerModel", float(fleet.in_flight), dimensions)
-            if "AsyncInferenceConfig" in endpoint.config:
-                waiting, oldest_s = backlog.get(endpoint.name, (0, 0.0))
-                instances = sum(fleet.size for fleet in endpoint.fleets)
-                of_endpoint = {"EndpointName": endpoint.name}
-                self.metrics.add("ApproximateBacklogSize", waiting, of_endpoint)
-                self.metrics.add("ApproximateAgeOfOldestRequest", oldest_s, of_endpoint)
-                self.metrics.add(
-                    "HasBacklogWithoutCapacity", float(waiting > 0 and not instances), of_endpoint
-                )
-                if instances:
-                    self.metrics.add("ApproximateBacklogSizePerInstance", waiting / instances, of_endpoint)
 
     def _notify(self, topic: str, message: str) -> None:
         from moto.sns.models import sns_backends
@@ -223,7 +195,7 @@ async def _serve(settings: CloudSettings, cloud: Cloud) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
-    server = Server(cloud, settings.port)
+    server = Server(Access(cloud, settings.access_key, issued), settings.port)
     serving = asyncio.create_task(server.serve())
     threading.Thread(target=cloud.look, daemon=True, name="look").start()
     ended = asyncio.create_task(ending.wait())
@@ -260,21 +232,23 @@ def install(settings: CloudSettings) -> None:
 
     objects.install()
     policies.install()
-    api.install(_client_of(settings.url))
+    api.install(_client_of(settings))
 
 
-def _client_of(url: str) -> Callable[[str, str], Any]:
+def _client_of(settings: CloudSettings) -> Callable[[str, str], Any]:
     def client(service: str, region: str) -> Any:
         import boto3
         from botocore.config import Config
 
         # A session of its own: threads must not share one while it makes clients.
         return boto3.session.Session(
-            aws_access_key_id="cloudformation",
-            aws_secret_access_key="rehearsal",  # noqa: S106 - this cloud checks none
+            aws_access_key_id=settings.access_key,
+            aws_secret_access_key="rehearsal",  # noqa: S106 - this cloud computes no signatures
             region_name=region,
         ).client(
-            service, endpoint_url=url, config=Config(retries={"total_max_attempts": 1}, read_timeout=600)
+            service,
+            endpoint_url=settings.url,
+            config=Config(retries={"total_max_attempts": 1}, read_timeout=600),
         )
 
     return client

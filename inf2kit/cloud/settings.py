@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+import tempfile
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from inf2kit import home
@@ -27,6 +28,7 @@ class CloudSettings:
         port: Of all services.
         region: The one that has endpoints.
         minute_s: Seconds that a minute of AWS's own waiting lasts.
+        access_key: The access key id that its callers need.
         pid: Of the process; 0 before there is one.
     """
 
@@ -35,6 +37,7 @@ class CloudSettings:
     port: int
     region: str
     minute_s: float
+    access_key: str
     pid: int = 0
 
     @property
@@ -48,19 +51,22 @@ class CloudSettings:
         return self.folder / "cloud.log"
 
     def write(self) -> None:
-        """Keep them."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Keep them, where only their owner can read the key."""
+        home.private(self.folder)
         values = {**asdict(self), "folder": str(self.folder), "run_dir": str(self.run_dir)}
-        (self.folder / _SETTINGS).write_text(json.dumps(values, indent=2), encoding="utf-8")
+        _write(self.folder / _SETTINGS, values)
 
     @classmethod
     def read(cls, folder: Path) -> CloudSettings | None:
-        """A cloud's settings, or None where there is none."""
+        """A cloud's settings, or None where there are none that this release can read."""
         try:
             values = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            # Another release may have written more than this one knows, or have known no key.
+            known = {each.name: values[each.name] for each in fields(cls) if each.name in values}
+            known |= {"folder": Path(known["folder"]), "run_dir": Path(known["run_dir"])}
+            return cls(**{"access_key": "", **known})
+        except (OSError, ValueError, TypeError, KeyError):
             return None
-        return cls(**{**values, "folder": Path(values["folder"]), "run_dir": Path(values["run_dir"])})
 
 
 def folder() -> Path:
@@ -70,9 +76,15 @@ def folder() -> Path:
 
 def write_state(settings: CloudSettings, state: str) -> None:
     """Tell other commands."""
-    scratch = settings.folder / f".{_STATE}.{os.getpid()}"
-    scratch.write_text(json.dumps({"state": state}), encoding="utf-8")
-    scratch.replace(settings.folder / _STATE)
+    _write(settings.folder / _STATE, {"state": state})
+
+
+def _write(path: Path, value: object) -> None:
+    """A reader sees the old content or the new one, never half of it; the file is its owner's (0600)."""
+    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        json.dump(value, file, indent=2)
+    Path(scratch).replace(path)
 
 
 def is_ready(settings: CloudSettings) -> bool:

@@ -28,7 +28,7 @@ def neuron_config(spec: CompileSpec, source: Path, config: Any) -> Any:
     """
     from optimum.neuron import NeuronModelForCausalLM
 
-    made = NeuronModelForCausalLM.get_neuron_config(
+    settings = NeuronModelForCausalLM.get_neuron_config(
         str(source),
         config=config,
         instance_type="inf2",
@@ -37,9 +37,9 @@ def neuron_config(spec: CompileSpec, source: Path, config: Any) -> Any:
         tensor_parallel_size=spec.tensor_parallel_size,
     )
     # get_neuron_config has no arguments for these.
-    made.on_device_sampling = spec.on_device_sampling
-    made.max_context_length = spec.max_context_length
-    return made
+    settings.on_device_sampling = spec.on_device_sampling
+    settings.max_context_length = spec.max_context_length
+    return settings
 
 
 def export(spec: CompileSpec, source: Path, target: Path) -> None:
@@ -61,10 +61,12 @@ def export(spec: CompileSpec, source: Path, target: Path) -> None:
     own_code = {"trust_remote_code": False}
     config = AutoConfig.from_pretrained(source, **own_code).get_text_config()
     config.torch_dtype = getattr(torch, spec.dtype)
-    made = neuron_config(spec, source, config)
-    _say(_expectation(spec, made))
+    settings = neuron_config(spec, source, config)
+    _say(_expectation(spec, settings))
     _say("compiling: a prefill and a decode graph")
-    model = NeuronModelForCausalLM.export(str(source), made, config=config, load_weights=False, **own_code)
+    model = NeuronModelForCausalLM.export(
+        str(source), settings, config=config, load_weights=False, **own_code
+    )
     if not Path(spec.model).exists():
         # Where the weights are from; 'push_to_hub' then leaves them there.
         model.neuron_config.checkpoint_id, model.neuron_config.checkpoint_revision = spec.model, spec.revision
@@ -75,7 +77,7 @@ def export(spec: CompileSpec, source: Path, target: Path) -> None:
         shutil.copyfile(source / "generation_config.json", target / "generation_config.json")
 
 
-def _expectation(spec: CompileSpec, made: Any) -> str:
+def _expectation(spec: CompileSpec, settings: Any) -> str:
     """How long it may take, by what the hub's cache of compiled graphs has."""
     long = "up to an hour and more for a large model"
     if Path(spec.model).exists():
@@ -96,7 +98,7 @@ def _expectation(spec: CompileSpec, made: Any) -> str:
         "on_device_sampling",
         "target",
     )
-    wanted = {key: getattr(made, key) for key in keys} | {"torch_dtype": spec.dtype}
+    wanted = {key: getattr(settings, key) for key in keys} | {"torch_dtype": spec.dtype}
     if any(all(entry.get(key) == value for key, value in wanted.items()) for entry in entries):
         return "the hub's cache has these graphs: some minutes"
     return f"the hub's cache has {len(entries)} compilations of this model, none with these shapes: {long}"

@@ -26,9 +26,9 @@ def follow(name: str, progress: Progress, region: str, poll_s: float = 15.0) -> 
     Leaving, by Ctrl-C, leaves the job running.
 
     Args:
-        name: Of the job.
+        name: The job's name.
         progress: Told each state and line.
-        region: Of the job.
+        region: Where it runs.
         poll_s: Seconds between two looks.
 
     Returns:

@@ -87,49 +87,49 @@ def plan(spec: CompileSpec, *, gated: bool) -> Plan:
     return Plan(spec, gated, folder, folder.is_dir(), disk)
 
 
-def run(made: Plan, progress: Progress, *, token: str | None = None) -> tuple[Path, str | None]:
+def run(planned: Plan, progress: Progress, *, token: str | None = None) -> tuple[Path, str | None]:
     """Compile, or take what was compiled before: its folder, and the model's exact revision.
 
     Args:
-        made: The plan.
+        planned: The plan.
         progress: Told each step.
-        token: Of the hub, instead of the one that the user has logged in with.
+        token: A token of the hub, instead of the one that the user has logged in with.
 
     Raises:
         CompileError: the compiler is missing, or the compilation has failed; its log is kept.
     """
-    revision_file = made.folder / ".revision"
-    if made.done:
-        progress(f"compiled before, in {made.folder}")
-        return made.folder, (revision_file.read_text(encoding="utf-8") or None)
+    revision_file = planned.folder / ".revision"
+    if planned.done:
+        progress(f"compiled before, in {planned.folder}")
+        return planned.folder, (revision_file.read_text(encoding="utf-8") or None)
     check_compiler()
-    spec = made.spec
+    spec = planned.spec
     if not Path(spec.model).is_dir():
-        hub.check_token(spec.model, gated=made.gated and token is None)
-        _check_room(made)
+        hub.check_token(spec.model, gated=planned.gated and token is None)
+        _check_room(planned)
         progress(f"fetching {spec.model}")
     source, revision = hub.fetch(spec.model, spec.revision, token)
     architecture = Architecture.find(str(source))
     spec.check(architecture)
     needed = spec.shard_bytes(architecture)
-    work = made.folder.with_suffix(".making")
+    work = planned.folder.with_suffix(".making")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     room.check({work: needed + needed // 10})
     _export(replace(spec, revision=revision), source, work, progress)
     (work / "model" / ".revision").write_text(revision or "", encoding="utf-8")
-    (work / "model").rename(made.folder)
+    (work / "model").rename(planned.folder)
     shutil.rmtree(work)
-    return made.folder, revision
+    return planned.folder, revision
 
 
-def _check_room(made: Plan) -> None:
+def _check_room(planned: Plan) -> None:
     """Before the weights are fetched, as far as the model's size is known."""
-    if made.disk is None:
+    if planned.disk is None:
         return
-    needs = {made.folder: made.disk + made.disk // 10}
-    if not hub.is_cached(made.spec.model, made.spec.revision):
-        needs[hub.cache()] = made.spec.weight_bytes(Architecture.find(made.spec.model))
+    needs = {planned.folder: planned.disk + planned.disk // 10}
+    if not hub.is_cached(planned.spec.model, planned.spec.revision):
+        needs[hub.cache()] = planned.spec.weight_bytes(Architecture.find(planned.spec.model))
     room.check(needs)
 
 
@@ -151,10 +151,10 @@ def check_compiler() -> None:
     ]
     if missing:
         raise CompileError(f"{' and '.join(missing)} cannot be found on this machine; {elsewhere}")
-    found = metadata.version("optimum-neuron")
-    if found != image.versions["optimum_neuron"]:
+    installed = metadata.version("optimum-neuron")
+    if installed != image.versions["optimum_neuron"]:
         raise CompileError(
-            f"optimum-neuron {found} is installed here, and the endpoint's image loads only what "
+            f"optimum-neuron {installed} is installed here, and the endpoint's image loads only what "
             f"{image.versions['optimum_neuron']} has compiled; {elsewhere}"
         )
 
@@ -189,16 +189,16 @@ def _export(spec: CompileSpec, source: Path, work: Path, progress: Progress) -> 
     if process.returncode == 0:
         return
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    kept = _kept_log(work)
+    log = _kept_log(work)
     if process.returncode < 0:
         weights = spec.weight_bytes(Architecture.find(str(source)))
         raise CompileError(
             f"the compilation was ended by signal {-process.returncode}; 9 is often a lack of memory: it "
             "holds the weights "
-            f"about three times, {3 * weights / 1e9:.0f} GB; its log is {kept}"
+            f"about three times, {3 * weights / 1e9:.0f} GB; its log is {log}"
         )
     raise CompileError(
-        f"the compilation has failed: {lines[-1] if lines else 'it said nothing'}; its log is {kept}"
+        f"the compilation has failed: {lines[-1] if lines else 'it said nothing'}; its log is {log}"
     )
 
 
@@ -211,25 +211,27 @@ def child_environment() -> dict[str, str]:
 
 def _kept_log(work: Path) -> Path:
     """Keep the log where the next try does not remove it."""
-    kept = work.with_suffix(".log")
-    shutil.copyfile(work / _LOG, kept)
-    return kept
+    target = work.with_suffix(".log")
+    shutil.copyfile(work / _LOG, target)
+    return target
 
 
 def _follow(process: subprocess.Popen[bytes], log: Path, compiler: Path, progress: Progress) -> None:
     """Pass on what the process says of its progress, and that it lives where it says nothing."""
-    began = said = time.monotonic()
+    began = last_line = time.monotonic()
     with log.open(encoding="utf-8", errors="replace") as lines:
         while True:
             ended = process.poll() is not None
             while line := lines.readline():
                 if line.startswith(MARK):
                     progress(line.removeprefix(MARK).rstrip())
-                    said = time.monotonic()
+                    last_line = time.monotonic()
             if ended:
                 return
-            if time.monotonic() - said > _SAY_EVERY_S:
-                said = time.monotonic()
+            if time.monotonic() - last_line > _SAY_EVERY_S:
+                last_line = time.monotonic()
                 graphs = len(list(compiler.rglob("*.neff")))
-                progress(f"compiling for {(said - began) / 60:.1f} minutes; {graphs} of 2 graphs are done")
+                progress(
+                    f"compiling for {(last_line - began) / 60:.1f} minutes; {graphs} of 2 graphs are done"
+                )
             time.sleep(_POLL_S)

@@ -34,7 +34,7 @@ def fetch(model: str, revision: str | None, token: str | None = None) -> tuple[P
 
     Args:
         model: A name on the hub, or a folder, which is taken as it is.
-        revision: Of the model on the hub.
+        revision: A commit, branch or tag of the model on the hub.
         token: Instead of the one that the user has logged in with.
 
     Raises:
@@ -46,9 +46,9 @@ def fetch(model: str, revision: str | None, token: str | None = None) -> tuple[P
     try:
         folder = Path(hub.snapshot_download(model, revision=revision, allow_patterns=_WANTED, token=token))
     except Exception as error:  # the hub's client raises its own, requests' and the system's
-        said = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0]
         raise CompileError(
-            f"{model} cannot be fetched from the Hugging Face hub ({said}); check its name and the "
+            f"{model} cannot be fetched from the Hugging Face hub ({reason}); check its name and the "
             "network, or give --model the folder of a copy"
         ) from None
     if not list(folder.glob("*.safetensors")):
@@ -84,7 +84,7 @@ def push(folder: Path, repository: str, *, public: bool = False) -> str:
     access to that one.
 
     Args:
-        folder: Of the compiled model.
+        folder: The compiled model.
         repository: Its name on the hub; made where it is not there.
         public: Whether everybody may read it: a configuration, a tokenizer and graphs.
 
@@ -103,9 +103,9 @@ def push(folder: Path, repository: str, *, public: bool = False) -> str:
     except CompileError:
         raise
     except Exception as error:
-        said = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0]
         raise CompileError(
-            f"the compiled model cannot be pushed to {repository} ({said}); log in with 'hf auth login' as "
+            f"the compiled model cannot be pushed to {repository} ({reason}); log in with 'hf auth login' as "
             "somebody who may write there, and run the same command again: what is compiled is kept"
         ) from None
     return str(address)

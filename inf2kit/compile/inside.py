@@ -62,15 +62,15 @@ def secret(name: str, region: str) -> str:
     with aws.errors(CompileError, f"reading the secret {name}"):
         value = aws.client("secretsmanager", region).get_secret_value(SecretId=name).get("SecretString", "")
     try:
-        found = json.loads(value)["HF_TOKEN"]
+        token = json.loads(value)["HF_TOKEN"]
     except (ValueError, KeyError, TypeError):
-        found = value
-    if not isinstance(found, str) or not found.startswith(hub.TOKEN_PREFIX):
+        token = value
+    if not isinstance(token, str) or not token.startswith(hub.TOKEN_PREFIX):
         raise CompileError(
             f"the secret {name} holds no token of the Hugging Face hub; store the token itself, or a JSON "
             "object with it under HF_TOKEN"
         )
-    return found
+    return token
 
 
 def main(job: str, message_file: Path = _MESSAGE) -> int:

@@ -39,7 +39,7 @@ class Job:
     """A job that is not started yet.
 
     Attributes:
-        name: Of the job.
+        name: The job's name.
         request: For ``create_processing_job``.
         description: What its container is to do.
         code: The prefix that its code goes under.
@@ -72,12 +72,12 @@ def plan(
         spec: What is compiled.
         output: ``s3://BUCKET/PREFIX`` of the packages.
         role: An execution role that may read and write there.
-        region: Of the job, the endpoint and the bucket.
+        region: Where job, endpoint and bucket are.
         token_secret: The name or ARN of a secret that holds the hub's token.
         now: Becomes part of the job's name.
         bucket_owner: The account that the bucket belongs to; the role's own by default.
         volume_kms_key: Encrypts the job's volume.
-        subnets: Of a VPC that the job reaches the hub and AWS through; SageMaker's own network by default.
+        subnets: In a VPC that the job reaches the hub and AWS through; SageMaker's own network by default.
         security_groups: In that VPC.
 
     Raises:
@@ -172,7 +172,8 @@ def _domain(region: str) -> str:
     import botocore.session
 
     session = botocore.session.get_session()
-    partition = session.get_partition_for_region(region)
+    with aws.errors(CompileError, f"asking boto3 for the domain of {region}, which a newer one may know,"):
+        partition = session.get_partition_for_region(region)
     every = session.get_component("data_loader").load_data("partitions")["partitions"]
     return str(next(each for each in every if each["id"] == partition)["outputs"]["dnsSuffix"])
 

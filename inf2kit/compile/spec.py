@@ -19,13 +19,13 @@ class CompileSpec:
 
     Attributes:
         model: A model's name on the Hugging Face hub, or a folder of weights.
-        revision: Of the model on the hub; None for the newest.
+        revision: A commit, branch or tag of the model on the hub; None for the newest.
         batch_size: Rows decoded together.
         sequence_length: Tokens of a row, prompt and new ones.
         max_context_length: Tokens that the prefill graph takes. Its cost does not depend on the prompt, so a
             shorter one gives a faster first token, and refuses longer prompts.
         tensor_parallel_size: NeuronCores.
-        dtype: Of weights and arithmetic.
+        dtype: The precision of weights and arithmetic.
         on_device_sampling: Whether tokens are chosen on the device. That spares the way of the logits to the
             host; seeds, penalties and minimum lengths are then refused, and so is sampling without a top_k of
             at most 256.

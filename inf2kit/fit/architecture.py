@@ -88,7 +88,7 @@ class Architecture:
 
     @classmethod
     def find(cls, model: str) -> Architecture:
-        """Of a model's folder, of a ``config.json``, or of a preset's model by its name on the hub.
+        """The architecture in a model's folder or ``config.json``, or of a preset's model by its name.
 
         Raises:
             CompileError: there is none, or it is no Llama.

@@ -24,9 +24,12 @@ BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
 _FLASH_FROM = 4096
 #: Allowance on each core for compiled code, rings, collectives and what the runtime keeps. Not measured.
 RUNTIME_PER_CORE = 1 * GIB
-#: Allowance on the host: Python, torch and the Neuron runtime (1.5 GiB), the system and SageMaker's agent (1
-#: GiB). Not measured.
-HOST_PROCESSES = 5 * GIB // 2
+#: Host memory beside the shards. 1.5 GiB of it were measured, as resident memory, in which pages of
+#: libraries that processes share count more than once: the toolkit's own process and the one that workers
+#: are forked from 0.73 GB each, since both have imported torch and transformers; Java 0.12 GB; gate and
+#: supervisor 0.06 GB. The rest is an allowance: the engine with Python, torch and the Neuron runtime 1.5
+#: GiB, the system and SageMaker's agent 1 GiB.
+HOST_PROCESSES = 4 * GIB
 #: A need above this part of what there is is called tight.
 TIGHT = 0.9
 
@@ -40,7 +43,7 @@ class Need:
         kv_cache: On each core.
         activations: On each core; an allowance for the intermediates of one layer and the logits.
         runtime: On each core; an allowance.
-        host: Of the host while weights are loaded: the shards of all cores at once, and an allowance.
+        host: On the host while weights are loaded: the shards of all cores at once, and an allowance.
         cores: That the model is split over.
         attention_heads: After padding.
         key_value_heads: After padding and repetition.
@@ -84,7 +87,7 @@ def need(architecture: Architecture, shapes: StaticShapes, tensor_parallel_size:
     """What a model of these static shapes needs.
 
     Args:
-        architecture: Of the model.
+        architecture: The model's.
         shapes: The static shapes.
         tensor_parallel_size: NeuronCores.
         dtype: ``float16``, ``bfloat16`` or ``float32``.

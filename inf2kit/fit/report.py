@@ -16,11 +16,11 @@ class Fit:
     """One model with its shapes on one instance.
 
     Attributes:
-        name: Of the preset or the model.
-        architecture: Of the model.
+        name: The preset's or the model's.
+        architecture: The model's.
         shapes: The static shapes.
         tensor_parallel_size: NeuronCores.
-        dtype: Of weights and arithmetic.
+        dtype: The precision of weights and arithmetic.
         instance_type: Where it is to run.
     """
 
@@ -76,7 +76,7 @@ class Fit:
 
     def lines(self) -> list[str]:
         """All of it, explained."""
-        made, needed, instance = self.architecture, self.need, self.instance
+        model, needed, instance = self.architecture, self.need, self.instance
         core = instance.device_memory_gib * GIB / instance.cores
         every = self.tensor_parallel_size
         shapes = self.shapes
@@ -101,26 +101,26 @@ class Fit:
             f"   {100 * needed.device_use(instance):.0f} % used",
             f"  host, while it loads: {_gib(needed.host)} of {instance.host_memory_gib} GiB, "
             f"{100 * needed.host_use(instance):.0f} % used: the shards of all cores at once, and "
-            f"{_gib(HOST_PROCESSES)} GiB for processes (allowance)",
+            f"{_gib(HOST_PROCESSES)} GiB for processes (measured in part)",
             "",
-            *[f"  {line}" for line in self._why(made, needed)],
+            *[f"  {line}" for line in self._why(model, needed)],
         ]
 
-    def _why(self, made: Architecture, needed: Need) -> list[str]:
+    def _why(self, model: Architecture, needed: Need) -> list[str]:
         size = BYTES[self.dtype]
         lines = [
-            f"{made.parameters / 1e9:.2f} G parameters are {made.parameters * size / 1e9:.2f} GB of weights"
+            f"{model.parameters / 1e9:.2f} G parameters are {model.parameters * size / 1e9:.2f} GB of weights"
         ]
-        if needed.attention_heads != made.num_attention_heads:
+        if needed.attention_heads != model.num_attention_heads:
             lines.append(
-                f"{made.num_attention_heads} heads are padded to {needed.attention_heads}, so that each of "
+                f"{model.num_attention_heads} heads are padded to {needed.attention_heads}, so that each of "
                 f"{needed.cores} cores has as many; the padding costs memory and time like the rest"
             )
-        if made.num_key_value_heads < made.num_attention_heads and (
-            needed.key_value_heads > made.num_key_value_heads
+        if model.num_key_value_heads < model.num_attention_heads and (
+            needed.key_value_heads > model.num_key_value_heads
         ):
             lines.append(
-                f"{made.num_key_value_heads} key and value heads are repeated to {needed.key_value_heads}, "
+                f"{model.num_key_value_heads} key and value heads are repeated to {needed.key_value_heads}, "
                 "one for each core"
             )
         lines.append(
@@ -130,16 +130,16 @@ class Fit:
         )
         lines.append(
             f"most rows of this length: {self._largest_batch()}; longest rows, this many: "
-            f"{self._largest_sequence()} (the model has {made.max_position_embeddings} positions)"
+            f"{self._largest_sequence()} (the model has {model.max_position_embeddings} positions)"
         )
-        found = cheapest_instance(made, self.shapes, self.dtype)
-        if found is None:
+        choice = cheapest_instance(model, self.shapes, self.dtype)
+        if choice is None:
             lines.append("no instance has room for it; use fewer rows, shorter ones, or float16")
         else:
             lines.append(
-                f"cheapest instance with room for it: {found.instance_type}, {found.tensor_parallel_size} "
-                f"cores, ${found.per_hour:.2f} an hour in {found.region} ({facts.prices().date}), at least "
-                f"{1e3 * found.need.step_floor_s(facts.instances()[found.instance_type]):.1f} ms a step"
+                f"cheapest instance with room for it: {choice.instance_type}, {choice.tensor_parallel_size} "
+                f"cores, ${choice.per_hour:.2f} an hour in {choice.region} ({facts.prices().date}), at least "
+                f"{1e3 * choice.need.step_floor_s(facts.instances()[choice.instance_type]):.1f} ms a step"
             )
         if needed.host_use(self.instance) > needed.device_use(self.instance) > 0.3:
             lines.append(

@@ -23,7 +23,7 @@ class Choice:
         instance_type: Its name.
         tensor_parallel_size: Cores that the model is split over there.
         per_hour: Dollars.
-        region: Of the price.
+        region: Where that is the price.
         need: On it.
     """
 
@@ -65,7 +65,7 @@ def cheapest_instance(
 ) -> Choice | None:
     """The instance of the lowest price that these shapes fit, on as many of its cores as can be used."""
     prices = facts.prices()
-    found: list[Choice] = []
+    choices: list[Choice] = []
     for name, instance in facts.instances().items():
         price = prices.of(name, region)
         for cores in reversed(facts.TENSOR_PARALLEL_SIZES):
@@ -73,9 +73,9 @@ def cheapest_instance(
                 continue
             needed = need(architecture, shapes, cores, dtype)
             if needed.verdict(instance) != "does not fit":
-                found.append(Choice(name, cores, *price, needed))
+                choices.append(Choice(name, cores, *price, needed))
                 break
-    return min(found, key=lambda each: each.per_hour, default=None)
+    return min(choices, key=lambda each: each.per_hour, default=None)
 
 
 def _largest(fits: Callable[[int], bool], most: int) -> int:

@@ -58,8 +58,10 @@ def up(
 
     Raises:
         PresetError: the preset is not there or not right.
-        LocalEndpointError: an endpoint of that name is up, or this one did not come into service.
+        LocalEndpointError: an endpoint of that name is up, or this one did not come into service, or there is
+            no such launcher as the environment asks for.
     """
+    container.launcher()
     preset = load_preset(preset_name)
     name = name or preset.endpoint_name
     folder = home.endpoint(name)
@@ -95,7 +97,11 @@ def up(
 
 
 def down(name: str, *, keep_log: bool = False) -> bool:
-    """Stop an endpoint and every process of it; false where there was nothing to stop."""
+    """Stop an endpoint and every process of it; false where there was nothing to stop.
+
+    Raises:
+        LocalEndpointError: a process of it does not end, not even when it is killed.
+    """
     with home.locked("endpoints"):
         return _down(name, keep_log=keep_log)
 
@@ -108,7 +114,12 @@ def _down(name: str, *, keep_log: bool = False) -> bool:
                 host.send_signal(signal.SIGTERM)
                 host.wait(_STOP_S)
         # Whatever a killed host has left, or one that has just begun.
-        container.stop(Path(endpoint.run_dir))
+        if left := container.stop(Path(endpoint.run_dir)):
+            numbers = ",".join(str(process.pid) for process in left)
+            raise LocalEndpointError(
+                f"the endpoint {name!r} has processes that do not end when they are killed; "
+                f"a device may hold them (ps -o pid,stat,wchan -p {numbers}); try down again later"
+            )
         shutil.rmtree(endpoint.run_dir, ignore_errors=True)
     log = folder / LOG_FILE
     if keep_log and log.exists():

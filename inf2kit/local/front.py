@@ -36,7 +36,14 @@ CALL_LIMIT_S = 60.0
 STREAM_LIMIT_S = 480.0
 
 _ROUTE = re.compile(r"/endpoints/([^/]+)/(invocations|invocations-response-stream)")
-_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
+_HEADER = "x-amzn-sagemaker-"
+_ATTRIBUTES = f"{_HEADER}custom-attributes"
+#: What a call may name of other kinds of endpoints, and how SageMaker refuses it here.
+_OF_OTHER_KINDS = {
+    "target-model": "is not a multi-model endpoint and does not support target model header.",
+    "inference-component": "has no inference components; leave InferenceComponentName out.",
+    "target-container-hostname": "has one container only; leave TargetContainerHostname out.",
+}
 
 
 @dataclass(eq=False)
@@ -134,7 +141,7 @@ class Front:
         body = await _read_body(receive)
         name = unquote(route[1])
         headers = request_headers(scope)
-        target = self._target_of(name, headers.get("x-amzn-sagemaker-target-variant", ""))
+        target = self._target_of(name, headers.get(f"{_HEADER}target-variant", ""))
         if target is None:
             raise _AwsError(400, "ValidationError", f"Endpoint {name} of account 000000000000 not found.")
         if target.status != "InService":
@@ -143,8 +150,9 @@ class Front:
                 "ValidationError",
                 f"Endpoint {name} of account 000000000000 is in status {target.status}, not InService.",
             )
+        _refuse_other_targets(name, headers, target)
         streamed = route[2] == "invocations-response-stream"
-        accept = headers.get("x-amzn-sagemaker-accept" if streamed else "accept", "*/*")
+        accept = headers.get(f"{_HEADER}accept" if streamed else "accept", "*/*")
         passed = {"content-type": headers.get("content-type", "application/json"), "accept": accept}
         if _ATTRIBUTES in headers:
             passed[_ATTRIBUTES] = headers[_ATTRIBUTES]
@@ -256,6 +264,16 @@ class Front:
         if target.notice:
             kept.setdefault(_ATTRIBUTES, target.notice)
         return {**kept, "x-amzn-invoked-production-variant": target.variant}
+
+
+def _refuse_other_targets(name: str, headers: Mapping[str, str], target: Target) -> None:
+    """A call may name a variant of the endpoint, and nothing that only other kinds of endpoints have."""
+    for header, fault in _OF_OTHER_KINDS.items():
+        if headers.get(_HEADER + header):
+            raise _AwsError(400, "ValidationError", f"Endpoint {name} {fault}")
+    variant = headers.get(f"{_HEADER}target-variant", "")
+    if variant and variant != target.variant:
+        raise _AwsError(400, "ValidationError", f"Variant {variant} not found in endpoint {name}.")
 
 
 async def _break_off(send: Send, reason: str, code: str) -> None:

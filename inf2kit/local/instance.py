@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,9 @@ from inf2kit.local.front import Target
 #: SageMaker gives /ping two seconds.
 _PING_LIMIT_S = 2.0
 _STARTING_INTERVAL_S, _RUNNING_INTERVAL_S = 0.1, 0.5
+#: A container without its model server is lost when /ping has not answered for so long. On AWS it lives on,
+#: and how long SageMaker waits is not documented.
+_LOST_S = 2.0
 #: The model server's traceback of a handler that could not be loaded. It then goes on as if it had been.
 _NOT_LOADED = re.compile(r'mms/model_loader\.py", line \d+, in load')
 #: The model server logs an exception's message before its traceback, and may cut the traceback off.
@@ -32,7 +36,7 @@ class Instance:
 
     Attributes:
         base_dir: Stands in for ``/opt/ml``, with the model directory in it.
-        run_dir: Stands in for ``/tmp``.
+        run_dir: Stands in for the image's ``TEMP``.
         variables: The container's environment.
         port: Stands in for port 8080.
         log: What CloudWatch would hold.
@@ -58,6 +62,7 @@ class Instance:
         self._settled = threading.Event()
         self._watcher: threading.Thread | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._was_ready = False
 
     def start(self) -> None:
         """Start the container, and watch it."""
@@ -77,10 +82,10 @@ class Instance:
         return self.state == "ready"
 
     def stop(self) -> None:
-        """End every process of the container."""
+        """End every process of the container; one that has never served has nothing to finish."""
         self._stopping.set()
         self._settled.set()
-        container.stop(self.run_dir)
+        (container.stop if self._was_ready else container.kill)(self.run_dir)
         if self._watcher and self._watcher is not threading.current_thread():
             self._watcher.join(2 * _PING_LIMIT_S)
         if self._process:
@@ -89,36 +94,44 @@ class Instance:
         home.delete(home.bytecode() / self.base_dir.relative_to("/"))
 
     def _watch(self) -> None:
-        """Follow /ping, as SageMaker does: it alone says whether the container is ready."""
-        assert self._process  # noqa: S101
+        """Follow /ping, as SageMaker does: it alone says whether the container is ready, or lost."""
+        answered = time.monotonic()
         while not self._stopping.is_set():
-            healthy = self._ping()
+            status = self._ping()
+            now = time.monotonic()
+            answered = answered if status is None else now
             if self._stopping.is_set():
                 return
-            if (code := self._process.poll()) is not None:
-                self._set("failed", f"the model server ended with status {code}; {last_words(self.log)}")
-                return
-            if healthy:
+            if status == 200:
+                self._was_ready = True
                 self._set("ready")
-            elif self.state == "ready":
+            elif self._was_ready:
                 self._set("unhealthy")
-            elif self.state == "starting" and (reason := self._hopeless()):
+                if now - answered > _LOST_S and not container.has_model_server(self.run_dir):
+                    gone = f"the model server has ended, and /ping has not answered for {_LOST_S:g} s"
+                    self._set("failed", f"{gone}; {last_words(self.log)}")
+                    return
+            elif reason := self._hopeless():
                 self._set("failed", reason)
                 return
-            self._stopping.wait(_STARTING_INTERVAL_S if self.state == "starting" else _RUNNING_INTERVAL_S)
+            self._stopping.wait(_RUNNING_INTERVAL_S if self._was_ready else _STARTING_INTERVAL_S)
 
-    def _ping(self) -> bool:
+    def _ping(self) -> int | None:
+        """The status of GET /ping; None where nothing answers, or not in time."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_PING_LIMIT_S)
         try:
             connection.request("GET", "/ping")
-            return connection.getresponse().status == 200
+            return connection.getresponse().status
         except (OSError, http.client.HTTPException):
-            return False
+            return None
         finally:
             connection.close()
 
     def _hopeless(self) -> str | None:
-        """What only the log has on AWS, where one waits for the time-out; here nobody does."""
+        """Why it will never serve. On AWS one waits for the time-out and reads the log; here nobody does."""
+        assert self._process  # noqa: S101
+        if (code := self._process.poll()) is not None:
+            return f"the model server ended with status {code}; {last_words(self.log)}"
         try:
             supervisor = json.loads(
                 (self.run_dir / "inf2kit" / "supervisor.json").read_text(encoding="utf-8")

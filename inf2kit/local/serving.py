@@ -9,10 +9,11 @@ from typing import Any
 import uvicorn
 
 from inf2kit.asgi import KEEP_ALIVE_S
+from inf2kit.loopback import Loopback
 
 
 class Server(uvicorn.Server):
-    """Leaves signals to its owner, who has containers to end before it ends itself.
+    """Leaves signals to its owner, who has containers to end before it ends itself; answers no web page.
 
     Args:
         app: An ASGI application.
@@ -22,12 +23,16 @@ class Server(uvicorn.Server):
     def __init__(self, app: Any, port: int) -> None:
         super().__init__(
             uvicorn.Config(
-                app,
+                Loopback(app),
                 host="127.0.0.1",
                 port=port,
                 backlog=512,
                 timeout_keep_alive=KEEP_ALIVE_S,
                 lifespan="off",
+                # What is tested, whatever else is installed.
+                loop="asyncio",
+                http="h11",
+                ws="none",
                 access_log=False,
                 log_level="warning",
             )

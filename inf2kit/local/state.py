@@ -9,16 +9,14 @@ import contextlib
 import json
 import os
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import psutil
 
 from inf2kit import home
 
-#: Every process of a local endpoint carries this variable with its run directory, and so is found whatever
-#: session it is in, whatever its parent.
-MARK = "INF2KIT_LOCAL_CONTAINER"
+MARK = home.MARK
 
 
 @dataclass(frozen=True)
@@ -77,19 +75,22 @@ def living(pid: int, run_dir: str) -> psutil.Process | None:
 
 
 def read(name: str) -> EndpointState | None:
-    """An endpoint's state, or None where there is no such endpoint.
+    """An endpoint's state, or None where there is none that this release can read.
 
     Raises:
         LocalEndpointError: the name could not be an endpoint's.
     """
     folder = home.endpoint(name)
     try:
-        known = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        values = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        with contextlib.suppress(OSError, ValueError):  # the host may not have written one yet
+            values |= json.loads((folder / "status.json").read_text(encoding="utf-8"))
+        # Another release may have written more than this one knows.
+        return EndpointState(
+            **{each.name: values[each.name] for each in fields(EndpointState) if each.name in values}
+        )
+    except (OSError, ValueError, TypeError):
         return None
-    with contextlib.suppress(OSError, ValueError):  # the host may not have written one yet
-        known |= json.loads((folder / "status.json").read_text(encoding="utf-8"))
-    return EndpointState(**known)
 
 
 def write(state: EndpointState) -> None:

@@ -22,7 +22,7 @@ def client(region_name: str | None, owner: str | None = None, **config: Any) -> 
     Args:
         region_name: boto3's own by default.
         owner: The account; that of whoever calls by default.
-        **config: Of botocore's ``Config``.
+        **config: Options for botocore's ``Config``.
 
     Raises:
         PackageError: the owner is no account, or AWS does not say which one calls.
@@ -51,7 +51,7 @@ def foreign_grants(policy: Mapping[str, Any], owner: str) -> list[str]:
         policy: As ``GetBucketPolicy`` gives it, once parsed.
         owner: The bucket's account.
     """
-    found = []
+    principals = []
     for statement in _listed(policy.get("Statement")):
         if statement.get("Effect") != "Allow":
             continue
@@ -59,10 +59,10 @@ def foreign_grants(policy: Mapping[str, Any], owner: str) -> list[str]:
         if not isinstance(principal, dict):
             principal = {"AWS": principal}
         # A service acts for whoever has told it to, and a "NotPrincipal" is everybody else.
-        found += ["everybody but some" for _ in _listed(statement.get("NotPrincipal"))]
+        principals += ["everybody but some" for _ in _listed(statement.get("NotPrincipal"))]
         for kind in set(principal) - {"Service"}:
-            found += [str(each) for each in _listed(principal[kind]) if not _is_of(str(each), owner)]
-    return sorted(set(found))
+            principals += [str(each) for each in _listed(principal[kind]) if not _is_of(str(each), owner)]
+    return sorted(set(principals))
 
 
 def _is_of(principal: str, owner: str) -> bool:

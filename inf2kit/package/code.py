@@ -8,7 +8,7 @@ import inf2kit
 from inf2kit.package import vendor
 
 #: The parts of inf2kit that run inside the container.
-_SHIPPED = ("__init__.py", "asgi.py", "errors.py", "packaged.py", "shapes.py", "wire")
+_SHIPPED = ("__init__.py", "asgi.py", "errors.py", "loopback.py", "packaged.py", "shapes.py", "wire")
 _DATA = ("vendor.txt",)
 _PACKAGE = Path(inf2kit.__file__).parent
 
@@ -26,14 +26,14 @@ def files() -> dict[str, Path]:
         PackageError: a package to vendor is missing, or is not the one that ships.
     """
     inference = inference_source()
-    found = {f"code/{path.relative_to(inference).as_posix()}": path for path in _sources(inference)}
+    shipped = {f"code/{path.relative_to(inference).as_posix()}": path for path in _sources(inference)}
     for name in _SHIPPED:
         for path in _sources(_PACKAGE / name):
-            found[f"code/inf2kit/{path.relative_to(_PACKAGE).as_posix()}"] = path
+            shipped[f"code/inf2kit/{path.relative_to(_PACKAGE).as_posix()}"] = path
     for name, version in vendored().items():
         for file, path in vendor.files(name, version).items():
-            found[f"code/vendor/{file.as_posix()}"] = path
-    return found
+            shipped[f"code/vendor/{file.as_posix()}"] = path
+    return shipped
 
 
 def vendored() -> dict[str, str]:

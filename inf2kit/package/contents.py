@@ -62,7 +62,7 @@ def gather(
     Args:
         preset: Goes into the manifest, where the engine reads it.
         weights: A directory of weights, configuration and tokenizer.
-        revision: Of the model on its hub.
+        revision: The model's revision on its hub.
         rehearsal: Whether a preset for Neuron gets the embedded model on the CPU in the place of its own;
             its shapes stay, and every answer says what stands in.
 
@@ -77,7 +77,7 @@ def gather(
     files |= code.files()
     compiled = preset.compute.backend == "neuron"
     hashed = _hashed(files)
-    made = Manifest(
+    manifest = Manifest(
         inf2kit=inf2kit.__version__,
         preset=preset.described(),
         revision=revision,
@@ -88,7 +88,7 @@ def gather(
         files={name: each.entry for name, each in hashed.items()},
         vendored=code.vendored(),
     )
-    return Contents(made, files, {name: each.parts for name, each in hashed.items()})
+    return Contents(manifest, files, {name: each.parts for name, each in hashed.items()})
 
 
 def _link(path: Path, target: Path) -> bool:

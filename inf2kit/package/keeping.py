@@ -16,7 +16,7 @@ from inf2kit.package.users import SageMaker, Users
 from inf2kit.packaged import MANIFEST
 
 _THREADS = 8
-#: Of folders: what a local endpoint runs from is a copy.
+#: Nobody uses a folder's packages: what a local endpoint runs from is a copy.
 _NOBODY = Users({}, ())
 
 
@@ -32,10 +32,10 @@ def verify(store: Store, digest: str) -> Manifest:
         raise PackageError(
             f"{where} holds no manifest, so it is no package or not a whole one; run 'inf2kit package' again"
         )
-    found = Manifest.parse(content, f"{where}{MANIFEST}")
-    if found.digest != digest:
+    manifest = Manifest.parse(content, f"{where}{MANIFEST}")
+    if manifest.digest != digest:
         raise PackageError(
-            f"the manifest in {where} is that of {found.digest}: it was changed; make the package again"
+            f"the manifest in {where} is that of {manifest.digest}: it was changed; make the package again"
         )
 
     def wrong(item: tuple[str, Entry]) -> str:
@@ -52,14 +52,14 @@ def verify(store: Store, digest: str) -> Manifest:
         return "" if sha256.hexdigest() == entry.sha256 else f"{name} was changed: its sha256 differs"
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        faults = [fault for fault in pool.map(wrong, found.files.items()) if fault]
-    faults += [stranger(name) for name in sorted(store.unexpected(digest, found.files))]
+        faults = [fault for fault in pool.map(wrong, manifest.files.items()) if fault]
+    faults += [stranger(name) for name in sorted(store.unexpected(digest, manifest.files))]
     if faults:
         others = f" ({len(faults) - 1} more files are wrong)" if len(faults) > 1 else ""
         raise PackageError(
             f"the package {where} is damaged: {faults[0]}{others}; delete the whole of it, and make it again"
         )
-    return found
+    return manifest
 
 
 @dataclass(frozen=True)
@@ -100,13 +100,13 @@ def to_prune(
         older_than: What was touched since then stays: it may be on its way, or about to be deployed.
         now: With its time zone.
     """
-    found, kept = [], dict.fromkeys({each.preset for each in packages}, 0)
+    spare, newer = [], dict.fromkeys({each.preset for each in packages}, 0)
     for each in packages:
-        kept[each.preset] += each.stored.whole
-        spare = kept[each.preset] > keep or not each.stored.whole
-        if spare and not each.used_by and now - each.stored.touched > older_than:
-            found.append(each)
-    return found
+        newer[each.preset] += each.stored.whole
+        is_spare = newer[each.preset] > keep or not each.stored.whole
+        if is_spare and not each.used_by and now - each.stored.touched > older_than:
+            spare.append(each)
+    return spare
 
 
 def prune(store: Store, packages: Iterable[Listed], *, foreign_accounts_checked: bool) -> Iterator[str]:

@@ -41,7 +41,7 @@ class Manifest:
         revision: The model's revision on its hub, or None where it is not known.
         target: ``inf2`` for a compiled artefact, ``cpu`` for plain weights.
         image_tag: The container image that the package is for; None for ``cpu``.
-        versions: Of the parts that compiled it, which must be the image's: ``optimum_neuron``,
+        versions: Versions of what compiled it, which must be the image's: ``optimum_neuron``,
             ``neuronx_cc``, ``neuron_sdk`` and others; empty for ``cpu``.
         notice: What about it is not the real thing, such as a rehearsal's model; None for real ones.
         files: Every other file of the package, by its path.
@@ -70,7 +70,7 @@ class Manifest:
 
     @property
     def preset_name(self) -> str:
-        """Of the preset that the package was made for."""
+        """The preset that the package was made for."""
         return str(self.preset["name"])
 
     def to_bytes(self) -> bytes:
@@ -85,7 +85,7 @@ class Manifest:
         """A manifest from its file.
 
         Args:
-            content: Of the file.
+            content: The file's bytes.
             where: Its name in errors.
 
         Raises:
@@ -121,12 +121,12 @@ class Manifest:
             )
         wanted = dataclasses.asdict(preset)
         for path in _MUST_AGREE:
-            made, asked = _at(self.preset, path), _at(wanted, path)
+            packaged, asked = _at(self.preset, path), _at(wanted, path)
             # A rehearsal has the preset's shapes, but another model on another backend.
-            if made != asked and (self.notice is None or path[0] == "shapes"):
+            if packaged != asked and (self.notice is None or path[0] == "shapes"):
                 raise PackageError(
-                    f"the package {self.digest} has {'.'.join(path)} {made!r}, the preset {preset.name!r} "
-                    f"asks for {asked!r}; {_MAKE_AGAIN}"
+                    f"the package {self.digest} has {'.'.join(path)} {packaged!r}, the preset "
+                    f"{preset.name!r} asks for {asked!r}; {_MAKE_AGAIN}"
                 )
         if self.image_tag not in (None, image_tag):
             raise PackageError(

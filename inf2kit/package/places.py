@@ -14,7 +14,7 @@ def at(output: str, region_name: str | None = None, owner: str | None = None) ->
 
     Args:
         output: The place.
-        region_name: Of the bucket; boto3's own by default.
+        region_name: The bucket's region; boto3's own by default.
         owner: The account that the bucket belongs to; that of whoever calls by default.
 
     Raises:

@@ -30,8 +30,8 @@ class Plan:
         present: Files of it that are there already.
         copied: Files to copy from another package: that one's digest and the file's name there.
         sent: Files to send.
-        bytes_copied: Of the copied files.
-        bytes_sent: Of the sent files; of a large file that was sent in part, the whole.
+        bytes_copied: Bytes of the copied files.
+        bytes_sent: Bytes of the sent files; a large file that was sent in part counts as a whole.
     """
 
     where: str
@@ -62,9 +62,9 @@ def plan(contents: Contents, store: Store) -> Plan:
         PackageError: the store cannot be read, or is no place for a package.
     """
     store.check_writable()
-    made = contents.manifest
-    digest, files = made.digest, made.files
-    if store.manifest(digest) is not None:
+    manifest = contents.manifest
+    digest, files = manifest.digest, manifest.files
+    if store.manifest(digest) == manifest.to_bytes() and not store.lacking(digest, files):
         return Plan(store.where(digest), digest, True, tuple(files), {}, (), 0, 0)
     present = store.present(digest, files)
     # A small file is sent as quickly as it is copied.
@@ -89,30 +89,30 @@ def publish(contents: Contents, store: Store, progress: Progress = lambda _: Non
     """Make ``store`` hold the package; a run that was killed is taken up where it stopped.
 
     Args:
-        contents: Of the package.
+        contents: What the package will hold.
         store: Where it goes.
         progress: Told what was planned, and every tenth of the bytes.
 
     Raises:
         PackageError: something could not be read or written; the package does not look whole then.
     """
-    made = plan(contents, store)
-    for line in (*made.lines(), *store.notes.values()):
+    planned = plan(contents, store)
+    for line in (*planned.lines(), *store.notes.values()):
         progress(line)
-    if made.whole:
-        _refuse_strangers(store, made.digest, contents.manifest.files)
+    if planned.whole:
+        _refuse_strangers(store, planned.digest, contents.manifest.files)
         # Written again, so that it counts as touched, and is not pruned before it is deployed.
-        store.commit(made.digest, contents.manifest.to_bytes())
-        return made
-    digest, files = made.digest, contents.manifest.files
+        store.commit(planned.digest, contents.manifest.to_bytes())
+        return planned
+    digest, files = planned.digest, contents.manifest.files
     try:
-        tasks = [store.copy(digest, name, files[name], origin) for name, origin in made.copied.items()]
-        tasks += store.write(digest, {name: contents.hashed(name) for name in made.sent})
+        tasks = [store.copy(digest, name, files[name], origin) for name, origin in planned.copied.items()]
+        tasks += store.write(digest, {name: contents.hashed(name) for name in planned.sent})
         _run(tasks, progress)
         lacking = store.lacking(digest, files)
         if lacking:
             raise PackageError(
-                f"{made.where}{min(lacking)} is gone, though it was there: somebody prunes meanwhile; "
+                f"{planned.where}{min(lacking)} is gone, though it was there: somebody prunes meanwhile; "
                 "run the same command again"
             )
         _refuse_strangers(store, digest, files)
@@ -120,7 +120,7 @@ def publish(contents: Contents, store: Store, progress: Progress = lambda _: Non
     except PackageError:
         store.abandon(digest)
         raise
-    return made
+    return planned
 
 
 def _refuse_strangers(store: Store, digest: str, files: Mapping[str, Entry]) -> None:
@@ -137,9 +137,9 @@ def _elsewhere(store: Store, digest: str, wanted: Mapping[str, Entry]) -> dict[s
     names: dict[str, list[str]] = {}
     for name, entry in wanted.items():
         names.setdefault(entry.sha256, []).append(name)
-    found: dict[str, tuple[str, str]] = {}
+    origins: dict[str, tuple[str, str]] = {}
     for package in store.packages():
-        if len(found) == len(wanted):
+        if len(origins) == len(wanted):
             break
         content = store.manifest(package.digest) if package.whole and package.digest != digest else None
         if content is None:
@@ -151,8 +151,8 @@ def _elsewhere(store: Store, digest: str, wanted: Mapping[str, Entry]) -> dict[s
         same = {name: entry for name, entry in other.files.items() if entry.sha256 in names}
         for origin in store.present(package.digest, same):
             for name in names[same[origin].sha256]:
-                found.setdefault(name, (package.digest, origin))
-    return found
+                origins.setdefault(name, (package.digest, origin))
+    return origins
 
 
 def _run(tasks: list[Task], progress: Progress) -> None:

@@ -60,11 +60,12 @@ class S3Store(Store):
 
     def check_writable(self) -> None:
         """The bucket is there, in the region that will deploy, and takes an upload, which is aborted."""
-        found = self.bucket_region()
-        if found != self.region:
+        region = self.bucket_region()
+        if region != self.region:
             raise PackageError(
-                f"the bucket {self.bucket!r} is in {found}, and you deploy in {self.region}: SageMaker "
-                f"reads a model only from its own region; give --region {found}, or a bucket in {self.region}"
+                f"the bucket {self.bucket!r} is in {region}, and you deploy in {self.region}: SageMaker "
+                f"reads a model only from its own region; give --region {region}, or a bucket in "
+                f"{self.region}"
             )
         at = {"Bucket": self.bucket, "Key": f"{self._prefix}{_PROBE}"}
         with aws.errors(PackageError, f"writing to s3://{self.bucket}/{self._prefix}"):
@@ -98,13 +99,13 @@ class S3Store(Store):
 
     def packages(self) -> list[Stored]:
         """By one listing of the whole prefix."""
-        found: dict[str, Stored] = {}
+        packages: dict[str, Stored] = {}
 
         def add(key: str, size: int, touched: dt.datetime) -> None:
             digest, _, name = key[len(self._prefix) :].partition("/")
             if DIGEST.fullmatch(digest):
-                before = found.get(digest, Stored(digest, False, touched, 0))
-                found[digest] = Stored(
+                before = packages.get(digest, Stored(digest, False, touched, 0))
+                packages[digest] = Stored(
                     digest,
                     before.whole or name == MANIFEST,
                     max(before.touched, touched),
@@ -118,7 +119,7 @@ class S3Store(Store):
             parts = self._parts(upload)
             touched = max((part["LastModified"] for part in parts), default=upload["Initiated"])
             add(upload["Key"], sum(part["Size"] for part in parts), touched)
-        return newest_first(found.values())
+        return newest_first(packages.values())
 
     def manifest(self, digest: str) -> bytes | None:
         """Got in one call."""
@@ -268,14 +269,14 @@ class S3Store(Store):
     def _uploads(self, prefix: str) -> list[dict[str, Any]]:
         """Multipart uploads that were begun and neither completed nor aborted, the newest of a key last."""
         try:
-            found = list(self._pages("list_multipart_uploads", "Uploads", Prefix=prefix))
+            uploads = list(self._pages("list_multipart_uploads", "Uploads", Prefix=prefix))
         except PackageError as error:
             if "AccessDenied" not in str(error):
                 raise
             self.notes.setdefault("uploads", _NO_LISTING)
             return []
-        found = [upload for upload in found if not upload["Key"].endswith(_PROBE)]
-        return sorted(found, key=lambda upload: upload["Initiated"])
+        uploads = [upload for upload in uploads if not upload["Key"].endswith(_PROBE)]
+        return sorted(uploads, key=lambda upload: upload["Initiated"])
 
     def _parts(self, upload: Mapping[str, Any]) -> list[dict[str, Any]]:
         try:

@@ -125,20 +125,20 @@ def _check_compiled(files: Mapping[str, Path], preset: Preset, source: Path) -> 
         "torch_dtype": preset.compute.dtype,
     }
     for key, value in asked.items():
-        made = config.get(key)
-        made = made.removeprefix("torch.") if isinstance(made, str) else made
-        if made is not None and made != value:
+        compiled = config.get(key)
+        compiled = compiled.removeprefix("torch.") if isinstance(compiled, str) else compiled
+        if compiled is not None and compiled != value:
             raise PackageError(
-                f"{source} was compiled with {key} {made}, the preset {preset.name!r} asks for {value}; "
+                f"{source} was compiled with {key} {compiled}, the preset {preset.name!r} asks for {value}; "
                 f"{again}"
             )
     versions = dict(facts.image().versions)
     for key, name in (("optimum_neuron_version", "optimum_neuron"), ("neuronxcc_version", "neuronx_cc")):
         # A compiler's version may carry its build's mark behind a plus sign.
-        made = str(config.get(key, "an unknown version")).partition("+")[0]
-        if made != versions[name]:
+        version = str(config.get(key, "an unknown version")).partition("+")[0]
+        if version != versions[name]:
             raise PackageError(
-                f"{source} was compiled with {name} {made}, the image {facts.image().tag} has "
+                f"{source} was compiled with {name} {version}, the image {facts.image().tag} has "
                 f"{versions[name]} and loads no other; compile it in that image"
             )
     return versions

@@ -100,8 +100,8 @@ class Store(ABC):
         """Copying a file of another package, without its bytes coming by here.
 
         Args:
-            digest: Of the package it is for.
-            name: Of the file in it.
+            digest: The package it is for.
+            name: The file's path in it.
             entry: Its size and sha256.
             origin: The other package's digest, and the file's name there.
         """
@@ -160,14 +160,14 @@ class FolderStore(Store):
 
     def packages(self) -> list[Stored]:
         """By the folders whose name is a digest."""
-        found = []
+        packages = []
         for path in self._folder.iterdir() if self._folder.is_dir() else ():
             if path.is_dir() and DIGEST.fullmatch(path.name):
                 facts = [each.stat() for each in path.rglob("*") if each.is_file()] or [path.stat()]
                 touched = dt.datetime.fromtimestamp(max(each.st_mtime for each in facts), dt.timezone.utc)
                 whole = (path / MANIFEST).exists()
-                found.append(Stored(path.name, whole, touched, sum(each.st_size for each in facts)))
-        return newest_first(found)
+                packages.append(Stored(path.name, whole, touched, sum(each.st_size for each in facts)))
+        return newest_first(packages)
 
     def manifest(self, digest: str) -> bytes | None:
         """Read from the file."""
@@ -191,12 +191,12 @@ class FolderStore(Store):
         """By name."""
         folder = self._folder / digest
         # What another one is writing at this moment is not there yet.
-        found = {
+        names = {
             path.relative_to(folder).as_posix()
             for path in folder.rglob("*")
             if path.is_file() and path.suffix != _PARTIAL
         }
-        return found - set(files) - {MANIFEST}
+        return names - set(files) - {MANIFEST}
 
     def copy(self, digest: str, name: str, entry: Entry, origin: tuple[str, str]) -> Task:
         """A copy within the folder's file system."""
@@ -278,9 +278,9 @@ def _partial(target: Path) -> Path:
     return target.with_name(f"{target.name}.{os.getpid()}{_PARTIAL}")
 
 
-def newest_first(found: Iterable[Stored]) -> list[Stored]:
+def newest_first(packages: Iterable[Stored]) -> list[Stored]:
     """The order in which packages are listed."""
-    return sorted(found, key=lambda each: (each.whole, each.touched, each.digest), reverse=True)
+    return sorted(packages, key=lambda each: (each.whole, each.touched, each.digest), reverse=True)
 
 
 def stranger(name: str) -> str:

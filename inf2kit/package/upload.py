@@ -22,8 +22,8 @@ class Upload:
 
     Args:
         s3: The client.
-        bucket: Of the object.
-        key: Of the object.
+        bucket: Where the object goes.
+        key: Its whole key.
         source: What is sent.
         stored_with: What is stored with the object: arguments of ``create_multipart_upload``.
         is_there: Whether the object is there, whole, whoever has sent it.

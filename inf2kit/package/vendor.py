@@ -41,15 +41,15 @@ def pinned(name: str, version: str) -> metadata.Distribution:
     Raises:
         PackageError: it is not installed, in another version, not pure Python, or not for the image's Python.
     """
-    found = distribution(name)
-    if found.version != version:
+    installed = distribution(name)
+    if installed.version != version:
         raise PackageError(
-            f"{name} {found.version} is installed, and {version} ships inside code/vendor: packages are the "
-            f"same on every machine; pip install {name}=={version}"
+            f"{name} {installed.version} is installed, and {version} ships inside code/vendor: packages are "
+            f"the same on every machine; pip install {name}=={version}"
         )
-    if "Root-Is-Purelib: true" not in (found.read_text("WHEEL") or ""):
+    if "Root-Is-Purelib: true" not in (installed.read_text("WHEEL") or ""):
         raise PackageError(f"the installed {name!r} is not pure Python, so it cannot ship in code/vendor")
-    return found
+    return installed
 
 
 def distribution(name: str) -> metadata.Distribution:
@@ -61,42 +61,42 @@ def distribution(name: str) -> metadata.Distribution:
     from packaging.specifiers import SpecifierSet
 
     bundled = metadata.distributions(name=name, path=[str(_BUNDLED)])
-    found = next(iter(bundled), None) or next(iter(metadata.distributions(name=name)), None)
-    if found is None:
+    installed = next(iter(bundled), None) or next(iter(metadata.distributions(name=name)), None)
+    if installed is None:
         raise PackageError(
             f"the package {name!r}, which runs inside the container, is not installed; "
             "install inf2kit with its 'local' extra: pip install 'inf2kit[local]'"
         )
     python = facts.image().versions["python"]
-    asked = ",".join(found.metadata.get_all("Requires-Python") or ())
+    asked = ",".join(installed.metadata.get_all("Requires-Python") or ())
     if not SpecifierSet(asked).contains(python):
         raise PackageError(
-            f"{name} {found.version} asks for Python {asked}, and the endpoint's image has {python}; install "
-            "a version of it that runs there"
+            f"{name} {installed.version} asks for Python {asked}, and the endpoint's image has {python}; "
+            "install a version of it that runs there"
         )
-    return found
+    return installed
 
 
-def checked_files(found: metadata.Distribution) -> dict[PurePath, Path]:
+def checked_files(installed: metadata.Distribution) -> dict[PurePath, Path]:
     """RECORD, and the files that it names but for the installer's own, by their path in the distribution.
 
     Raises:
         PackageError: one of them is missing, or is not what was installed.
     """
-    name = found.metadata["Name"]
-    again = f"pip install --force-reinstall --no-deps {name}=={found.version}"
+    name = installed.metadata["Name"]
+    again = f"pip install --force-reinstall --no-deps {name}=={installed.version}"
     files: dict[PurePath, Path] = {}
     # Not by found.files: it leaves out what is missing.
-    for written, recorded, _size in csv.reader((found.read_text(_RECORD) or "").splitlines()):
-        file, path = PurePosixPath(written), Path(str(found.locate_file(written)))
+    for written, recorded, _size in csv.reader((installed.read_text(_RECORD) or "").splitlines()):
+        file, path = PurePosixPath(written), Path(str(installed.locate_file(written)))
         described = file.parts[0].endswith(".dist-info")
         if (described and file.name in _INSTALLERS_OWN) or ".." in file.parts or file.suffix == ".pyc":
             continue
         has_hash = not (described and file.name == _RECORD)
         if not path.is_file() or (has_hash and recorded != _sha256(path)):
             raise PackageError(
-                f"{path} is not the file that {name} {found.version} was installed with, by the sha256 in "
-                f"its RECORD; install it again: {again}"
+                f"{path} is not the file that {name} {installed.version} was installed with, by the sha256 "
+                f"in its RECORD; install it again: {again}"
             )
         files[file] = path
     if not files:

@@ -154,8 +154,8 @@ def _up(
     preset.write_text(_preset(cores, dtype), encoding="utf-8")
     began = time.monotonic()
     try:
-        endpoint.up(str(preset), name=_ENDPOINT, weights=compiled, rehearsal=False, wait_s=_READY_S)
-        client = inf2kit.Endpoint(_ENDPOINT)
+        state = endpoint.up(str(preset), name=_ENDPOINT, weights=compiled, rehearsal=False, wait_s=_READY_S)
+        client = inf2kit.Endpoint(_ENDPOINT, endpoint_url=state.url)
         yield time.monotonic() - began, lambda text: client.generate(text, max_new_tokens=8).text
     finally:
         endpoint.down(_ENDPOINT)

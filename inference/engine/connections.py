@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +22,9 @@ _MAX_HEAD = 64 * 1024
 #: Open files that are not connections: sockets to engine and model server for the calls inside, and the rest.
 _OTHER_FILES = 256
 _FEWEST, _MOST = 64, 8192
+#: Connections that asyncio accepts in one go, before it looks at the first, and those that wait in the
+#: kernel. Where files run out in the middle, it accepts none for a second.
+_ACCEPTED_AT_ONCE, _WAITING = 64, 4096
 
 
 class Connections(uvicorn.Server):
@@ -50,7 +55,7 @@ class Connections(uvicorn.Server):
                 http=Bounded,
                 loop="asyncio",
                 ws="none",
-                backlog=512,
+                backlog=_ACCEPTED_AT_ONCE,
                 proxy_headers=False,
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=2,
@@ -60,6 +65,14 @@ class Connections(uvicorn.Server):
                 log_level="warning",
             )
         )
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen."""
+        await super().startup(sockets)
+        for server in self.servers:
+            for listening in server.sockets:
+                with socket.socket(fileno=os.dup(listening.fileno())) as same:
+                    same.listen(_WAITING)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -109,8 +122,12 @@ class _Protocol(H11Protocol):
         return self.cycle is None or self.cycle.response_complete
 
     def _close_an_idle_one(self) -> None:
-        idle = [each for each in self.connections if isinstance(each, _Protocol) and each._is_idle()]
-        min(idle, key=lambda each: each._idle_since).transport.abort()
+        # One that is closed already counts until the loop comes round to it.
+        there = [each for each in self.connections if isinstance(each, _Protocol)]
+        there = [each for each in there if not each.transport.is_closing()]
+        if len(there) > self.limit:
+            idle = (each for each in there if each._is_idle())
+            min(idle, key=lambda each: each._idle_since).transport.abort()
 
     def _expect_a_head(self) -> None:
         if self._head_timer is None:

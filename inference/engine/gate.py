@@ -28,6 +28,7 @@ from engine.model_server import ModelServer
 from engine.settings import Settings
 from inf2kit.asgi import Receive, Scope, Send, answer
 from inf2kit.errors import RequestError, unavailable
+from inf2kit.loopback import Loopback
 
 _POLL_S = 0.05
 #: Seconds between two lines of metrics, and between two lines of load while calls are inside, and none are.
@@ -220,7 +221,8 @@ async def serve(settings: Settings) -> None:
         with contextlib.suppress(OSError):
             opened.touch()
     host, _, port = (settings.gate_address or "0.0.0.0:8080").rpartition(":")
-    server = Connections(gate, host, int(port))
+    # On a person's own machine any web page can call a port of it; in a container there are none.
+    server = Connections(Loopback(gate) if host == "127.0.0.1" else gate, host, int(port))
     gate.invocations.abort = server.abort
     say("gate", f"opening {host}:{port}")
     serving = asyncio.create_task(server.serve())

@@ -14,7 +14,7 @@ import psutil
 TERMINAL = 78
 #: The exit status for a device that another process holds.
 BUSY = 75
-#: The engine leaves its reason here before it ends with ``TERMINAL`` or ``BUSY``.
+#: The engine leaves here why it cannot load, before it ends.
 REASON_FILE = "reason"
 #: The supervisor keeps its state here: ``{"state": "...", "reason": null, "restarts": 0, "held": 0}``,
 #: "held" counts the starts that found the device held by another process.

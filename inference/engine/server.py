@@ -240,11 +240,13 @@ def main(model_dir: str) -> None:
         if _is_missing(error, settings.model_dir):
             _give_up(settings, f"the package in {model_dir} is damaged ({error}); make the package again")
         # Whatever else it is (no memory, a full disk, a device that is being reset) may be over in a moment.
-        _crash()
+        traceback.print_exc()
+        _give_up(settings, f"{type(error).__name__}: {error}".partition("\n")[0], 1)
     try:
         server.serve()
     except Exception:
-        _crash()
+        traceback.print_exc()
+        os._exit(1)  # not by returning: Python would wait for the tokenizing thread first
 
 
 def _is_missing(error: Exception, model_dir: Path) -> bool:
@@ -253,12 +255,6 @@ def _is_missing(error: Exception, model_dir: Path) -> bool:
         return False
     lacking = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
     return lacking and Path(error.filename).is_relative_to(model_dir)
-
-
-def _crash() -> NoReturn:
-    # Not by returning: Python would wait for the tokenizing thread first.
-    traceback.print_exc()
-    os._exit(1)
 
 
 def _give_up(settings: Settings, reason: str, status: int = TERMINAL) -> NoReturn:

@@ -34,9 +34,9 @@ from engine.settings import Settings, run_dir
 from inf2kit.errors import ModelDirectoryError
 
 _POLL_S = 0.05
-#: An engine that ends so often in a row without ever having been ready is not started again.
+#: A first engine that ends so often in a row while loading is not started again. Where one was ready before,
+#: something is short for a while, and it is tried for as long as the container lives.
 _MAX_FAILED_STARTS = 3
-_BACKOFF_S = (0.0, 1.0, 5.0)
 _LOCK_PATIENCE_S = 1.0
 #: Seconds that an engine may find the device held before it was ever ready. A container has its devices for
 #: itself: what holds one for longer is no engine of before, and the wait would be paid for.
@@ -69,7 +69,8 @@ class Supervisor:
         self._restarts = 0
         self._held = 0
         self._heartbeat, self._gate_heartbeat = Heartbeat.create(), Heartbeat.create()
-        self._was_ready = False
+        self._was_ready = self._ever_ready = False
+        self._start_wait_s = 0.0
         self._retries: dict[str, tuple[float, float]] = {}
         self._start_again_at = 0.0
         self._busy_since: float | None = None
@@ -135,6 +136,7 @@ class Supervisor:
             if now >= self._start_again_at:
                 self._write_state("starting")
                 self._heartbeat.clear()
+                (self._run_dir / REASON_FILE).unlink(missing_ok=True)
                 self._engine = self._start("engine.server", _CODE)
             return
         status = self._engine.poll()
@@ -142,7 +144,7 @@ class Supervisor:
             if self._heartbeat.stalled:
                 self._end_stuck(self._engine)
             elif self._heartbeat.serving and not self._was_ready:
-                self._was_ready = True
+                self._was_ready = self._ever_ready = True
                 self._write_state("ready")
             return
         self._engine = None
@@ -154,19 +156,19 @@ class Supervisor:
             self._wait_for_the_device(now)
             return
         self._busy_wait_s, self._busy_since = 0.0, None
-        self._failed_starts = 0 if self._heartbeat.serving else self._failed_starts + 1
+        was_serving = self._heartbeat.serving
+        self._failed_starts = 0 if was_serving else self._failed_starts + 1
         self._heartbeat.clear()
         self._was_ready = False
         self._restarts += 1
         ended = f"signal {-status}" if status < 0 else f"status {status}"
-        if self._failed_starts >= _MAX_FAILED_STARTS:
+        if self._failed_starts >= _MAX_FAILED_STARTS and not self._ever_ready:
             self._stop_gate()
-            self.park(
-                f"the engine ended {self._failed_starts} times while loading, the last time with {ended}; "
-                "signal 9 is often a lack of memory: choose an instance with more host memory"
-            )
+            why = self._reason() if status > 0 else "signal 9 is often a lack of memory: choose more of it"
+            times = f"{self._failed_starts} times while loading"
+            self.park(f"the engine ended {times}, the last time with {ended}; {why}")
             return
-        wait_s = _BACKOFF_S[self._failed_starts]
+        wait_s = self._start_wait_s = 0.0 if was_serving else next_wait_s(self._start_wait_s, lived_s=0.0)
         self._start_again_at = now + wait_s
         self.log(
             f"the engine ended with {ended}; it is started again" + (f" in {wait_s:g} s" if wait_s else "")
@@ -175,7 +177,7 @@ class Supervisor:
     def _wait_for_the_device(self, now: float) -> None:
         """Who holds the device may be an engine of before, on its way out."""
         self._busy_since = self._busy_since or now
-        if not self._restarts and now - self._busy_since > _BUSY_LIMIT_S:
+        if not self._ever_ready and now - self._busy_since > _BUSY_LIMIT_S:
             self._stop_gate()
             self.park(
                 f"{self._reason()}; it was held for {now - self._busy_since:.0f} s, so it will not be free"

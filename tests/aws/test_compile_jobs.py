@@ -189,6 +189,17 @@ def test_a_job_that_may_not_write_ends_before_it_compiles(
     assert "writing to s3://models/m/ failed" in (tmp_path / "message").read_text(encoding="utf-8")
 
 
+def test_a_jobs_code_goes_to_a_bucket_of_the_right_owner_only(
+    aws: str, bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with strict_s3.door(aws, strict_s3.owner) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+        job.start(_plan(), lambda _: None, "us-east-1")
+        assert any(each.key.endswith(job.JOB_FILE) for each in bucket.objects.all())
+        with pytest.raises(CompileError, match=r"sending code to .* failed"):
+            job.start(_plan(bucket_owner="999999999999"), lambda _: None, "us-east-1")
+
+
 def test_a_job_works_where_there_is_most_room(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     environ: dict[str, str] = {}
     inside.work_in((tmp_path / "first", tmp_path / "second", Path("/proc/work")), environ)

@@ -106,6 +106,19 @@ def test_a_file_that_changes_after_it_was_hashed_makes_no_package(
     assert store.manifest(contents.manifest.digest) is None
 
 
+@pytest.mark.parametrize("damage", ["a file is gone", "the manifest is another one"])
+def test_publishing_again_mends_a_package_that_only_looks_whole(
+    bucket: Any, tmp_path: Path, damage: str
+) -> None:
+    weights = packages.weights(tmp_path / "weights", length=1000)
+    key = made(weights).removeprefix("s3://models/")
+    if damage == "a file is gone":
+        bucket.Object(f"{key}config.json").delete()
+    else:
+        bucket.Object(f"{key}inf2kit.json").put(Body=b"{}")
+    verify(at(PLACE), split(made(weights))[1])
+
+
 def test_bytes_go_up_with_their_sha256_which_s3_compares(
     aws: str, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ import boto3
 import packages
 import pytest
 from botocore.config import Config
-from hosted import Maker
+from hosted import Maker, execution_role
 from rehearsing import BIN, ROOT, boto3_of, published, shell
 
 import inf2kit
@@ -28,6 +28,7 @@ def cloud(home: Path) -> Iterator[CloudSettings]:
     """A cloud whose minutes last a second; nothing of it may be left."""
     settings = commands.up(port=0, minute_s=1.0)
     boto3_of(settings, "s3").create_bucket(Bucket="models")
+    execution_role(boto3_of(settings, "iam"))
     yield settings
     commands.down()
     said = settings.folder.with_suffix(".log").read_text(encoding="utf-8")
@@ -42,7 +43,7 @@ def aws(cloud: CloudSettings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     """boto3's clients of the cloud, by the environment alone; what a test starts inherits it."""
     for name, value in commands.environment(cloud).items():
         monkeypatch.setenv(name, value)
-    for name in commands.UNSET:
+    for name in commands.unset():
         monkeypatch.delenv(name, raising=False)
     return lambda service, **options: boto3.session.Session().client(
         service, config=Config(retries={"total_max_attempts": 1}, max_pool_connections=32, **options)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from hosted import Maker
 from support import wait_until
 
 
@@ -18,11 +19,11 @@ class Stacks:
         self.client = client
         self._made: set[str] = set()
 
-    def create(self, name: str, resources: dict[str, Any], **more: Any) -> str:
+    def create(self, name: str, resources: dict[str, Any], *, timeout_s: float = 30, **more: Any) -> str:
         self._made.add(name)
         knowing = {"Capabilities": ["CAPABILITY_NAMED_IAM"]}
         self.client.create_stack(StackName=name, TemplateBody=template(resources), **knowing, **more)
-        return self.settled(name)
+        return self.settled(name, timeout_s)
 
     def remember(self, *names: str) -> None:
         self._made.update(names)
@@ -32,12 +33,12 @@ class Stacks:
         self.client.update_stack(StackName=name, TemplateBody=template(resources), **knowing, **more)
         return self.settled(name)
 
-    def settled(self, name: str) -> str:
+    def settled(self, name: str, timeout_s: float = 30) -> str:
         def look() -> str | None:
             status = str(self.stack(name)["StackStatus"])
             return None if status.endswith("_IN_PROGRESS") else status
 
-        return str(wait_until(look, 30, f"{name} has settled"))
+        return str(wait_until(look, timeout_s, f"{name} has settled"))
 
     def stack(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = self.client.describe_stacks(StackName=name)["Stacks"][0]
@@ -326,6 +327,75 @@ def test_what_is_there_already_is_not_adopted(stacks: Stacks, aws: Callable[...,
     assert any("already exists" in reason for _, _, reason in stacks.events("adopting"))
     aws("s3").head_bucket(Bucket="mine-already")
     aws("s3").delete_bucket(Bucket="mine-already")
+
+
+def test_scaling_is_deployed_updated_and_removed(stacks: Stacks, aws: Callable[..., Any]) -> None:
+    """With the tags that a stack puts on everything it has."""
+
+    def scaled(most: int, target: float) -> dict[str, Any]:
+        metric = {"PredefinedMetricType": "SageMakerVariantConcurrentRequestsPerModelHighResolution"}
+        return {
+            "Target": {
+                "Type": "AWS::ApplicationAutoScaling::ScalableTarget",
+                "Properties": {
+                    "ServiceNamespace": "sagemaker",
+                    "ResourceId": "endpoint/scaled/variant/main",
+                    "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
+                    "MinCapacity": 1,
+                    "MaxCapacity": most,
+                    "Tags": [{"Key": "team", "Value": "mine"}],
+                },
+            },
+            "Policy": {
+                "Type": "AWS::ApplicationAutoScaling::ScalingPolicy",
+                "Properties": {
+                    "PolicyName": "track",
+                    "PolicyType": "TargetTrackingScaling",
+                    "ScalingTargetId": {"Ref": "Target"},
+                    "TargetTrackingScalingPolicyConfiguration": {
+                        "TargetValue": target,
+                        "PredefinedMetricSpecification": metric,
+                    },
+                },
+            },
+        }
+
+    scaling = aws("application-autoscaling")
+
+    def most() -> list[int]:
+        targets = scaling.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
+        return [target["MaxCapacity"] for target in targets]
+
+    assert stacks.create("scaling", scaled(2, 5.0)) == "CREATE_COMPLETE", stacks.events("scaling")
+    assert most() == [2]
+    assert stacks.update("scaling", scaled(4, 6.0)) == "UPDATE_COMPLETE", stacks.events("scaling")
+    assert most() == [4]
+    (policy,) = scaling.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"]
+    assert policy["TargetTrackingScalingPolicyConfiguration"]["TargetValue"] == 6.0
+    assert stacks.delete("scaling") == "DELETE_COMPLETE"
+    assert most() == []
+
+
+def test_an_endpoint_is_updated_for_every_property_but_its_tags(stacks: Stacks, maker: Maker) -> None:
+    """SageMaker refuses the configuration in use; a stack that changes only the endpoint finds that out."""
+    maker.model("stacked")
+    maker.config("stacked", "stacked")
+
+    def stack(**properties: Any) -> dict[str, Any]:
+        own = {"EndpointName": "stacked", "EndpointConfigName": "stacked", **properties}
+        return {"Endpoint": {"Type": "AWS::SageMaker::Endpoint", "Properties": own}}
+
+    assert stacks.create("stacked", stack(), timeout_s=60) == "CREATE_COMPLETE"
+    tagged = stack(Tags=[{"Key": "team", "Value": "mine"}])
+    assert stacks.update("stacked", tagged) == "UPDATE_COMPLETE", stacks.events("stacked")
+    # What was refused is refused again when it is undone.
+    changed = stack(RetainAllVariantProperties=True)
+    assert stacks.update("stacked", changed) == "UPDATE_ROLLBACK_FAILED"
+    reasons = [reason for _, status, reason in stacks.events("stacked") if status == "UPDATE_FAILED"]
+    assert any("currently in use endpoint configuration" in reason for reason in reasons), reasons
+    with pytest.raises(ClientError, match="UPDATE_ROLLBACK_FAILED state and can not be updated"):
+        stacks.update("stacked", stack())
+    assert stacks.delete("stacked") == "DELETE_COMPLETE"
 
 
 def test_permissions_need_their_capability(stacks: Stacks) -> None:

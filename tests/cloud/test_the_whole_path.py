@@ -18,6 +18,7 @@ import packages
 import psutil
 import pytest
 from callers import calling
+from hosted import ROLE
 from rehearsing import generate, published
 from support import wait_until
 
@@ -191,9 +192,7 @@ def a_second_instance_then_no_gate(
         "gateless": {**whole, "Environment": gateless},
     }
     for made, container_ in containers.items():
-        sagemaker.create_model(
-            ModelName=made, ExecutionRoleArn=model["ExecutionRoleArn"], PrimaryContainer=container_
-        )
+        sagemaker.create_model(ModelName=made, ExecutionRoleArn=ROLE, PrimaryContainer=container_)
         variants = [{**config["ProductionVariants"][0], "ModelName": made}]
         sagemaker.create_endpoint_config(EndpointConfigName=made, ProductionVariants=variants)
     with steps.step("an endpoint by boto3"):
@@ -352,7 +351,7 @@ def nothing_is_left(cloud: CloudSettings, aws: Callable[..., Any]) -> None:
     assert [stack["StackName"] for stack in stacks] == ["CDKToolkit"]
     assert aws("cloudwatch").describe_alarms()["MetricAlarms"] == []
     roles = [role["RoleName"] for role in aws("iam").list_roles()["Roles"]]
-    assert all(role.startswith("cdk-") for role in roles), roles
+    assert all(role.startswith("cdk-") or role == ROLE.rpartition("/")[2] for role in roles), roles
     # SageMaker keeps the log of an endpoint that no stack has made one for.
     groups = [group["logGroupName"] for group in aws("logs").describe_log_groups()["logGroups"]]
     assert groups == ["/aws/sagemaker/Endpoints/by-hand"]

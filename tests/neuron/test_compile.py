@@ -12,6 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import packages
 import psutil
 import pytest
 from environments import ROOT, python, run
@@ -147,11 +148,7 @@ def test_what_cannot_be_compiled_is_one_sentence(
 def test_a_compilation_that_fails_keeps_its_log_and_one_that_is_stopped_leaves_nothing(
     preset: Path, small_weights: Path, tmp_path: Path
 ) -> None:
-    broken = tmp_path / "broken"
-    broken.mkdir()
-    for file in small_weights.iterdir():
-        if file.suffix != ".safetensors":
-            (broken / file.name).symlink_to(file)
+    broken = packages.linked(small_weights, tmp_path / "broken", ".safetensors")
     (broken / "model.safetensors").write_bytes(b"no weights")
     ended = run(VERSION, "inf2kit.cli", "compile", str(preset), *_arguments(broken, tmp_path / "out"))
     assert ended.returncode == 1

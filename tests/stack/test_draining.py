@@ -9,12 +9,11 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
 import psutil
 from support import Caller, ping, processes_of, wait_until
 
-from inf2kit.local import container, endpoint
+from inf2kit.local import endpoint
 from inf2kit.local.state import EndpointState
 
 #: SageMaker kills a container so many seconds after it was told to end.
@@ -88,16 +87,8 @@ def test_sigterm_in_the_middle_of_eight_calls_loses_none(
             assert name == "ending" or ends == {"time_limit": 8}
         for state in (short, long):
             left_s = began + KILLED_AFTER_S - time.monotonic()
-            run_dir = Path(state.run_dir)
-            wait_until(
-                lambda run_dir=run_dir: (
-                    not [
-                        each for each in container.processes(run_dir) if "engine." in " ".join(each.cmdline())
-                    ]
-                ),
-                left_s,
-                "gate and engine have ended before they would be killed",
-            )
+            over = "gate and engine have ended before they would be killed"
+            wait_until(lambda state=state: not processes_of(state, "engine."), left_s, over)
         log = endpoint.log_path("ending").read_text(encoding="utf-8")
         assert "ended: 0 texts are left without an answer" in log
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import packages
 import pytest
 from support import Caller, ping, wait_until
 
@@ -33,11 +34,7 @@ def slow(start: Callable[..., EndpointState], replay_preset: str) -> dict[str, E
 @pytest.fixture(scope="module")
 def broken(slow: object, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[object]]:
     """An ``up`` of a model with a configuration that nothing can load, while the slow ones load."""
-    directory = tmp_path_factory.mktemp("broken") / "weights"
-    directory.mkdir()
-    for path in weights.iterdir():
-        if path.name != "config.json":
-            (directory / path.name).symlink_to(path)
+    directory = packages.linked(weights, tmp_path_factory.mktemp("broken") / "weights", "config.json")
     (directory / "config.json").write_text('{"model_type": "llama", "hidden_size": 7}', encoding="utf-8")
     with ThreadPoolExecutor(1) as pool:
         yield pool.submit(endpoint.up, "smollm2-135m-local", name="broken", weights=directory)

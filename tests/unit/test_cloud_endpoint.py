@@ -86,6 +86,12 @@ class Rig:
         self.endpoint.update("green", self.config, policy, {})
         return self.settle()
 
+    def scaled(self, count: int) -> Rig:
+        self.endpoint.resize({"main": count})
+        assert self.settle() == "InService"
+        self.events.clear()
+        return self
+
     def traffic(self) -> list[str]:
         return [line.split(": ")[1].split(" of")[0] for line in self.said if "of the calls" in line]
 
@@ -139,6 +145,18 @@ def test_rolling_back_fills_the_old_fleet_again() -> None:
     assert rig.events == ["green 0->2", "blue 4->2", "blue 2->4", "green aborted"]
     assert rig.endpoint.config_name == "blue"
     assert rig.serving() == {"http://blue"}
+
+
+def test_a_rollback_gives_back_the_size_that_scaling_had_chosen() -> None:
+    """And not the configuration's own."""
+    smaller = Rig(count=2, fails_at=1).create().scaled(1)
+    assert smaller.update(**routing("ALL_AT_ONCE")) == "InService"
+    assert smaller.events == ["green aborted"]
+    larger = Rig(count=1, fails_at=3).create().scaled(4)
+    batch = {"MaximumBatchSize": {"Type": "INSTANCE_COUNT", "Value": 2}, "WaitIntervalInSeconds": 0}
+    larger.endpoint.update("green", larger.config, {"RollingUpdatePolicy": batch}, {"main": 4})
+    assert larger.settle() == "InService"
+    assert larger.events == ["green 0->2", "blue 4->2", "blue 2->4", "green aborted"]
 
 
 def test_a_fleet_that_never_gets_ready_changes_nothing() -> None:

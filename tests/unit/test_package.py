@@ -20,8 +20,10 @@ import inf2kit
 from inf2kit.cli import main
 from inf2kit.errors import PackageError
 from inf2kit.package import Manifest, at, gather, listed, plan, publish, to_prune, verify
+from inf2kit.package.hashed import PART, Hashed
 from inf2kit.package.keeping import Listed
 from inf2kit.package.store import Stored
+from inf2kit.package.upload import Upload, sha256_header
 
 LOCAL = inf2kit.load_preset("smollm2-135m-local")
 NEURON = inf2kit.load_preset("llama2-7b-budget")
@@ -195,6 +197,25 @@ def test_pickles_are_left_out_but_for_the_compiled_graphs(weights: Path, tmp_pat
     files = gather(NEURON, compiled).files
     assert "model.pt" in files
     assert "checkpoint/weights/old.pt" not in files
+
+
+def test_an_upload_goes_on_by_sha256_where_a_key_makes_etags_mean_nothing(tmp_path: Path) -> None:
+    packages.safetensors(tmp_path / "shard", 3 * PART)
+    source = Hashed.of(tmp_path / "shard")
+    etag = '"not the MD5 of anything"'
+    sent = [
+        {
+            "PartNumber": number + 1,
+            "Size": PART,
+            "ETag": etag,
+            "ChecksumSHA256": sha256_header(source.parts[number]),
+        }
+        for number in range(3)
+    ]
+    sent[1]["ChecksumSHA256"] = sha256_header(bytes(32))
+    upload = Upload(None, "models", "key", source, {}, lambda: False)
+    missing = [task.size for task in upload.tasks("its id", sent)]
+    assert missing == [PART, source.entry.size - 3 * PART]
 
 
 def test_publishing_twice_writes_once_and_a_changed_line_of_code_copies_the_weights(

@@ -14,7 +14,13 @@ from inf2kit.cloud.errors import AwsError
 from inf2kit.cloud.hosting import artefacts, validation
 from inf2kit.cloud.hosting.endpoint import SETTLED, Endpoint
 from inf2kit.cloud.hosting.fleet import Fleet, Place, container_of, uri_of
-from inf2kit.cloud.hosting.refusals import check_rollout, refuse_odd_model, refuse_unmade
+from inf2kit.cloud.hosting.refusals import (
+    check_rollout,
+    check_update,
+    refuse_odd_model,
+    refuse_unmade,
+)
+from inf2kit.cloud.permissions import Execution
 from inf2kit.local.front import Target
 
 #: The operations answered here; the others are moto's.
@@ -88,6 +94,10 @@ class Hosting:
             return None
         if "AsyncInferenceConfig" in endpoint.config:
             return Target("", "asynchronous, to be called by InvokeEndpointAsync")
+        known = {fleet.variant for fleet in endpoint.fleets}
+        if endpoint.called and variant and variant not in known:
+            # In service, but not with that one.
+            return Target("", "InService", variant="")
         target = endpoint.pick(variant) if endpoint.called else None
         return target or Target("", endpoint.status if not endpoint.called else "without an instance")
 
@@ -104,7 +114,7 @@ class Hosting:
     def create_model(self, request: dict[str, Any]) -> dict[str, Any]:
         """Remember a model whose files are there."""
         name = request["ModelName"]
-        arn = self._new("model", name, self._models, request)
+        arn = self._new("model", name, self._models)
         refuse_odd_model(request)
         source = container_of(request).get("ModelDataSource", {}).get("S3DataSource", {})
         if source.get("CompressionType") != "None" or source.get("S3DataType") != "S3Prefix":
@@ -116,9 +126,14 @@ class Hosting:
         uri = uri_of(request)
         if not uri.endswith("/"):
             raise AwsError("ValidationException", f"S3Uri must end with a forward slash for S3Prefix: {uri}")
-        if not objects.below(uri):
+        execution = Execution(request["ExecutionRoleArn"], arn)
+        execution.check_trust()
+        keys = objects.below(uri)
+        if not keys:
             raise AwsError("ValidationException", f"Could not find model data at {uri}.")
+        execution.check_model(uri, keys)
         self._models[name] = {**_without_tags(request), "ModelArn": arn, "CreationTime": _now()}
+        self._tag(arn, request)
         return {"ModelArn": arn}
 
     def describe_model(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -139,11 +154,12 @@ class Hosting:
     def create_endpoint_config(self, request: dict[str, Any]) -> dict[str, Any]:
         """Remember a configuration whose models are there."""
         name = request["EndpointConfigName"]
-        arn = self._new("endpoint-config", name, self._configs, request)
+        arn = self._new("endpoint-config", name, self._configs)
         refuse_unmade(request)
         for variant in request["ProductionVariants"]:
             self._known("model", variant["ModelName"], self._models)
         self._configs[name] = {**_without_tags(request), "EndpointConfigArn": arn, "CreationTime": _now()}
+        self._tag(arn, request)
         return {"EndpointConfigArn": arn}
 
     def describe_endpoint_config(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -240,14 +256,25 @@ class Hosting:
         config = self._known("endpoint-config", request["EndpointConfigName"], self._configs)
         if endpoint.status == "Failed":
             raise AwsError("ValidationException", f'Cannot update failed endpoint "{endpoint.arn}".')
+        if request["EndpointConfigName"] == endpoint.config_name:
+            raise AwsError(
+                "ValidationException",
+                "Cannot update endpoint with the currently in use endpoint configuration "
+                f'"{endpoint.config_name}".',
+            )
         self._refuse_other_instances(endpoint, config)
-        check_rollout(request.get("DeploymentConfig", {}), config)
+        check_update(endpoint.name, endpoint.config, config)
         counts = {}
         if request.get("RetainAllVariantProperties"):
             counts = {fleet.variant: fleet.wished for fleet in endpoint.fleets}
         deployment = request.get("DeploymentConfig", {})
         if request.get("RetainDeploymentConfig"):
             deployment = endpoint.deployment
+        instances = sum(
+            counts.get(variant["VariantName"], int(variant.get("InitialInstanceCount", 1)))
+            for variant in config["ProductionVariants"]
+        )
+        check_rollout(deployment, instances)
         self._mark(endpoint, config)
         endpoint.update(request["EndpointConfigName"], config, deployment, counts)
         return {"EndpointArn": endpoint.arn}
@@ -313,7 +340,10 @@ class Hosting:
         for variant in config["ProductionVariants"]:
             wished = counts.get(variant["VariantName"], int(variant.get("InitialInstanceCount", 1)))
             model = self._models.get(variant["ModelName"], {})
-            fleets.append(Fleet(self._place, name, variant, model, wished))
+            execution = Execution(
+                str(model.get("ExecutionRoleArn")), f"{self._where}:endpoint/{name.lower()}"
+            )
+            fleets.append(Fleet(self._place, name, variant, model, wished, execution))
         return fleets
 
     def _mark(self, endpoint: Endpoint, config: Mapping[str, Any]) -> None:
@@ -355,11 +385,10 @@ class Hosting:
             )
         return among[name]
 
-    def _new(self, kind: str, name: str, among: Mapping[str, Any], request: Mapping[str, Any]) -> str:
+    def _new(self, kind: str, name: str, among: Mapping[str, Any]) -> str:
         arn = f"{self._where}:{kind}/{name.lower()}"
         if name in among:
             raise AwsError("ValidationException", f'Cannot create already existing {kind} "{arn}".')
-        self._tag(arn, request)
         return arn
 
     def _tag(self, arn: str, request: Mapping[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import time
 import uuid
@@ -17,6 +16,7 @@ import httpx
 from inf2kit.asgi import Receive, Scope, Send, answer, body_parts, request_headers
 from inf2kit.cloud import objects
 from inf2kit.cloud.hosting.endpoint import Endpoint
+from inf2kit.cloud.permissions import Execution
 from inf2kit.local.front import Outcome, Target
 
 #: SageMaker's defaults and limits: seconds of an invocation and of waiting, bytes of an inline body.
@@ -24,6 +24,8 @@ _TIMEOUT_S, _WAITING_S, _MAX_INLINE = 900, 21_600, 128_000
 _CONCURRENT = 4
 _IDLE_S = 0.05
 _HEADER = "x-amzn-sagemaker-"
+#: The metrics of what may go wrong with one call.
+FAULTS = ("ExpiredRequests", "RequestDownloadFailures", "InvocationFailures", "ResponseUploadFailures")
 
 
 @dataclass
@@ -48,20 +50,23 @@ class Asynchronous:
 
     Args:
         endpoint_of: The endpoint of a name, or None.
-        observe: Told of every call that reached a container.
+        observe: Told of every call that was taken from a queue: the endpoint, the container, what became of
+            it, the seconds that it waited, and which of ``FAULTS`` it had, or nothing.
         notify: Told a topic's ARN and a message.
+        say: Tells the cloud's log.
     """
 
     def __init__(
         self,
         endpoint_of: Callable[[str], Endpoint | None],
         *,
-        observe: Callable[[str, Target, Outcome], None],
+        observe: Callable[[str, Target, Outcome, float, str], None],
         notify: Callable[[str, str], None],
+        say: Callable[[str], None],
     ) -> None:
-        self._endpoint_of, self._observe, self._notify = endpoint_of, observe, notify
+        self._endpoint_of, self._observe, self._notify, self._say = endpoint_of, observe, notify, say
         self._queues: dict[str, deque[_Waiting]] = {}
-        self._running: dict[str, int] = {}
+        self._running: dict[str, list[_Waiting]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._containers = httpx.AsyncClient(
             timeout=None,  # noqa: S113 - each call has its own
@@ -70,11 +75,13 @@ class Asynchronous:
         )
 
     def backlog(self) -> dict[str, tuple[int, float]]:
-        """Calls that wait, and the seconds of the oldest, by endpoint."""
+        """Calls that wait or run, and the seconds since the oldest came, by endpoint."""
         now = time.monotonic()
-        return {
-            name: (len(queue), now - queue[0].since if queue else 0.0) for name, queue in self._queues.items()
-        }
+        found = {}
+        for name, queue in self._queues.items():
+            calls = [*self._running.get(name, ()), *queue]
+            found[name] = (len(calls), max((now - each.since for each in calls), default=0.0))
+        return found
 
     async def invoke(self, name: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Take one request, or refuse it."""
@@ -128,56 +135,96 @@ class Asynchronous:
                 return
             settings = endpoint.config.get("AsyncInferenceConfig", {}).get("ClientConfig", {})
             each = int(settings.get("MaxConcurrentInvocationsPerInstance", _CONCURRENT))
-            room = each * sum(fleet.size for fleet in endpoint.fleets) - self._running.get(name, 0)
+            room = each * sum(fleet.size for fleet in endpoint.fleets) - len(
+                self._running.setdefault(name, [])
+            )
             target = endpoint.pick() if endpoint.called and room > 0 else None
             if not queue or target is None:
                 await asyncio.sleep(_IDLE_S)
                 continue
             waiting = queue.popleft()
-            self._running[name] = self._running.get(name, 0) + 1
+            self._running[name].append(waiting)
             target.in_flight += 1
             self._keep(self._serve(name, endpoint, target, waiting))
 
     async def _serve(self, name: str, endpoint: Endpoint, target: Target, waiting: _Waiting) -> None:
-        began, status, fault, content, kind = time.perf_counter(), 0, "", b"", ""
+        waited_s = time.monotonic() - waiting.since
+        began, status, fault, content, kind, metric = time.perf_counter(), 0, "", b"", "", ""
+        model_s = 0.0
         try:
             body: bytes | None = waiting.body
+            execution = _execution(endpoint, target)
             if waiting.location:
-                body = await asyncio.to_thread(objects.read, waiting.location)
+                may_read = execution is not None and execution.reads(waiting.location)
+                body = await asyncio.to_thread(objects.read, waiting.location) if may_read else None
             if time.monotonic() > waiting.until:
-                fault = "the request waited longer than RequestTTLSeconds"
+                fault, metric = "the request waited longer than RequestTTLSeconds", "ExpiredRequests"
             elif body is None:
-                fault = f"Unable to read the request from {waiting.location}"
+                fault, metric = (
+                    f"Unable to read the request from {waiting.location}",
+                    "RequestDownloadFailures",
+                )
             else:
+                metric, began = "InvocationFailures", time.perf_counter()
                 response = await asyncio.wait_for(self._post(target, waiting, body), waiting.timeout_s)
                 status, content = response.status_code, response.content
                 kind = response.headers.get("content-type", "application/octet-stream")
                 if status != 200:
                     side = "client" if status < 500 else "server"
                     fault = f'Received {side} error ({status}) from model with message "{response.text}".'
+                else:
+                    metric = ""
         except asyncio.TimeoutError:
             fault = f"the container did not answer within {waiting.timeout_s:g} s (InvocationTimeoutSeconds)"
         except httpx.HTTPError as error:
             fault = f"the container did not answer ({type(error).__name__})"
         finally:
+            model_s = time.perf_counter() - began
             target.in_flight -= 1
-            self._running[name] -= 1
-            self._observe(name, target, Outcome(status, time.perf_counter() - began, 0.0))
+            self._running[name].remove(waiting)
+        if not await self._write(endpoint, execution, waiting, fault, content, kind):
+            metric = "ResponseUploadFailures"
+        self._observe(name, target, Outcome(status, model_s, 0.0), waited_s, metric)
+
+    async def _write(
+        self,
+        endpoint: Endpoint,
+        execution: Execution | None,
+        waiting: _Waiting,
+        fault: str,
+        content: bytes,
+        kind: str,
+    ) -> bool:
+        """Put the answer or the failure where its caller looks; false where that cannot be done."""
+        where = waiting.failure if fault else waiting.output
+        key = endpoint.config["AsyncInferenceConfig"]["OutputConfig"].get("KmsKeyId", "")
+        if execution is None or not execution.writes(where, key):
+            role = execution.role_arn if execution else "of the endpoint"
+            self._say(f"{endpoint.name}: the role {role} may not write {where}; its caller waits for nothing")
+            return False
+        try:
+            await asyncio.to_thread(
+                objects.write, where, fault.encode() if fault else content, "text/plain" if fault else kind
+            )
+        except KeyError:
+            # The bucket of the answers is gone, and nobody can be told.
+            return False
         topics = endpoint.config["AsyncInferenceConfig"]["OutputConfig"].get("NotificationConfig", {})
-        with contextlib.suppress(KeyError):  # the bucket of the answers is gone, and nobody can be told
-            if fault:
-                await asyncio.to_thread(objects.write, waiting.failure, fault.encode(), "text/plain")
-            else:
-                await asyncio.to_thread(objects.write, waiting.output, content, kind)
         topic = topics.get("ErrorTopic" if fault else "SuccessTopic")
         if topic:
             self._notify(topic, _message(waiting, fault))
+        return True
 
     async def _post(self, target: Target, waiting: _Waiting, body: bytes) -> httpx.Response:
         headers = {"content-type": waiting.content_type, "accept": waiting.accept}
         if waiting.attributes:
             headers["x-amzn-sagemaker-custom-attributes"] = waiting.attributes
         return await self._containers.post(f"{target.gate_url}/invocations", content=body, headers=headers)
+
+
+def _execution(endpoint: Endpoint, target: Target) -> Execution | None:
+    """In whose name the objects of a container's calls are read and written."""
+    return next((fleet.execution for fleet in endpoint.fleets if fleet.variant == target.variant), None)
 
 
 def _fault(name: str, endpoint: Endpoint | None, headers: Mapping[str, str], body: bytes) -> str:

@@ -177,6 +177,7 @@ class Endpoint:
         counts: Mapping[str, int],
     ) -> None:
         blue = self.fleets
+        sizes = {fleet.variant: fleet.wished for fleet in blue}
         self._green = green = self.build(config, counts)
         alarms = _alarms(deployment)
         try:
@@ -188,7 +189,7 @@ class Endpoint:
                 self._exchange(blue, green, deployment.get("BlueGreenUpdatePolicy", {}), alarms)
         except Exception as error:
             self._set("RollingBack", str(error))
-            self._restore(blue)
+            self._restore(blue, sizes)
             _abort(green)
             self._green = []
             self._set("InService", str(error))
@@ -238,21 +239,17 @@ class Endpoint:
             self._bake(wait_s, alarms)
         self.routes = [Route(fleet, fleet.weight) for fleet in green]
 
-    def _restore(self, blue: list[Fleet]) -> None:
+    def _restore(self, blue: list[Fleet], sizes: Mapping[str, int]) -> None:
+        """Give the old fleets the traffic again, and the instances that they had when the update began."""
         for fleet in blue:
-            wished = self._wished(fleet)
-            if fleet.size < wished:
-                try:
-                    fleet.resize(wished)
-                except FleetError as error:
-                    self.say(f"{self.name}: the old fleet could not be filled again: {error}")
+            count = sizes[fleet.variant]
+            if fleet.wished == count <= fleet.size:
+                continue
+            try:
+                fleet.resize(count)
+            except FleetError as error:
+                self.say(f"{self.name}: the old fleet could not be filled again: {error}")
         self.routes = [Route(fleet, fleet.weight) for fleet in blue]
-
-    def _wished(self, fleet: Fleet) -> int:
-        for variant in self.config["ProductionVariants"]:
-            if variant["VariantName"] == fleet.variant:
-                return max(fleet.wished, int(variant.get("InitialInstanceCount", 1)))
-        return fleet.wished
 
     def _bake(self, seconds: float, alarms: Sequence[str]) -> None:
         remaining = self.clock.here(seconds)

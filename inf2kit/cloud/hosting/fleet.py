@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from inf2kit import home
+from inf2kit.cloud import objects
 from inf2kit.cloud.hosting import artefacts
 from inf2kit.cloud.hosting.artefacts import Artefacts
+from inf2kit.cloud.permissions import Execution
 from inf2kit.local import ports
 from inf2kit.local.front import Target
 from inf2kit.local.instance import Instance, last_words
 
 #: SageMaker's own default for ContainerStartupHealthCheckTimeoutInSeconds.
 _STARTUP_S = 600
-#: What a call may still take when its instance is taken out of service.
-_DRAIN_S = 60.0
+#: Between the last call that is routed to an instance and the signal that ends it.
+_ROUTED_S = 0.5
 _LONGEST_REPLACEMENT_WAIT_S = 30.0
 _numbers = itertools.count(1)
 _ports_lock = threading.Lock()
@@ -58,14 +60,21 @@ class Fleet:
         variant: A ProductionVariant of the endpoint's configuration.
         model: What CreateModel was told.
         wished: How many instances there should be.
+        execution: In whose name the model is loaded.
     """
 
     def __init__(
-        self, place: Place, endpoint: str, variant: Mapping[str, Any], model: Mapping[str, Any], wished: int
+        self,
+        place: Place,
+        endpoint: str,
+        variant: Mapping[str, Any],
+        model: Mapping[str, Any],
+        wished: int,
+        execution: Execution,
     ) -> None:
         self.variant = str(variant["VariantName"])
         self.instance_type = str(variant.get("InstanceType", ""))
-        self.wished = wished
+        self.wished, self.execution = wished, execution
         self.weight = float(variant.get("InitialVariantWeight", 1.0))
         self._place, self._endpoint = place, endpoint
         self._model = model
@@ -109,14 +118,12 @@ class Fleet:
         self._trim()
 
     def close(self) -> None:
-        """Stop every instance, those that start included; calls that run are waited for."""
+        """Take every instance out of service and stop it, those that start included."""
         self._closed.set()
         with self._lock:
             leaving, self._serving = self._serving, []
             starting, self._starting = self._starting, []
-        for instance in starting:
-            self._stop(instance)
-        self._end(leaving)
+        self._end([*leaving, *starting])
 
     def abort(self) -> None:
         """Stop every instance at once."""
@@ -124,8 +131,7 @@ class Fleet:
         with self._lock:
             leaving = [*self._serving, *self._starting]
             self._serving, self._starting = [], []
-        for instance in leaving:
-            self._stop(instance)
+        self._stop_all(leaving)
 
     def _add(self, count: int) -> None:
         instances: list[Instance] = []
@@ -150,8 +156,7 @@ class Fleet:
             # Whatever it is (a full disk, a key pressed): nothing that was started may be left.
             with self._lock:
                 self._starting = [each for each in self._starting if each not in instances]
-            for instance in instances:
-                self._stop(instance)
+            self._stop_all(instances)
             if isinstance(error, FleetError):
                 raise
             raise FleetError(getattr(error, "message", f"{type(error).__name__}: {error}")) from None
@@ -217,6 +222,8 @@ class Fleet:
             f"{'; ' + self.notice if self.notice else ''}\n",
             encoding="utf-8",
         )
+        # Each instance asks anew: a right that was taken away is missed by the next one.
+        self.execution.check_model(uri_of(self._model), objects.below(uri_of(self._model)))
         self._place.artefacts.lay_out(uri_of(self._model), instance.base_dir / "model")
         self._laid_out[instance] = artefacts.snapshot(instance.base_dir / "model")
         self._place.say(f"{self._endpoint}: {number} starts, its log is {instance.log}")
@@ -265,11 +272,18 @@ class Fleet:
                 wait_s = min(2 * wait_s, _LONGEST_REPLACEMENT_WAIT_S)
 
     def _end(self, instances: list[Instance]) -> None:
-        deadline = time.monotonic() + _DRAIN_S
-        for instance in instances:
-            while instance.target.in_flight and time.monotonic() < deadline:
-                time.sleep(0.05)
-            self._stop(instance)
+        """Stop instances that get no more calls, all at a time, whatever still runs inside."""
+        if instances:
+            # What was routed to them a moment ago has to reach them before the signal does.
+            time.sleep(_ROUTED_S)
+        self._stop_all(instances)
+
+    def _stop_all(self, instances: list[Instance]) -> None:
+        threads = [threading.Thread(target=self._stop, args=(instance,)) for instance in instances]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
 
     def _stop(self, instance: Instance) -> None:
         with self._lock:

@@ -51,22 +51,47 @@ def refuse_unmade(request: Mapping[str, Any]) -> None:
             raise _refused(f"The variant {variant['VariantName']} needs an InstanceType.")
 
 
-def check_rollout(deployment: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+def check_update(endpoint: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """An endpoint stays asynchronous, or stays not.
+
+    Args:
+        endpoint: The EndpointName.
+        old: The configuration that serves.
+        new: The configuration that shall serve.
+
+    Raises:
+        AwsError: it would change.
+    """
+    name = "AsyncInferenceConfig"
+    if (name in old) != (name in new):
+        verb = "removed from" if name in old else "added to"
+        raise _refused(
+            f"The {name} parameter cannot be {verb} this endpoint {endpoint}. To change it, delete the "
+            "endpoint and create it again."
+        )
+
+
+def check_rollout(deployment: Mapping[str, Any], instances: int) -> None:
     """A canary, a step or a batch must be a part of the fleet.
+
+    Args:
+        deployment: The DeploymentConfig.
+        instances: Of the fleet that will serve; with retained properties that is the number which serves now.
 
     Raises:
         AwsError: it is not.
     """
-    instances = sum(int(variant.get("InitialInstanceCount", 1)) for variant in config["ProductionVariants"])
     routing = deployment.get("BlueGreenUpdatePolicy", {}).get("TrafficRoutingConfiguration", {})
     kind = routing.get("Type", "ALL_AT_ONCE")
-    if kind in ("CANARY", "LINEAR") and instances < 2:
-        raise _refused(f"A fleet of {instances} instance cannot be updated with {kind} traffic routing.")
+    rolling = deployment.get("RollingUpdatePolicy")
+    if instances < 2 and (rolling or kind in ("CANARY", "LINEAR")):
+        how = "batches" if rolling else f"{kind} traffic routing"
+        raise _refused(f"A fleet of {instances} instance cannot be updated with {how}.")
     low, high = {"CANARY": (0.0, 50.0), "LINEAR": (10.0, 50.0)}.get(kind, (0.0, 100.0))
     sizes = {
         "CanarySize": (routing.get("CanarySize"), low, high),
         "LinearStepSize": (routing.get("LinearStepSize"), low, high),
-        "MaximumBatchSize": (deployment.get("RollingUpdatePolicy", {}).get("MaximumBatchSize"), 5.0, 50.0),
+        "MaximumBatchSize": ((rolling or {}).get("MaximumBatchSize"), 5.0, 50.0),
     }
     for name, (size, least, most) in sizes.items():
         if size is None:

@@ -20,7 +20,10 @@ from inf2kit.cloud.stacks.stack import LiveStack
 from inf2kit.cloud.stacks.types import Here
 
 #: Nothing but a deletion ends these.
-_DELETABLE = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED", "CREATE_IN_PROGRESS")
+_DELETABLE = (
+    *("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "UPDATE_ROLLBACK_FAILED", "DELETE_FAILED"),
+    "CREATE_IN_PROGRESS",
+)
 _NO_CHANGES = (
     "The submitted information didn't contain changes. Submit different information to create a change set."
 )
@@ -127,14 +130,16 @@ class Backend(CloudFormationBackend):
         return plan
 
     def planned(self, name: str, stack_name: str | None) -> Plan:
-        """A change set by its name and its stack's, or by its id.
+        """A change set by its id, or by its name and that of a stack which is still there.
 
         Raises:
             CloudFormationError: there is none.
         """
         for plan in list(self.change_sets.values()):
             of_stack = stack_name in (None, plan.stack_name, plan.stack_id)
-            if name == plan.change_set_id or (name == plan.change_set_name and of_stack):
+            if name == plan.change_set_id or (
+                name == plan.change_set_name and of_stack and plan.stack_id in self.stacks
+            ):
                 assert isinstance(plan, Plan)  # noqa: S101
                 return plan
         error = exceptions.CloudFormationError(f"ChangeSet [{name}] does not exist")
@@ -222,6 +227,9 @@ class Backend(CloudFormationBackend):
         self._guarded(stack, "DELETE", self._deployment(stack).delete)
         if stack.status == "DELETE_COMPLETE":
             self._drop_exports(stack)
+            # The next stack of this name has change sets of its own, of the same names.
+            for plan in [plan for plan in list(self.change_sets.values()) if plan.stack is stack]:
+                del self.change_sets[plan.change_set_id]
             self.deleted_stacks[stack.stack_id] = stack
             self.stacks.pop(stack.stack_id, None)
 

@@ -15,6 +15,7 @@ What a compiled model does with its inputs, and what is done about it here (opti
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -32,10 +33,11 @@ from inf2kit.wire import Parameters
 
 #: What the runtime says when another process has the cores. Its wording is not documented.
 _BUSY = re.compile(
-    r"nrt_allocate_neuron_cores|neuron ?core\(?s?\)? (is |are )?(not available|in use)"
-    r"|runtime (could not|cannot) be initialized",
-    re.IGNORECASE,
+    r"nrt_allocate_neuron_cores|neuron ?core\(?s?\)? (is |are )?(not available|in use)", re.IGNORECASE
 )
+#: What it says whatever keeps it from starting: an old driver, no device, or another process.
+_NOT_STARTED = re.compile(r"runtime (could not|cannot) be initialized", re.IGNORECASE)
+_DRIVER = Path("/sys/module/neuron/version")
 
 
 class NeuronBackend(Backend):
@@ -91,18 +93,21 @@ class NeuronBackend(Backend):
         try:
             self._model = NeuronModelForCausalLM.from_pretrained(self._model_dir)
         except Exception as error:
-            first_line = str(error).partition("\n")[0]
-            if _BUSY.search(str(error)):
+            text = str(error)
+            sentence = _sentence_of(text)
+            if _BUSY.search(text) or (_NOT_STARTED.search(text) and _another_has_the_device()):
                 raise DeviceBusyError(
-                    f"another process holds the NeuronCores ({first_line}); "
+                    f"another process holds the NeuronCores ({sentence}); "
                     "it is tried again, as they are free once that process has ended"
                 ) from error
             advice = "compile it again in the image that runs it"
-            if "No Neuron device" in first_line:
+            if "No Neuron device" in text:
                 advice = "run it on an instance with a Neuron device, ml.inf2 or inf2"
+            elif isinstance(error, RuntimeError):
+                # The runtime's errors (a device that is being reset, no memory) may be over in a moment.
+                raise RuntimeError(f"the Neuron runtime ({_driver()}) says: {sentence}") from error
             raise ModelDirectoryError(
-                f"the compiled model in {self._model_dir} cannot be loaded "
-                f"({first_line.rstrip('.')}); {advice}"
+                f"the compiled model in {self._model_dir} cannot be loaded ({sentence.rstrip('.')}); {advice}"
             ) from error
 
     def _check_shapes(self) -> None:
@@ -219,3 +224,28 @@ def read_neuron_config(model_dir: Path) -> dict[str, Any]:
             + "; compile it again from a local copy of the model, so that its shards are saved"
         )
     return dict(config)
+
+
+def _sentence_of(text: str) -> str:
+    """What an error says: its first line, or what the runtime said inside of TorchScript's own frames."""
+    inner = re.findall(r"^RuntimeError: (.+)$", text, re.MULTILINE)
+    return str(inner[-1]) if inner else text.partition("\n")[0]
+
+
+def _driver() -> str:
+    """The host's driver, which need not be of the image's release."""
+    try:
+        return f"driver {_DRIVER.read_text(encoding='ascii').strip()}"
+    except (OSError, ValueError):
+        return "no driver is loaded"
+
+
+def _another_has_the_device() -> bool:
+    """Whether another process of this container has a Neuron device open."""
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):  # a process that ends meanwhile, or is another user's
+            if descriptor.parts[2] != str(os.getpid()) and str(descriptor.readlink()).startswith(
+                "/dev/neuron"
+            ):
+                return True
+    return False

@@ -20,7 +20,7 @@ from safetensors import safe_open
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 import inf2kit
-from engine.backend import Chunk
+from engine.backend import Chunk, DeviceBusyError
 from engine.backend.neuron_rows import NeuronBackend
 from inf2kit import facts
 from inf2kit.compile.export import export, neuron_config
@@ -222,6 +222,30 @@ def test_an_artefact_of_something_else_is_one_sentence(
     with pytest.raises(ModelDirectoryError, match=sentence) as raised:
         NeuronBackend(tmp_path, StaticShapes.of(4, 64)).load()
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "raised"),
+    [
+        (
+            "The PyTorch Neuron Runtime could not be initialized. Neuron Driver issues are logged",
+            RuntimeError,
+        ),
+        ("nrt_load_collectives failed: NRT_RESOURCE", RuntimeError),
+        ("NRT:nrt_allocate_neuron_cores  NeuronCore(s) not available - Requested:1", DeviceBusyError),
+    ],
+)
+def test_only_a_device_that_is_held_is_waited_for(
+    compiled: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, sentence: str, raised: type[Exception]
+) -> None:
+    """An old driver would be waited for until the start-up time-out; a moment's error is no damaged file."""
+    source = compiled(1)
+    monkeypatch.setenv("NEURON_CPU_DOUBLE_REFUSAL", sentence)
+    with pytest.raises(raised, match=sentence[:20]) as refused:
+        NeuronBackend(source, StaticShapes.of(1, 64)).load()
+    assert type(refused.value) is raised
+    if raised is RuntimeError:
+        assert "no driver is loaded" in str(refused.value)
 
 
 def test_cores_are_a_range_and_all_is_not_none(

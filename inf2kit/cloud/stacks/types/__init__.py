@@ -22,6 +22,7 @@ _TYPES: dict[str, Type] = {
     "AWS::IAM::Role": iam.Role(),
     "AWS::IAM::Policy": iam.Policy(),
     "AWS::Logs::LogGroup": observing.LogGroup(),
+    "AWS::Logs::MetricFilter": observing.MetricFilter(),
     "AWS::SNS::Topic": observing.Topic(),
     "AWS::SNS::TopicPolicy": observing.TopicPolicy(),
     "AWS::SNS::Subscription": observing.Subscription(),

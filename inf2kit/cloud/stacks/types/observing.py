@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from inf2kit.cloud.errors import AwsError
+from inf2kit.cloud.filters import matcher
 from inf2kit.cloud.stacks.types.base import Here, Made, Properties, Type, call
 
 
@@ -27,6 +28,40 @@ class LogGroup(Type):
 
     def delete(self, here: Here, made: Made, properties: Properties) -> None:
         here.client("logs").delete_log_group(logGroupName=made.physical_id)
+
+
+class MetricFilter(Type):
+    name_property = "FilterName"
+
+    def create(self, here: Here, name: str, properties: Properties) -> Made:
+        pattern = str(properties["FilterPattern"])
+        matcher(pattern)
+        transformations = [
+            {f"{key[0].lower()}{key[1:]}": value for key, value in each.items()}
+            for each in properties["MetricTransformations"]
+        ]
+        if any("dimensions" in each for each in transformations):
+            raise AwsError(
+                "InvalidParameterException", "this rehearsal has metric filters without dimensions only"
+            )
+        request = {
+            "filterName": name,
+            "filterPattern": pattern,
+            "logGroupName": properties["LogGroupName"],
+            "metricTransformations": transformations,
+        }
+        call(here.client("logs"), "PutMetricFilter", request)
+        return Made(name)
+
+    def update(self, here: Here, made: Made, old: Properties, new: Properties) -> Made:
+        # moto keeps both of one name.
+        self.delete(here, made, old)
+        return self.create(here, made.physical_id, new)
+
+    def delete(self, here: Here, made: Made, properties: Properties) -> None:
+        here.client("logs").delete_metric_filter(
+            filterName=made.physical_id, logGroupName=properties["LogGroupName"]
+        )
 
 
 class Topic(Type):

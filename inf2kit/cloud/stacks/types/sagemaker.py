@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from typing import Any
 
@@ -52,8 +51,11 @@ class Endpoint(Type):
     def update(self, here: Here, made: Made, old: Properties, new: Properties) -> Made:
         sagemaker, name = here.client("sagemaker"), made.attributes["EndpointName"]
         _tag(here, made.physical_id, old, new)
+        if _but_tags(old) == _but_tags(new):
+            return made
         now = _settled(sagemaker, name)
-        if now["EndpointConfigName"] == new["EndpointConfigName"]:
+        if old["EndpointConfigName"] != new["EndpointConfigName"] == now["EndpointConfigName"]:
+            # SageMaker has undone the update by itself, and this is the stack's own rollback.
             return made
         call(sagemaker, "UpdateEndpoint", {**new, "EndpointName": name})
         now = _settled(sagemaker, name)
@@ -63,12 +65,24 @@ class Endpoint(Type):
 
     def delete(self, here: Here, made: Made, properties: Properties) -> None:
         sagemaker, name = here.client("sagemaker"), made.attributes["EndpointName"]
-        with contextlib.suppress(ClientError):  # somebody else has deleted it
-            _settled(sagemaker, name)
-            sagemaker.delete_endpoint(EndpointName=name)
-            while True:
-                sagemaker.describe_endpoint(EndpointName=name)
-                time.sleep(_POLL_S)
+        _settled(sagemaker, name)
+        sagemaker.delete_endpoint(EndpointName=name)
+        while _is_there(sagemaker, name):
+            time.sleep(_POLL_S)
+
+
+def _but_tags(properties: Properties) -> dict[str, Any]:
+    return {name: value for name, value in properties.items() if name != "Tags"}
+
+
+def _is_there(sagemaker: Any, name: str) -> bool:
+    try:
+        sagemaker.describe_endpoint(EndpointName=name)
+    except ClientError as error:
+        if "Could not find" in error.response["Error"]["Message"]:
+            return False
+        raise
+    return True
 
 
 def _settled(sagemaker: Any, name: str) -> Any:

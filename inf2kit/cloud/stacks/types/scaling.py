@@ -9,14 +9,20 @@ class ScalableTarget(Type):
     _IDS = ("ServiceNamespace", "ResourceId", "ScalableDimension")
 
     def create(self, here: Here, name: str, properties: Properties) -> Made:
-        call(here.client("application-autoscaling"), "RegisterScalableTarget", properties)
-        made = "|".join(
-            str(properties[key]) for key in ("ResourceId", "ScalableDimension", "ServiceNamespace")
-        )
+        # Templates have tags as a list, the service as a map.
+        tags = {tag["Key"]: tag["Value"] for tag in properties.get("Tags", [])}
+        request = {**properties, "Tags": tags} if tags else properties
+        return self._registered(here, request)
+
+    @staticmethod
+    def _registered(here: Here, request: Properties) -> Made:
+        call(here.client("application-autoscaling"), "RegisterScalableTarget", request)
+        made = "|".join(str(request[key]) for key in ("ResourceId", "ScalableDimension", "ServiceNamespace"))
         return Made(made, {"Id": made})
 
     def update(self, here: Here, made: Made, old: Properties, new: Properties) -> Made:
-        return self.create(here, "", new)
+        # The service takes tags with the first registration only.
+        return self._registered(here, {key: value for key, value in new.items() if key != "Tags"})
 
     def delete(self, here: Here, made: Made, properties: Properties) -> None:
         request = {key: properties[key] for key in self._IDS}

@@ -85,7 +85,15 @@ def _hold_cores() -> None:
             ) from None
 
 
+def _start_runtime() -> None:
+    """Refuse to start with the sentence that ``NEURON_CPU_DOUBLE_REFUSAL`` holds, as a runtime does."""
+    sentence = os.environ.get("NEURON_CPU_DOUBLE_REFUSAL")
+    if sentence:
+        raise RuntimeError(f"neuron_cpu_double: {sentence}")
+
+
 def _initialize(graphs: str, names: list[str], tensors: list[torch.Tensor]) -> int:
+    _start_runtime()
     _hold_cores()
     _LOADED.append(Loaded(graphs, dict(zip(names, tensors, strict=True))))
     return len(_LOADED) - 1
