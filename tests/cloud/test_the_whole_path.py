@@ -187,7 +187,11 @@ def a_second_instance_then_no_gate(
         "quick": {
             **whole,
             "ModelDataSource": {"S3DataSource": source},
-            "Environment": {**whole["Environment"], "INF2KIT_REPLAY_STEP_SECONDS": "0.05"},
+            "Environment": {
+                **whole["Environment"],
+                "INF2KIT_PACKAGE_DIGEST": quick.split("/")[-2],
+                "INF2KIT_REPLAY_STEP_SECONDS": "0.05",
+            },
         },
         "gateless": {**whole, "Environment": gateless},
     }
