@@ -45,7 +45,7 @@ _GROUPS = {
     "model": ("answers", "bad_input", "exactness", "local_commands", "metrics"),
     "path": ("the_whole_path",),
     "options": ("options",),
-    "cloud": ("cdk", "clients", "commands", "hosting", "objects", "stacks", "web_pages"),
+    "cloud": ("cdk", "clients", "commands", "hosting", "every_option", "objects", "stacks", "web_pages"),
     "doubles": ("faults", "limits", "readiness", "soak"),
     "container": ("life", "launcher"),
     "contract": ("contract",),
