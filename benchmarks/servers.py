@@ -97,11 +97,16 @@ _KINDS = (
 )
 
 
-def boto3_client(state: EndpointState) -> Any:
-    """As a user has it, but for retries, which would hide refusals."""
+def boto3_client(state: EndpointState, url: str = "") -> Any:
+    """As a user has it, but for retries, which would hide refusals.
+
+    Args:
+        state: Of the endpoint that is called.
+        url: Of another front before it.
+    """
     return boto3.client(
         "sagemaker-runtime",
-        endpoint_url=state.url,
+        endpoint_url=url or state.url,
         region_name="us-east-1",
         aws_access_key_id="local",
         aws_secret_access_key="local",

@@ -1,10 +1,11 @@
 """Hours at full load with callers that leave and an engine that is killed: nothing may leak or be wrong.
 
-    python -m benchmarks.soak --minutes 60 [--kill-every 600] [--preset smollm2-135m-local] [--replay]
+    python -m benchmarks.soak --minutes 60 [--kill-every 600] [--preset PRESET] [--replay] [--toxics]
 
 Eight callers send requests of random lengths without a pause; every fifth one is a stream that is left in the
 middle. Every whole answer must equal the one that the same request got at the start, alone, or be a typed
-error; one that differs is proven token by token to be a near-tie of float32, or is wrong. Memory, open files,
+error; one that differs is proven token by token to be a near-tie of float32, or is wrong. With --toxics the
+network between front and gate delays, resets and forgets connections. Memory, open files,
 sockets, processes and busy rows are sampled all the time and compared at the end.
 """
 
@@ -19,6 +20,8 @@ import statistics
 import threading
 import time
 import urllib.request
+from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,7 @@ from botocore.exceptions import ClientError
 
 from benchmarks.report import FOLDER
 from benchmarks.servers import boto3_client
+from benchmarks.toxics import toxic_front
 from inf2kit import embedded
 from inf2kit.local import container, endpoint
 from inf2kit.local.state import EndpointState
@@ -35,6 +39,10 @@ from inf2kit.local.state import EndpointState
 CALLERS, POOL = 8, 24
 _SAMPLE_S = 1.0
 _TYPED = ("unavailable", "queue_full", "queue_timeout", "ModelStreamError")
+#: What AWS answers, and the front, where a connection to the container fails or is silent.
+_OF_THE_NETWORK = ("ServiceUnavailable", "ModelError")
+#: A prompt that was inside when engines were killed may be refused; the soak kills them on purpose.
+_REFUSED = "crashed_before"
 _WORDS = ("ocean", "of", "the", "mountain", "and", "a", "river", "that", "sings", "in", "winter", "light")
 
 
@@ -85,11 +93,13 @@ class Soak:
     Args:
         state: Of a local endpoint that is in service.
         seed: Of the requests and of who leaves.
+        url: Of a front with a bad network; the endpoint's own by default.
     """
 
-    def __init__(self, state: EndpointState, seed: int = 0) -> None:
+    def __init__(self, state: EndpointState, seed: int = 0, url: str = "") -> None:
         self._state = state
-        self._client = boto3_client(state)
+        self._typed = (*_TYPED, _REFUSED, *(_OF_THE_NETWORK if url else ()))
+        self._direct, self._client = boto3_client(state), boto3_client(state, url)
         self._random = random.Random(seed)
         self._requests = [self._request() for _ in range(POOL)]
         self._lock = threading.Lock()
@@ -98,7 +108,7 @@ class Soak:
 
     def run(self, seconds: float, kill_every_s: float) -> Outcome:
         """Load it for so long; an engine is killed so often."""
-        self._expected = [self._call(request) for request in self._requests]
+        self._expected = [self._call(request, self._direct) for request in self._requests]
         threads = [threading.Thread(target=self._work, args=(index,)) for index in range(CALLERS)]
         for thread in threads:
             thread.start()
@@ -149,8 +159,8 @@ class Soak:
                     self.outcome.wrong.append(f"request {number}: {error}")
         return proven
 
-    def _call(self, request: dict[str, Any]) -> tuple[str, tuple[int, ...]]:
-        response = self._client.invoke_endpoint(
+    def _call(self, request: dict[str, Any], client: Any) -> tuple[str, tuple[int, ...]]:
+        response = client.invoke_endpoint(
             EndpointName=self._state.name, ContentType="application/json", Body=json.dumps(request)
         )
         answer = json.loads(response["Body"].read())[0]
@@ -177,7 +187,7 @@ class Soak:
                     self._leave_a_stream(request, rng.randint(1, 4))
                     self._count(left=1)
                 else:
-                    self._compare(number, *self._call(request))
+                    self._compare(number, *self._call(request, self._client))
             except ClientError as error:
                 self._count_error(error)
                 time.sleep(0.2)  # a caller that was refused does not come back at once
@@ -203,7 +213,7 @@ class Soak:
         except (KeyError, ValueError, TypeError):
             # A stream that ends early has no status of its own, but an event with a code.
             code = error.response.get("Error", {}).get("Code")
-        if code in _TYPED:
+        if code in self._typed:
             with self._lock:
                 self.outcome.errors[code] = self.outcome.errors.get(code, 0) + 1
         else:
@@ -260,13 +270,19 @@ def main() -> None:
     options.add_argument("--minutes", type=float, default=60.0)
     options.add_argument("--kill-every", type=float, default=600.0, help="seconds")
     options.add_argument("--preset", default="smollm2-135m-local")
+    options.add_argument("--toxics", action="store_true", help="a bad network between front and gate")
     options.add_argument("--replay", action="store_true", help="the timed double instead of the model")
     given = options.parse_args()
     variables = {"INF2KIT_BACKEND": "replay", "INF2KIT_REPLAY_STEP_SECONDS": "0.01"} if given.replay else {}
     state = endpoint.up(given.preset, name="inf2kit-soak", variables=variables)
-    soak = Soak(state)
+    counts: Counter[str] = Counter()
     try:
-        outcome = soak.run(given.minutes * 60, given.kill_every)
+        with ExitStack() as stack:
+            url = ""
+            if given.toxics:
+                url, counts = stack.enter_context(toxic_front(state.gate_url, state.name))
+            soak = Soak(state, url=url)
+            outcome = soak.run(given.minutes * 60, given.kill_every)
     finally:
         endpoint.down(state.name)
     proven = soak.prove(embedded.prepare())
@@ -279,6 +295,8 @@ def main() -> None:
     (FOLDER / "soak.json").write_text(json.dumps(value, indent=1), encoding="utf-8")
     what = "replay double (simulated)" if given.replay else given.preset
     print(f"{given.minutes:g} minutes, {CALLERS} callers, {what}, engine killed {outcome.kills} times")
+    if given.toxics:
+        print(f"  connections between front and gate: {dict(counts)}")
     print(f"  {outcome.exact} answers exact, {outcome.left} streams left, typed errors: {outcome.errors}")
     print(f"  {proven} other answers, each proven to be a near-tie of float32")
     print(f"  wrong: {len(outcome.wrong)} {outcome.wrong[:3]}")

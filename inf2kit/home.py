@@ -38,7 +38,8 @@ def private(folder: Path) -> None:
         found = each.stat() if each.exists() else None
         # A home may be put into a folder that many people share, such as /tmp; that one stays as it is.
         if found and found.st_uid == os.getuid() and not found.st_mode & stat.S_ISVTX:
-            each.chmod(0o700)
+            with contextlib.suppress(OSError):  # a file system without modes
+                each.chmod(0o700)
 
 
 def models() -> Path:

@@ -44,7 +44,8 @@ queue_size = 4
 _GROUPS = {
     "model": ("answers", "bad_input", "exactness", "local_commands", "metrics"),
     "path": ("the_whole_path",),
-    "cloud": ("cdk", "clients", "commands", "hosting", "objects", "stacks", "web_pages"),
+    "options": ("options",),
+    "cloud": ("cdk", "clients", "commands", "hosting", "every_option", "objects", "stacks", "web_pages"),
     "doubles": ("faults", "limits", "readiness", "soak"),
     "container": ("life", "launcher"),
     "contract": ("contract",),

@@ -28,12 +28,19 @@ def cloud() -> None:
     show_default=True,
     help="Seconds that a minute of AWS's own waiting lasts; 60 is AWS's.",
 )
-def cloud_up(port: int | None, region: str, minute_s: float) -> None:
+@click.option(
+    "--undone",
+    type=click.Choice(["accepted", "refused", "unnoticed"]),
+    default="accepted",
+    show_default=True,
+    help="What CloudFormation makes of an update that SageMaker has undone; AWS does not say.",
+)
+def cloud_up(port: int | None, region: str, minute_s: float, undone: str) -> None:
     """Start the cloud; it begins empty."""
     from inf2kit.cloud import commands
 
     given = commands.DEFAULT_PORT if port is None else port
-    settings = commands.up(port=given, region=region, minute_s=minute_s, progress=steps())
+    settings = commands.up(port=given, region=region, minute_s=minute_s, undone=undone, progress=steps())
     click.echo(f"the rehearsal cloud is up: {settings.url}")
     click.echo(
         "use it:  eval \"$(inf2kit cloud env)\" && cdk bootstrap --app '' aws://123456789012/" + region

@@ -34,6 +34,7 @@ def up(
     port: int = DEFAULT_PORT,
     region: str = "us-east-1",
     minute_s: float = 2.0,
+    undone: str = "accepted",
     progress: Callable[[str], None] = lambda _: None,
 ) -> CloudSettings:
     """Start the cloud and wait until it answers. It begins empty.
@@ -43,6 +44,10 @@ def up(
         region: The one that has endpoints.
         minute_s: Seconds that a minute of AWS's own waiting lasts (baking, cool-downs, periods of alarms);
             60 is AWS's.
+        undone: What CloudFormation makes of an update of an endpoint that SageMaker has undone by itself;
+            AWS does not say. ``accepted``: the stack is rolled back, and finds the endpoint as it was.
+            ``refused``: rolling back asks for the configuration in use, and SageMaker refuses that; the stack
+            ends in UPDATE_ROLLBACK_FAILED. ``unnoticed``: the stack takes it for a success.
         progress: Told each step.
 
     Raises:
@@ -50,10 +55,12 @@ def up(
     """
     # One command at a time starts a cloud.
     with home.locked("cloud"):
-        return _up(port, region, minute_s, progress)
+        return _up(port, region, minute_s, undone, progress)
 
 
-def _up(port: int, region: str, minute_s: float, progress: Callable[[str], None]) -> CloudSettings:
+def _up(
+    port: int, region: str, minute_s: float, undone: str, progress: Callable[[str], None]
+) -> CloudSettings:
     existing = find()
     if existing is not None and process(existing) is not None:
         raise CloudError(
@@ -67,7 +74,7 @@ def _up(port: int, region: str, minute_s: float, progress: Callable[[str], None]
         raise CloudError(f"port {port} is taken; give another one with --port, or --port 0 for any")
     run_dir = Path(tempfile.mkdtemp(prefix="inf2cloud-"))
     chosen = port or ports.choose(1)[0]
-    settings = CloudSettings(kept.folder(), run_dir, chosen, region, minute_s, new_access_key())
+    settings = CloudSettings(kept.folder(), run_dir, chosen, region, minute_s, new_access_key(), undone)
     settings.write()
     progress("starting")
     with settings.log.open("ab") as log:

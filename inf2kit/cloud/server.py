@@ -232,7 +232,7 @@ def install(settings: CloudSettings) -> None:
 
     objects.install()
     policies.install()
-    api.install(_client_of(settings))
+    api.install(_client_of(settings), settings.undone)
 
 
 def _client_of(settings: CloudSettings) -> Callable[[str, str], Any]:

@@ -29,6 +29,8 @@ class CloudSettings:
         region: The one that has endpoints.
         minute_s: Seconds that a minute of AWS's own waiting lasts.
         access_key: The access key id that its callers need.
+        undone: What a stack makes of an update that SageMaker has undone by itself: ``accepted``, ``refused``
+            or ``unnoticed``.
         pid: Of the process; 0 before there is one.
     """
 
@@ -38,6 +40,7 @@ class CloudSettings:
     region: str
     minute_s: float
     access_key: str
+    undone: str = "accepted"
     pid: int = 0
 
     @property

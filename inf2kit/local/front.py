@@ -29,6 +29,7 @@ from inf2kit.asgi import (
     request_headers,
 )
 from inf2kit.local import eventstream
+from inf2kit.local.refusals import RefusedError, check_targets, model_error, timed_out, unreachable
 
 #: Bytes of a request's body (the botocore model of InvokeEndpoint), and seconds of a call.
 MAX_BODY = 6_291_456
@@ -38,12 +39,6 @@ STREAM_LIMIT_S = 480.0
 _ROUTE = re.compile(r"/endpoints/([^/]+)/(invocations|invocations-response-stream)")
 _HEADER = "x-amzn-sagemaker-"
 _ATTRIBUTES = f"{_HEADER}custom-attributes"
-#: What a call may name of other kinds of endpoints, and how SageMaker refuses it here.
-_OF_OTHER_KINDS = {
-    "target-model": "is not a multi-model endpoint and does not support target model header.",
-    "inference-component": "has no inference components; leave InferenceComponentName out.",
-    "target-container-hostname": "has one container only; leave TargetContainerHostname out.",
-}
 
 
 @dataclass(eq=False)
@@ -91,13 +86,6 @@ class _Call:
     model_s: float = 0.0
 
 
-class _AwsError(Exception):
-    def __init__(self, status: int, kind: str, message: str, **fields: object) -> None:
-        super().__init__(message)
-        self.status, self.kind = status, kind
-        self.body = {"Message": message, **fields}
-
-
 class Front:
     """An ASGI application.
 
@@ -130,27 +118,27 @@ class Front:
             return
         try:
             await self._invoke(scope, receive, send)
-        except _AwsError as error:
+        except RefusedError as error:
             headers = {"content-type": "application/json", "x-amzn-errortype": error.kind}
             await answer(send, error.status, json.dumps(error.body).encode(), headers)
 
     async def _invoke(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = _ROUTE.fullmatch(scope["path"])
         if scope["method"] != "POST" or route is None:
-            raise _AwsError(404, "UnknownOperationException", f"no operation at {scope['path']}")
+            raise RefusedError(404, "UnknownOperationException", f"no operation at {scope['path']}")
         body = await _read_body(receive)
         name = unquote(route[1])
         headers = request_headers(scope)
         target = self._target_of(name, headers.get(f"{_HEADER}target-variant", ""))
         if target is None:
-            raise _AwsError(400, "ValidationError", f"Endpoint {name} of account 000000000000 not found.")
+            raise RefusedError(400, "ValidationError", f"Endpoint {name} of account 000000000000 not found.")
         if target.status != "InService":
-            raise _AwsError(
+            raise RefusedError(
                 400,
                 "ValidationError",
                 f"Endpoint {name} of account 000000000000 is in status {target.status}, not InService.",
             )
-        _refuse_other_targets(name, headers, target)
+        check_targets(name, headers, target.variant)
         streamed = route[2] == "invocations-response-stream"
         accept = headers.get(f"{_HEADER}accept" if streamed else "accept", "*/*")
         passed = {"content-type": headers.get("content-type", "application/json"), "accept": accept}
@@ -174,13 +162,13 @@ class Front:
             await response.aread()
             call.status = response.status_code
         except asyncio.TimeoutError:
-            raise _timed_out() from None
+            raise timed_out() from None
         except httpx.HTTPError as error:
-            raise _unreachable(error) from None
+            raise unreachable(error) from None
         finally:
             call.model_s = time.perf_counter() - began
         if response.status_code != 200:
-            raise _model_error(response)
+            raise model_error(response)
         await answer(send, 200, response.content, self._passed_back(call.target, response))
 
     async def _stream(self, call: _Call, receive: Receive, send: Send) -> None:
@@ -203,17 +191,17 @@ class Front:
                 call.status = None
                 return
             gone.cancel()
-            raise _timed_out()
+            raise timed_out()
         try:
             response = posting.result()
         except httpx.HTTPError as error:
             gone.cancel()
-            raise _unreachable(error) from None
+            raise unreachable(error) from None
         call.status = response.status_code
         try:
             if response.status_code != 200:
                 await response.aread()
-                raise _model_error(response)
+                raise model_error(response)
             back = self._passed_back(call.target, response)
             back["x-amzn-sagemaker-content-type"] = back.pop("content-type", "application/octet-stream")
             back["content-type"] = eventstream.CONTENT_TYPE
@@ -266,48 +254,8 @@ class Front:
         return {**kept, "x-amzn-invoked-production-variant": target.variant}
 
 
-def _refuse_other_targets(name: str, headers: Mapping[str, str], target: Target) -> None:
-    """A call may name a variant of the endpoint, and nothing that only other kinds of endpoints have."""
-    for header, fault in _OF_OTHER_KINDS.items():
-        if headers.get(_HEADER + header):
-            raise _AwsError(400, "ValidationError", f"Endpoint {name} {fault}")
-    variant = headers.get(f"{_HEADER}target-variant", "")
-    if variant and variant != target.variant:
-        raise _AwsError(400, "ValidationError", f"Variant {variant} not found in endpoint {name}.")
-
-
 async def _break_off(send: Send, reason: str, code: str) -> None:
     await send({"type": "http.response.body", "body": eventstream.model_stream_error(reason, code)})
-
-
-def _model_error(response: httpx.Response) -> _AwsError:
-    text = response.text
-    return _AwsError(
-        424,
-        "ModelError",
-        f'Received client error ({response.status_code}) from primary with message "{text}".'
-        if response.status_code < 500
-        else f'Received server error ({response.status_code}) from primary with message "{text}".',
-        OriginalMessage=text,
-        OriginalStatusCode=response.status_code,
-    )
-
-
-def _timed_out() -> _AwsError:
-    return _AwsError(
-        424,
-        "ModelError",
-        "Invocation timed out while waiting for a response from container primary.",
-        OriginalMessage="",
-        OriginalStatusCode=0,
-    )
-
-
-def _unreachable(error: httpx.HTTPError) -> _AwsError:
-    message = (
-        f"the container did not answer ({type(error).__name__}); it may be restarting: try again in a moment"
-    )
-    return _AwsError(503, "ServiceUnavailable", message)
 
 
 async def _read_body(receive: Receive) -> bytes:
@@ -320,9 +268,11 @@ async def _read_body(receive: Receive) -> bytes:
                 # Read on without keeping it: a client that is still sending would not see the answer.
                 too_large = len(body) > MAX_BODY
     except DisconnectedError:
-        raise _AwsError(400, "ValidationError", "the connection was closed before the body's end") from None
+        raise RefusedError(
+            400, "ValidationError", "the connection was closed before the body's end"
+        ) from None
     if too_large:
-        raise _AwsError(
+        raise RefusedError(
             413, "RequestEntityTooLargeException", f"the body is larger than {MAX_BODY:,} bytes, AWS's limit"
         )
     return bytes(body)

@@ -31,8 +31,8 @@ from inf2kit.errors import RequestError, unavailable
 from inf2kit.loopback import Loopback
 
 _POLL_S = 0.05
-#: Seconds between two lines of metrics, and between two lines of load while calls are inside, and none are.
-_METRICS_EVERY_S, _LOAD_EVERY_S, _IDLE_LOAD_EVERY_S = 60.0, 10.0, 60.0
+#: Seconds between two lines of metrics, and between two lines of load.
+_METRICS_EVERY_S, _LOAD_EVERY_S = 60.0, 10.0
 #: Seconds that calls go on after SIGTERM, and that they have to end after that. SageMaker kills after 30 s.
 _DRAIN_S, _DRAIN_END_S = 25.0, 2.0
 #: Seconds between two beats, and without one after which the gate counts as stuck.
@@ -118,20 +118,17 @@ class Gate:
             await asyncio.sleep(_POLL_S)
 
     async def log_load(self) -> None:
-        """Write how full the endpoint is, for a metric filter: every 10 s, and once a minute while idle."""
-        inside, idle_s = self.invocations.admission, _IDLE_LOAD_EVERY_S
+        """Write every 10 s how full the endpoint is, for a metric filter; an idle fleet must be seen too."""
+        inside = self.invocations.admission
         while True:
-            if inside.texts or idle_s >= _IDLE_LOAD_EVERY_S:
-                load = {
-                    "inf2kit": "load",
-                    "texts_inside": inside.texts,
-                    "texts_limit": inside.places,
-                    "rows": self._settings.shapes.batch_size,
-                }
-                write_line(json.dumps(load))
-                idle_s = 0.0
+            load = {
+                "inf2kit": "load",
+                "texts_inside": inside.texts,
+                "texts_limit": inside.places,
+                "rows": self._settings.shapes.batch_size,
+            }
+            write_line(json.dumps(load))
             await asyncio.sleep(_LOAD_EVERY_S)
-            idle_s += _LOAD_EVERY_S
 
     async def log_metrics(self) -> None:
         """Write a line a minute for ever; a minute without a call has none."""

@@ -92,10 +92,19 @@ def _start(model_dir: Path, server_pid: int) -> None:
     )
     while not _has_ended(child):
         if _is_held(lock_path(run_dir())):
+            _tell_where_the_log_is(server_pid)
             # Reap it whenever it ends; this process may live long.
             threading.Thread(target=os.waitpid, args=(child, 0), daemon=True).start()
             return
         time.sleep(0.05)
+
+
+def _tell_where_the_log_is(server_pid: int) -> None:
+    """A standard output that is a socket cannot be opened by another process."""
+    try:
+        os.close(os.open(f"/proc/{server_pid}/fd/1", os.O_WRONLY | os.O_APPEND))
+    except OSError as error:
+        say("guard", f"the engine's lines are in {run_dir() / 'engine.log'} of the container ({error})")
 
 
 def _environment_of(server_pid: int) -> dict[str, str]:

@@ -165,6 +165,8 @@ def load_tokenizer(settings: Settings) -> Any:
     try:
         return Tokenizer.from_pretrained(settings.model_dir, local_files_only=True)
     except Exception as error:
+        if backends.may_pass(error):
+            raise
         first_line = str(error).partition("\n")[0]
         raise ModelDirectoryError(
             f"the tokenizer in {settings.model_dir} cannot be loaded ({first_line}); make the package again"

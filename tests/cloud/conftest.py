@@ -73,6 +73,13 @@ def cdk(cloud: CloudSettings, home: Path, tmp_path: Path) -> Callable[..., subpr
     return run
 
 
+@pytest.fixture
+def bootstrapped(cdk: Callable[..., Any]) -> Callable[..., Any]:
+    """The real cdk, with its bootstrap stack deployed."""
+    cdk("bootstrap", "--app", "", "aws://123456789012/us-east-1")
+    return cdk
+
+
 @pytest.fixture(scope="session")
 def tokenizer_only(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded model's tokenizer with a tensor for weights: enough for the replay double."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import aws_cdk
-import pytest
 from aws_cdk import CfnResource
 from hosted import Maker
 from support import wait_until
@@ -34,12 +33,6 @@ def synthesized(folder: Path, stack: str, resources: dict[str, tuple[str, dict[s
 
 def group(name: str) -> tuple[str, dict[str, Any]]:
     return "AWS::Logs::LogGroup", {"LogGroupName": name}
-
-
-@pytest.fixture
-def bootstrapped(cdk: Callable[..., Any]) -> Callable[..., Any]:
-    cdk("bootstrap", "--app", "", "aws://123456789012/us-east-1")
-    return cdk
 
 
 def status_of(aws: Callable[..., Any], stack: str) -> str:

@@ -187,7 +187,11 @@ def a_second_instance_then_no_gate(
         "quick": {
             **whole,
             "ModelDataSource": {"S3DataSource": source},
-            "Environment": {**whole["Environment"], "INF2KIT_REPLAY_STEP_SECONDS": "0.05"},
+            "Environment": {
+                **whole["Environment"],
+                "INF2KIT_PACKAGE_DIGEST": quick.split("/")[-2],
+                "INF2KIT_REPLAY_STEP_SECONDS": "0.05",
+            },
         },
         "gateless": {**whole, "Environment": gateless},
     }
@@ -275,7 +279,7 @@ def answers_by_s3(steps: Steps, aws: Callable[..., Any]) -> None:
     def ask(name: str, body: object) -> Any:
         s3.put_object(Bucket=bucket, Key=prefix + name, Body=json.dumps(body).encode())
         return runtime.invoke_endpoint_async(
-            EndpointName=name_of(QUEUED),
+            EndpointName=f"{name_of(QUEUED)}-async",
             ContentType="application/json",
             InputLocation=f"s3://{bucket}/{prefix}{name}",
         )

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import psutil
 import pytest
@@ -105,6 +105,26 @@ def test_a_stopped_model_server_is_told_by_ping(frail: dict[str, EndpointState])
         wait_until(lambda: ping(crashing.gate_port) == 503, 5, "/ping says 503")
     wait_until(lambda: ping(crashing.gate_port) == 200, 30, "/ping says 200 when it answers again")
     assert refusal(caller) is None
+
+
+def test_stopped_workers_keep_no_caller_beyond_the_deadline(frail: dict[str, EndpointState]) -> None:
+    crashing = frail["crashing"]
+    with ExitStack() as all_stopped:
+        for worker in processes_of(crashing, "model_service_worker"):
+            all_stopped.enter_context(stopped(worker))
+        began = time.monotonic()
+        assert refusal(Caller(crashing)) == (503, "unavailable")
+        assert time.monotonic() - began < DEADLINE_S + 3.0 + SPARE_S
+        wait_until(lambda: ping(crashing.gate_port) == 503, 5, "/ping says 503")
+    wait_until(lambda: ping(crashing.gate_port) == 200, 30, "/ping says 200 when they answer again")
+
+
+def test_a_stopped_supervisor_is_noticed_by_nobody(frail: dict[str, EndpointState]) -> None:
+    crashing = frail["crashing"]
+    (supervisor,) = processes_of(crashing, "engine.supervisor")
+    with stopped(supervisor):
+        assert refusal(Caller(crashing)) is None
+        assert ping(crashing.gate_port) == 200
 
 
 def test_a_stopped_gate_is_replaced(frail: dict[str, EndpointState]) -> None:

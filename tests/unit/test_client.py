@@ -60,7 +60,7 @@ def host() -> Iterator[Callable[[str], int]]:
 def left_behind(pid: int, port: int = 20_001, **more: Any) -> None:
     folder = homes.endpoint(NAME)
     folder.mkdir(parents=True)
-    known = EndpointState(NAME, NAME, port, 20_002, 20_003, 20_004, RUN_DIR, pid)
+    known = EndpointState(NAME, NAME, port, 20_002, RUN_DIR, pid)
     values = {key: value for key, value in vars(known).items() if key not in ("status", "reason")}
     (folder / "state.json").write_text(json.dumps({**values, **more}), encoding="utf-8")
 

@@ -25,13 +25,14 @@ _ANSWERED = (
 _MAX_BODY = 51_200
 
 
-def install(client: Callable[[str, str], Any]) -> None:
+def install(client: Callable[[str, str], Any], undone: str) -> None:
     """Put our own stacks behind moto's CloudFormation.
 
     Args:
         client: A boto3 client of a service and a region, which talks to this cloud.
+        undone: What a stack makes of an update that SageMaker has undone, as ``commands.up`` has it.
     """
-    Backend.client = staticmethod(client)
+    Backend.client, Backend.undone = staticmethod(client), undone
     models.cloudformation_backends.backend = Backend
     models.cloudformation_backends.clear()
     answers = responses.CloudFormationResponse

@@ -55,6 +55,7 @@ class Backend(CloudFormationBackend):
     """Stacks of one account and region."""
 
     client: Callable[[str, str], Any]
+    undone: str
 
     @property
     def _url_module(self) -> Any:
@@ -245,7 +246,7 @@ class Backend(CloudFormationBackend):
                 made[service] = Backend.client(service, self.region_name)
             return made[service]
 
-        return Here(self.account_id, self.region_name, client)
+        return Here(self.account_id, self.region_name, client, Backend.undone)
 
     @staticmethod
     def _start(stack: LiveStack, work: Callable[[], None]) -> None:

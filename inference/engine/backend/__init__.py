@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from engine.backend.contract import Backend, Chunk, DeviceBusyError, Step
+from engine.backend.contract import Backend, Chunk, DeviceBusyError, Step, may_pass
 from engine.settings import Settings
 from inf2kit.errors import ModelDirectoryError
 
-__all__ = ["Backend", "Chunk", "DeviceBusyError", "Step", "create"]
+__all__ = ["Backend", "Chunk", "DeviceBusyError", "Step", "create", "may_pass"]
 
 
 def create(settings: Settings) -> Backend:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,6 +52,13 @@ class Chunk:
     ids: Sequence[int]
     last: bool = True
     parameters: Parameters | None = None
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether an error while loading may be over in a moment: no memory, no open files, a disk that fails."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+    return isinstance(error, MemoryError) or "allocate memory" in str(error)
 
 
 class DeviceBusyError(Exception):

@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from engine.backend.contract import Backend, Chunk, DeviceBusyError, Step
+from engine.backend.contract import Backend, Chunk, DeviceBusyError, Step, may_pass
 from inf2kit.errors import ModelDirectoryError, RequestError
 from inf2kit.packaged import NEURON_CONFIG, compiled_files
 from inf2kit.shapes import StaticShapes
@@ -103,7 +103,7 @@ class NeuronBackend(Backend):
             advice = "compile it again in the image that runs it"
             if "No Neuron device" in text:
                 advice = "run it on an instance with a Neuron device, ml.inf2 or inf2"
-            elif isinstance(error, RuntimeError):
+            elif isinstance(error, RuntimeError) or may_pass(error):
                 # The runtime's errors (a device that is being reset, no memory) may be over in a moment.
                 raise RuntimeError(f"the Neuron runtime ({_driver()}) says: {sentence}") from error
             raise ModelDirectoryError(

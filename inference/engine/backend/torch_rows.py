@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import AttentionInterface, AutoModelForCausalLM
 
-from engine.backend.contract import Backend, Chunk, Step
+from engine.backend.contract import Backend, Chunk, Step, may_pass
 from engine.backend.packing import pack
 from engine.backend.recording import DecodeStep, OwnStorage, record
 from inf2kit.errors import ModelDirectoryError
@@ -61,7 +61,9 @@ class TorchBackend(Backend):
                 local_files_only=True,
             ).eval()
         except Exception as error:
-            # Whatever transformers or safetensors say, weights that do not load now will not load later.
+            if may_pass(error):
+                raise
+            # Whatever else transformers or safetensors say, these weights will not load later either.
             first_line = str(error).partition("\n")[0]
             raise ModelDirectoryError(
                 f"the weights in {self._model_dir} cannot be loaded ({first_line}); make the package again"

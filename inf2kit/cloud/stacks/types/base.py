@@ -33,11 +33,13 @@ class Here:
         account: The account's number.
         region: The region's name.
         client: A boto3 client of a service, which talks to this cloud.
+        undone: What becomes of an update that SageMaker has undone: ``accepted``, ``refused``, ``unnoticed``.
     """
 
     account: str
     region: str
     client: Callable[[str], Any]
+    undone: str = "accepted"
 
 
 class Type:

@@ -1,0 +1,108 @@
+"""A bad network between front and gate: connections that are slow, are reset, or fall silent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import socket
+import struct
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+from inf2kit.local import ports
+from inf2kit.local.front import Front, Target
+from inf2kit.local.serving import Server
+
+#: What happens to a connection, and how often. One that is half open passes nothing more on and stays open.
+_TOXICS = {"none": 0.85, "latency": 0.1, "reset": 0.03, "half-open": 0.02}
+_LONGEST_DELAY_S = 0.3
+#: Bytes after which a connection is reset or falls silent, at most.
+_MOST_BYTES = 20_000
+
+
+class Toxics:
+    """A TCP proxy before one port of this machine.
+
+    Args:
+        port: Where connections lead.
+        seed: Of what happens to them.
+
+    Attributes:
+        port: Its own.
+        counts: How many connections had each toxic.
+    """
+
+    def __init__(self, port: int, seed: int = 0) -> None:
+        self._target = port
+        self._random = random.Random(seed)
+        (self.port,) = ports.choose(1, [port])
+        self.counts: Counter[str] = Counter()
+
+    async def serve(self) -> None:
+        """Listen until cancelled."""
+        async with await asyncio.start_server(self._connected, "127.0.0.1", self.port) as server:
+            await server.serve_forever()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        (toxic,) = self._random.choices(list(_TOXICS), list(_TOXICS.values()))
+        self.counts[toxic] += 1
+        there, back = await asyncio.open_connection("127.0.0.1", self._target)
+        left = [self._random.randrange(_MOST_BYTES)]
+        try:
+            await asyncio.gather(
+                self._pass_on(reader, back, toxic, left), self._pass_on(there, writer, toxic, left)
+            )
+        except OSError:
+            for each in (writer, back):
+                # With nothing to linger for, the kernel resets instead of closing.
+                each.get_extra_info("socket").setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                )
+        finally:
+            for each in (writer, back):
+                each.close()
+
+    async def _pass_on(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, toxic: str, left: list[int]
+    ) -> None:
+        # The gate answers to a Host with its own port only; both have five digits.
+        own, other = b":%d\r\n" % self.port, b":%d\r\n" % self._target
+        while part := await reader.read(65536):
+            if toxic == "latency":
+                await asyncio.sleep(self._random.uniform(0, _LONGEST_DELAY_S))
+            if toxic in ("reset", "half-open"):
+                left[0] -= len(part)
+                if left[0] < 0 and toxic == "reset":
+                    raise ConnectionResetError
+                if left[0] < 0:
+                    continue
+            writer.write(part.replace(own, other))
+            await writer.drain()
+        with contextlib.suppress(OSError):
+            writer.write_eof()
+
+
+@contextmanager
+def toxic_front(gate_url: str, name: str, seed: int = 0) -> Iterator[tuple[str, Counter[str]]]:
+    """A front of an endpoint whose connections to the gate are bad ones: its URL, and what they had."""
+    toxics = Toxics(int(urlsplit(gate_url).port or 0), seed)
+    target = Target(f"http://127.0.0.1:{toxics.port}", "InService")
+    (port,) = ports.choose(1, [toxics.port])
+    server = Server(Front(lambda wanted, _: target if wanted == name else None), port)
+
+    async def run() -> None:
+        proxy = asyncio.create_task(toxics.serve())
+        await server.serve()
+        proxy.cancel()
+
+    thread = threading.Thread(target=lambda: asyncio.run(run()), name="toxic front")
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{port}", toxics.counts
+    finally:
+        server.should_exit = server.force_exit = True
+        thread.join()
