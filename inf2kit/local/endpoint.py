@@ -29,7 +29,8 @@ from inf2kit.presets import load_preset
 Progress = Callable[[str], None]
 
 _POLL_S = 0.1
-_STOP_S = 30.0
+#: The host gives its container SageMaker's half minute, and the kernel some time after that.
+_STOP_S = container.TERM_GRACE_S + 15.0
 
 
 def up(
