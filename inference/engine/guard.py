@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -108,15 +108,18 @@ def _tell_where_the_log_is(server_pid: int) -> None:
 
 
 def _environment_of(server_pid: int) -> dict[str, str]:
-    """The model server's environment: a worker's is changed by what the worker imports.
+    """The environment that the container began with, or that of the model server.
 
-    The model server also tells its workers to compute on one thread, and the engine has all of them.
+    A worker's is changed by what it imports, and the model server's by what process 1 has imported. The model
+    server also tells its workers to compute on one thread, and the engine has all of them.
     """
-    try:
-        environment: dict[str, str] = psutil.Process(server_pid).environ()
-    except (psutil.Error, OSError):
-        return dict(os.environ)
-    return environment
+    for pid in (1, server_pid):
+        with suppress(psutil.Error, OSError):
+            environment: dict[str, str] = psutil.Process(pid).environ()
+            # Where there is no container, process 1 is somebody else's.
+            if "SAGEMAKER_PROGRAM" in environment:
+                return environment
+    return dict(os.environ)
 
 
 def _has_ended(child: int) -> bool:
