@@ -137,7 +137,8 @@ def essential(payload: Mapping[str, object], request: GenerateRequest) -> dict[s
     """
     if request.form == "openai":
         known = (*_OPENAI_KEYS, *OPENAI_ALIASES, *PARAMETER_NAMES)
-        slim = {key: value if key in known else True for key, value in payload.items()}
+        # A null stays one: among OpenAI's keys it means that there is none.
+        slim = {key: value if key in known or value is None else True for key, value in payload.items()}
         return {**slim, "messages": [dict(message) for message in request.messages]}
     slim = {key: value if key in _TGI_KEYS else True for key, value in payload.items()}
     parameters = payload.get("parameters")

@@ -17,6 +17,8 @@ from inf2kit.asgi import KEEP_ALIVE_S, Scope
 
 #: Seconds in which a request's head must come, from the first byte or from the connection's begin.
 _HEAD_S = 10.0
+#: Seconds in which a caller must read something of what is left of an answer.
+_UNREAD_S = 10.0
 #: Bytes of a request's head.
 _MAX_HEAD = 64 * 1024
 #: Open files that are not connections: sockets to engine and model server for the calls inside, and the rest.
@@ -82,7 +84,9 @@ class Connections(uvicorn.Server):
     def abort(self, scope: Scope) -> None:
         """Close the connection of a request at once, and drop what its caller has not read."""
         for connection in list(self.server_state.connections):
-            if getattr(connection, "scope", None) is scope:
+            if isinstance(connection, _Protocol) and connection.scope is scope:
+                # The transport says so a moment later; until then the answer would count as broken off.
+                connection.cycle.disconnected = True
                 connection.transport.abort()
 
 
@@ -94,40 +98,52 @@ class _Protocol(H11Protocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head_timer: asyncio.TimerHandle | None = None
-        self._idle_since = self.loop.time()
+        self._unread_timer: asyncio.TimerHandle | None = None
+        self._waits_since = self.loop.time()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > self.limit:
-            self._close_an_idle_one()
+            self._close_a_waiting_one()
         self._expect_a_head()
 
     def data_received(self, data: bytes) -> None:
+        before = self.cycle
         super().data_received(data)
+        if self.cycle is not before:
+            self._waits_since = self.loop.time()
         if self._is_idle():
             self._expect_a_head()
         else:
             self._forget_the_head()
 
     def on_response_complete(self) -> None:
-        self._idle_since = self.loop.time()
+        self._waits_since = self.loop.time()
+        if (unread := self.transport.get_write_buffer_size()) and self._unread_timer is None:
+            self._expect_reading(unread)
         super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_the_head()
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
         super().connection_lost(exc)
 
     def _is_idle(self) -> bool:
         """Whether no request is being answered."""
         return self.cycle is None or self.cycle.response_complete
 
-    def _close_an_idle_one(self) -> None:
+    def _waits(self) -> bool:
+        """Whether it is the caller's turn: to send a request, or the rest of one."""
+        return self._is_idle() or self.cycle.more_body
+
+    def _close_a_waiting_one(self) -> None:
         # One that is closed already counts until the loop comes round to it.
         there = [each for each in self.connections if isinstance(each, _Protocol)]
         there = [each for each in there if not each.transport.is_closing()]
         if len(there) > self.limit:
-            idle = (each for each in there if each._is_idle())
-            min(idle, key=lambda each: each._idle_since).transport.abort()
+            waiting = (each for each in there if each._waits())
+            min(waiting, key=lambda each: each._waits_since).transport.abort()
 
     def _expect_a_head(self) -> None:
         if self._head_timer is None:
@@ -142,6 +158,20 @@ class _Protocol(H11Protocol):
         self._head_timer = None
         if self._is_idle() and not self.transport.is_closing():
             self.transport.abort()
+
+    # An answer is over for the application when it lies in the transport's buffer. A transport that is told
+    # to close waits until the buffer is empty, and would wait for ever.
+
+    def _expect_reading(self, unread: int) -> None:
+        self._unread_timer = self.loop.call_later(_UNREAD_S, self._look_whether_it_reads, unread)
+
+    def _look_whether_it_reads(self, before: int) -> None:
+        self._unread_timer = None
+        unread = self.transport.get_write_buffer_size()
+        if unread >= before:
+            self.transport.abort()
+        elif unread:
+            self._expect_reading(unread)
 
 
 def _connections_allowed() -> int:

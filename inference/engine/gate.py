@@ -106,15 +106,20 @@ class Gate:
         say("gate", f"ending: {inside.texts} texts are inside, and no more are taken")
         await self._empty_within(_DRAIN_S)
         if inside.texts:
-            with contextlib.suppress(RequestError):
-                async for _ in protocol.stream(self._settings.socket_path, {"op": "end"}):
-                    pass
+            ending = asyncio.ensure_future(self._end_all())  # not waited for: an engine that hangs is silent
             await self._empty_within(_DRAIN_END_S)
+            ending.cancel()
         say("gate", f"ended: {inside.texts} texts are left without an answer")
+
+    async def _end_all(self) -> None:
+        """Have the engine end every text with what it has."""
+        with contextlib.suppress(RequestError):
+            async for _ in protocol.stream(self._settings.socket_path, {"op": "end"}):
+                pass
 
     async def _empty_within(self, seconds: float) -> None:
         ends = time.monotonic() + seconds
-        while self.invocations.admission.texts and time.monotonic() < ends:
+        while self.invocations.calls and time.monotonic() < ends:
             await asyncio.sleep(_POLL_S)
 
     async def log_load(self) -> None:

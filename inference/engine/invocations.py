@@ -30,6 +30,8 @@ from inf2kit.wire import GenerateRequest, Generation, Token, Writer, essential, 
 _SMALL_BODY = 64 * 1024
 #: What nginx logs for a caller that did not wait for its answer.
 _CALLER_LEFT = 499
+#: Seconds beyond a call's time in which the end of its answer is sent.
+_LAST_S = 0.5
 
 
 class GoneError(Exception):
@@ -73,6 +75,7 @@ class Invocations:
     Attributes:
         admission: Who is inside.
         crashes: What was inside when the engine ended.
+        calls: Calls that are not answered yet, those whose body is still coming among them.
         closing: Whether connections are closed after their answer, as the endpoint ends.
         abort: Closes the connection of a request whose caller does not read.
     """
@@ -82,6 +85,7 @@ class Invocations:
         self._model_server = model_server
         self.admission = Admission(settings.max_prompts)
         self.crashes = Crashes()
+        self.calls = 0
         self.closing = False
         self.abort: Callable[[Scope], None] = lambda _: None
         self._bodies = Bodies()
@@ -102,6 +106,13 @@ class Invocations:
         Raises:
             RequestError: it is refused, or cannot be answered.
         """
+        self.calls += 1
+        try:
+            return await self._answer(scope, receive, send)
+        finally:
+            self.calls -= 1
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> tuple[int, str | None]:
         arrival = time.monotonic()
         headers = request_headers(scope)
         async with self._bodies.read(receive, headers) as body:
@@ -137,7 +148,7 @@ class Invocations:
         read = cast("dict[str, Any]", payload)  # parse_request takes nothing else
         if len(body) > _SMALL_BODY:
             read = essential(read, request)
-            whole = json.dumps(read).encode("ascii")
+            whole = _as_json(read)
         else:
             whole = bytes(body)
         until = arrival + self._settings.deadline_s + protocol.GATE_GRACE_S
@@ -270,21 +281,26 @@ class _Sending:
             SlowReaderError: what was sent before is unread, and the call's time is over.
         """
         try:
-            await asyncio.wait_for(self._send(message), max(self._until - time.monotonic(), 0.1))
+            await asyncio.wait_for(self._send(message), self._until + _LAST_S - time.monotonic())
         except asyncio.TimeoutError:
             raise SlowReaderError from None
 
 
 async def _next(events: AsyncGenerator[protocol.Event, None], call: Call) -> protocol.Event:
     """The next event, unless the caller goes away or the call's time is over first."""
+    left = call.until - time.monotonic()
+    if left <= 0:
+        raise protocol.not_in_time()  # however many events are there already
     coming = asyncio.ensure_future(anext(events))
-    left = max(call.until - time.monotonic(), 0.0)
-    await _first_of(coming, call.gone, timeout_s=left)
-    if coming.done():
-        return coming.result()
-    coming.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await coming  # a generator that is still running cannot be closed
+    try:
+        await _first_of(coming, call.gone, timeout_s=left)
+        if coming.done():
+            return coming.result()
+    finally:
+        if not coming.done():
+            coming.cancel()
+            # A generator that is still running cannot be closed.
+            await asyncio.gather(coming, return_exceptions=True)
     raise GoneError if call.gone.done() else protocol.not_in_time()
 
 
@@ -295,6 +311,14 @@ async def _first_of(*futures: asyncio.Future[Any], timeout_s: float) -> None:
 async def _send_records(send: _Sending, records: list[bytes]) -> None:
     for record in records:
         await send({"type": "http.response.body", "body": record, "more_body": True})
+
+
+def _as_json(value: object) -> bytes:
+    """JSON in as few bytes as it takes: the model server counts them, and six for a letter are many."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:  # half a pair of surrogates, in a name that nobody reads
+        return json.dumps(value).encode("ascii")
 
 
 def _written(writer: Writer, event: protocol.Event) -> list[bytes]:
