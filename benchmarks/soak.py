@@ -272,8 +272,10 @@ def main() -> None:
     options.add_argument("--preset", default="smollm2-135m-local")
     options.add_argument("--toxics", action="store_true", help="a bad network between front and gate")
     options.add_argument("--replay", action="store_true", help="the timed double instead of the model")
+    options.add_argument("--step-seconds", type=float, default=0.01, help="a step of the double")
     given = options.parse_args()
-    variables = {"INF2KIT_BACKEND": "replay", "INF2KIT_REPLAY_STEP_SECONDS": "0.01"} if given.replay else {}
+    replay = {"INF2KIT_BACKEND": "replay", "INF2KIT_REPLAY_STEP_SECONDS": f"{given.step_seconds:g}"}
+    variables = replay if given.replay else {}
     state = endpoint.up(given.preset, name="inf2kit-soak", variables=variables)
     counts: Counter[str] = Counter()
     try:
