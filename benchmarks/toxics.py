@@ -34,6 +34,7 @@ class Toxics:
     Attributes:
         port: Its own.
         counts: How many connections had each toxic.
+        tasks: Of the connections that are there.
     """
 
     def __init__(self, port: int, seed: int = 0) -> None:
@@ -41,11 +42,18 @@ class Toxics:
         self._random = random.Random(seed)
         (self.port,) = ports.choose(1, [port])
         self.counts: Counter[str] = Counter()
+        # A connection that is half open waits for nothing, and the loop alone does not keep its task alive.
+        self.tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self) -> None:
         """Listen until cancelled."""
-        async with await asyncio.start_server(self._connected, "127.0.0.1", self.port) as server:
+        async with await asyncio.start_server(self._begin, "127.0.0.1", self.port) as server:
             await server.serve_forever()
+
+    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.ensure_future(self._connected(reader, writer))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         (toxic,) = self._random.choices(list(_TOXICS), list(_TOXICS.values()))
@@ -97,7 +105,8 @@ def toxic_front(gate_url: str, name: str, seed: int = 0) -> Iterator[tuple[str, 
     async def run() -> None:
         proxy = asyncio.create_task(toxics.serve())
         await server.serve()
-        proxy.cancel()
+        for task in (proxy, *toxics.tasks):
+            task.cancel()
 
     thread = threading.Thread(target=lambda: asyncio.run(run()), name="toxic front")
     thread.start()
