@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import signal
 import subprocess
@@ -43,6 +44,8 @@ _LOCK_PATIENCE_S = 1.0
 _BUSY_LIMIT_S = 180.0
 #: Seconds in which a stuck engine writes its stacks.
 _STACKS_S = 0.5
+#: Seconds in which a killed process ends, unless the kernel cannot break off what it does with a device.
+_KILLED_S = 10.0
 #: Seconds that the gate has, when the model server has ended, until its calls are over. SageMaker kills a
 #: container 30 s after it told it to end.
 _DRAIN_S = 28.0
@@ -75,6 +78,8 @@ class Supervisor:
         self._start_again_at = 0.0
         self._busy_since: float | None = None
         self._busy_wait_s = 0.0
+        self._killed_at: float | None = None
+        self._parked = False
         self._gate_began = 0.0
         self._gate_wait_s = 0.0
 
@@ -83,7 +88,8 @@ class Supervisor:
         try:
             while self._model_server_lives():
                 self._attempt("engine", self._watch_engine)
-                if settings.gate_address is not None and self._engine is not None:
+                # Also while no engine runs: somebody has to say so.
+                if settings.gate_address is not None and not self._parked:
                     self._attempt("gate", self._watch_gate)
                 time.sleep(_POLL_S)
             self._drain()
@@ -91,11 +97,13 @@ class Supervisor:
             for process in (self._gate, self._engine):
                 if process is not None:
                     process.kill()
-                    process.wait()
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(_KILLED_S)
             self._write_state("ended")
 
     def park(self, reason: str) -> None:
         """A fault that starting again will not mend: say so once, stay not ready, wait for the end."""
+        self._parked = True
         sentence = f"cannot load the model: {reason}"
         self.log(sentence)
         self._write_state("failed", sentence)
@@ -138,10 +146,15 @@ class Supervisor:
                 self._heartbeat.clear()
                 (self._run_dir / REASON_FILE).unlink(missing_ok=True)
                 self._engine = self._start("engine.server", _CODE)
+                self._killed_at = None
             return
         status = self._engine.poll()
         if status is None:
-            if self._heartbeat.stalled:
+            if self._killed_at is not None:
+                if now > self._killed_at + _KILLED_S:
+                    self.log("the engine was killed and does not end: its device does not let it go")
+                    self._killed_at = math.inf
+            elif self._heartbeat.stalled:
                 self._end_stuck(self._engine)
             elif self._heartbeat.serving and not self._was_ready:
                 self._was_ready = self._ever_ready = True
@@ -199,7 +212,8 @@ class Supervisor:
         engine.send_signal(signal.SIGUSR1)
         time.sleep(_STACKS_S)
         engine.kill()
-        engine.wait()
+        # Not waited for: the gate, and the end of the container, need looking after meanwhile.
+        self._killed_at = time.monotonic()
 
     def _reason(self) -> str:
         """What the engine left before it ended."""
