@@ -1,4 +1,4 @@
-"""Who may come in: so many texts at once, of which one call counts for at most half.
+"""Who may come in: so many texts at once, of which lists count for at most half.
 
 Plain load is refused with 429, so that it never looks like a fault of the endpoint.
 """
@@ -11,8 +11,8 @@ from inf2kit.errors import RequestError
 class Admission:
     """The places of an endpoint: its rows and its queue.
 
-    A list of texts takes places for at most half of them. The rest waits beside the others' calls, which are
-    not refused because of it.
+    Each call takes one, and lists take at most half of all places together. A list that is longer is let in
+    while no other one is; its rest waits beside the others' calls, which are not refused because of it.
 
     Args:
         places: Texts that may be inside at once.
@@ -24,7 +24,17 @@ class Admission:
     def __init__(self, places: int) -> None:
         self.places = places
         self.texts = 0
-        self._taken = 0
+        self._calls = 0
+        self._further = 0
+
+    @property
+    def taken(self) -> int:
+        """Places that are taken."""
+        return self._calls + min(self._further, self._most_further)
+
+    @property
+    def _most_further(self) -> int:
+        return max(1, self.places // 2 - 1)
 
     def enter(self, texts: int, *, always: bool = False, retry_after_s: int = 1) -> None:
         """Let a call in.
@@ -37,18 +47,20 @@ class Admission:
         Raises:
             RequestError: 429 ``queue_full``.
         """
-        if not always and self._taken + self._share(texts) > self.places:
-            raise queue_full(self._taken, self.places, retry_after_s=retry_after_s)
+        further = self._further + texts - 1
+        too_many = self._calls + 1 + min(further, self._most_further) > self.places
+        another_list = texts > 1 and self._further > 0 and further > self._most_further
+        if not always and (too_many or another_list):
+            raise queue_full(self.texts, self.places, retry_after_s=retry_after_s)
         self.texts += texts
-        self._taken += self._share(texts)
+        self._calls += 1
+        self._further = further
 
     def leave(self, texts: int, left: int = 0) -> None:
         """A call that had so many texts inside has ``left`` of them now."""
         self.texts -= texts - left
-        self._taken -= self._share(texts) - self._share(left)
-
-    def _share(self, texts: int) -> int:
-        return min(texts, max(1, self.places // 2))
+        self._calls -= not left
+        self._further -= texts - 1 - max(left - 1, 0)
 
 
 def queue_full(inside: int, limit: int, *, retry_after_s: int = 1) -> RequestError:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -112,7 +113,8 @@ class _Protocol(H11Protocol):
         super().data_received(data)
         if self.cycle is not before:
             self._waits_since = self.loop.time()
-        if self._is_idle():
+        # What is left of an answered request's body, and is read away, is no request's begin.
+        if self._is_idle() and (self.conn.trailing_data[0] or self.conn.their_state is h11.SEND_BODY):
             self._expect_a_head()
         else:
             self._forget_the_head()

@@ -26,6 +26,8 @@ class Crashes:
     def __init__(self) -> None:
         self._inside: Counter[bytes] = Counter()
         self._failed: deque[tuple[float, bytes]] = deque(maxlen=1000)
+        # Those of the last end that were inside still; their errors come yet, and are not another end's.
+        self._counted: set[bytes] = set()
         self._crashes: dict[bytes, list[float]] = {}
 
     def enter(self, request: GenerateRequest) -> list[bytes]:
@@ -54,8 +56,9 @@ class Crashes:
             self._inside[digest] -= 1
             if not self._inside[digest]:
                 del self._inside[digest]
-            if failed:
+            if failed and digest not in self._counted:
                 self._failed.append((time.monotonic(), digest))
+            self._counted.discard(digest)
 
     def crashed(self) -> None:
         """The engine has ended."""
@@ -66,7 +69,8 @@ class Crashes:
         self._crashes = {
             digest: times for digest, times in self._crashes.items() if now - times[-1] < _REFUSED_S
         }
-        for digest in left | set(self._inside):
+        self._counted = set(self._inside)
+        for digest in left | self._counted:
             self._crashes.setdefault(digest, []).append(now)
 
 

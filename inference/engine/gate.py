@@ -22,7 +22,7 @@ from engine import protocol
 from engine.connections import Connections
 from engine.heartbeat import ENGINE, GATE, Heartbeat
 from engine.invocations import Invocations
-from engine.lifetime import STATE_FILE, be_killed_first, end_with_parent, say, write_line
+from engine.lifetime import OPENED_FILE, STATE_FILE, be_killed_first, end_with_parent, say, write_line
 from engine.metrics import CONTENT_TYPE, GateMetrics, log_line, samples
 from engine.model_server import ModelServer
 from engine.settings import Settings
@@ -37,8 +37,6 @@ _METRICS_EVERY_S, _LOAD_EVERY_S = 60.0, 10.0
 _DRAIN_S, _DRAIN_END_S = 25.0, 2.0
 #: Seconds between two beats, and without one after which the gate counts as stuck.
 _BEAT_S, _STALL_S = 0.5, 10.0
-#: Made by the first gate of a container when it opens the port: a later one need not prove anything.
-_OPENED = "opened"
 
 
 class Gate:
@@ -213,7 +211,7 @@ async def serve(settings: Settings) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
     ended = asyncio.ensure_future(ending.wait())
     background = [asyncio.create_task(task) for task in (gate.watch_engine(), _beat())]
-    opened = settings.run_dir / _OPENED
+    opened = settings.run_dir / OPENED_FILE
     if not opened.exists():
         proof = asyncio.ensure_future(gate.wait_for_a_generation())
         await asyncio.wait({proof, ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -230,7 +228,10 @@ async def serve(settings: Settings) -> None:
     serving = asyncio.create_task(server.serve())
     tasks = (gate.log_metrics(), gate.log_load(), gate.watch_model_server())
     background += [asyncio.create_task(task) for task in tasks]
-    await asyncio.wait({serving, ended}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({serving, ended, *background}, return_when=asyncio.FIRST_COMPLETED)
+    for task in background:
+        if task.done():
+            task.result()  # its error ends the gate, which is started again: it would not know the state
     if not serving.done():
         await gate.drain()
         server.should_exit = True

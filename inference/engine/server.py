@@ -92,7 +92,7 @@ class EngineServer:
             )
         except OSError as error:
             reason = f"the socket {path} cannot be opened ({error}); set INF2KIT_RUN_DIR to a short path"
-            opened.set_exception(ModelDirectoryError(reason))
+            opened.set_exception(OSError(reason))  # a full disk may have room again
             return
         opened.set_result(None)
         self._loop.run_forever()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ from inf2kit.packaged import FORMAT, MANIFEST
 from inf2kit.shapes import StaticShapes
 
 _REPLAY = "INF2KIT_REPLAY_"
+#: Less, and an engine that has nothing to do would be taken for a stuck one.
+_LEAST_STALL_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,11 @@ class Settings:
                 raise ValueError(f"the deadline is {settings.deadline_s} s")
             if settings.queue_size < 0:
                 raise ValueError(f"the queue has {settings.queue_size} places")
-            if settings.stall_s is not None and not settings.stall_s > 0:
-                raise ValueError(f"the engine may be silent for {settings.stall_s} s")
+            if settings.stall_s is not None and not settings.stall_s >= _LEAST_STALL_S:
+                raise ValueError(
+                    f"INF2KIT_STALL_SECONDS is {settings.stall_s:g} and must be at least {_LEAST_STALL_S:g}: "
+                    "an idle engine shows once a second that it lives"
+                )
             if settings.prefills_per_step < 1:
                 raise ValueError(f"prefills_per_step is {settings.prefills_per_step}")
             return settings
@@ -129,7 +133,7 @@ def run_dir(environ: Mapping[str, str] = os.environ) -> Path:
     Raises:
         ModelDirectoryError: it is somebody else's, who could answer in the engine's place.
     """
-    path = Path(environ.get("INF2KIT_RUN_DIR") or Path(tempfile.gettempdir()) / "inf2kit")
+    path = Path(environ.get("INF2KIT_RUN_DIR") or _temporary(environ) / "inf2kit")
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     if path.stat().st_uid != os.getuid():
         raise ModelDirectoryError(
@@ -137,6 +141,12 @@ def run_dir(environ: Mapping[str, str] = os.environ) -> Path:
         )
     path.chmod(0o700)
     return path
+
+
+def _temporary(environ: Mapping[str, str]) -> Path:
+    """The folder for temporary files. Python's own way is to write one, which a full disk refuses."""
+    folders = (Path(environ.get(name) or "nowhere") for name in ("TMPDIR", "TEMP", "TMP"))
+    return next((folder for folder in folders if folder.is_absolute() and folder.is_dir()), Path("/tmp"))  # noqa: S108
 
 
 def _manifest(model_dir: Path) -> dict[str, Any]:

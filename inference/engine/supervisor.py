@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import signal
 import subprocess
@@ -24,6 +25,7 @@ import psutil
 from engine.heartbeat import ENGINE, GATE, Heartbeat
 from engine.lifetime import (
     BUSY,
+    OPENED_FILE,
     REASON_FILE,
     STATE_FILE,
     TERMINAL,
@@ -41,8 +43,12 @@ _LOCK_PATIENCE_S = 1.0
 #: Seconds that an engine may find the device held before it was ever ready. A container has its devices for
 #: itself: what holds one for longer is no engine of before, and the wait would be paid for.
 _BUSY_LIMIT_S = 180.0
+#: Seconds that a load may take at least, once one has succeeded.
+_LEAST_LOAD_LIMIT_S = 600.0
 #: Seconds in which a stuck engine writes its stacks.
 _STACKS_S = 0.5
+#: Seconds in which a killed process ends, unless the kernel cannot break off what it does with a device.
+_KILLED_S = 10.0
 #: Seconds that the gate has, when the model server has ended, until its calls are over. SageMaker kills a
 #: container 30 s after it told it to end.
 _DRAIN_S = 28.0
@@ -69,12 +75,16 @@ class Supervisor:
         self._restarts = 0
         self._held = 0
         self._heartbeat, self._gate_heartbeat = Heartbeat.create(), Heartbeat.create()
-        self._was_ready = self._ever_ready = False
+        # A supervisor of before may have had one; the gate's mark is from then.
+        self._was_ready, self._ever_ready = False, (self._run_dir / OPENED_FILE).exists()
         self._start_wait_s = 0.0
+        self._load_began = self._ready_at = self._longest_load_s = 0.0
         self._retries: dict[str, tuple[float, float]] = {}
         self._start_again_at = 0.0
         self._busy_since: float | None = None
         self._busy_wait_s = 0.0
+        self._killed_at: float | None = None
+        self._parked = False
         self._gate_began = 0.0
         self._gate_wait_s = 0.0
 
@@ -83,7 +93,8 @@ class Supervisor:
         try:
             while self._model_server_lives():
                 self._attempt("engine", self._watch_engine)
-                if settings.gate_address is not None and self._engine is not None:
+                # Also while no engine runs: somebody has to say so.
+                if settings.gate_address is not None and not self._parked:
                     self._attempt("gate", self._watch_gate)
                 time.sleep(_POLL_S)
             self._drain()
@@ -91,11 +102,13 @@ class Supervisor:
             for process in (self._gate, self._engine):
                 if process is not None:
                     process.kill()
-                    process.wait()
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(_KILLED_S)
             self._write_state("ended")
 
     def park(self, reason: str) -> None:
         """A fault that starting again will not mend: say so once, stay not ready, wait for the end."""
+        self._parked = True
         sentence = f"cannot load the model: {reason}"
         self.log(sentence)
         self._write_state("failed", sentence)
@@ -138,14 +151,29 @@ class Supervisor:
                 self._heartbeat.clear()
                 (self._run_dir / REASON_FILE).unlink(missing_ok=True)
                 self._engine = self._start("engine.server", _CODE)
+                self._load_began = now
+                self._killed_at = None
             return
         status = self._engine.poll()
         if status is None:
-            if self._heartbeat.stalled:
-                self._end_stuck(self._engine)
+            if self._killed_at is not None:
+                if now > self._killed_at + _KILLED_S:
+                    self.log("the engine was killed and does not end: its device does not let it go")
+                    self._killed_at = math.inf
+            elif self._heartbeat.stalled:
+                silent_s = self._heartbeat.silent_s
+                self._end_stuck(self._engine, f"no step has ended for {silent_s:.0f} s")
             elif self._heartbeat.serving and not self._was_ready:
                 self._was_ready = self._ever_ready = True
+                self._ready_at = now
+                self._longest_load_s = max(self._longest_load_s, now - self._load_began)
                 self._write_state("ready")
+            elif (
+                not self._heartbeat.serving
+                and self._longest_load_s
+                and now > self._load_began + self._load_limit_s
+            ):
+                self._end_stuck(self._engine, f"it has been loading for {now - self._load_began:.0f} s")
             return
         self._engine = None
         if status == TERMINAL:
@@ -168,7 +196,9 @@ class Supervisor:
             times = f"{self._failed_starts} times while loading"
             self.park(f"the engine ended {times}, the last time with {ended}; {why}")
             return
-        wait_s = self._start_wait_s = 0.0 if was_serving else next_wait_s(self._start_wait_s, lived_s=0.0)
+        # One that has served ended by accident, unless it had only just begun to.
+        served_s = now - self._ready_at if was_serving else 0.0
+        wait_s = self._start_wait_s = next_wait_s(self._start_wait_s, served_s)
         self._start_again_at = now + wait_s
         self.log(
             f"the engine ended with {ended}; it is started again" + (f" in {wait_s:g} s" if wait_s else "")
@@ -190,16 +220,19 @@ class Supervisor:
         self.log(f"waiting for the device: {self._reason()}; the engine is started again in {wait_s:g} s")
         self._write_state("waiting for the device", self._reason())
 
-    def _end_stuck(self, engine: subprocess.Popen[bytes]) -> None:
+    @property
+    def _load_limit_s(self) -> float:
+        """Seconds that a load may take, from how long one took. A first one may take as long as it likes."""
+        return max(_LEAST_LOAD_LIMIT_S, 3 * self._longest_load_s)
+
+    def _end_stuck(self, engine: subprocess.Popen[bytes], why: str) -> None:
         """An engine whose device call does not return: its stacks into the log, then its end."""
-        self.log(
-            f"the engine is stuck: no step has ended for {self._heartbeat.silent_s:.0f} s; "
-            "its stacks follow, and it is started again"
-        )
+        self.log(f"the engine is stuck: {why}; its stacks follow, and it is started again")
         engine.send_signal(signal.SIGUSR1)
         time.sleep(_STACKS_S)
         engine.kill()
-        engine.wait()
+        # Not waited for: the gate, and the end of the container, need looking after meanwhile.
+        self._killed_at = time.monotonic()
 
     def _reason(self) -> str:
         """What the engine left before it ended."""

@@ -186,7 +186,7 @@ def test_places_come_back_in_every_order() -> None:
     admission.enter(10)
     for _ in range(5):
         admission.enter(1)
-    with pytest.raises(RequestError, match=r"10 prompts are running or waiting .* holds 10") as caught:
+    with pytest.raises(RequestError, match=r"15 prompts are running or waiting .* holds 10") as caught:
         admission.enter(1, retry_after_s=7)
     assert (caught.value.status, caught.value.code, caught.value.retry_after_s) == (429, "queue_full", 7)
     for left in range(9, 4, -1):
@@ -201,6 +201,25 @@ def test_places_come_back_in_every_order() -> None:
     assert admission.texts == 0
     for _ in range(10):
         admission.enter(1)
+
+
+def test_lists_have_half_of_the_places_together() -> None:
+    """Two lists that fill the endpoint twice would keep everybody else out."""
+    admission = Admission(12)
+    admission.enter(12)
+    with pytest.raises(RequestError):
+        admission.enter(2)
+    for _ in range(6):
+        admission.enter(1)
+    with pytest.raises(RequestError):
+        admission.enter(1)
+    admission.leave(12)
+    for _ in range(2):
+        admission.enter(3)
+    with pytest.raises(RequestError):
+        admission.enter(3)
+    admission.leave(3)
+    admission.enter(3)
 
 
 def test_one_place_takes_one_text_and_a_call_that_is_in_changes_places() -> None:

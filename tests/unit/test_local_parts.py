@@ -139,6 +139,8 @@ def test_a_directory_without_a_whole_manifest_is_refused(
 def test_a_wrong_setting_is_refused(model_dir: Path) -> None:
     with pytest.raises(ModelDirectoryError, match="could not convert string to float"):
         Settings.read(model_dir, {"INF2KIT_DEADLINE_SECONDS": "soon"})
+    with pytest.raises(ModelDirectoryError, match="INF2KIT_STALL_SECONDS is 1 and must be at least 3"):
+        Settings.read(model_dir, {"INF2KIT_STALL_SECONDS": "1"})
 
 
 def test_presets_are_listed_and_shown() -> None:
