@@ -17,7 +17,7 @@ from engine import protocol
 from engine.guard import ensure_supervisor
 from engine.settings import Settings
 from inf2kit.errors import ModelDirectoryError, RequestError, unavailable
-from inf2kit.wire import Generation, Writer, decode_body
+from inf2kit.wire import decode_body
 
 
 @dataclass(frozen=True)
@@ -76,19 +76,12 @@ def _generate(body: object, settings: Settings, arrival: float) -> object:
             "no_stream",
             "this endpoint runs without its gate, which alone can stream; leave 'stream' out",
         )
-    writer: Writer | None = None
-    generations: dict[int, Generation] = {}
+    answer = protocol.WholeAnswer()
     call = {"op": "generate", "body": body, "arrival": arrival}
     until = arrival + settings.deadline_s + protocol.WORKER_GRACE_S
     for event in protocol.call(settings.socket_path, call, until=until):
-        if event["event"] == "error":
-            raise protocol.raised(event)
-        if event["event"] == "accepted":
-            writer = protocol.writer(event)
-        elif event["event"] == "end":
-            generations[event["prompt"]] = protocol.generation(event)
-    assert writer is not None  # noqa: S101
-    return writer.body([generations[index] for index in sorted(generations)])
+        answer.take(event)
+    return answer.body()
 
 
 def _arrival(context: Any, settings: Settings) -> float:

@@ -23,8 +23,8 @@ from engine.limits import body_limit, check_size
 from engine.model_server import ModelServer, ModelServerError, error_type, passed_back
 from engine.settings import Settings
 from inf2kit.asgi import Receive, Scope, Send, answer, disconnected, head, request_headers
-from inf2kit.errors import RequestError, unavailable
-from inf2kit.wire import GenerateRequest, Generation, Token, Writer, essential, parse_request
+from inf2kit.errors import RequestError
+from inf2kit.wire import GenerateRequest, Token, Writer, essential, parse_request
 
 #: A body that is larger is passed on without the values that nobody reads: it is parsed twice more.
 _SMALL_BODY = 64 * 1024
@@ -211,23 +211,13 @@ class Invocations:
 
     async def _from_engine(self, call: Call) -> bytes:
         """A whole answer without the model server, which has ended or lost the worker that had this call."""
-        events = self._events(call, stream=False)
-        writer: Writer | None = None
-        generations: dict[int, Generation] = {}
+        events, gathered = self._events(call, stream=False), protocol.WholeAnswer()
         try:
             while (event := await _next(events, call))["event"] != "done":
-                if event["event"] == "error":
-                    raise protocol.raised(event)
-                if event["event"] == "accepted":
-                    writer = protocol.writer(event)
-                elif event["event"] == "end":
-                    generations[event["prompt"]] = protocol.generation(event)
+                gathered.take(event)
         finally:
             await events.aclose()
-        if writer is None:
-            raise unavailable("the engine did not answer; try again in a moment")
-        whole = writer.body([generations[index] for index in sorted(generations)])
-        return json.dumps(whole, ensure_ascii=False).encode()
+        return _as_json(gathered.body())
 
     async def _stream(self, call: Call, send: _Sending) -> str | None:
         """Stream an answer; its error's code where it broke off."""

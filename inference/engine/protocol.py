@@ -88,6 +88,37 @@ def generation(end: Event) -> Generation:
     return Generation(**fields)
 
 
+class WholeAnswer:
+    """Gathers the events of a call whose answer is written whole."""
+
+    def __init__(self) -> None:
+        self._writer: Writer | None = None
+        self._generations: dict[int, Generation] = {}
+
+    def take(self, event: Event) -> None:
+        """The next event.
+
+        Raises:
+            RequestError: it is an error.
+        """
+        if event["event"] == "error":
+            raise raised(event)
+        if event["event"] == "accepted":
+            self._writer = writer(event)
+        elif event["event"] == "end":
+            self._generations[event["prompt"]] = generation(event)
+
+    def body(self) -> object:
+        """The answer's JSON value, once the last event was taken.
+
+        Raises:
+            RequestError: 503, the engine has not even accepted the call.
+        """
+        if self._writer is None:
+            raise unavailable(_WENT_AWAY)
+        return self._writer.body([self._generations[prompt] for prompt in sorted(self._generations)])
+
+
 def call(path: Path, request: Event, *, until: float) -> Iterator[Event]:
     """The events of one call, for a worker that blocks.
 
