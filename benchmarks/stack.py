@@ -52,7 +52,9 @@ def hops(report: Report, prompts: Prompts) -> None:
 
 def _at_engine(state: EndpointState, body: object) -> None:
     call = {"op": "generate", "body": body}
-    for _ in protocol.call(Path(state.run_dir) / "inf2kit" / "engine.sock", call, timeout_s=60):
+    for _ in protocol.call(
+        Path(state.run_dir) / "inf2kit" / "engine.sock", call, until=time.monotonic() + 60
+    ):
         pass
 
 
