@@ -11,7 +11,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, MutableMapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -36,10 +36,6 @@ _LAST_S = 0.5
 
 class GoneError(Exception):
     """The caller closed the connection, so that there is nobody to answer."""
-
-
-class SlowReaderError(Exception):
-    """The caller has not read its answer by the end of its time."""
 
 
 @dataclass(frozen=True)
@@ -118,21 +114,21 @@ class Invocations:
         async with self._bodies.read(receive, headers) as body:
             call = await self._read(body, headers, arrival, asyncio.ensure_future(disconnected(receive)))
             body.clear()
-            sent = _Sending(send, call.until)
+            # A caller that does not read keeps its answer from being sent, and would keep its turn.
+            left = call.until + _LAST_S - time.monotonic()
+            slow_reader = asyncio.get_running_loop().call_later(left, self.abort, scope)
             try:
                 with self._remembered(call.request) as outcome:
                     async with self._turn(call):
                         if call.request.stream:
-                            outcome.code = await self._stream(call, sent)
+                            outcome.code = await self._stream(call, send)
                             return 200, outcome.code
-                        status, outcome.code = await self._whole(call, sent)
+                        status, outcome.code = await self._whole(call, send)
                         return status, outcome.code
-            except SlowReaderError:
-                self.abort(scope)
-                return _CALLER_LEFT, "slow_reader"
             except GoneError:
-                return _CALLER_LEFT, None
+                return _CALLER_LEFT, "slow_reader" if time.monotonic() > call.until else None
             finally:
+                slow_reader.cancel()
                 call.gone.cancel()
 
     async def _read(
@@ -190,7 +186,7 @@ class Invocations:
         finally:
             self.admission.leave(texts)
 
-    async def _whole(self, call: Call, send: _Sending) -> tuple[int, str | None]:
+    async def _whole(self, call: Call, send: Send) -> tuple[int, str | None]:
         """Answer a call through the model server, or without it where it cannot."""
         # A caller that goes away now is not noticed: a worker cannot be told; the deadline ends it.
         try:
@@ -219,7 +215,7 @@ class Invocations:
             await events.aclose()
         return _as_json(gathered.body())
 
-    async def _stream(self, call: Call, send: _Sending) -> str | None:
+    async def _stream(self, call: Call, send: Send) -> str | None:
         """Stream an answer; its error's code where it broke off."""
         events = self._events(call, stream=True)
         try:
@@ -258,24 +254,6 @@ class _Outcome:
     code: str | None = None
 
 
-class _Sending:
-    """Sends an answer, but waits no longer than a call's time for a caller that does not read."""
-
-    def __init__(self, send: Send, until: float) -> None:
-        self._send, self._until = send, until
-
-    async def __call__(self, message: MutableMapping[str, Any]) -> None:
-        """Send one message.
-
-        Raises:
-            SlowReaderError: what was sent before is unread, and the call's time is over.
-        """
-        try:
-            await asyncio.wait_for(self._send(message), self._until + _LAST_S - time.monotonic())
-        except asyncio.TimeoutError:
-            raise SlowReaderError from None
-
-
 async def _next(events: AsyncGenerator[protocol.Event, None], call: Call) -> protocol.Event:
     """The next event, unless the caller goes away or the call's time is over first."""
     left = call.until - time.monotonic()
@@ -298,7 +276,7 @@ async def _first_of(*futures: asyncio.Future[Any], timeout_s: float) -> None:
     await asyncio.wait(futures, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
 
 
-async def _send_records(send: _Sending, records: list[bytes]) -> None:
+async def _send_records(send: Send, records: list[bytes]) -> None:
     for record in records:
         await send({"type": "http.response.body", "body": record, "more_body": True})
 

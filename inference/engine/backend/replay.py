@@ -64,6 +64,8 @@ class ReplayBackend(Backend):
             raise ModelDirectoryError(
                 f"{self._config} cannot be read ({error}); make the package again"
             ) from None
+        # Made-up logits are worth no second thread, and threads that wait for each other are no step's time.
+        torch.set_num_threads(1)
         time.sleep(self._load_s)
 
     def _prefill(self, chunks: Sequence[Chunk], starts: Sequence[int]) -> Step:
