@@ -46,7 +46,7 @@ _GROUPS = {
     "path": ("the_whole_path",),
     "options": ("options",),
     "cloud": ("cdk", "clients", "commands", "hosting", "every_option", "objects", "stacks", "web_pages"),
-    "doubles": ("faults", "limits", "readiness", "soak"),
+    "doubles": ("faults", "limits", "listeners", "readiness", "soak"),
     "container": ("life", "launcher"),
     "contract": ("contract",),
     "compile": ("compile",),

@@ -151,7 +151,9 @@ def test_silent_connections_keep_nobody_out(besieged: EndpointState, figure: Cal
 def test_a_body_that_drips_is_refused(besieged: EndpointState) -> None:
     connection = socket.create_connection(("127.0.0.1", besieged.gate_port), timeout=30)
     with contextlib.closing(connection):
-        connection.sendall(b"POST /invocations HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n")
+        host = f"127.0.0.1:{besieged.gate_port}"
+        head = f"POST /invocations HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100\r\n\r\n"
+        connection.sendall(head.encode())
         connection.settimeout(0.5)
         answer = b""
         deadline = time.monotonic() + 20

@@ -131,7 +131,9 @@ def test_a_cores_weights_are_as_many_bytes_as_we_say(
 ) -> None:
     """optimum-neuron's own padding and repeating, split over the cores."""
     # A tokenizer has no part in it, and takes longer than all the rest.
-    monkeypatch.setattr(AutoTokenizer, "from_pretrained", lambda *_: SimpleNamespace(save_pretrained=print))
+    monkeypatch.setattr(
+        AutoTokenizer, "from_pretrained", lambda *_, **__: SimpleNamespace(save_pretrained=print)
+    )
     for heads, key_value_heads, head_dim, hidden, intermediate, vocabulary in SHAPES:
         config = LlamaConfig(
             hidden_size=hidden,
