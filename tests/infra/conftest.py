@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import aws_cdk.cloud_assembly_schema  # noqa: F401 - annotations are of types that must be known by then
 import pytest
 from aws_cdk.assertions import Template
 from stacks import deployable
