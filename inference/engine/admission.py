@@ -26,15 +26,7 @@ class Admission:
         self.texts = 0
         self._calls = 0
         self._further = 0
-
-    @property
-    def taken(self) -> int:
-        """Places that are taken."""
-        return self._calls + min(self._further, self._most_further)
-
-    @property
-    def _most_further(self) -> int:
-        return max(1, self.places // 2 - 1)
+        self._most_further = max(1, places // 2 - 1)
 
     def enter(self, texts: int, *, always: bool = False, retry_after_s: int = 1) -> None:
         """Let a call in.
