@@ -11,7 +11,7 @@ TOOLS := $(VENV)/tools
 
 setup: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt constraints-build.txt constraints-apart.txt package-lock.json tests/cloud/clients/requirements.txt tests/neuron/environment.py tests/container/environment.py
+$(INSTALLED): pyproject.toml constraints.txt constraints-build.txt constraints-apart.txt package-lock.json tests/integration/cloud/clients/requirements.txt tests/contract/neuron/environment.py tests/integration/container/environment.py
 	$(PYTHON) -m venv $(VENV)
 	# By their sha256, and built by what is pinned too; constraints-apart.txt says what is not, and why.
 	$(PIP) --require-hashes -r constraints-build.txt
@@ -30,17 +30,17 @@ $(INSTALLED): pyproject.toml constraints.txt constraints-build.txt constraints-a
 	chmod +x $(BIN)/cdk
 	# Other people's clients, which need other versions, for the tests.
 	$(PYTHON) -m venv $(VENV)/clients
-	$(VENV)/clients/bin/pip install --quiet --disable-pip-version-check -r tests/cloud/clients/requirements.txt
+	$(VENV)/clients/bin/pip install --quiet --disable-pip-version-check -r tests/integration/cloud/clients/requirements.txt
 	# Two releases of optimum-neuron, for the tests, above a CPU double of what is below them.
-	$(BIN)/python tests/neuron/environment.py $(VENV)/neuron-0.4.1 0.4.1
-	$(BIN)/python tests/neuron/environment.py $(VENV)/neuron-0.4.5 0.4.5
+	$(BIN)/python tests/contract/neuron/environment.py $(VENV)/neuron-0.4.1 0.4.1
+	$(BIN)/python tests/contract/neuron/environment.py $(VENV)/neuron-0.4.5 0.4.5
 	# The image's numpy and hub's client, for the tests of the faithful container.
-	$(BIN)/python tests/container/environment.py $(VENV)/container
+	$(BIN)/python tests/integration/container/environment.py $(VENV)/container
 	touch $@
 
 # The image's Python for those tests, where this machine has it: 7 GB, as torch brings CUDA on Linux.
 container-3.10: $(INSTALLED)
-	$(BIN)/python tests/container/environment.py $(VENV)/container-3.10 "$(PYTHON_310)"
+	$(BIN)/python tests/integration/container/environment.py $(VENV)/container-3.10 "$(PYTHON_310)"
 
 demo: $(INSTALLED)
 	$(BIN)/inf2kit demo
@@ -53,15 +53,15 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	PYTHONPATH=inference $(BIN)/lint-imports
+	$(BIN)/lint-imports
 
 # One table; half an hour, and nothing else should run beside it. BENCH="--only engine,step" measures a part.
 bench: $(INSTALLED)
-	PYTHONPATH=inference $(BIN)/python -m benchmarks $(BENCH)
+	$(BIN)/python -m benchmarks $(BENCH)
 
 # The same, and docs/performance.md from the samples of each section's last run.
 bench-docs: $(INSTALLED)
-	PYTHONPATH=inference $(BIN)/python -m benchmarks --write-docs $(BENCH)
+	$(BIN)/python -m benchmarks --write-docs $(BENCH)
 
 # The servers that the benchmark compares with; without them it leaves them out.
 bench-peers: $(INSTALLED)
@@ -69,10 +69,10 @@ bench-peers: $(INSTALLED)
 
 # cdk deploy killed at random moments, 20 times; ten minutes. KILLS="--seeds 3" is less.
 kills: $(INSTALLED)
-	PYTHONPATH=inference:tests $(BIN)/python -m benchmarks.kills $(KILLS)
+	$(BIN)/python -m benchmarks.kills $(KILLS)
 
 soak: $(INSTALLED)
-	PYTHONPATH=inference:tests $(BIN)/python -m benchmarks.soak $(SOAK)
+	$(BIN)/python -m benchmarks.soak $(SOAK)
 
 $(TOOLS)/.installed: constraints-tools.txt
 	$(PYTHON) -m venv $(TOOLS)

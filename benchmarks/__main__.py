@@ -28,8 +28,8 @@ from benchmarks import (
 from benchmarks.prompts import Prompts
 from benchmarks.raw import Raw
 from benchmarks.report import FOLDER, Report, machine
-from engine.backend.torch_rows import native_dtypes
-from inf2kit import embedded
+from inf2kit.rehearsal import model
+from inf2kit.serving.engine.backend.cpu.backend import native_dtypes
 
 PARTS = ("throughput", "engine", "step", "long_text", "stack", "package", "synth", "rehearsal")
 
@@ -44,7 +44,7 @@ def main() -> None:
     given = options.parse_args()
     parts = given.only.split(",")
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    weights = embedded.prepare()
+    weights = model.prepare()
     prompts, report = Prompts(weights), Report()
     print(f"{machine()}; SmolLM2-135M, float32; medians of {given.runs} runs or more; samples in {FOLDER}")
     print("A ratio is the median of ratios of samples taken beside each other in one round.")

@@ -12,13 +12,13 @@ import torch
 
 from benchmarks.prompts import Prompts
 from benchmarks.report import Report, Row
-from engine.backend.contract import Backend, Chunk, Step
-from engine.backend.torch_rows import TorchBackend
-from engine.intake import PlainText
-from engine.scheduler import Scheduler
-from engine.slots import Job
-from inf2kit.shapes import StaticShapes
-from inf2kit.wire import Parameters
+from inf2kit.serving.engine.backend.base import Backend, Chunk, Step
+from inf2kit.serving.engine.backend.cpu.backend import TorchBackend
+from inf2kit.serving.engine.input_processor import PlainText
+from inf2kit.serving.engine.scheduler import Scheduler
+from inf2kit.serving.engine.sequence import Job
+from inf2kit.serving.shapes import StaticShapes
+from inf2kit.serving.wire import Parameters
 
 #: Seconds of a decode step of Llama 2 7B at 4 rows on inf2.48xlarge: (end to end - encoding) / new tokens of
 #: the published tables, "7B latency" at 256 tokens.

@@ -16,15 +16,16 @@ import time
 from pathlib import Path
 
 import boto3
-import packages
-from support import wait_until
 
 import inf2kit
 from benchmarks.rehearsal import own_home
-from inf2kit import embedded, home
-from inf2kit.cloud import commands
-from inf2kit.local import container
+from inf2kit import paths
 from inf2kit.package import at, gather, publish
+from inf2kit.rehearsal import model
+from inf2kit.rehearsal.cloud import lifecycle
+from inf2kit.rehearsal.container import processes
+from tests.helpers import packages
+from tests.helpers.support import wait_until
 
 _PRESET, _STACK, _NAME = "tinyllama-1.1b-starter", "inf2-tinyllama-1-1b-starter", "tinyllama-1-1b-starter"
 _ROOT = Path(inf2kit.__file__).parents[1]
@@ -41,16 +42,16 @@ def main() -> None:
     given = options.parse_args()
     faults: list[str] = []
     with tempfile.TemporaryDirectory(prefix="inf2kit-") as folder, own_home(Path(folder)):
-        settings = commands.up(port=0, minute_s=1.0)
-        shell = {**os.environ, **commands.environment(settings)}
-        os.environ.update(commands.environment(settings))
+        settings = lifecycle.up(port=0, minute_s=1.0)
+        shell = {**os.environ, **lifecycle.environment(settings)}
+        os.environ.update(lifecycle.environment(settings))
         try:
             apps = _synthesized(Path(folder), shell)
             for seed in range(given.first, given.first + given.seeds):
                 faults += _one(seed, apps, shell, settings.run_dir)
         finally:
-            commands.down()
-        left = container.processes(settings.run_dir, below=True)
+            lifecycle.down()
+        left = processes.processes(settings.run_dir, below=True)
         faults += [f"a process is left: {process}" for process in left]
     print(f"{given.seeds} deployments killed, {len(faults)} faults {faults}")
     sys.exit(bool(faults))
@@ -60,11 +61,11 @@ def _synthesized(folder: Path, shell: dict[str, str]) -> list[Path]:
     """The same stack with two environments, so that every deployment has something to do."""
     _run(shell, "bootstrap", "--app", "", "aws://123456789012/us-east-1")
     boto3.client("s3").create_bucket(Bucket="models")
-    weights = packages.linked(embedded.prepare(), folder / "weights", ".safetensors")
+    weights = packages.linked(model.prepare(), folder / "weights", ".safetensors")
     packages.safetensors(weights / "model.safetensors")
     contents = packages.with_replay(gather(inf2kit.load_preset(_PRESET), weights, rehearsal=True))
     done = publish(contents, at("s3://models/llm"))
-    home.keep_manifest(done.digest, contents.manifest.to_bytes())
+    paths.keep_manifest(done.digest, contents.manifest.to_bytes())
     apps = []
     for queue in (8, 16):
         out = folder / f"out-{queue}"
@@ -128,8 +129,8 @@ def _stacks() -> list[str]:
 
 def _engines(run_dir: Path) -> int:
     return sum(
-        any("engine.server" in part for part in process.cmdline())
-        for process in container.processes(run_dir, below=True)
+        any("inf2kit.serving.engine.server" in part for part in process.cmdline())
+        for process in processes.processes(run_dir, below=True)
     )
 
 

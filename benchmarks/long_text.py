@@ -11,7 +11,7 @@ import torch
 from benchmarks.prompts import Prompts, english
 from benchmarks.raw import Raw
 from benchmarks.report import Report, Row
-from inf2kit.shapes import StaticShapes
+from inf2kit.serving.shapes import StaticShapes
 
 _TOKENS = 3000
 _SHAPES = StaticShapes.of(1, 1024)

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 
 from benchmarks.servers import PEERS
-from inf2kit import embedded
+from inf2kit.rehearsal import model
 
 TRANSFORMERS = "5.23.0"
 LLAMA_CPP_PYTHON = "0.3.36"
@@ -43,7 +43,7 @@ def main() -> None:
     if not (PEERS / "llama-server").exists():
         _build_llama_cpp()
     if not (PEERS / "model-f32.gguf").exists():
-        _write_float32(embedded.source(), PEERS / "model-f32.gguf")
+        _write_float32(model.source(), PEERS / "model-f32.gguf")
 
 
 def _build_llama_cpp() -> None:

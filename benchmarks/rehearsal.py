@@ -21,11 +21,12 @@ import httpx
 import inf2kit
 from benchmarks.package import local_aws
 from benchmarks.report import Report, Row
-from inf2kit import embedded, home
-from inf2kit.cloud import commands
-from inf2kit.cloud.settings import CloudSettings
-from inf2kit.local import container
+from inf2kit import paths
 from inf2kit.package import at, gather, publish
+from inf2kit.rehearsal import model
+from inf2kit.rehearsal.cloud import lifecycle
+from inf2kit.rehearsal.cloud.settings import CloudSettings
+from inf2kit.rehearsal.container import processes
 
 _PRESET, _STACK, _NAME = "tinyllama-1.1b-starter", "inf2-tinyllama-1-1b-starter", "tinyllama-1-1b-starter"
 _ROOT = Path(inf2kit.__file__).parents[1]
@@ -37,22 +38,22 @@ _CALLS, _MEGABYTES = 60, 300
 def rehearsal(report: Report, runs: int) -> None:
     """All of it, in a home of its own."""
     with tempfile.TemporaryDirectory(prefix="inf2kit-") as folder, own_home(Path(folder)):
-        settings = commands.up(port=0, minute_s=1.0)
+        settings = lifecycle.up(port=0, minute_s=1.0)
         try:
             _deploy(report, settings, Path(folder), runs)
             _front(report, settings, runs)
         finally:
-            commands.down()
+            lifecycle.down()
         _objects(report, Path(folder), runs)
 
 
 def _deploy(report: Report, settings: CloudSettings, folder: Path, runs: int) -> None:
-    shell = {**os.environ, **commands.environment(settings)}
-    os.environ.update(commands.environment(settings))
+    shell = {**os.environ, **lifecycle.environment(settings)}
+    os.environ.update(lifecycle.environment(settings))
     _client(settings, "s3").create_bucket(Bucket="models")
-    contents = gather(inf2kit.load_preset(_PRESET), embedded.prepare(), rehearsal=True)
+    contents = gather(inf2kit.load_preset(_PRESET), model.prepare(), rehearsal=True)
     done = publish(contents, at("s3://models/llm"))
-    home.keep_manifest(done.digest, contents.manifest.to_bytes())
+    paths.keep_manifest(done.digest, contents.manifest.to_bytes())
     package = ["-c", f"package={done.where}", "--require-approval", "never", "--output", str(folder / "out")]
 
     def cdk(*words: str) -> float:
@@ -132,11 +133,11 @@ def _objects(report: Report, folder: Path, runs: int) -> None:
     for _ in range(runs):
         with local_aws() as environment:
             _up_and_down(environment, file, back, samples, "moto")
-        settings = commands.up(port=0)
+        settings = lifecycle.up(port=0)
         try:
-            _up_and_down(commands.environment(settings), file, back, samples, "cloud")
+            _up_and_down(lifecycle.environment(settings), file, back, samples, "cloud")
         finally:
-            commands.down()
+            lifecycle.down()
     with report.section("300 MB to S3 and back by boto3's transfer manager") as rows:
         for way in ("up", "down"):
             plain = samples[f"moto {way}"]
@@ -168,7 +169,7 @@ def _up_and_down(
 
 
 def _gate(settings: CloudSettings) -> str:
-    for process in container.processes(settings.run_dir, below=True):
+    for process in processes.processes(settings.run_dir, below=True):
         port = process.environ().get("SAGEMAKER_BIND_TO_PORT")
         if port:
             return f"http://127.0.0.1:{port}"
@@ -182,11 +183,11 @@ def _client(settings: CloudSettings, service: str) -> Any:
 @contextmanager
 def own_home(folder: Path) -> Iterator[None]:
     """A home in a folder, with the user's prepared model; the environment is as before afterwards."""
-    models = embedded.prepare().parent
+    models = model.prepare().parent
     before = dict(os.environ)
     os.environ["INF2KIT_HOME"] = str(folder / "home")
     (folder / "home").mkdir()
-    home.models().symlink_to(models)
+    paths.models().symlink_to(models)
     try:
         yield
     finally:

@@ -27,8 +27,9 @@ import psutil
 from botocore.config import Config
 
 from inf2kit import presets
-from inf2kit.local import container, endpoint
-from inf2kit.local.state import EndpointState
+from inf2kit.rehearsal.container import processes as container
+from inf2kit.rehearsal.local import endpoint
+from inf2kit.rehearsal.local.state import EndpointState
 
 #: A prompt and a number of new tokens to the number that came.
 Generate = Callable[[str, int], int]
@@ -87,13 +88,13 @@ class Server:
 
 
 _KINDS = (
-    ("engine.server", "engine"),
-    ("engine.gate", "gate"),
-    ("engine.supervisor", "supervisor"),
+    ("inf2kit.serving.engine.server", "engine"),
+    ("inf2kit.serving.engine.gateway", "gate"),
+    ("inf2kit.serving.engine.supervisor", "supervisor"),
     ("java", "model server"),
     ("mms_worker", "workers"),
     ("model_service_worker", "workers"),
-    ("inf2kit.local.host", "front (on one machine only)"),
+    ("inf2kit.rehearsal.local.host", "front (on one machine only)"),
 )
 
 

@@ -32,9 +32,10 @@ from botocore.exceptions import ClientError
 from benchmarks.report import FOLDER
 from benchmarks.servers import boto3_client
 from benchmarks.toxics import toxic_front
-from inf2kit import embedded
-from inf2kit.local import container, endpoint
-from inf2kit.local.state import EndpointState
+from inf2kit.rehearsal import model
+from inf2kit.rehearsal.container import processes as container
+from inf2kit.rehearsal.local import endpoint
+from inf2kit.rehearsal.local.state import EndpointState
 
 CALLERS, POOL = 8, 24
 _SAMPLE_S = 1.0
@@ -139,10 +140,10 @@ class Soak:
 
     def prove(self, weights: Path) -> int:
         """How many of the differing answers are near-ties; those that are not are wrong."""
-        from proof import Proof
         from transformers import AutoTokenizer
 
-        from inf2kit.wire.parameters import parse_parameters
+        from inf2kit.serving.wire.parameters import parse_parameters
+        from tests.helpers.proof import Proof
 
         tokenizer = AutoTokenizer.from_pretrained(weights)
         proof, proven = Proof(weights, [tokenizer.eos_token_id]), 0
@@ -232,7 +233,7 @@ class Soak:
     def _kill_engine(self) -> None:
         for process in self._processes():
             with contextlib.suppress(psutil.Error):
-                if "engine.server" in process.cmdline():
+                if "inf2kit.serving.engine.server" in process.cmdline():
                     process.send_signal(signal.SIGKILL)
                     self.outcome.kills += 1
 
@@ -247,7 +248,7 @@ class Soak:
 
     def _busy_rows(self) -> float:
         """Rows and queue once the engine has had time to notice that everyone is gone."""
-        from engine.metrics import samples
+        from inf2kit.serving.engine.metrics import samples
 
         busy = -1.0
         deadline = time.monotonic() + 30
@@ -287,7 +288,7 @@ def main() -> None:
             outcome = soak.run(given.minutes * 60, given.kill_every)
     finally:
         endpoint.down(state.name)
-    proven = soak.prove(embedded.prepare())
+    proven = soak.prove(model.prepare())
     FOLDER.mkdir(parents=True, exist_ok=True)
     value = {
         **vars(outcome),

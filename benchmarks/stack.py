@@ -15,10 +15,10 @@ from pathlib import Path
 from benchmarks import callers, servers
 from benchmarks.prompts import Prompts
 from benchmarks.report import Report, Row
-from engine import protocol
-from engine.metrics import samples
 from inf2kit import Endpoint
-from inf2kit.local.state import EndpointState
+from inf2kit.rehearsal.local.state import EndpointState
+from inf2kit.serving.engine import protocol
+from inf2kit.serving.engine.metrics import samples
 
 SWEEP = (1, 2, 4, 8, 16, 64)
 _REPEATS, _WARM_UP = 100, 300

@@ -10,9 +10,9 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.report import Report, Row
-from engine.backend.contract import Chunk
-from engine.backend.torch_rows import TorchBackend
-from inf2kit.shapes import StaticShapes
+from inf2kit.serving.engine.backend.base import Chunk
+from inf2kit.serving.engine.backend.cpu.backend import TorchBackend
+from inf2kit.serving.shapes import StaticShapes
 
 _KINDS = {
     "linear layers": ("mkldnn::_linear_pointwise", "aten::mm", "aten::addmm"),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import inf2kit
 from benchmarks.report import Report, Row
-from inf2kit import facts, home
+from inf2kit import catalog, paths
 from inf2kit.package import Manifest
 from inf2kit.package.manifest import Entry
 
@@ -59,10 +59,10 @@ def _package(name: str) -> str:
         preset=dataclasses.asdict(preset),
         revision=None,
         target="inf2",
-        image_tag=facts.image().tag,
+        image_tag=catalog.image().tag,
         versions={},
         notice=None,
         files={"model.pt": Entry(13_500_000_000, "0" * 64)},
     )
-    home.keep_manifest(manifest.digest, manifest.to_bytes())
+    paths.keep_manifest(manifest.digest, manifest.to_bytes())
     return f"s3://bench/models/{manifest.digest}/"

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from inf2kit.local import ports
-from inf2kit.local.front import Front, Target
-from inf2kit.local.serving import Server
+from inf2kit.rehearsal.local import ports
+from inf2kit.rehearsal.local.asgi_server import Server
+from inf2kit.rehearsal.runtime.front import Front, Target
 
 #: What happens to a connection, and how often. One that is half open passes nothing more on and stays open.
 _TOXICS = {"none": 0.85, "latency": 0.1, "reset": 0.03, "half-open": 0.02}

@@ -11,16 +11,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from inf2kit.client import Endpoint, TextResult
-    from inf2kit.inprocess import LocalModel, load
-    from inf2kit.presets import Preset, load_preset, preset_names
+from inf2kit._version import __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from inf2kit.client.endpoint import Endpoint, TextResult
+    from inf2kit.offline import Model, load
+    from inf2kit.presets import Preset, load_preset, preset_names
 
 __all__ = [
     "Endpoint",
-    "LocalModel",
+    "Model",
     "Preset",
     "TextResult",
     "__version__",
@@ -30,10 +30,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Endpoint": "inf2kit.client",
-    "TextResult": "inf2kit.client",
-    "LocalModel": "inf2kit.inprocess",
-    "load": "inf2kit.inprocess",
+    "Endpoint": "inf2kit.client.endpoint",
+    "TextResult": "inf2kit.client.endpoint",
+    "Model": "inf2kit.offline",
+    "load": "inf2kit.offline",
     "Preset": "inf2kit.presets",
     "load_preset": "inf2kit.presets",
     "preset_names": "inf2kit.presets",

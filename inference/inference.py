@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from engine import protocol
-from engine.guard import ensure_supervisor
-from engine.settings import Settings
 from inf2kit.errors import ModelDirectoryError, RequestError, unavailable
-from inf2kit.wire import decode_body
+from inf2kit.serving.engine import protocol
+from inf2kit.serving.engine.settings import Settings
+from inf2kit.serving.engine.watchdog import ensure_supervisor
+from inf2kit.serving.wire import decode_body
 
 
 @dataclass(frozen=True)

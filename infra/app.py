@@ -11,11 +11,11 @@ from typing import Any
 
 import aws_cdk as cdk
 
+from inf2kit.cdk import compile_role
+from inf2kit.cdk.compile_role import CompileRoleStack
+from inf2kit.cdk.stack import EndpointStack, UnusableStack, check_registry
 from inf2kit.errors import DeploymentError
-from infra import compile_role
-from infra.compile_role import CompileRoleStack
 from infra.context import Context
-from infra.stack import EndpointStack, UnusableStack, check_registry
 
 #: Where a message came from, in paths of this run: it would make every synth another one.
 _CONTEXT = {"aws:cdk:disable-stack-trace": True}

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from inf2kit.cdk import packages
+from inf2kit.cdk.compile_role import CompileProps
+from inf2kit.cdk.packages import DeployedPackage
+from inf2kit.cdk.props import EndpointProps
 from inf2kit.errors import DeploymentError
+from inf2kit.names import stack_name
 from inf2kit.presets import Preset, load_preset, preset_names
-from inf2kit.wire.parameters import nearest
-from infra import packages
-from infra.compile_role import CompileProps
-from infra.packages import DeployedPackage
-from infra.props import EndpointProps, stack_name
+from inf2kit.serving.wire.parameters import nearest
 
 #: Keys that are not a prop's name.
 _OWN = ("package", "manifest", "preset", "compile_output", "compile_token_secret")
@@ -98,7 +99,7 @@ class Context:
 
     def stack_name(self, preset: Preset) -> str:
         """The name of one preset's stack, whether it can be deployed or not."""
-        return stack_name(preset, self._merged(preset).get("stage", ""))
+        return stack_name(preset.name, self._merged(preset).get("stage", ""))
 
     def _merged(self, preset: Preset) -> dict[str, Any]:
         return {**self.options, **self.own.get(preset.name, {})}

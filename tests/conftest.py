@@ -11,14 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import packages
 import pytest
-from support import Caller
 from xdist.scheduler import LoadScopeScheduling
 
-from inf2kit import embedded
-from inf2kit.local import container, endpoint
-from inf2kit.local.state import EndpointState
+from inf2kit.rehearsal import model
+from inf2kit.rehearsal.container import processes
+from inf2kit.rehearsal.local import endpoint
+from inf2kit.rehearsal.local.state import EndpointState
+from tests.helpers import packages
+from tests.helpers.support import Caller
 
 TEST_PRESET = """
 description = "The replay double: eight rows, tokens made up"
@@ -69,7 +70,7 @@ def pytest_configure() -> None:
 def _group_of(nodeid: str) -> str:
     file = nodeid.split("::")[0]
     name = file.rpartition("/test_")[2].removesuffix(".py")
-    shared = file.startswith(("tests/stack/", "tests/cloud/", "tests/neuron/", "tests/container/"))
+    shared = file.startswith(("tests/integration/", "tests/contract/"))
     return next((group for group, names in _GROUPS.items() if shared and name in names), file)
 
 
@@ -120,7 +121,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 @pytest.fixture(scope="session")
 def weights() -> Path:
     """The embedded model, from the user's cache."""
-    return embedded.prepare()
+    return model.prepare()
 
 
 @pytest.fixture(scope="session")
@@ -153,7 +154,7 @@ def small_weights(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture(scope="session", autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A home of the tests' own, so that the user's endpoints are not touched."""
-    prepared = embedded.prepare()
+    prepared = model.prepare()
     path = tmp_path_factory.mktemp("home")
     (path / "models").symlink_to(prepared.parent)
     before = os.environ.get("INF2KIT_HOME")
@@ -184,7 +185,7 @@ def start(weights: Path) -> Iterator[Callable[..., EndpointState]]:
     yield up
     for each in started:
         endpoint.down(each.name)
-        assert container.processes(Path(each.run_dir)) == []
+        assert processes.processes(Path(each.run_dir)) == []
         assert not Path(each.run_dir).exists()
 
 
@@ -194,7 +195,7 @@ def served(weights: Path) -> Iterator[EndpointState]:
     state = endpoint.up("smollm2-135m-local", name="served", weights=weights)
     yield state
     endpoint.down(state.name)
-    assert container.processes(Path(state.run_dir)) == []
+    assert processes.processes(Path(state.run_dir)) == []
 
 
 @pytest.fixture(scope="session")
@@ -214,7 +215,7 @@ def doubles(weights: Path, base_weights: Path, replay_preset: str) -> Iterator[d
     yield states
     for state in states.values():
         endpoint.down(state.name)
-        assert container.processes(Path(state.run_dir)) == []
+        assert processes.processes(Path(state.run_dir)) == []
 
 
 @pytest.fixture(scope="session")

@@ -70,6 +70,6 @@ def generate(
 @click.option("--quick", is_flag=True, help="Without CDK: a local endpoint only.")
 def demo(quick: bool) -> None:
     """Rehearse everything: a cloud, a package, cdk deploy, four ways to call it, cdk destroy."""
-    from inf2kit import demo as demonstration
+    from inf2kit.rehearsal import demo as demonstration
 
     (demonstration.quick if quick else demonstration.run)(steps())

@@ -37,10 +37,10 @@ def cloud() -> None:
 )
 def cloud_up(port: int | None, region: str, minute_s: float, undone: str) -> None:
     """Start the cloud; it begins empty."""
-    from inf2kit.cloud import commands
+    from inf2kit.rehearsal.cloud import lifecycle
 
-    given = commands.DEFAULT_PORT if port is None else port
-    settings = commands.up(port=given, region=region, minute_s=minute_s, undone=undone, progress=steps())
+    given = lifecycle.DEFAULT_PORT if port is None else port
+    settings = lifecycle.up(port=given, region=region, minute_s=minute_s, undone=undone, progress=steps())
     click.echo(f"the rehearsal cloud is up: {settings.url}")
     click.echo(
         "use it:  eval \"$(inf2kit cloud env)\" && cdk bootstrap --app '' aws://123456789012/" + region
@@ -51,21 +51,21 @@ def cloud_up(port: int | None, region: str, minute_s: float, undone: str) -> Non
 @cloud.command("env")
 def cloud_env() -> None:
     """Print what makes a shell's cdk, aws and boto3 talk to the cloud: eval "$(inf2kit cloud env)"."""
-    from inf2kit.cloud import commands
+    from inf2kit.rehearsal.cloud import lifecycle
 
-    for name, value in commands.environment(commands.running()).items():
+    for name, value in lifecycle.environment(lifecycle.running()).items():
         click.echo(f"export {name}={shlex.quote(value)}")
-    click.echo(f"unset {' '.join(commands.unset())}")
+    click.echo(f"unset {' '.join(lifecycle.unset())}")
 
 
 @cloud.command("status")
 def cloud_status() -> None:
     """Show the cloud's stacks and endpoints."""
-    from inf2kit.cloud import commands, listing
+    from inf2kit.rehearsal.cloud import lifecycle, status
 
-    settings = commands.running()
+    settings = lifecycle.running()
     click.echo(f"the rehearsal cloud is up: {settings.url}, in {settings.region}")
-    rows = listing.rows(settings)
+    rows = status.rows(settings)
     if len(rows) == 1:
         click.echo("it is empty; deploy something with cdk")
     else:
@@ -77,9 +77,9 @@ def cloud_status() -> None:
 @click.option("--follow", "-f", is_flag=True, help="Go on until Ctrl-C.")
 def cloud_logs(endpoint: str | None, follow: bool) -> None:
     """Print the cloud's log, or the containers' logs of ENDPOINT: what CloudWatch would hold."""
-    from inf2kit.cloud import commands
+    from inf2kit.rehearsal.cloud import lifecycle
 
-    settings = commands.running()
+    settings = lifecycle.running()
     places: dict[Path, int] = {}
     while True:
         if endpoint is None:
@@ -103,7 +103,7 @@ def cloud_logs(endpoint: str | None, follow: bool) -> None:
 @cloud.command("down")
 def cloud_down() -> None:
     """Stop the cloud, every endpoint and every process; nothing is kept."""
-    from inf2kit.cloud import commands
+    from inf2kit.rehearsal.cloud import lifecycle
 
-    stopped = commands.down()
+    stopped = lifecycle.down()
     click.echo("the rehearsal cloud is stopped" if stopped else "there is no rehearsal cloud")

@@ -89,7 +89,7 @@ def compile_(
     the graphs and up to more than an hour where it has not; what is compiled is kept, and the same command
     goes on from there. For a preset of this machine's CPU it prepares the package without a compiler.
     """
-    from inf2kit.compile import here, hub, job
+    from inf2kit.compile import hub, job, local
     from inf2kit.package import at
 
     chosen = inf2kit.load_preset(preset)
@@ -126,7 +126,7 @@ def compile_(
         )
         _as_job(request, spec, output, dry_run, region, bucket_owner)
         return
-    planned = here.plan(spec, gated=chosen.model.gated and model is None)
+    planned = local.plan(spec, gated=chosen.model.gated and model is None)
     if dry_run:
         click.echo("\n".join(planned.lines()))
         click.echo(f"package it to {output}")
@@ -137,7 +137,7 @@ def compile_(
     step = steps()
     store = at(output, region, bucket_owner)
     store.check_writable()
-    folder, exact = here.run(planned, step)
+    folder, exact = local.run(planned, step)
     publish_contents(spec.applied_to(chosen), preset, folder, store, step, revision=exact)
     if spec.applied_to(chosen) != chosen:
         click.echo(
@@ -157,11 +157,11 @@ def _as_job(
     region: str | None,
     bucket_owner: str | None,
 ) -> None:
-    from inf2kit import aws, home
-    from inf2kit.compile import following, here, job
+    from inf2kit import aws, paths
+    from inf2kit.compile import job, job_progress, local
     from inf2kit.package import at, split
 
-    here.plan(spec, gated=False)  # what cannot be compiled is refused before anything is started
+    local.plan(spec, gated=False)  # what cannot be compiled is refused before anything is started
     with aws.errors(CompileError, "compiling as a job"):
         place = region or aws.client("sagemaker").meta.region_name
     compilation = request(region=place, now=dt.datetime.now(dt.timezone.utc))
@@ -174,7 +174,7 @@ def _as_job(
     store.check_writable()
     job.start(compilation, step, place)
     try:
-        where = following.follow(compilation.name, step, place)
+        where = job_progress.follow(compilation.name, step, place)
     except KeyboardInterrupt:
         look = f"aws sagemaker describe-processing-job --processing-job-name {compilation.name}"
         click.echo(f"the job goes on: {look}", err=True)
@@ -183,7 +183,7 @@ def _as_job(
     _, digest = split(where)
     if content := store.manifest(digest):
         # As packaging does: a synth reads it.
-        home.keep_manifest(digest, content)
+        paths.keep_manifest(digest, content)
 
 
 def _prepare(
@@ -197,9 +197,9 @@ def _prepare(
     bucket_owner: str | None,
 ) -> None:
     """The same command for a preset of the CPU: there is nothing to compile."""
-    from inf2kit import embedded
     from inf2kit.compile import hub
     from inf2kit.package import at
+    from inf2kit.rehearsal import model as embedded
 
     name = model or preset.model.id
     if dry_run:

@@ -24,7 +24,7 @@ def local() -> None:
 @click.option("--wait", "wait_s", type=float, default=600.0, show_default=True, help="Seconds to wait.")
 def local_up(preset: str, name: str | None, gate: bool, variables: tuple[str, ...], wait_s: float) -> None:
     """Start an endpoint from PRESET and wait until it is in service."""
-    from inf2kit.local import endpoint
+    from inf2kit.rehearsal.local import endpoint
 
     began = time.monotonic()
     given = dict(_variable(variable) for variable in variables)
@@ -37,7 +37,7 @@ def local_up(preset: str, name: str | None, gate: bool, variables: tuple[str, ..
 @local.command("status")
 def local_status() -> None:
     """List the endpoints on this machine."""
-    from inf2kit.local import endpoint
+    from inf2kit.rehearsal.local import endpoint
 
     rows = [("ENDPOINT", "PRESET", "STATUS", "ENDPOINT_URL", "")]
     rows += [
@@ -55,7 +55,7 @@ def local_status() -> None:
 @click.option("--follow", "-f", is_flag=True, help="Go on until Ctrl-C.")
 def local_logs(name: str, follow: bool) -> None:
     """Print an endpoint's log: what CloudWatch would hold."""
-    from inf2kit.local import endpoint
+    from inf2kit.rehearsal.local import endpoint
 
     with endpoint.log_path(name).open(encoding="utf-8", errors="replace") as log:
         while True:
@@ -71,7 +71,7 @@ def local_logs(name: str, follow: bool) -> None:
 @click.option("--all", "every", is_flag=True, help="Every local endpoint.")
 def local_down(name: str | None, every: bool) -> None:
     """Stop an endpoint and every process of it."""
-    from inf2kit.local import endpoint, state
+    from inf2kit.rehearsal.local import endpoint, state
 
     if (name is None) is not every:
         raise click.UsageError("give the name of an endpoint, or --all")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 import inf2kit
+from inf2kit import names
 from inf2kit.cli.output import steps, table
 from inf2kit.errors import PackageError
 from inf2kit.presets import Preset
@@ -112,13 +113,13 @@ def _make(
     dry_run: bool,
     at: Callable[[str], Store],
 ) -> None:
-    from inf2kit import embedded
+    from inf2kit.rehearsal import model
 
     step = steps()
     chosen, store = inf2kit.load_preset(preset), at(output)
     # A typing error in the place must not cost the time that hashing takes.
     store.check_writable()
-    weights = embedded.prepare(step) if source == _EMBEDDED else Path(source)
+    weights = model.prepare(step) if source == _EMBEDDED else Path(source)
     if "://" not in output and Path(output).resolve().is_relative_to(weights.resolve()):
         raise PackageError(
             f"{output} lies inside {weights}, and would be packaged too; choose another --output"
@@ -151,7 +152,7 @@ def publish_contents(
         rehearsal: Whether the embedded model stands in for a preset's own.
         dry_run: Whether to say what would be done only.
     """
-    from inf2kit import home
+    from inf2kit import paths
     from inf2kit.package import gather, plan, publish
 
     step(f"hashing {weights}")
@@ -166,10 +167,12 @@ def publish_contents(
         # Threads are still sending; waiting for them is what the user does not want.
         os._exit(130)
     click.echo(done.where)
-    home.keep_manifest(done.digest, contents.manifest.to_bytes())
+    paths.keep_manifest(done.digest, contents.manifest.to_bytes())
     if done.where.startswith("s3://") and preset.compute.backend == "neuron":
         own = f" -c preset={preset_argument}" if preset_argument.endswith(".toml") else ""
-        click.echo(f"deploy: cdk deploy inf2-{preset.endpoint_name}{own} -c package={done.where}", err=True)
+        click.echo(
+            f"deploy: cdk deploy {names.stack_name(preset.name)}{own} -c package={done.where}", err=True
+        )
 
 
 def _verify(where: str, at: Callable[[str], Store]) -> None:

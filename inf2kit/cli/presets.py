@@ -8,14 +8,14 @@ from typing import Any
 import click
 
 import inf2kit
-from inf2kit import facts
+from inf2kit import catalog
 from inf2kit.cli.output import table
 from inf2kit.errors import CompileError
 from inf2kit.fit import Architecture, check_cores, check_positions
 from inf2kit.fit.report import Fit
 from inf2kit.presets import Preset
-from inf2kit.shapes import StaticShapes
-from inf2kit.wire.parameters import nearest
+from inf2kit.serving.shapes import StaticShapes
+from inf2kit.serving.wire.parameters import nearest
 
 
 @click.group(invoke_without_command=True)
@@ -124,7 +124,7 @@ def _fit(
     tensor_parallel_size: int,
     dtype: str,
 ) -> Fit:
-    choices = [known for known, instance in facts.instances().items() if instance.cores]
+    choices = [known for known, instance in catalog.instances().items() if instance.cores]
     if instance_type not in choices:
         close = nearest([instance_type], *choices) or ";"
         raise CompileError(

@@ -13,7 +13,7 @@ def prices(ctx: click.Context) -> None:
     """List what an hour of each instance costs."""
     if ctx.invoked_subcommand is not None:
         return
-    from inf2kit.prices import current
+    from inf2kit.catalog.prices import current
 
     known = current()
     rows = [("REGION", "INSTANCE", "USD/HOUR")]
@@ -29,7 +29,7 @@ def prices(ctx: click.Context) -> None:
 )
 def refresh(regions: tuple[str, ...]) -> None:
     """Ask the AWS Price List API, and keep its answer for later."""
-    from inf2kit.prices import refresh as ask
+    from inf2kit.catalog.prices import refresh as ask
 
     found = ask(regions)
     count = sum(len(instances) for instances in found.per_hour.values())

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from inf2kit import facts
+from inf2kit import catalog
 from inf2kit.cli.output import steps, table
+from inf2kit.verify.questions import questions as known_questions
 
 
 @click.command("verify-device")
@@ -16,7 +17,7 @@ from inf2kit.cli.output import steps, table
 )
 @click.option(
     "--tensor-parallel-size",
-    type=click.Choice([str(size) for size in facts.TENSOR_PARALLEL_SIZES]),
+    type=click.Choice([str(size) for size in catalog.TENSOR_PARALLEL_SIZES]),
     default="2",
     show_default=True,
     help="NeuronCores; two are those of one device.",
@@ -32,9 +33,9 @@ def verify_device(report: Path, tensor_parallel_size: str, dtype: str, questions
     random model, nothing is fetched. Takes some minutes. The report closes each open question by its name.
     """
     if questions:
-        table([("QUESTION", "WHAT IS NOT KNOWN"), *facts.questions().items()])
+        table([("QUESTION", "WHAT IS NOT KNOWN"), *known_questions().items()])
         return
-    from inf2kit.verify.run import verify
+    from inf2kit.verify.runner import verify
 
     step = steps()
     made = verify(int(tensor_parallel_size), dtype, step)
@@ -43,5 +44,5 @@ def verify_device(report: Path, tensor_parallel_size: str, dtype: str, questions
     left = made.open_questions()
     if made.simulated:
         click.echo("simulated: a double stood in for the device, so no question is answered", err=True)
-    answered = len(facts.questions()) - len(left)
-    click.echo(f"{report}: {answered} of {len(facts.questions())} questions answered")
+    answered = len(known_questions()) - len(left)
+    click.echo(f"{report}: {answered} of {len(known_questions())} questions answered")

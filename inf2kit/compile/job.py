@@ -16,14 +16,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from inf2kit import aws, facts
-from inf2kit.compile.bundle import bundle
+from inf2kit import aws, catalog
+from inf2kit.compile.job_bundle import bundle
 from inf2kit.compile.spec import CompileSpec
 from inf2kit.errors import CompileError
 from inf2kit.fit import Architecture
-from inf2kit.package.bucket import client
+from inf2kit.package.stores.bucket import client
 from inf2kit.presets import Preset
-from inf2kit.wire.parameters import nearest
+from inf2kit.serving.wire.parameters import nearest
 
 Progress = Callable[[str], None]
 
@@ -117,7 +117,7 @@ def plan(
         "RoleArn": role,
         "AppSpecification": {
             "ImageUri": image_uri(region),
-            "ContainerEntrypoint": ["python3", "-m", "inf2kit.compile.inside"],
+            "ContainerEntrypoint": ["python3", "-m", "inf2kit.compile.job_entrypoint"],
             "ContainerArguments": [f"{INPUT}/{JOB_FILE}"],
         },
         "Environment": {"PYTHONPATH": INPUT, "PYTHONUNBUFFERED": "1"},
@@ -156,7 +156,7 @@ def image_uri(region: str) -> str:
     Raises:
         CompileError: there is none in that region.
     """
-    image = facts.image()
+    image = catalog.image()
     account = image.registries.get(region)
     if account is None:
         close = nearest([region], *image.registries) or ";"
@@ -213,7 +213,7 @@ def _check_instance(instance_type: str) -> None:
 
 def _volume_gb(spec: CompileSpec) -> int:
     """Weights as fetched, as shards, and as the package links them; and the compiler's files."""
-    if spec.model not in facts.models():
+    if spec.model not in catalog.models():
         return 200
     return 30 + round(4 * spec.weight_bytes(Architecture.find(spec.model)) / 1e9)
 

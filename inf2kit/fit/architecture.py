@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inf2kit import facts
+from inf2kit import catalog
 from inf2kit.errors import CompileError
 
 _REQUIRED = (
@@ -93,8 +93,8 @@ class Architecture:
         Raises:
             CompileError: there is none, or it is no Llama.
         """
-        if model in facts.models():
-            return cls.of(facts.models()[model], model)
+        if model in catalog.models():
+            return cls.of(catalog.models()[model], model)
         path = Path(model)
         path = path / "config.json" if path.is_dir() else path
         try:
@@ -102,7 +102,7 @@ class Architecture:
         except FileNotFoundError:
             raise CompileError(
                 f"the architecture of {model!r} is not known here; give its config.json or its folder, or "
-                f"one of {', '.join(facts.models())}"
+                f"one of {', '.join(catalog.models())}"
             ) from None
         except (OSError, ValueError) as error:
             raise CompileError(f"{path} cannot be read ({error}); give a model's config.json") from None

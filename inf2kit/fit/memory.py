@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from inf2kit import facts
+from inf2kit import catalog
+from inf2kit.catalog import Instance
 from inf2kit.errors import CompileError
-from inf2kit.facts import Instance
 from inf2kit.fit.architecture import Architecture
-from inf2kit.shapes import StaticShapes
+from inf2kit.serving.shapes import StaticShapes
 
 GIB = 2**30
 BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
@@ -135,14 +135,14 @@ def check_cores(architecture: Architecture, cores: int) -> None:
     Raises:
         CompileError: saying which numbers will do.
     """
-    if cores not in facts.TENSOR_PARALLEL_SIZES:
+    if cores not in catalog.TENSOR_PARALLEL_SIZES:
         raise CompileError(
             f"tensor_parallel_size is {cores}; on inf2 it must be one of "
-            f"{', '.join(map(str, facts.TENSOR_PARALLEL_SIZES))}, as a device has two cores and an instance "
-            "2, 12 or 24"
+            f"{', '.join(map(str, catalog.TENSOR_PARALLEL_SIZES))}, as a device has two cores and an "
+            "instance 2, 12 or 24"
         )
     if not can_be_split(architecture, cores):
-        good = [str(size) for size in facts.TENSOR_PARALLEL_SIZES if can_be_split(architecture, size)]
+        good = [str(size) for size in catalog.TENSOR_PARALLEL_SIZES if can_be_split(architecture, size)]
         raise CompileError(
             f"tensor_parallel_size is {cores}; optimum-neuron cannot split "
             f"{architecture.num_key_value_heads} key and value heads over {cores} cores: one number must "

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from inf2kit import facts
+from inf2kit import catalog
+from inf2kit.catalog import prices
 from inf2kit.fit.architecture import Architecture
 from inf2kit.fit.memory import BYTES, GIB, HOST_PROCESSES, Need, need
 from inf2kit.fit.search import cheapest_instance, largest_batch_size, largest_sequence_length
-from inf2kit.shapes import StaticShapes
+from inf2kit.serving.shapes import StaticShapes
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,9 @@ class Fit:
     instance_type: str
 
     @property
-    def instance(self) -> facts.Instance:
+    def instance(self) -> catalog.Instance:
         """What the instance has."""
-        return facts.instances()[self.instance_type]
+        return catalog.instances()[self.instance_type]
 
     @property
     def need(self) -> Need:
@@ -136,10 +137,11 @@ class Fit:
         if choice is None:
             lines.append("no instance has room for it; use fewer rows, shorter ones, or float16")
         else:
+            step_s = choice.need.step_floor_s(catalog.instances()[choice.instance_type])
             lines.append(
                 f"cheapest instance with room for it: {choice.instance_type}, {choice.tensor_parallel_size} "
-                f"cores, ${choice.per_hour:.2f} an hour in {choice.region} ({facts.prices().date}), at least "
-                f"{1e3 * choice.need.step_floor_s(facts.instances()[choice.instance_type]):.1f} ms a step"
+                f"cores, ${choice.per_hour:.2f} an hour in {choice.region} ({prices.current().date}), "
+                f"at least {1e3 * step_s:.1f} ms a step"
             )
         if needed.host_use(self.instance) > needed.device_use(self.instance) > 0.3:
             lines.append(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from inf2kit import facts
-from inf2kit.facts import Instance
+from inf2kit import catalog
+from inf2kit.catalog import Instance, prices
 from inf2kit.fit.architecture import Architecture
 from inf2kit.fit.memory import Need, can_be_split, need
-from inf2kit.shapes import StaticShapes
+from inf2kit.serving.shapes import StaticShapes
 
 #: What a preset may ask for.
 _LARGEST_BATCH_SIZE = 256
@@ -64,11 +64,11 @@ def cheapest_instance(
     architecture: Architecture, shapes: StaticShapes, dtype: str, region: str | None = None
 ) -> Choice | None:
     """The instance of the lowest price that these shapes fit, on as many of its cores as can be used."""
-    prices = facts.prices()
+    current_prices = prices.current()
     choices: list[Choice] = []
-    for name, instance in facts.instances().items():
-        price = prices.of(name, region)
-        for cores in reversed(facts.TENSOR_PARALLEL_SIZES):
+    for name, instance in catalog.instances().items():
+        price = current_prices.of(name, region)
+        for cores in reversed(catalog.TENSOR_PARALLEL_SIZES):
             if price is None or cores > instance.cores or not can_be_split(architecture, cores):
                 continue
             needed = need(architecture, shapes, cores, dtype)

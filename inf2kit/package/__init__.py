@@ -5,11 +5,11 @@ publish(contents, at("s3://bucket/models"))
 """
 
 from inf2kit.package.contents import Contents, gather
-from inf2kit.package.keeping import listed, prune, to_prune, verify
+from inf2kit.package.maintenance import listed, prune, to_prune, verify
 from inf2kit.package.manifest import Manifest
-from inf2kit.package.places import at, split
 from inf2kit.package.publish import Plan, plan, publish
-from inf2kit.package.store import Store
+from inf2kit.package.stores.base import Store
+from inf2kit.package.stores.locations import at, split
 
 __all__ = [
     "Contents",

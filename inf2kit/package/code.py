@@ -1,4 +1,4 @@
-"""``code/`` of a package: ``inference/``, the parts of inf2kit that run there, and vendored packages."""
+"""``code/`` of a package: the handler, ``inf2kit.serving``, and vendored packages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import inf2kit
 from inf2kit.package import vendor
 
 #: The parts of inf2kit that run inside the container.
-_SHIPPED = ("__init__.py", "asgi.py", "errors.py", "loopback.py", "packaged.py", "shapes.py", "wire")
+_SHIPPED = ("__init__.py", "_version.py", "errors.py", "serving")
 _DATA = ("vendor.txt",)
 _PACKAGE = Path(inf2kit.__file__).parent
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import inf2kit
-from inf2kit import facts
-from inf2kit.package import code, source
-from inf2kit.package.hashed import Hashed
+from inf2kit import catalog
+from inf2kit.package import code
+from inf2kit.package import weights as source
+from inf2kit.package.hashing import Hashed
 from inf2kit.package.manifest import Manifest
-from inf2kit.packaged import MANIFEST
 from inf2kit.presets import Preset, load_preset
+from inf2kit.serving.model_dir import MANIFEST
 
 #: The preset whose model and backend stand in for those of a Neuron preset.
 _STAND_IN = "smollm2-135m-local"
@@ -82,7 +83,7 @@ def gather(
         preset=preset.described(),
         revision=revision,
         target="inf2" if compiled else "cpu",
-        image_tag=facts.image().tag if compiled else None,
+        image_tag=catalog.image().tag if compiled else None,
         versions=versions,
         notice=notice,
         files={name: each.entry for name, each in hashed.items()},

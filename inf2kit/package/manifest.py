@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from inf2kit.errors import PackageError
-from inf2kit.packaged import FORMAT, digest_of
 from inf2kit.presets import Preset
+from inf2kit.serving.model_dir import FORMAT, digest_of
 
 #: A package's digest: the first 32 hexadecimal digits of its manifest's sha256.
 DIGEST = re.compile(r"[0-9a-f]{32}")

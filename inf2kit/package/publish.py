@@ -10,7 +10,7 @@ from threading import Lock
 from inf2kit.errors import PackageError
 from inf2kit.package.contents import Contents
 from inf2kit.package.manifest import Entry, Manifest
-from inf2kit.package.store import Store, Task, stranger
+from inf2kit.package.stores.base import Store, Task, stranger
 
 Progress = Callable[[str], None]
 

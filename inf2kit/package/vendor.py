@@ -9,7 +9,7 @@ import re
 from importlib import metadata
 from pathlib import Path, PurePath, PurePosixPath
 
-from inf2kit import facts
+from inf2kit import catalog
 from inf2kit.errors import PackageError
 
 #: What an installer writes beside a distribution: it differs from machine to machine.
@@ -67,7 +67,7 @@ def distribution(name: str) -> metadata.Distribution:
             f"the package {name!r}, which runs inside the container, is not installed; "
             "install inf2kit with its 'local' extra: pip install 'inf2kit[local]'"
         )
-    python = facts.image().versions["python"]
+    python = catalog.image().versions["python"]
     asked = ",".join(installed.metadata.get_all("Requires-Python") or ())
     if not SpecifierSet(asked).contains(python):
         raise PackageError(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from inf2kit import facts
+from inf2kit import catalog
 from inf2kit.errors import PresetError
 from inf2kit.presets.schema import Preset, parse_preset
-from inf2kit.wire.parameters import nearest
+from inf2kit.serving.wire.parameters import nearest
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -40,7 +40,7 @@ def load_preset(name_or_path: str) -> Preset:
             f"there is no preset {name_or_path!r}{close or ';'} there are {', '.join(preset_names())}; "
             "or give the path of a .toml file"
         )
-    return parse_preset(path.stem, _read_toml(path), instances=facts.instances())
+    return parse_preset(path.stem, _read_toml(path), instances=catalog.instances())
 
 
 def _read_toml(path: Path) -> dict[str, object]:

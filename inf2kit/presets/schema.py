@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
+from inf2kit.catalog import Instance
 from inf2kit.errors import PresetError
-from inf2kit.facts import Instance
-from inf2kit.home import endpoint_name
-from inf2kit.shapes import StaticShapes
-from inf2kit.wire.parameters import nearest
+from inf2kit.names import endpoint_name
+from inf2kit.serving.shapes import StaticShapes
+from inf2kit.serving.wire.parameters import nearest
 
 BACKENDS = ("neuron", "torch", "replay")
 DTYPES = ("float16", "bfloat16", "float32")

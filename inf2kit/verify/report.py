@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import inf2kit
-from inf2kit import facts
 from inf2kit.errors import CompileError
+from inf2kit.verify.questions import questions
 
 _PACKAGES = (
     "optimum-neuron",
@@ -80,7 +80,7 @@ class Report:
     def open_questions(self) -> list[str]:
         """Names of the questions that this report does not answer."""
         answered = {each.name for each in self.answers if not each.error}
-        return [name for name in facts.questions() if self.simulated or name not in answered]
+        return [name for name in questions() if self.simulated or name not in answered]
 
     def write(self, path: Path) -> None:
         """As JSON.

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import packages
 import pytest
 from botocore.eventstream import EventStreamBuffer
 from click.testing import CliRunner
@@ -17,13 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import inf2kit
-from engine.settings import Settings
-from inf2kit import facts
 from inf2kit.cli import main
 from inf2kit.compile.job import bundle
 from inf2kit.errors import ModelDirectoryError
-from inf2kit.local import eventstream
 from inf2kit.package import gather
+from inf2kit.rehearsal.runtime import event_stream
+from inf2kit.serving.engine.settings import Settings
+from inf2kit.verify.questions import questions
+from tests.helpers import packages
 
 HEAVY = {"torch", "transformers", "numpy", "psutil", "httpx", "uvicorn", "sagemaker"}
 
@@ -31,11 +31,11 @@ HEAVY = {"torch", "transformers", "numpy", "psutil", "httpx", "uvicorn", "sagema
 @given(st.lists(st.binary(max_size=50), max_size=4))
 def test_botocore_reads_our_frames(parts: list[bytes]) -> None:
     buffer = EventStreamBuffer()
-    buffer.add_data(b"".join(eventstream.payload_part(part) for part in parts))
+    buffer.add_data(b"".join(event_stream.payload_part(part) for part in parts))
     events = list(buffer)
     assert [event.payload for event in events] == parts
     assert all(event.headers[":event-type"] == "PayloadPart" for event in events)
-    buffer.add_data(eventstream.model_stream_error("broke off", "X"))
+    buffer.add_data(event_stream.model_stream_error("broke off", "X"))
     assert next(buffer).headers[":exception-type"] == "ModelStreamError"
 
 
@@ -55,7 +55,7 @@ def model_dir(tmp_path: Path) -> Path:
 
 def test_the_model_directory_holds_what_the_container_needs(model_dir: Path) -> None:
     code = model_dir / "code"
-    for name in ("inference.py", "engine/gate.py", "inf2kit/wire/request.py", "vendor/uvicorn/__init__.py"):
+    for name in ("inference.py", "inf2kit/serving/engine/gateway.py", "vendor/uvicorn/__init__.py"):
         assert (code / name).is_file()
     assert not (code / "requirements.txt").exists(), "pip would need a network at every start"
     assert not list(code.rglob("*.so")), "pure Python only"
@@ -67,9 +67,10 @@ def test_the_container_code_imports_with_nothing_but_the_package(model_dir: Path
     """The gate's imports come from code/ alone, but for psutil, which the model server brings."""
     code = model_dir / "code"
     script = (
-        f"import sys; sys.path[:0] = [{str(code)!r}, {str(code / 'vendor')!r}];import engine.gate, httpx, "
-        "uvicorn, inf2kit.wire;here = sys.path[0]; modules = (engine.gate, httpx, uvicorn, "
-        "inf2kit.wire);assert all(module.__file__.startswith(here) for module in modules)"
+        f"import sys; sys.path[:0] = [{str(code)!r}, {str(code / 'vendor')!r}];"
+        "import httpx, uvicorn; from inf2kit.serving import wire; from inf2kit.serving.engine import gateway;"
+        "modules = (gateway, httpx, uvicorn, wire);"
+        "assert all(module.__file__.startswith(sys.path[0]) for module in modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
 
@@ -81,7 +82,10 @@ def test_the_container_code_compiles_and_imports_on_python_310(model_dir: Path) 
         pytest.skip("no Python 3.10, the container's version, on this machine")
     code = model_dir / "code"
     subprocess.run([python, "-m", "compileall", "-q", str(code)], check=True)
-    script = "import engine.protocol, engine.text, engine.settings, inf2kit.wire, httpx, uvicorn"
+    script = (
+        "import inf2kit.serving.wire, httpx, uvicorn;"
+        "from inf2kit.serving.engine import protocol, detokenizer, settings"
+    )
     subprocess.run([python, "-c", script], env={"PYTHONPATH": f"{code}:{code / 'vendor'}"}, check=True)
 
 
@@ -93,7 +97,10 @@ def test_the_code_of_a_compilation_job_imports_on_python_310(tmp_path: Path) -> 
     for name, path in bundle().items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, tmp_path / name)
-    script = "import inf2kit.compile.inside, inf2kit.compile.export; from inf2kit.facts import image; image()"
+    script = (
+        "import inf2kit.compile.job_entrypoint, inf2kit.compile.export;"
+        "from inf2kit.catalog import image; image()"
+    )
     environment = {"PYTHONPATH": f"{tmp_path}:{tmp_path / 'vendor'}"}
     subprocess.run([python, "-c", script], env=environment, check=True)
 
@@ -104,7 +111,7 @@ def test_the_readme_says_which_questions_are_open() -> None:
     reports = [
         json.loads(path.read_text(encoding="utf-8")) for path in docs.glob("docs/device-reports/*.json")
     ]
-    still = {name for name in facts.questions() if all(name in each["open_questions"] for each in reports)}
+    still = {name for name in questions() if all(name in each["open_questions"] for each in reports)}
     readme = (docs / "README.md").read_text(encoding="utf-8")
     listed = readme[readme.index("answers what is still open") :].partition("\n\n")[0]
     assert set(re.findall(r"`([a-z-]+)`", listed)) - {"inf2kit", "--questions"} == still

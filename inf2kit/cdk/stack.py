@@ -1,0 +1,281 @@
+"""One endpoint and everything it needs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from aws_cdk import Annotations, CfnOutput, RemovalPolicy, Stack, Tags, Token, region_info
+from aws_cdk import aws_iam as iam
+from aws_cdk import aws_logs as logs
+from aws_cdk import aws_sagemaker as sagemaker
+from aws_cdk import aws_ssm as ssm
+from constructs import Construct
+
+from inf2kit import catalog
+from inf2kit.cdk import acknowledgements
+from inf2kit.cdk.alarms import VARIANT, Alarms
+from inf2kit.cdk.checks import ASYNC_MARGIN_S, KEYS, ROLLOUTS
+from inf2kit.cdk.log_metrics import LogMetrics
+from inf2kit.cdk.permissions import ExecutionRole, grant_invoke
+from inf2kit.cdk.props import EndpointProps
+from inf2kit.cdk.rollout import deployment_config
+from inf2kit.cdk.scaling import Scaling
+from inf2kit.errors import DeploymentError
+from inf2kit.names import parameter_name
+
+
+class EndpointStack(Stack):
+    """A preset's endpoint: model, configuration, endpoint, role, alarms, scaling, and where to find it.
+
+    Attributes:
+        endpoint_arn: For permissions.
+    """
+
+    def __init__(self, scope: Construct, construct_id: str, *, props: EndpointProps, **kwargs: Any) -> None:
+        super().__init__(scope, construct_id, description=f"inf2kit: {props.preset.description}", **kwargs)
+        self._props = props
+        self._check_region()
+        where = f"{self.region}:{self.account}"
+        self.endpoint_arn = f"arn:{self.partition}:sagemaker:{where}:endpoint/{props.endpoint_name.lower()}"
+        log_group = self._log_group()
+        LogMetrics(self, "LogMetrics", endpoint_name=props.endpoint_name, log_group=log_group)
+        alarms = Alarms(self, "Alarms", props=props)
+        role = ExecutionRole(
+            self,
+            "Execution",
+            props=props,
+            log_group=log_group,
+            rollback_alarm_names=alarms.rollback_names(),
+        )
+        model = self._model(role)
+        endpoint = self._endpoint(model, alarms)
+        # SageMaker would make the log group by itself, and would keep it for ever.
+        endpoint.add_resource_dependency(log_group)
+        if props.scalable:
+            Scaling(self, "Scaling", props=props, endpoint=endpoint)
+        self._tell(alarms)
+        Tags.of(self).add("inf2kit:preset", props.preset.name)
+        Tags.of(self).add("inf2kit:endpoint", props.endpoint_name)
+        acknowledgements.explain(self, props)
+        self._warn()
+
+    def grant_invoke(self, grantee: iam.IGrantable) -> iam.Grant:
+        """Let a role, a user or a function call this endpoint, and no other.
+
+        For an asynchronous endpoint this includes its requests and answers in S3.
+        """
+        return grant_invoke(grantee, self, self.endpoint_arn, self._props)
+
+    def _check_region(self) -> None:
+        """What can be known of a region before AWS refuses it; a stack that deploys anywhere has none yet."""
+        if Token.is_unresolved(self.region):
+            return
+        check_registry(self.region)
+        for name in KEYS:
+            arn = getattr(self._props, name)
+            if arn and arn.split(":")[3] != self.region:
+                raise DeploymentError(
+                    f"{name} is {arn}, and this stack is for {self.region}; give a key of that region"
+                )
+
+    def _warn(self) -> None:
+        props, warn = self._props, Annotations.of(self).add_warning_v2
+        notice = props.package.manifest.notice
+        if notice:
+            warn("inf2kit:rehearsal", f"this package is for rehearsals, not for AWS ({notice})")
+        if not props.rollback:
+            warn(
+                "inf2kit:rollback",
+                f"rollback=false: no alarm undoes this update of {props.endpoint_name}, however it fails its "
+                "callers; deploy with rollback again as soon as it serves",
+            )
+        if props.min_instances >= ROLLOUTS["rolling"] and props.rollout == "all_at_once":
+            warn(
+                "inf2kit:rollout",
+                f"an update of {props.min_instances} instances all at once needs as many again; "
+                "-c rollout=rolling exchanges a quarter at a time",
+            )
+
+    def _log_group(self) -> logs.CfnLogGroup:
+        group = logs.CfnLogGroup(
+            self,
+            "Log",
+            log_group_name=f"/aws/sagemaker/Endpoints/{self._props.endpoint_name}",
+            retention_in_days=self._props.log_retention_days,
+            kms_key_id=self._props.log_kms_key_arn or None,
+        )
+        retain = self._props.log_removal == "retain"
+        group.apply_removal_policy(RemovalPolicy.RETAIN if retain else RemovalPolicy.DESTROY)
+        return group
+
+    def _model(self, role: ExecutionRole) -> sagemaker.CfnModel:
+        props, image = self._props, catalog.image()
+        account = self.regional_fact(region_info.FactName.DLC_REPOSITORY_ACCOUNT)
+        model = sagemaker.CfnModel(
+            self,
+            "Model",
+            execution_role_arn=role.role.role_arn,
+            enable_network_isolation=props.network_isolation,
+            primary_container=sagemaker.CfnModel.ContainerDefinitionProperty(
+                image=f"{account}.dkr.ecr.{self.region}.{self.url_suffix}/{image.repository}:{image.tag}",
+                environment=props.variables,
+                model_data_source=sagemaker.CfnModel.ModelDataSourceProperty(
+                    s3_data_source=sagemaker.CfnModel.S3DataSourceProperty(
+                        s3_uri=props.package.uri, s3_data_type="S3Prefix", compression_type="None"
+                    )
+                ),
+            ),
+            vpc_config=sagemaker.CfnModel.VpcConfigProperty(
+                subnets=list(props.subnet_ids), security_group_ids=list(props.security_group_ids)
+            )
+            if props.subnet_ids
+            else None,
+        )
+        # SageMaker checks the role's permissions when the model is made.
+        model.node.add_dependency(*role.policies)
+        return model
+
+    def _configuration(self, model: sagemaker.CfnModel, suffix: str) -> sagemaker.CfnEndpointConfig:
+        props = self._props
+        variant = sagemaker.CfnEndpointConfig.ProductionVariantProperty(
+            variant_name=VARIANT,
+            model_name=model.attr_model_name,
+            instance_type=props.instance_type,
+            # An endpoint cannot be made with none; scaling takes the last one away later.
+            initial_instance_count=max(1, props.min_instances),
+            initial_variant_weight=1.0,
+            volume_size_in_gb=props.volume_gb,
+            container_startup_health_check_timeout_in_seconds=props.startup_timeout_s,
+            model_data_download_timeout_in_seconds=props.download_timeout_s,
+            # Without it inf2 starts with an old driver.
+            inference_ami_version=catalog.image().inference_ami_version,
+            routing_config=sagemaker.CfnEndpointConfig.RoutingConfigProperty(
+                routing_strategy="LEAST_OUTSTANDING_REQUESTS"
+            ),
+        )
+        configuration = sagemaker.CfnEndpointConfig(
+            self,
+            "Configuration",
+            production_variants=[variant],
+            kms_key_id=props.kms_key_arn or None,
+            async_inference_config=self._asynchronous(),
+            data_capture_config=self._data_capture(),
+        )
+        configuration.override_logical_id(f"Configuration{suffix}")
+        return configuration
+
+    def _asynchronous(self) -> sagemaker.CfnEndpointConfig.AsyncInferenceConfigProperty | None:
+        props, of = self._props, sagemaker.CfnEndpointConfig
+        if not props.asynchronous:
+            return None
+        return of.AsyncInferenceConfigProperty(
+            client_config=of.AsyncInferenceClientConfigProperty(
+                max_concurrent_invocations_per_instance=props.concurrent_calls
+            ),
+            output_config=of.AsyncInferenceOutputConfigProperty(
+                s3_output_path=f"{props.async_output}answers/",
+                s3_failure_path=f"{props.async_output}failures/",
+                kms_key_id=props.kms_key_arn or None,
+            ),
+        )
+
+    def _data_capture(self) -> sagemaker.CfnEndpointConfig.DataCaptureConfigProperty | None:
+        props, of = self._props, sagemaker.CfnEndpointConfig
+        if not props.data_capture_percent:
+            return None
+        return of.DataCaptureConfigProperty(
+            enable_capture=True,
+            initial_sampling_percentage=props.data_capture_percent,
+            destination_s3_uri=props.data_capture_output,
+            kms_key_id=props.kms_key_arn or None,
+            capture_options=[
+                of.CaptureOptionProperty(capture_mode="Input"),
+                of.CaptureOptionProperty(capture_mode="Output"),
+            ],
+            # Otherwise what was captured is in base64.
+            capture_content_type_header=of.CaptureContentTypeHeaderProperty(
+                json_content_types=["application/json"]
+            ),
+        )
+
+    def _endpoint(self, model: sagemaker.CfnModel, alarms: Alarms) -> sagemaker.CfnEndpoint:
+        own: dict[str, Any] = {
+            # An update keeps the number of instances that run, which Application Auto Scaling chooses.
+            "retain_all_variant_properties": True,
+            "deployment_config": deployment_config(self._props, alarms.rollback),
+        }
+        # SageMaker refuses to update an endpoint to the configuration that it has. So whatever changes the
+        # endpoint alone has to bring another configuration with it.
+        suffix = hashlib.sha256(json.dumps(self.resolve(own), sort_keys=True).encode()).hexdigest()[:8]
+        configuration = self._configuration(model, suffix)
+        endpoint = sagemaker.CfnEndpoint(
+            self,
+            "Endpoint",
+            endpoint_name=self._props.endpoint_name,
+            endpoint_config_name=configuration.attr_endpoint_config_name,
+            **own,
+        )
+        for alarm in alarms.rollback:
+            endpoint.add_resource_dependency(alarm)
+        return endpoint
+
+    def _tell(self, alarms: Alarms) -> None:
+        """Where callers find the endpoint, and what it costs."""
+        props, shapes = self._props, self._props.preset.shapes
+        endpoint = {
+            "endpoint_name": props.endpoint_name,
+            "preset": props.preset.name,
+            "package": props.package.uri,
+            "asynchronous": props.asynchronous,
+            "batch_size": shapes.batch_size,
+            "sequence_length": shapes.sequence_length,
+        }
+        if props.asynchronous:
+            endpoint["async_input"] = f"{props.async_output}requests/"
+            # Callers must ask for it: SageMaker itself gives a call 15 minutes only.
+            endpoint["async_invocation_timeout_s"] = props.async_deadline_s + ASYNC_MARGIN_S
+        ssm.CfnParameter(
+            self,
+            "Found",
+            name=parameter_name(props.preset.name, props.stage),
+            type="String",
+            description="Where inf2kit's client finds the endpoint of this preset",
+            value=json.dumps(endpoint, sort_keys=True),
+        )
+        CfnOutput(self, "EndpointName", value=props.endpoint_name)
+        CfnOutput(self, "EndpointArn", value=self.endpoint_arn)
+        CfnOutput(self, "AlarmTopicArn", value=alarms.topic.topic_arn)
+        CfnOutput(self, "EstimatedUsdPerHour", value=self._estimate())
+
+    def _estimate(self) -> str:
+        price = self._props.usd_per_hour
+        if price is None:
+            return "not known; run: inf2kit prices refresh"
+        usd, region = price
+        instances = max(1, self._props.min_instances)
+        return f"{usd:.2f} for {instances} x {self._props.instance_type} in {region} (estimate)"
+
+
+def check_registry(region: str) -> None:
+    """Refuse a region where nobody keeps the image.
+
+    Raises:
+        DeploymentError: it is one.
+    """
+    registries = catalog.image().registries
+    if region not in registries:
+        raise DeploymentError(
+            f"there is no registry of deep learning containers in {region!r}; there are "
+            f"{', '.join(registries)}"
+        )
+
+
+class UnusableStack(Stack):
+    """A preset's place in ``cdk ls`` while it cannot be deployed; the reason is told to who tries."""
+
+    def __init__(self, scope: Construct, construct_id: str, *, reason: str, **kwargs: Any) -> None:
+        super().__init__(scope, construct_id, **kwargs)
+        Annotations.of(self).add_error(reason)
+        acknowledgements.explain_empty(self)

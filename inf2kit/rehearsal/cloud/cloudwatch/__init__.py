@@ -1,0 +1,1 @@
+"""CloudWatch: metrics, alarms, metric math and logs of endpoints."""

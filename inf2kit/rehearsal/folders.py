@@ -1,0 +1,34 @@
+"""Folders of the rehearsal: one process at a time changes them, and they can always be deleted."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from inf2kit import paths
+
+
+@contextlib.contextmanager
+def locked(name: str) -> Iterator[None]:
+    """One process at a time is inside.
+
+    Args:
+        name: Of what it changes.
+    """
+    paths.private(paths.home())
+    with open(paths.home() / f".{name}.lock", "w") as lock:  # noqa: PTH123
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def delete(folder: Path) -> None:
+    """Delete a folder, what is read-only in it too."""
+    for parent, names, _ in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                (Path(parent) / name).chmod(0o755)
+    shutil.rmtree(folder, ignore_errors=True)

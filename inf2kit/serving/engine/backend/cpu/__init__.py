@@ -1,0 +1,1 @@
+"""The CPU backend: transformers' own Llama. ``packing`` and ``recording`` make its steps fast."""

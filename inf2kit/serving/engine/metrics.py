@@ -1,0 +1,159 @@
+"""What can be watched: counters and histograms for Prometheus, and one line a minute for the log.
+
+The engine counts what happens in its rows, the gate what happens at the door; ``GET /metrics`` gives both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from inf2kit.serving.engine.admission import Admission
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+#: Seconds. A decode step takes milliseconds on a device and tenths of a second on a laptop.
+_STEP_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+_FIRST_BUCKETS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60)
+
+Samples = Mapping[str, float]
+
+
+class EngineMetrics:
+    """Of one engine process; they start at zero when it is started again.
+
+    Args:
+        rows: The batch size.
+    """
+
+    def __init__(self, rows: int = 0) -> None:
+        self._registry = registry = CollectorRegistry()
+        Gauge("inf2kit_rows", "Rows of the static batch.", registry=registry).set(rows)
+        self.rows_busy = Gauge("inf2kit_rows_busy", "Rows that hold a text.", registry=registry)
+        self.queue_length = Gauge("inf2kit_queue_length", "Texts waiting for a row.", registry=registry)
+        self.prompt_tokens = Counter(
+            "inf2kit_prompt_tokens", "Tokens of the prompts that got a row.", registry=registry
+        )
+        self.generated_tokens = Counter("inf2kit_generated_tokens", "New tokens.", registry=registry)
+        self._finished = Counter(
+            "inf2kit_finished_texts", "Texts that ended.", ["finish_reason"], registry=registry
+        )
+        # By itself too, as the log's line has it.
+        self._time_limit = Counter(
+            "inf2kit_time_limit_texts", "Texts that their deadline ended.", registry=registry
+        )
+        self.refills = Counter(
+            "inf2kit_row_refills",
+            "Full rows that went on with a window of their tokens.",
+            registry=registry,
+        )
+        self.time_to_first_token = Histogram(
+            "inf2kit_time_to_first_token_seconds",
+            "From a call's arrival at the endpoint to its first new token.",
+            buckets=_FIRST_BUCKETS,
+            registry=registry,
+        )
+        self.step = Histogram(
+            "inf2kit_step_seconds",
+            "One decode step of all live rows, choosing the tokens included.",
+            buckets=_STEP_BUCKETS,
+            registry=registry,
+        )
+        self.prefill_stall = Histogram(
+            "inf2kit_prefill_stall_seconds",
+            "What live rows waited between two decode steps because prompts were encoded.",
+            buckets=_STEP_BUCKETS,
+            registry=registry,
+        )
+
+    def finished(self, finish_reason: str) -> None:
+        """Count a text that ended."""
+        self._finished.labels(finish_reason).inc()
+        if finish_reason == "time_limit":
+            self._time_limit.inc()
+
+    def text(self) -> str:
+        """All of it in Prometheus' text format."""
+        return str(generate_latest(self._registry).decode())
+
+
+class GateMetrics:
+    """Of one gate process."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        self._ready = Gauge("inf2kit_engine_ready", "1 when the engine answers.", registry=registry)
+        self._restarts = Gauge(
+            "inf2kit_engine_restarts", "Times the engine was started again.", registry=registry
+        )
+        self._inside = Gauge("inf2kit_texts_inside", "Texts admitted, not yet answered.", registry=registry)
+        self._limit = Gauge("inf2kit_texts_limit", "Texts that may be inside at once.", registry=registry)
+        self._calls = Counter("inf2kit_calls", "Calls of /invocations.", ["status"], registry=registry)
+        self._rejected = Counter(
+            "inf2kit_rejected_calls", "Calls answered with an error.", ["reason"], registry=registry
+        )
+
+    def answered(self, status: int, reason: str | None = None) -> None:
+        """Count a call, and why it was refused where it was."""
+        self._calls.labels(str(status)).inc()
+        if reason is not None:
+            self._rejected.labels(reason).inc()
+
+    def text(self, *, ready: bool, restarts: int, admission: Admission) -> str:
+        """All of it in Prometheus' text format."""
+        self._ready.set(ready)
+        self._restarts.set(restarts)
+        self._inside.set(admission.texts)
+        self._limit.set(admission.places)
+        return str(generate_latest(self._registry).decode())
+
+
+def samples(text: str) -> dict[str, float]:
+    """The samples of a text in Prometheus' format, those with labels added up under their name."""
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if not sample.name.endswith(("_bucket", "_created")):
+                found[sample.name] = found.get(sample.name, 0.0) + sample.value
+    return found
+
+
+def log_line(now: Samples, before: Samples, seconds: float) -> str | None:
+    """The last minute in one line; None where nobody called.
+
+    Args:
+        now: Samples of this moment.
+        before: Samples of a minute ago.
+        seconds: Between the two.
+    """
+
+    def grown(name: str) -> float:
+        value = now.get(name, 0.0) - before.get(name, 0.0)
+        return value if value >= 0 else now.get(name, 0.0)  # the engine was started again, and counts anew
+
+    def mean_ms(name: str) -> str:
+        count = grown(f"{name}_count")
+        return f"{1000 * grown(f'{name}_sum') / count:.1f}ms" if count else "-"
+
+    calls = grown("inf2kit_calls_total")
+    if not calls and not now.get("inf2kit_rows_busy"):
+        return None
+    return " ".join(
+        [
+            f"calls={calls:.0f}",
+            f"rejected={grown('inf2kit_rejected_calls_total'):.0f}",
+            f"queue_length={now.get('inf2kit_queue_length', 0):.0f}",
+            f"rows_busy={now.get('inf2kit_rows_busy', 0):.0f}/{now.get('inf2kit_rows', 0):.0f}",
+            f"texts_inside={now.get('inf2kit_texts_inside', 0):.0f}",
+            f"texts_limit={now.get('inf2kit_texts_limit', 0):.0f}",
+            f"time_limit={grown('inf2kit_time_limit_texts_total'):.0f}",
+            f"prompt_tokens={grown('inf2kit_prompt_tokens_total'):.0f}",
+            f"generated_tokens={grown('inf2kit_generated_tokens_total'):.0f}",
+            f"generated_tokens_per_second={grown('inf2kit_generated_tokens_total') / seconds:.1f}",
+            f"time_to_first_token={mean_ms('inf2kit_time_to_first_token_seconds')}",
+            f"step={mean_ms('inf2kit_step_seconds')}",
+            f"prefill_stall={mean_ms('inf2kit_prefill_stall_seconds')}",
+            f"engine_restarts={now.get('inf2kit_engine_restarts', 0):.0f}",
+        ]
+    )

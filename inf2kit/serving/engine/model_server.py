@@ -1,0 +1,106 @@
+"""The gate's client of the model server, through which whole answers go: ``predict_fn`` is in the path."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+
+import httpx
+
+from inf2kit.errors import RequestError, unavailable
+from inf2kit.serving.engine import protocol
+
+_CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
+_PASSED_BACK = ("content-type", "retry-after", _CUSTOM_ATTRIBUTES)
+
+
+class ModelServerError(Exception):
+    """The model server cannot answer a call that the engine may answer yet."""
+
+
+class ModelServer:
+    """The model server of this container.
+
+    Args:
+        address: ``unix:PATH`` or a URL.
+
+    Attributes:
+        silent: Whether it did not answer a call in time, and no other one since.
+    """
+
+    def __init__(self, address: str) -> None:
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=2.0)
+        path = address.removeprefix("unix:")
+        uds, url = (path, "http://model-server") if path != address else (None, address)
+        transport = httpx.AsyncHTTPTransport(uds=uds, limits=limits, trust_env=False)
+        # Each call is bounded as a whole, by its deadline.
+        self._client = httpx.AsyncClient(base_url=url, transport=transport, timeout=None)  # noqa: S113
+        self.silent = False
+
+    async def post(
+        self, body: bytes, headers: dict[str, str], *, arrival: float, until: float
+    ) -> httpx.Response:
+        """Its answer to a call, or the error that a worker has written.
+
+        Args:
+            body: JSON.
+            headers: Of the request; custom attributes are passed on.
+            arrival: When the call came to the gate, which starts its deadline.
+            until: Monotonic time after which nothing is waited for.
+
+        Raises:
+            ModelServerError: it is not there, or a worker ended in the middle of the call.
+            RequestError: 503, it did not answer in time.
+        """
+        # The character set keeps the toolkit from decoding the body, which would turn bad UTF-8 into an
+        # error without a reason.
+        passed = {
+            "content-type": "application/json; charset=utf-8",
+            "accept": "application/json",
+            protocol.ARRIVAL_HEADER: repr(arrival),
+        }
+        if _CUSTOM_ATTRIBUTES in headers:
+            passed[_CUSTOM_ATTRIBUTES] = headers[_CUSTOM_ATTRIBUTES]
+        posting = self._client.post("/invocations", content=body, headers=passed)
+        try:
+            response = await asyncio.wait_for(posting, max(until - time.monotonic(), 0.0))
+        except asyncio.TimeoutError:
+            self.silent = True
+            raise unavailable("the model server did not answer in time; try again in a moment") from None
+        except httpx.HTTPError as error:
+            raise ModelServerError(f"it did not answer ({type(error).__name__})") from None
+        if response.status_code >= 500 and b"error_type" not in response.content:
+            # Not one of ours: the model server says so when a worker ends in the middle of a call.
+            raise ModelServerError("a worker ended in the middle of a call")
+        self.silent = False
+        return response
+
+    async def generates(self, within_s: float) -> bool:
+        """Whether two tokens (a prefill and a decode) come through model server, worker and engine.
+
+        Args:
+            within_s: Seconds to wait for them.
+        """
+        probe = {"inputs": "ready", "parameters": {"max_new_tokens": 2, "ignore_eos": True}}
+        now = time.monotonic()
+        try:
+            response = await self.post(json.dumps(probe).encode(), {}, arrival=now, until=now + within_s)
+        except (ModelServerError, RequestError):
+            return False
+        return response.status_code == 200
+
+
+def passed_back(response: httpx.Response) -> dict[str, str]:
+    """The headers that a caller gets."""
+    return {name: response.headers[name] for name in _PASSED_BACK if name in response.headers}
+
+
+def error_type(response: httpx.Response) -> str | None:
+    """The code of the error that an answer is, or None."""
+    if response.status_code < 400:
+        return None
+    try:
+        return str(response.json()["error_type"])
+    except (ValueError, KeyError, TypeError):
+        return "model_server"

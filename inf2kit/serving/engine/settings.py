@@ -1,0 +1,169 @@
+"""What the engine needs to know: what was compiled, from the manifest; the rest, from the environment."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inf2kit.errors import ModelDirectoryError
+from inf2kit.serving.model_dir import FORMAT, MANIFEST
+from inf2kit.serving.shapes import StaticShapes
+
+_REPLAY = "INF2KIT_REPLAY_"
+#: Less, and an engine that has nothing to do would be taken for a stuck one.
+_LEAST_STALL_S = 3.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One endpoint's settings.
+
+    Attributes:
+        model_dir: The model package as SageMaker unpacks it, read-only.
+        run_dir: Where sockets and the lock lie; one per container.
+        backend: ``neuron``, ``torch`` or ``replay``.
+        model_name: The model's name in chat completions.
+        dtype: Precision of weights and arithmetic.
+        shapes: The static shapes the model was compiled for.
+        queue_size: Prompts that may wait for a row.
+        prefills_per_step: Prompts, or chunks of long ones, that are encoded between two decode steps.
+        deadline_s: Seconds from arrival after which a call is answered with what there is.
+        gate_address: ``host:port`` the gate listens on; None for plain toolkit mode, without a gate.
+        model_server_address: Where the gate finds the model server: ``unix:PATH`` or a URL.
+        model_server_workers: Calls the model server takes at once.
+        notice: What in this endpoint is not the real thing; it is put into every answer's warnings.
+        stall_s: Seconds without a step after which the engine counts as stuck; None for the backend's own.
+        replay: What the replay backend is to do, by the names in ``backend.replay``.
+    """
+
+    model_dir: Path
+    run_dir: Path
+    backend: str
+    model_name: str
+    dtype: str
+    shapes: StaticShapes
+    queue_size: int
+    prefills_per_step: int
+    deadline_s: float
+    gate_address: str | None
+    model_server_address: str
+    model_server_workers: int
+    notice: str | None
+    stall_s: float | None
+    replay: Mapping[str, float]
+
+    @property
+    def socket_path(self) -> Path:
+        """The engine's Unix socket."""
+        return self.run_dir / "engine.sock"
+
+    @property
+    def max_prompts(self) -> int:
+        """Prompts that may be inside at once: a row each, and the queue."""
+        return self.shapes.batch_size + self.queue_size
+
+    @classmethod
+    def read(cls, model_dir: str | Path, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Settings of the package in ``model_dir``.
+
+        Raises:
+            ModelDirectoryError: the manifest is missing or not whole, or a variable is not a number.
+        """
+        model_dir = Path(model_dir)
+        manifest = _manifest(model_dir)
+        try:
+            preset = manifest["preset"]
+            shapes, compute, serving = preset["shapes"], preset["compute"], preset["serving"]
+            settings = cls(
+                model_dir=model_dir,
+                run_dir=run_dir(environ),
+                backend=environ.get("INF2KIT_BACKEND") or compute["backend"],
+                model_name=preset["model"]["id"],
+                dtype=compute["dtype"],
+                shapes=StaticShapes.of(
+                    shapes["batch_size"], shapes["sequence_length"], shapes.get("max_context_length")
+                ),
+                queue_size=int(environ.get("INF2KIT_QUEUE_SIZE", serving["queue_size"])),
+                prefills_per_step=int(environ.get("INF2KIT_PREFILLS_PER_STEP", "1")),
+                deadline_s=float(environ.get("INF2KIT_DEADLINE_SECONDS", serving["deadline_s"])),
+                gate_address=environ.get("INF2KIT_GATE_ADDRESS"),
+                model_server_address=environ.get("MMS_INFERENCE_ADDRESS", "http://127.0.0.1:8080"),
+                model_server_workers=int(environ.get("SAGEMAKER_MODEL_SERVER_WORKERS", "1")),
+                notice=manifest.get("notice"),
+                stall_s=float(environ["INF2KIT_STALL_SECONDS"])
+                if environ.get("INF2KIT_STALL_SECONDS")
+                else None,
+                replay={
+                    name.removeprefix(_REPLAY).lower(): float(value)
+                    for name, value in environ.items()
+                    if name.startswith(_REPLAY)
+                },
+            )
+            if not (math.isfinite(settings.deadline_s) and settings.deadline_s > 0):
+                raise ValueError(f"the deadline is {settings.deadline_s} s")
+            if settings.queue_size < 0:
+                raise ValueError(f"the queue has {settings.queue_size} places")
+            if settings.stall_s is not None and not settings.stall_s >= _LEAST_STALL_S:
+                raise ValueError(
+                    f"INF2KIT_STALL_SECONDS is {settings.stall_s:g} and must be at least {_LEAST_STALL_S:g}: "
+                    "an idle engine shows once a second that it lives"
+                )
+            if settings.prefills_per_step < 1:
+                raise ValueError(f"prefills_per_step is {settings.prefills_per_step}")
+            return settings
+        except KeyError as error:
+            raise ModelDirectoryError(
+                f"{model_dir / MANIFEST} lacks {error}; make the package again with this version of inf2kit"
+            ) from None
+        except (ValueError, TypeError) as error:
+            raise ModelDirectoryError(
+                f"a setting of the engine has a wrong value ({error}); "
+                f"check {model_dir / MANIFEST} and the INF2KIT_* environment variables"
+            ) from None
+
+
+def run_dir(environ: Mapping[str, str] = os.environ) -> Path:
+    """The directory for sockets, made if it is missing.
+
+    Raises:
+        ModelDirectoryError: it is somebody else's, who could answer in the engine's place.
+    """
+    path = Path(environ.get("INF2KIT_RUN_DIR") or _temporary(environ) / "inf2kit")
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.stat().st_uid != os.getuid():
+        raise ModelDirectoryError(
+            f"{path} belongs to another user; remove it, or set INF2KIT_RUN_DIR to a folder of your own"
+        )
+    path.chmod(0o700)
+    return path
+
+
+def _temporary(environ: Mapping[str, str]) -> Path:
+    """The folder for temporary files. Python's own way is to write one, which a full disk refuses."""
+    folders = (Path(environ.get(name) or "nowhere") for name in ("TMPDIR", "TEMP", "TMP"))
+    return next((folder for folder in folders if folder.is_absolute() and folder.is_dir()), Path("/tmp"))  # noqa: S108
+
+
+def _manifest(model_dir: Path) -> dict[str, Any]:
+    path = model_dir / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelDirectoryError(
+            f"{path} is missing, so {model_dir} is no inf2kit model package; make one from a preset"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ModelDirectoryError(f"{path} cannot be read ({error}); make the package again") from None
+    if not isinstance(manifest, dict):
+        raise ModelDirectoryError(f"{path} is not a JSON object; make the package again")
+    if manifest.get("format") != FORMAT:
+        raise ModelDirectoryError(
+            f"{path} is of format {manifest.get('format')}, this engine reads format {FORMAT}; "
+            "make the package again with one version of inf2kit"
+        )
+    return manifest

@@ -1,0 +1,287 @@
+"""Reading a request: bytes to a validated, frozen value. Every refusal is a ``RequestError``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from inf2kit.errors import RequestError
+from inf2kit.serving.wire.parameters import (
+    OPENAI_ALIASES,
+    PARAMETER_NAMES,
+    Parameters,
+    ignored,
+    invalid,
+    nearest,
+    parse_parameters,
+)
+
+#: The body keys of each form; anything else is named in a warning, never an error, because real clients
+#: leak keys of their own into the body.
+_TGI_KEYS = ("inputs", "parameters", "stream")
+_OPENAI_KEYS = ("messages", "model", "stream", "stream_options")
+_ROLES = ("system", "developer", "user", "assistant", "tool")
+#: Keys of a body that are compared with what they might mean.
+_MOST_GUESSES = 8
+_SHOWN_ROLE = 40
+
+
+@dataclass(frozen=True)
+class GenerateRequest:
+    """One call.
+
+    Attributes:
+        form: Which schema the caller speaks, and so which one the answer is written in.
+        prompts: The texts to continue; empty for a chat.
+        messages: The chat to continue, each with ``role`` and ``content``; empty for prompts.
+        parameters: How to generate.
+        stream: Whether the answer is wanted as server-sent events.
+        include_usage: Whether a streamed chat ends with a chunk of token counts.
+        warnings: What was ignored, a sentence each.
+    """
+
+    form: Literal["tgi", "openai"]
+    prompts: tuple[str, ...] = ()
+    messages: tuple[Mapping[str, str], ...] = ()
+    parameters: Parameters = field(default_factory=Parameters)
+    stream: bool = False
+    include_usage: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+def decode_body(body: bytes | bytearray | str, content_type: str | None) -> object:
+    """The JSON value of a request's body.
+
+    Args:
+        body: Bytes as they came, or text where the model server has decoded them already.
+        content_type: The Content-Type header, parameters such as ``; charset=utf-8`` included.
+
+    Raises:
+        RequestError: 415 for another content type or character set, 400 for what is not JSON.
+    """
+    media_type, _, options = (content_type or "application/json").partition(";")
+    if media_type.strip().lower() not in ("application/json", "application/jsonlines"):
+        raise RequestError(
+            415,
+            "unsupported_content_type",
+            f"the content type is {media_type.strip()!r}; send a JSON body as 'application/json'",
+        )
+    charset = ""
+    for option in options.split(";"):
+        name, _, value = option.strip().partition("=")
+        charset = value.strip("\"' ").lower() if name.strip().lower() == "charset" else charset
+    if charset not in ("", "utf-8", "utf8"):
+        raise RequestError(
+            415, "unsupported_content_type", f"the character set is {charset!r}; send the body in UTF-8"
+        )
+    if not isinstance(body, str):
+        try:
+            body = bytes(body).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise RequestError(
+                400, "invalid_utf8", f"the body is not valid UTF-8 at byte {error.start}; encode it as UTF-8"
+            ) from None
+    try:
+        return json.loads(body)
+    except json.JSONDecodeError as error:
+        raise RequestError(
+            400,
+            "invalid_json",
+            f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}; "
+            'send for example {"inputs": "My favorite place on earth is"}',
+        ) from None
+    except (ValueError, RecursionError) as error:
+        # An integer of more than 4,300 digits, or nesting deeper than the parser's stack.
+        raise RequestError(
+            400, "invalid_json", f"the body cannot be read as JSON ({type(error).__name__}); send plain JSON"
+        ) from None
+
+
+def parse_request(payload: object, *, max_prompts: int) -> GenerateRequest:
+    """A decoded body as a validated request.
+
+    Args:
+        payload: What ``decode_body`` gave.
+        max_prompts: How many prompts one call may hold, that is rows and queue together.
+
+    Raises:
+        RequestError: 400 for a body of the wrong form, 422 for a wrong value.
+    """
+    if not isinstance(payload, dict):
+        raise RequestError(
+            400,
+            "invalid_body",
+            f"the body is a JSON {_kind(payload)}, not an object; "
+            'send {"inputs": "..."} or {"messages": [...]}',
+        )
+    if "inputs" in payload and "messages" in payload:
+        raise RequestError(400, "invalid_body", "the body has both 'inputs' and 'messages'; send one of them")
+    if "messages" in payload:
+        return _parse_openai(payload)
+    if "inputs" in payload:
+        return _parse_tgi(payload, max_prompts)
+    close = nearest([str(key) for key in payload][:_MOST_GUESSES], "inputs", "messages")
+    raise RequestError(
+        400, "missing_inputs", f"the body has neither 'inputs' nor 'messages'{close}; send one of them"
+    )
+
+
+def essential(payload: Mapping[str, object], request: GenerateRequest) -> dict[str, object]:
+    """A body without the values of keys that nobody reads; their names stay, as answers warn of them.
+
+    Args:
+        payload: A body that was parsed.
+        request: What it was read as.
+    """
+    if request.form == "openai":
+        known = (*_OPENAI_KEYS, *OPENAI_ALIASES, *PARAMETER_NAMES)
+        # A null stays one: among OpenAI's keys it means that there is none.
+        slim = {key: value if key in known or value is None else True for key, value in payload.items()}
+        return {**slim, "messages": [dict(message) for message in request.messages]}
+    slim = {key: value if key in _TGI_KEYS else True for key, value in payload.items()}
+    parameters = payload.get("parameters")
+    if isinstance(parameters, dict):
+        slim["parameters"] = {
+            key: value if key in PARAMETER_NAMES else True for key, value in parameters.items()
+        }
+    return slim
+
+
+def _too_many_inputs(prompts: int, max_prompts: int) -> RequestError:
+    """The 422 for a list that could never be taken, however idle the endpoint is."""
+    return RequestError(
+        422,
+        "too_many_inputs",
+        f"'inputs' has {prompts} texts; this endpoint takes at most {max_prompts} in one call "
+        "(its rows and its queue together): send them in several calls",
+    )
+
+
+def _parse_tgi(payload: Mapping[str, object], max_prompts: int) -> GenerateRequest:
+    inputs = payload["inputs"]
+    listed = isinstance(inputs, list)
+    prompts = list(inputs) if isinstance(inputs, list) else [inputs]
+    if not prompts:
+        raise RequestError(422, "empty_inputs", "'inputs' is an empty list; send at least one text")
+    if len(prompts) > max_prompts:
+        raise _too_many_inputs(len(prompts), max_prompts)
+    for index, prompt in enumerate(prompts):
+        _check_text(prompt, f"inputs[{index}]" if listed else "inputs")
+    stream = _flag(payload, "stream")
+    if stream and len(prompts) > 1:
+        raise RequestError(
+            422, "invalid_parameter", f"'stream' takes one text, 'inputs' has {len(prompts)}: one call each"
+        )
+    given = payload.get("parameters")
+    if given is None:
+        given = {}
+    if not isinstance(given, dict):
+        raise RequestError(422, "invalid_parameter", f"'parameters' is a {_kind(given)}; send an object")
+    parameters, warnings = parse_parameters(given)
+    strays = ignored(
+        [key for key in payload if key not in _TGI_KEYS],
+        lambda key: f"unknown key {key!r} beside 'inputs' was ignored; parameters belong in 'parameters'",
+    )
+    return GenerateRequest(
+        form="tgi",
+        prompts=tuple(str(prompt) for prompt in prompts),
+        parameters=parameters,
+        stream=stream,
+        warnings=(*strays, *warnings),
+    )
+
+
+def _parse_openai(payload: Mapping[str, object]) -> GenerateRequest:
+    given = payload["messages"]
+    if not isinstance(given, list) or not given:
+        raise RequestError(
+            422, "invalid_messages", "'messages' must be a list of at least one {role, content} object"
+        )
+    messages = tuple(_message(message, f"messages[{index}]") for index, message in enumerate(given))
+    options = payload.get("stream_options")
+    include_usage = isinstance(options, dict) and options.get("include_usage") is True
+    named = {
+        OPENAI_ALIASES.get(key, key): value
+        for key, value in payload.items()
+        # An explicit null is how OpenAI's own clients say "not set".
+        if key not in _OPENAI_KEYS and value is not None
+    }
+    parameters, warnings = parse_parameters(named, chat=True)
+    return GenerateRequest(
+        form="openai",
+        messages=messages,
+        parameters=parameters,
+        stream=_flag(payload, "stream"),
+        include_usage=include_usage,
+        warnings=tuple(warnings),
+    )
+
+
+def _message(message: object, where: str) -> Mapping[str, str]:
+    if not isinstance(message, dict):
+        raise RequestError(
+            422, "invalid_messages", f"{where} is a {_kind(message)}; send {{role, content}} objects"
+        )
+    role, content = message.get("role"), message.get("content")
+    if not isinstance(role, str) or not role:
+        raise RequestError(
+            422, "invalid_messages", f"{where}.role is missing; use 'system', 'user' or 'assistant'"
+        )
+    if role not in _ROLES:
+        raise RequestError(
+            422,
+            "invalid_messages",
+            f"{where}.role is {role[:_SHOWN_ROLE]!r}; use {', '.join(map(repr, _ROLES))}",
+        )
+    if content is None and role == "assistant":
+        content = ""  # a turn that called a tool, as clients of OpenAI send it back
+    if isinstance(content, list):
+        parts = []
+        for index, part in enumerate(content):
+            if not isinstance(part, dict) or part.get("type") != "text":
+                raise RequestError(
+                    422,
+                    "invalid_messages",
+                    f"{where}.content[{index}] is not a text part; this model reads text only",
+                )
+            parts.append(part.get("text"))
+            _check_text(parts[-1], f"{where}.content[{index}].text", may_be_empty=True)
+        content = "".join(str(part) for part in parts)
+    _check_text(content, f"{where}.content", may_be_empty=True)
+    return {"role": role, "content": str(content)}
+
+
+def _check_text(text: object, where: str, *, may_be_empty: bool = False) -> None:
+    if not isinstance(text, str):
+        raise RequestError(422, "invalid_inputs", f"'{where}' is a JSON {_kind(text)}, not a text")
+    if not text and not may_be_empty:
+        raise RequestError(422, "empty_inputs", f"'{where}' is an empty text; send at least one character")
+    _check_encodable(text, where)
+
+
+def _check_encodable(text: str, where: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise RequestError(
+            422,
+            "invalid_unicode",
+            f"'{where}' has a lone surrogate U+{ord(text[error.start]):04X} at character {error.start}, "
+            "which is no text; send the whole pair or leave it out",
+        ) from None
+
+
+def _flag(payload: Mapping[str, object], key: str) -> bool:
+    value = payload.get(key)
+    if value is None:
+        return False
+    if not isinstance(value, bool):
+        raise invalid(key, value, "true or false")
+    return value
+
+
+def _kind(value: object) -> str:
+    kinds = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
+    return kinds.get(type(value), "number")

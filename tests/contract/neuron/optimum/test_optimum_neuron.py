@@ -1,0 +1,312 @@
+"""What we call of optimum-neuron is there and takes what we give it; what it makes is what we say it will."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from optimum.neuron import NeuronModelForCausalLM
+from optimum.neuron.models.inference.backend.config import NxDNeuronConfig
+from optimum.neuron.models.inference.backend.pretrained_model import NxDPreTrainedModel
+from optimum.neuron.models.inference.llama.modeling_llama import LlamaNxDModelForCausalLM
+from safetensors import safe_open
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+import inf2kit
+from inf2kit import catalog
+from inf2kit.compile.export import export, neuron_config
+from inf2kit.compile.spec import CompileSpec
+from inf2kit.errors import CompileError, ModelDirectoryError
+from inf2kit.fit import Architecture
+from inf2kit.fit.memory import can_be_split, need, sharded_heads, weights_per_core
+from inf2kit.serving.engine.backend import Chunk, DeviceBusyError
+from inf2kit.serving.engine.backend.neuron import NeuronBackend
+from inf2kit.serving.shapes import StaticShapes
+
+NEURON = [name for name in inf2kit.preset_names() if inf2kit.load_preset(name).compute.backend == "neuron"]
+
+
+def test_every_call_binds() -> None:
+    one = torch.zeros(1)
+    calls: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = [
+        (
+            NeuronModelForCausalLM.get_neuron_config,
+            ("dir",),
+            {
+                "config": None,
+                "instance_type": "inf2",
+                "batch_size": 1,
+                "sequence_length": 2,
+                "tensor_parallel_size": 2,
+            },
+        ),
+        (NeuronModelForCausalLM.export, ("dir", None), {"config": None, "load_weights": False}),
+        (NeuronModelForCausalLM.from_pretrained, ("dir",), {}),
+        (LlamaNxDModelForCausalLM.save_pretrained, (None, "dir"), {}),
+        (LlamaNxDModelForCausalLM.push_to_hub, (None, "dir", "repository"), {"token": True}),
+        (
+            LlamaNxDModelForCausalLM.forward,
+            (None,),
+            {"input_ids": one, "position_ids": one, "seq_ids": one, "sampling_params": one},
+        ),
+    ]
+    for function, positional, named in calls:
+        inspect.signature(function).bind(*positional, **named)
+    assert (NxDPreTrainedModel.COMPILED_MODEL_FILE_NAME, NxDPreTrainedModel.CHECKPOINT_DIR) == (
+        "model.pt",
+        "checkpoint",
+    )
+    from optimum.neuron.cache.hub_cache import get_hub_cached_entries
+    from optimum.neuron.utils.version_utils import get_neuronxcc_version
+
+    inspect.signature(get_hub_cached_entries).bind("model", task="text-generation")
+    assert get_neuronxcc_version().endswith("cpudouble")
+
+
+@pytest.mark.parametrize("name", NEURON)
+def test_the_configuration_of_each_preset_is_accepted(name: str, tmp_path: Path) -> None:
+    preset = inf2kit.load_preset(name)
+    spec = CompileSpec.of(preset)
+    config = LlamaConfig(
+        **{key: value for key, value in catalog.models()[preset.model.id].items() if key != "model_type"}
+    )
+    config.torch_dtype = torch.float16
+    made = neuron_config(spec, tmp_path, config)
+    assert type(made) is NxDNeuronConfig
+    expected = {
+        "batch_size": spec.batch_size,
+        "sequence_length": 2048,
+        "max_context_length": 2048,
+        "tp_degree": spec.tensor_parallel_size,
+        "continuous_batching": spec.batch_size > 1,
+        "on_device_sampling": False,
+        "target": "trn1",
+        "checkpoint_id": None,
+        "torch_dtype": torch.float16,
+    }
+    assert {key: getattr(made, key) for key in expected} == expected
+    made.save_pretrained(tmp_path)
+    again = NxDNeuronConfig.from_pretrained(str(tmp_path))
+    assert again.to_dict() == made.to_dict()
+
+
+def test_what_is_saved_is_what_packaging_and_the_engine_expect(compiled: Callable[..., Path]) -> None:
+    path = compiled(4)
+    names = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
+    assert {
+        "config.json",
+        "neuron_config.json",
+        "model.pt",
+        "checkpoint/weights/tp0_sharded_checkpoint.safetensors",
+        "tokenizer.json",
+        "generation_config.json",
+    } <= names
+    config = json.loads((path / "neuron_config.json").read_text(encoding="utf-8"))
+    assert config["checkpoint_id"] == "embedded/model"
+    assert config["checkpoint_revision"] == "r1"
+    assert not config["on_device_sampling"]
+
+
+#: Heads, key and value heads, head size, and the other sizes: evenly dealt out, padded, repeated, neither
+#: nor.
+SHAPES = [
+    (8, 8, 8, 64, 96, 120),
+    (32, 32, 4, 128, 100, 97),
+    (9, 3, 8, 72, 50, 131),
+    (28, 4, 4, 112, 90, 33),
+    (14, 2, 4, 56, 20, 45),
+]
+
+
+@pytest.mark.parametrize("cores", [2, 12, 24])
+def test_a_cores_weights_are_as_many_bytes_as_we_say(
+    cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """optimum-neuron's own padding and repeating, split over the cores."""
+    # A tokenizer has no part in it, and takes longer than all the rest.
+    monkeypatch.setattr(
+        AutoTokenizer, "from_pretrained", lambda *_, **__: SimpleNamespace(save_pretrained=print)
+    )
+    for heads, key_value_heads, head_dim, hidden, intermediate, vocabulary in SHAPES:
+        config = LlamaConfig(
+            hidden_size=hidden,
+            intermediate_size=intermediate,
+            num_hidden_layers=2,
+            num_attention_heads=heads,
+            num_key_value_heads=key_value_heads,
+            head_dim=head_dim,
+            vocab_size=vocabulary,
+            max_position_embeddings=64,
+        )
+        source, target = tmp_path / f"s{heads}-{key_value_heads}", tmp_path / f"t{heads}-{key_value_heads}"
+        LlamaForCausalLM(config).save_pretrained(source)
+        spec = CompileSpec("m", None, 2, 32, 32, cores, "float16")
+        architecture = Architecture.find(str(source))
+        if not can_be_split(architecture, cores):
+            with pytest.raises(CompileError, match="one number must divide the other"):
+                spec.check(architecture)
+            with pytest.raises(RuntimeError, match="split_sizes"):
+                export(spec, source, target)
+            continue
+        export(spec, source, target)
+        expected = weights_per_core(architecture, cores, "float16")
+        for rank in range(cores):
+            with safe_open(
+                target / f"checkpoint/weights/tp{rank}_sharded_checkpoint.safetensors", "pt"
+            ) as file:
+                tensors = [file.get_tensor(name) for name in file.keys()]  # noqa: SIM118 - not a dict
+            assert sum(each.numel() * each.element_size() for each in tensors) == expected, (
+                heads,
+                cores,
+                rank,
+            )
+
+
+@pytest.mark.parametrize("cores", catalog.TENSOR_PARALLEL_SIZES)
+def test_the_cache_is_as_many_bytes_as_we_say(cores: int) -> None:
+    from neuronx_distributed.parallel_layers import parallel_state
+    from optimum.neuron.models.inference.llama.modeling_llama import NxDLlamaModel
+
+    for heads, key_value_heads, head_dim, hidden, intermediate, vocabulary in SHAPES:
+        config = LlamaConfig(
+            hidden_size=hidden,
+            intermediate_size=intermediate,
+            num_hidden_layers=2,
+            num_attention_heads=heads,
+            num_key_value_heads=key_value_heads,
+            head_dim=head_dim,
+            vocab_size=vocabulary,
+        )
+        compiled_for = NxDNeuronConfig(
+            batch_size=3, sequence_length=40, tp_degree=cores, torch_dtype="float16", fused_qkv=True
+        )
+        with parallel_state.ranks(cores), torch.device("meta"):
+            model = NxDLlamaModel(config, compiled_for)
+        made = sum(each.numel() * each.element_size() for each in model.kv_mgr.past_key_values)
+        architecture = Architecture(hidden, intermediate, 2, heads, key_value_heads, head_dim, vocabulary, 64)
+        assert need(architecture, StaticShapes.of(3, 40), cores, "float16").kv_cache == made
+        attention = model.layers[0].self_attn.qkv_proj
+        assert sharded_heads(architecture, cores) == (
+            attention.num_attention_heads,
+            attention.num_key_value_heads,
+        )
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"optimum_neuron_version": "0.3.0"}, "compiled with optimum-neuron 0.3.0, here is"),
+        ({"neuronxcc_version": "2.19.1"}, "compiled with neuronx-cc 2.19.1, here is"),
+        ({"batch_size": 8}, "batch_size is 8, the preset asks for 4"),
+        ({"continuous_batching": False}, "continuous_batching is False, the preset asks for True"),
+        ({"target": "trn2"}, "cannot be loaded .*trn2"),
+        ({"tp_degree": 2}, "lacks checkpoint/weights/tp1_sharded_checkpoint.safetensors"),
+    ],
+)
+def test_an_artefact_of_something_else_is_one_sentence(
+    changed: dict[str, Any], sentence: str, compiled: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = compiled(4)
+    for file in source.rglob("*"):
+        if file.is_file():
+            (tmp_path / file.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / file.relative_to(source)).symlink_to(file)
+    config = json.loads((source / "neuron_config.json").read_text(encoding="utf-8"))
+    (tmp_path / "neuron_config.json").unlink()
+    (tmp_path / "neuron_config.json").write_text(json.dumps({**config, **changed}), encoding="utf-8")
+    with pytest.raises(ModelDirectoryError, match=sentence) as raised:
+        NeuronBackend(tmp_path, StaticShapes.of(4, 64)).load()
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "raised"),
+    [
+        (
+            "The PyTorch Neuron Runtime could not be initialized. Neuron Driver issues are logged",
+            RuntimeError,
+        ),
+        ("nrt_load_collectives failed: NRT_RESOURCE", RuntimeError),
+        ("NRT:nrt_allocate_neuron_cores  NeuronCore(s) not available - Requested:1", DeviceBusyError),
+    ],
+)
+def test_only_a_device_that_is_held_is_waited_for(
+    compiled: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, sentence: str, raised: type[Exception]
+) -> None:
+    """An old driver would be waited for until the start-up time-out; a moment's error is no damaged file."""
+    source = compiled(1)
+    monkeypatch.setenv("NEURON_CPU_DOUBLE_REFUSAL", sentence)
+    with pytest.raises(raised, match=sentence[:20]) as refused:
+        NeuronBackend(source, StaticShapes.of(1, 64)).load()
+    assert type(refused.value) is raised
+    if raised is RuntimeError:
+        assert "no driver is loaded" in str(refused.value)
+
+
+def test_cores_are_a_range_and_all_is_not_none(
+    compiled: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The container's NEURON_RT_NUM_CORES=0 means all to the runtime; optimum-neuron counts it as none."""
+    from optimum.neuron.utils.system import get_available_cores
+
+    monkeypatch.setenv("NEURON_RT_NUM_CORES", "0")
+    monkeypatch.delenv("NEURON_RT_VISIBLE_CORES", raising=False)
+    assert get_available_cores() == 0
+    NeuronBackend(compiled(1), StaticShapes.of(1, 64)).load()
+    assert get_available_cores() == 1
+    monkeypatch.setenv("NEURON_RT_VISIBLE_CORES", "0-1")
+    assert get_available_cores() == 2
+    monkeypatch.setenv("NEURON_RT_VISIBLE_CORES", "0,1,2")
+    assert get_available_cores() == 1, "a list counts as one"
+
+
+def test_optimum_neurons_own_generate(compiled: Callable[..., Path], small_weights: Path) -> None:
+    """The blog's way, on the same artefact: right-padded prompts, greedy by a choice among one.
+
+    0.4.1's own loop passes an attention mask that holds the position which is just being written, so every
+    step reads what was there before: the padding of the prefill. Nothing is to be given that mask; 0.4.5 has
+    none.
+    """
+    NeuronBackend(compiled(4), StaticShapes.of(4, 64)).load()
+    model = NeuronModelForCausalLM.from_pretrained(compiled(4))
+    reference = LlamaForCausalLM.from_pretrained(small_weights)
+    prompts = [[5, 6, 7, 8, 9, 10], [11, 12, 13]]
+    width = max(map(len, prompts))
+    ids = torch.tensor([each + [0] * (width - len(each)) for each in prompts])
+    mask = torch.tensor([[1] * len(each) + [0] * (width - len(each)) for each in prompts])
+    out = model.generate(ids, attention_mask=mask, do_sample=True, top_k=1, max_new_tokens=6)
+    expected = [
+        reference.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt)),
+            do_sample=False,
+            max_new_tokens=6,
+            eos_token_id=None,
+        )[0, len(prompt) :].tolist()
+        for prompt in prompts
+    ]
+    assert (out[:, width:].tolist() == expected) == (metadata.version("optimum-neuron") != "0.4.1")
+
+
+def test_a_step_with_the_mask_of_its_own_position_is_another_one(compiled: Callable[..., Path]) -> None:
+    """What 0.4.1's loop does, in two calls."""
+    backend = NeuronBackend(compiled(1), StaticShapes.of(1, 64))
+    backend.load()
+    forward = backend._model.forward
+    if "attention_mask" not in inspect.signature(forward).parameters:
+        return  # 0.4.5: the graphs make their own
+    logits = []
+    for last in (3, 4):  # positions 0..2 are cached, 3 is written
+        backend.prefill([Chunk(0, [11, 12, 13])])
+        backend.release(0)
+        mask = torch.tensor([[1] * last])
+        one = {"input_ids": torch.tensor([[9]]), "position_ids": torch.tensor([[3]])}
+        logits.append(forward(**one, seq_ids=torch.tensor([0]), attention_mask=mask).logits)
+    assert not torch.allclose(*logits, atol=1e-3)

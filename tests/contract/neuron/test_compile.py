@@ -1,0 +1,233 @@
+"""``inf2kit compile`` and what is made of it, with the container's optimum-neuron above the CPU double."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import psutil
+import pytest
+
+from inf2kit.package import at, split, verify
+from tests.helpers import packages
+from tests.helpers.neuron import ROOT, python, run
+from tests.helpers.support import wait_until
+
+VERSION = "0.4.1"
+PRESET = """
+description = "one core"
+status = "not run on a device"
+[model]
+id = "meta-llama/Llama-2-7b-hf"
+gated = true
+[shapes]
+batch_size = 2
+sequence_length = 48
+[compute]
+backend = "neuron"
+instance_type = "ml.inf2.xlarge"
+tensor_parallel_size = 1
+dtype = "float32"
+[serving]
+queue_size = 4
+"""
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("preset") / "own.toml"
+    path.write_text(PRESET, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("packages")
+
+
+@pytest.fixture(scope="module")
+def package(preset: Path, output: Path, small_weights: Path) -> Path:
+    """What the command has made, once."""
+    ended = run(VERSION, "inf2kit.cli", "compile", str(preset), *_arguments(small_weights, output))
+    assert ended.returncode == 0, ended.stdout
+    assert "compiling: a prefill and a decode graph" in ended.stdout
+    (made,) = output.glob("*/inf2kit.json")
+    return made.parent
+
+
+def _arguments(model: Path, output: Path) -> list[str]:
+    return ["--model", str(model), "--output", str(output), "--max-context-length", "32"]
+
+
+def test_a_model_becomes_a_package(package: Path, preset: Path, output: Path, small_weights: Path) -> None:
+    place, digest = split(str(package))
+    manifest = verify(at(place), digest)
+    assert manifest.target == "inf2"
+    assert manifest.versions["optimum_neuron"] == VERSION
+    assert manifest.preset["shapes"]["max_context_length"] == 32
+    config = json.loads((package / "neuron_config.json").read_text(encoding="utf-8"))
+    assert (config["max_context_length"], config["on_device_sampling"]) == (32, False)
+    again = run(VERSION, "inf2kit.cli", "compile", str(preset), *_arguments(small_weights, output))
+    assert "compiled before, in" in again.stdout
+    assert "is there already, and whole" in again.stdout
+    assert "make a preset of your own" in again.stdout
+
+
+def test_the_package_generates_in_a_process_of_its_own(package: Path, small_weights: Path) -> None:
+    """The blog's one-liner; the texts are those of the torch backend on the same weights."""
+    code = (
+        "import inf2kit, sys; m = inf2kit.load(sys.argv[1]); "
+        "print('TEXTS', [r.text for r in m.generate(['One two three', 'a'], max_new_tokens=6)], "
+        "list(m.stream('One two three', max_new_tokens=6)))"
+    )
+    said = []
+    for command, folder in (
+        ([python(VERSION), "-c", code], package),
+        ([sys.executable, "-c", code], small_weights),
+    ):
+        ended = subprocess.run(
+            [*command, str(folder)], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
+        )
+        said += [line for line in ended.stdout.splitlines() if line.startswith("TEXTS")]
+    assert said[0] == said[1]
+
+
+def test_a_machine_without_a_device_or_with_other_versions_says_so(package: Path) -> None:
+    code = "import inf2kit, sys; inf2kit.load(sys.argv[1])"
+    for interpreter, variables, sentence in [
+        (sys.executable, {}, "what loads it is not installed here"),
+        (python("0.4.5"), {}, "compiled with optimum-neuron 0.4.1, here is 0.4.5"),
+        (python(VERSION), {"NEURON_CPU_DOUBLE_INSTANCE": ""}, "run it on an instance with a Neuron device"),
+    ]:
+        ended = subprocess.run(
+            [interpreter, "-c", code, str(package)],
+            cwd=ROOT,
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert sentence in ended.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("version", "arguments", "sentence"),
+    [
+        (VERSION, [], "meta-llama/Llama-2-7b-hf is gated: accept its licence"),
+        (
+            "0.4.5",
+            [],
+            "optimum-neuron 0.4.5 is installed here, and the endpoint's image loads only what 0.4.1",
+        ),
+        (
+            VERSION,
+            ["--model", "nobody/nothing"],
+            "nobody/nothing cannot be fetched from the Hugging Face hub",
+        ),
+    ],
+)
+def test_what_cannot_be_compiled_is_one_sentence(
+    version: str, arguments: list[str], sentence: str, preset: Path, tmp_path: Path
+) -> None:
+    variables = {"HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    command = ["inf2kit.cli", "compile", str(preset), "--output", str(tmp_path / "out"), *arguments]
+    ended = run(version, *command, **variables)
+    assert ended.returncode == 1
+    assert sentence in ended.stdout
+    assert "Traceback" not in ended.stdout
+
+
+def test_a_compilation_that_fails_keeps_its_log_and_one_that_is_stopped_leaves_nothing(
+    preset: Path, small_weights: Path, tmp_path: Path
+) -> None:
+    broken = packages.linked(small_weights, tmp_path / "broken", ".safetensors")
+    (broken / "model.safetensors").write_bytes(b"no weights")
+    ended = run(VERSION, "inf2kit.cli", "compile", str(preset), *_arguments(broken, tmp_path / "out"))
+    assert ended.returncode == 1
+    last = ended.stdout.splitlines()[-1]
+    assert last.startswith("Error: the compilation has failed: ")
+    assert Path(last.rpartition(" ")[2]).read_text(encoding="utf-8")
+    assert not list((tmp_path / "out").glob("*"))
+
+    process = subprocess.Popen(
+        [
+            *[python(VERSION), "-m", "inf2kit.cli", "compile", str(preset), "--batch-size", "1"],
+            *_arguments(small_weights, tmp_path / "out"),
+        ],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        # A shell in the background starts its children with this signal ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    children = wait_until(lambda: psutil.Process(process.pid).children(), 60, "the compilation has begun")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) != 0
+    wait_until(lambda: not any(child.is_running() for child in children), 10, "its process has ended")
+
+
+def test_a_device_that_is_held_is_waited_for(package: Path, tmp_path: Path) -> None:
+    """The engine ends with a status of its own; the supervisor starts it until the cores are free."""
+    run_dir = Path(tempfile.mkdtemp(prefix="inf2held-"))  # short, for a socket
+    lock = tmp_path / "cores"
+    holder = lock.open("w")
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    log = tmp_path / "log"
+    path = os.pathsep.join([str(package / "code"), str(package / "code" / "vendor")])
+    with log.open("wb") as output:
+        supervisor = subprocess.Popen(
+            [python(VERSION), "-m", "inf2kit.serving.engine.supervisor", str(package), str(os.getpid())],
+            env={
+                **os.environ,
+                "PYTHONPATH": path,
+                "INF2KIT_RUN_DIR": str(run_dir),
+                "NEURON_CPU_DOUBLE_LOCK": str(lock),
+            },
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        state = run_dir / "supervisor.json"
+        wait_until(
+            lambda: state.exists() and json.loads(state.read_text(encoding="utf-8"))["held"] > 0,
+            60,
+            "the engine has found the cores held",
+        )
+        assert state_of(state) == "waiting for the device"
+        holder.close()
+        wait_until(lambda: state_of(state) == "ready", 90, "the engine is ready once they are free")
+    finally:
+        supervisor.kill()
+        supervisor.wait()
+        holder.close()
+        shutil.rmtree(run_dir)
+
+
+def test_verify_device_asks_everything(tmp_path: Path) -> None:
+    """On the double: what a device would be asked is asked, and nothing counts as answered."""
+    report = tmp_path / "report.json"
+    ended = run(
+        VERSION, "inf2kit.cli", "verify-device", "--tensor-parallel-size", "1", "--report", str(report)
+    )
+    assert ended.returncode == 0, ended.stdout
+    assert "simulated: a double stood in for the device" in ended.stdout
+    found = json.loads(report.read_text(encoding="utf-8"))
+    answers = {each["name"]: each for each in found["answers"]}
+    failed = [name for name, each in answers.items() if each["passed"] is False]
+    assert failed == [], answers
+    unanswered = {name for name, each in answers.items() if each["error"]}
+    assert unanswered == {"device-memory"}, "the double has no driver"
+    assert answers["cores-held"]["found"]["loaded"] is True, "the double can be shared"
+    assert len(found["open_questions"]) == len(answers)
+
+
+def state_of(path: Path) -> str:
+    return str(json.loads(path.read_text(encoding="utf-8"))["state"])

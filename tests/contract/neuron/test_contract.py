@@ -1,0 +1,23 @@
+"""The contract with optimum-neuron, run against each of its versions: the container's, and the newest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.helpers.neuron import ROOT, VERSIONS, run
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_contract_holds(version: str, figure: Callable[[str], None]) -> None:
+    """Every test of ``optimum/``, in an environment of its own."""
+    options = ["-q", "-p", "no:cacheprovider", "-W", "ignore", "--rootdir", str(ROOT)]
+    ended = run(version, "pytest", "tests/contract/neuron/optimum", *options, timeout_s=580)
+    assert ended.returncode == 0, ended.stdout[-6000:]
+    lines = ended.stdout.splitlines()
+    for line in lines:
+        if line.startswith("neuron rows"):
+            figure(f"optimum-neuron {version} on the CPU double, {line.removeprefix('neuron ')}")
+    figure(f"optimum-neuron {version} on the CPU double: {lines[-1]}")

@@ -1,0 +1,197 @@
+"""Faithful containers for tests: started from a synthesised template, called on their own port."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+from aws_cdk.assertions import Template
+
+import inf2kit
+from inf2kit import paths
+from inf2kit.package import Contents
+from inf2kit.rehearsal.container import namespaces, processes
+from infra.app import build
+from tests.helpers.stacks import BUCKET, only
+from tests.helpers.support import free_port, ping
+
+START_S = 180.0
+_ENTER = [
+    "nsenter",
+    "--user",
+    "--preserve-credentials",
+    "--mount",
+    "--net",
+    "--pid",
+    "--ipc",
+    "--uts",
+    "--root",
+]
+
+
+#: All that may be open.
+GATE = ("0.0.0.0", 8080)  # noqa: S104 - of a network with a loopback only
+
+
+@dataclass(frozen=True)
+class Deployable:
+    """A package on this disk, and the environment that its stack gives to the Model."""
+
+    model_dir: Path
+    variables: dict[str, str]
+
+    @classmethod
+    def of(cls, contents: Contents, preset: str, folder: Path) -> Deployable:
+        """Lay a package out, and synthesise the stack of its preset."""
+        contents.materialise(folder / "model")
+        manifest = contents.manifest
+        paths.keep_manifest(manifest.digest, manifest.to_bytes())
+        app = build({"package": f"{BUCKET}/{manifest.digest}/"}, outdir=str(folder / "cdk.out"))
+        stack = app.node.find_child(f"inf2-{inf2kit.load_preset(preset).endpoint_name}")
+        model = only(Template.from_stack(stack), "SageMaker::Model")  # type: ignore[arg-type]
+        return cls(folder / "model", model["PrimaryContainer"]["Environment"])
+
+
+@dataclass
+class Container:
+    """A running container."""
+
+    port: int
+    run_dir: Path
+    log: Path
+    keeper: subprocess.Popen[bytes]
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def processes(self) -> list[psutil.Process]:
+        """All but the keeper."""
+        return [each for each in processes.processes(self.run_dir) if each.pid != self.keeper.pid]
+
+    @property
+    def first(self) -> psutil.Process:
+        """Its process 1."""
+        return next(each for each in self.processes if number_inside(each) == 1)
+
+    def named(self, word: str) -> list[psutil.Process]:
+        """Processes with a word in their command line."""
+        return [each for each in self.processes if any(word in part for part in _cmdline(each))]
+
+    def ready(self) -> float:
+        """Wait until it is; seconds since its start."""
+        ends = time.monotonic() + START_S
+        while (status := ping(self.port)) != 200:
+            ended = self.keeper.poll()
+            assert ended is None, f"it ended with {ended}: {self.tail()}"
+            assert time.monotonic() < ends, f"/ping says {status}: {self.tail()}"
+            time.sleep(0.02)
+        return time.monotonic() - self.began
+
+    def run(self, script: str) -> Any:
+        """The JSON that a Python script prints in the container."""
+        command = [*_ENTER, "--target", str(self.first.pid), "/opt/conda/bin/python", "-c", script]
+        environment = {
+            **namespaces.IMAGE_VARIABLES,
+            "PATH": f"/usr/sbin:{namespaces.IMAGE_VARIABLES['PATH']}",
+        }
+        output = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert output.returncode == 0, output.stderr
+        return json.loads(output.stdout)
+
+    def whole(self, prompt: str, **parameters: Any) -> tuple[int, Any]:
+        """Status and JSON of a whole call."""
+        with self._call({"inputs": prompt, "parameters": parameters}) as response:
+            return response.status, json.loads(response.read())
+
+    def stream(self, prompt: str, **parameters: Any) -> tuple[int, list[Any]]:
+        """Status and events of a streamed call, or its error's JSON."""
+        with self._call({"inputs": prompt, "parameters": parameters, "stream": True}) as response:
+            body = response.read()
+            if response.status != 200:
+                return response.status, [json.loads(body)]
+            records = body.split(b"\n\n")
+            assert records[-1] == b"", "a stream that was broken off"
+            return 200, [json.loads(record.removeprefix(b"data:")) for record in records[:-1]]
+
+    def metric(self, name: str) -> float:
+        """A sample of the gate's metrics."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection.request("GET", "/metrics")
+        lines = connection.getresponse().read().decode().splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+
+    def _call(self, body: object) -> http.client.HTTPResponse:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.request("POST", "/invocations", json.dumps(body), {"Content-Type": "application/json"})
+        return connection.getresponse()
+
+    def tail(self) -> str:
+        """The end of its log."""
+        return self.log.read_text(encoding="utf-8", errors="replace")[-3000:] if self.log.exists() else ""
+
+
+def start(deployable: Deployable, python: namespaces.Python, folder: Path, **extra: str) -> Container:
+    """Start a container of a package; ``extra`` are variables that its stack does not set."""
+    run_dir = Path(tempfile.mkdtemp(prefix="inf2kit-"))
+    port, log = free_port(), folder / "log"
+    began = time.monotonic()
+    keeper = namespaces.start(
+        deployable.model_dir.parent,
+        run_dir,
+        {**deployable.variables, **extra},
+        port=port,
+        log=log,
+        java_home=processes.java_home(),
+        python=python,
+    )
+    return Container(port, run_dir, log, keeper, began)
+
+
+def number_inside(process: psutil.Process) -> int:
+    """The number that a process has in the innermost namespace it is in."""
+    try:
+        status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+    except OSError:
+        return 0
+    return int(status.partition("NSpid:")[2].partition("\n")[0].split()[-1])
+
+
+def listeners(process: psutil.Process) -> dict[tuple[str, int], str]:
+    """Who listens on TCP in a process's network: address and port to the command line's words."""
+    inodes = {}
+    for name in ("tcp", "tcp6"):
+        lines = Path(f"/proc/{process.pid}/net/{name}").read_text(encoding="utf-8").splitlines()[1:]
+        for fields in map(str.split, lines):
+            if fields[3] == "0A":
+                address, _, port = fields[1].rpartition(":")
+                inodes[fields[9]] = (_address(address), int(port, 16))
+    owners = {}
+    for each in [process, *process.children(recursive=True)]:
+        with contextlib.suppress(OSError):  # one that has ended
+            for descriptor in Path(f"/proc/{each.pid}/fd").iterdir():
+                inode = str(descriptor.readlink()).removeprefix("socket:[").removesuffix("]")
+                if inode in inodes:
+                    owners[inodes[inode]] = " ".join(_cmdline(each))
+    assert len(owners) == len(inodes), f"somebody outside the container listens in its network: {inodes}"
+    return owners
+
+
+def _address(text: str) -> str:
+    raw = bytes.fromhex(text)
+    return socket.inet_ntoa(raw[::-1]) if len(raw) == 4 else text
+
+
+def _cmdline(process: psutil.Process) -> list[str]:
+    try:
+        command: list[str] = process.cmdline()
+        return command
+    except psutil.Error:
+        return []

@@ -1,0 +1,39 @@
+"""Running things in the environments that have an optimum-neuron."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+VERSIONS = ("0.4.1", "0.4.5")
+
+
+def python(version: str) -> str:
+    """The Python of an environment, which 'make setup' has made."""
+    path = Path(sys.prefix) / f"neuron-{version}" / "bin" / "python"
+    if not path.exists():
+        pytest.fail(f"{path} is missing; run 'make setup'")
+    return str(path)
+
+
+def run(
+    version: str, *arguments: str, timeout_s: float = 300, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """``python -m ...`` there; its output, both streams in one."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "inference")])
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    return subprocess.run(
+        [python(version), "-m", *arguments],
+        cwd=ROOT,
+        env={**environment, "PYTHONPATH": path, **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=timeout_s,
+    )

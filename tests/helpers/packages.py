@@ -1,0 +1,118 @@
+"""Packages for tests: small directories of weights, compiled artefacts of the right shape, manifests."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import struct
+from pathlib import Path
+from typing import Any
+
+import inf2kit
+from inf2kit import catalog
+from inf2kit.package import Contents, Manifest
+from inf2kit.package.hashing import Hashed
+from inf2kit.package.manifest import Entry
+from inf2kit.presets import Preset
+
+#: Bytes of a 7B model in float16.
+SIZE = 13_500_000_000
+
+
+def safetensors(path: Path, length: int = 64, fill: bytes = b"\1") -> None:
+    """A file of one tensor."""
+    header = json.dumps({"a": {"dtype": "U8", "shape": [length], "data_offsets": [0, length]}}).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(header)) + header)
+        block = fill * 2**20
+        while length > 0:
+            file.write(block[:length])
+            length -= len(block)
+
+
+def linked(source: Path, target: Path, *without: str) -> Path:
+    """A folder with another one's files, but for some names or suffixes."""
+    target.mkdir()
+    for file in source.iterdir():
+        if file.name not in without and file.suffix not in without:
+            try:
+                (target / file.name).hardlink_to(file.resolve())
+            except OSError:  # another file system
+                shutil.copyfile(file, target / file.name)
+    return target
+
+
+def weights(path: Path, *, shards: int = 2, length: int = 2 * 2**20) -> Path:
+    """Plain weights with a tokenizer; each shard is another one."""
+    path.mkdir(parents=True)
+    (path / "config.json").write_text('{"vocab_size": 10}', encoding="utf-8")
+    (path / "tokenizer.json").write_text("{}", encoding="utf-8")
+    names = [f"model-{shard + 1:05}-of-{shards:05}.safetensors" for shard in range(shards)]
+    for shard, name in enumerate(names):
+        safetensors(path / name, length, bytes([shard + 1]))
+    index = {"weight_map": {f"layer.{shard}": name for shard, name in enumerate(names)}}
+    (path / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    return path
+
+
+def compiled(path: Path, preset: Preset, **changed: Any) -> Path:
+    """What optimum-neuron leaves of an export, but for its content."""
+    path.mkdir(parents=True)
+    shapes, versions = preset.shapes, catalog.image().versions
+    config = {
+        "batch_size": shapes.batch_size,
+        "sequence_length": shapes.sequence_length,
+        "max_context_length": shapes.sequence_length,
+        "tp_degree": preset.compute.tensor_parallel_size,
+        "torch_dtype": preset.compute.dtype,
+        "optimum_neuron_version": versions["optimum_neuron"],
+        "neuronxcc_version": f"{versions['neuronx_cc']}+abcdef",
+        **changed,
+    }
+    (path / "neuron_config.json").write_text(json.dumps(config), encoding="utf-8")
+    (path / "config.json").write_text("{}", encoding="utf-8")
+    (path / "tokenizer.json").write_text("{}", encoding="utf-8")
+    (path / "model.pt").write_bytes(b"graph")
+    for rank in range(preset.compute.tensor_parallel_size):
+        safetensors(path / f"checkpoint/weights/tp{rank}_sharded_checkpoint.safetensors", fill=bytes([rank]))
+    return path
+
+
+def manifest(preset: Preset, *, size: int = SIZE, **changed: Any) -> Manifest:
+    """The manifest of a package that need not be anywhere."""
+    values: dict[str, Any] = {
+        "inf2kit": inf2kit.__version__,
+        "preset": preset.described(),
+        "revision": None,
+        "target": "inf2",
+        "image_tag": catalog.image().tag,
+        "versions": dict(catalog.image().versions),
+        "notice": None,
+        "files": {"model.pt": Entry(size, "0" * 64)},
+    }
+    return Manifest(**{**values, **changed})
+
+
+def with_changed_code(
+    contents: Contents, folder: Path, name: str = "inference.py", old: str = "", new: str = "\n"
+) -> Contents:
+    """The same package, but for a piece of one of its modules; without ``old`` something is added."""
+    text = contents.files[f"code/{name}"].read_text(encoding="utf-8")
+    assert old in text
+    path = folder / f"changed-{len(list(folder.iterdir()))}.py"
+    path.write_text(text.replace(old, new) if old else text + new, encoding="utf-8")
+    changed = Hashed.of(path)
+    files = {**contents.manifest.files, f"code/{name}": changed.entry}
+    manifest = dataclasses.replace(contents.manifest, files=files)
+    parts = {**contents.parts, f"code/{name}": changed.parts}
+    return Contents(manifest, {**contents.files, f"code/{name}": path}, parts)
+
+
+def with_replay(contents: Contents) -> Contents:
+    """The same package, but for the timed double in the place of its model: it starts in seconds."""
+    preset = dict(contents.manifest.preset)
+    preset["compute"] = {**preset["compute"], "backend": "replay"}
+    manifest = dataclasses.replace(contents.manifest, preset=preset, notice="rehearsal: the replay double")
+    return dataclasses.replace(contents, manifest=manifest)

@@ -1,0 +1,110 @@
+"""What the tests share: a caller as users have one, and waiting for conditions."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import boto3
+import psutil
+from botocore.config import Config
+
+from inf2kit.rehearsal.container import processes
+from inf2kit.rehearsal.local.state import EndpointState
+from inf2kit.serving.engine.metrics import samples
+
+
+class Caller:
+    """boto3 against a local endpoint, exactly as a user has it."""
+
+    def __init__(self, endpoint: EndpointState) -> None:
+        self.name = endpoint.name
+        self.client = boto3.client(
+            "sagemaker-runtime",
+            endpoint_url=endpoint.url,
+            region_name="us-east-1",
+            aws_access_key_id="local",
+            aws_secret_access_key="local",  # noqa: S106
+            config=Config(retries={"total_max_attempts": 1}, read_timeout=70, max_pool_connections=64),
+        )
+
+    def invoke(self, body: object, content_type: str = "application/json") -> Any:
+        raw = body if isinstance(body, bytes | str) else json.dumps(body)
+        response = self.client.invoke_endpoint(EndpointName=self.name, ContentType=content_type, Body=raw)
+        return json.loads(response["Body"].read())
+
+    def generate(self, inputs: object, **parameters: object) -> Any:
+        return self.invoke({"inputs": inputs, "parameters": parameters})
+
+    def parts(self, body: dict[str, Any]) -> Any:
+        response = self.client.invoke_endpoint_with_response_stream(
+            EndpointName=self.name, ContentType="application/json", Body=json.dumps(body)
+        )
+        for part in response["Body"]:
+            yield part["PayloadPart"]["Bytes"]
+
+    def events(self, body: dict[str, Any]) -> list[dict[str, Any]]:
+        """The decoded events of a stream; the closing [DONE] of a chat is left out."""
+        records = b"".join(self.parts(body)).split(b"\n\n")
+        assert records[-1] == b"", "a streamed body ends with a newline"
+        data = [record.removeprefix(b"data: ") for record in records[:-1]]
+        return [json.loads(datum) for datum in data if datum != b"[DONE]"]
+
+    def stream(self, prompt: str, **parameters: object) -> list[dict[str, Any]]:
+        return self.events({"inputs": prompt, "parameters": parameters, "stream": True})
+
+
+def ping(port: int) -> int | None:
+    """The status of GET /ping on a port, None where nothing answers."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", "/ping")
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+def metrics_of(endpoint: EndpointState) -> dict[str, float]:
+    """What gate and engine count, those with labels added up."""
+    connection = http.client.HTTPConnection("127.0.0.1", endpoint.gate_port, timeout=5)
+    try:
+        connection.request("GET", "/metrics")
+        return samples(connection.getresponse().read().decode())
+    finally:
+        connection.close()
+
+
+def free_port() -> int:
+    """A port that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], object], timeout_s: float, what: str) -> Any:
+    """Wait for a condition and give its value; say what was waited for when it does not come."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"not within {timeout_s:g} s: {what}")
+
+
+def processes_of(endpoint: EndpointState, word: str) -> list[psutil.Process]:
+    """The endpoint's processes with a word in their command line."""
+    found = []
+    for process in processes.processes(Path(endpoint.run_dir)):
+        try:
+            if any(word in part for part in process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found

@@ -1,0 +1,395 @@
+"""Compilation jobs: the request as AWS takes it, the code that travels, the token that does not."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import boto3
+import pytest
+from click.testing import CliRunner
+
+import inf2kit
+from inf2kit import catalog
+from inf2kit.cli import main
+from inf2kit.compile import disk_space, job, job_entrypoint, job_progress
+from inf2kit.compile.spec import CompileSpec
+from inf2kit.errors import CompileError
+from inf2kit.package import at, split, verify
+from tests.helpers import neuron, strict_s3
+from tests.helpers.neuron import python
+
+ROLE = "arn:aws:iam::123456789012:role/service-role/Jobs"
+SECRET = "hub"  # noqa: S105 - its name
+TOKEN = "hf_" + "never" * 6
+NETWORK = {"subnets": ["subnet-1"], "security_groups": ["sg-1"]}
+NOW = dt.datetime(2026, 11, 1, 12, 30, tzinfo=dt.timezone.utc)
+NEURON = [name for name in inf2kit.preset_names() if inf2kit.load_preset(name).compute.backend == "neuron"]
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a job would choose for its process, so that none of it is left to the next test."""
+    for name in ("INF2KIT_HOME", "HF_HOME", "NEURON_COMPILE_CACHE_URL"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+
+
+def _plan(name: str = "llama2-7b-budget", output: str = "s3://models/m", **options: Any) -> job.Job:
+    preset = inf2kit.load_preset(name)
+    secret = SECRET if preset.model.gated else None
+    return job.plan(
+        preset,
+        CompileSpec.of(preset),
+        output,
+        role=ROLE,
+        region="us-east-1",
+        token_secret=secret,
+        now=NOW,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("name", NEURON)
+def test_the_request_of_each_preset_is_one_that_aws_takes(name: str, bucket: Any) -> None:
+    made = _plan(name)
+    compute = inf2kit.load_preset(name)
+    assert compute.compile is not None
+    boto3.client("sagemaker").create_processing_job(**made.request)  # botocore checks it by AWS's model
+    assert boto3.client("sagemaker").describe_processing_job(ProcessingJobName=made.name)
+    cluster = made.request["ProcessingResources"]["ClusterConfig"]
+    assert cluster["InstanceType"] == compute.compile.instance_type
+    assert cluster["VolumeSizeInGB"] > 30
+    image = made.request["AppSpecification"]["ImageUri"]
+    assert (
+        image
+        == f"763104351884.dkr.ecr.us-east-1.amazonaws.com/{catalog.image().repository}:{catalog.image().tag}"
+    )
+
+
+def test_the_token_is_named_and_never_sent(bucket: Any, tmp_path: Path, small_weights: Path) -> None:
+    """The job as its container runs it, but for SageMaker: from S3, with AWS's secrets, into a package."""
+    boto3.client("secretsmanager").create_secret(Name=SECRET, SecretString=json.dumps({"HF_TOKEN": TOKEN}))
+    preset = tmp_path / "own.toml"
+    preset.write_text(
+        (Path(inf2kit.__file__).parent / "presets" / "llama2-7b-budget.toml")
+        .read_text(encoding="utf-8")
+        .replace("tensor_parallel_size = 2", "tensor_parallel_size = 1")
+        .replace("sequence_length = 2048", "sequence_length = 32")
+        .replace('dtype = "float16"', 'dtype = "float32"'),
+        encoding="utf-8",
+    )
+    chosen = inf2kit.load_preset(str(preset))
+    spec = CompileSpec.of(chosen, model=str(small_weights))
+    made = job.plan(
+        chosen, spec, "s3://models/m", role=ROLE, region="us-east-1", token_secret=SECRET, now=NOW
+    )
+    said: list[str] = []
+    job.start(made, said.append, "us-east-1")
+    assert TOKEN not in json.dumps([made.request, made.description])
+    folder = tmp_path / "input"
+    for found in bucket.objects.filter(Prefix="m/jobs/"):
+        path = folder / found.key.partition("/code/")[2]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        bucket.download_file(found.key, str(path))
+        assert TOKEN.encode() not in path.read_bytes()
+    ended = subprocess.run(
+        [python("0.4.1"), "-m", "inf2kit.compile.job_entrypoint", str(folder / job.JOB_FILE)],
+        cwd=tmp_path,
+        env=_environment(made, folder, tmp_path / "work"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert ended.returncode == 0, ended.stdout
+    assert TOKEN not in ended.stdout
+    last = ended.stdout.splitlines()[-1]
+    assert last.startswith(job_progress.PLACE)
+    where = last.removeprefix(job_progress.PLACE)
+    place, digest = split(where)
+    manifest = verify(at(place, "us-east-1"), digest)
+    assert manifest.versions["optimum_neuron"] == "0.4.1"
+
+
+def test_states_and_the_tail_of_the_log_are_followed(bucket: Any) -> None:
+    made = _plan()
+    logs = boto3.client("logs")
+    logs.create_log_group(logGroupName=job_progress.LOG_GROUP)
+    stream = {"logGroupName": job_progress.LOG_GROUP, "logStreamName": f"{made.name}/algo-1-1"}
+    logs.create_log_stream(**stream)
+    now = int(dt.datetime.now(dt.timezone.utc).timestamp() * 1000)
+    place = f"s3://models/m/{32 * '0'}/"
+    said_of_job = [*(f"line {line}" for line in range(40)), f"{job_progress.PLACE}{place}"]
+    events = [{"timestamp": now + number, "message": line} for number, line in enumerate(said_of_job)]
+    logs.put_log_events(**stream, logEvents=events)
+    boto3.client("sagemaker").create_processing_job(**made.request)
+    said: list[str] = []
+    # SageMaker's own message may be missing; the log has the place too.
+    assert job_progress.follow(made.name, said.append, "us-east-1", poll_s=0.05) == place
+    assert said[-1] == "the job is Completed"
+    assert "line 39" in said
+    assert "line 3" not in said, "the tail, not the whole"
+
+
+def _environment(made: job.Job, folder: Path, work: Path) -> dict[str, str]:
+    """The container's, but for the path of its input and what a small machine needs."""
+    variables = {
+        name: value.replace(job.INPUT, str(folder)) for name, value in made.request["Environment"].items()
+    }
+    return {**os.environ, **variables, "INF2KIT_HOME": str(work)}
+
+
+@pytest.mark.parametrize(
+    ("description", "said"),
+    [
+        ({}, "the job failed where nothing was expected to: KeyError: 'spec'"),
+        ({"spec": {"model": "x"}}, "the job failed where nothing was expected to: TypeError: "),
+    ],
+)
+def test_whatever_a_job_dies_of_is_its_message(
+    description: dict[str, object], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "job.json").write_text(json.dumps(description), encoding="utf-8")
+    message = tmp_path / "output/message"
+    assert job_entrypoint.main(str(tmp_path / "job.json"), message) == 1
+    assert message.read_text(encoding="utf-8").startswith(said)
+    output = capsys.readouterr()
+    assert output.out.splitlines()[-1].startswith(said)
+    assert "Traceback" not in output.out + output.err
+
+
+def test_a_jobs_message_is_a_kilobyte_of_utf_8_at_most(tmp_path: Path) -> None:
+    """SageMaker lets the job fail otherwise."""
+    (tmp_path / "job.json").write_text(json.dumps({"spec": {"\ud800" + 2000 * "ü": 1}}), encoding="utf-8")
+    message = tmp_path / "output/message"
+    assert job_entrypoint.main(str(tmp_path / "job.json"), message) == 1
+    content = message.read_bytes()
+    assert 1000 < len(content) <= 1024
+    assert "ü" in content.decode("utf-8")
+
+
+def test_a_job_that_may_not_write_ends_before_it_compiles(
+    aws: str, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = _plan("tinyllama-1.1b-starter")
+    (tmp_path / "job.json").write_text(json.dumps(made.description), encoding="utf-8")
+    with strict_s3.door(aws, strict_s3.no_writing) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+        assert job_entrypoint.main(str(tmp_path / "job.json"), tmp_path / "message") == 1
+    assert "writing to s3://models/m/ failed" in (tmp_path / "message").read_text(encoding="utf-8")
+
+
+def test_a_jobs_code_goes_to_a_bucket_of_the_right_owner_only(
+    aws: str, bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with strict_s3.door(aws, strict_s3.owner) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
+        job.start(_plan(), lambda _: None, "us-east-1")
+        assert any(each.key.endswith(job.JOB_FILE) for each in bucket.objects.all())
+        with pytest.raises(CompileError, match=r"sending code to .* failed"):
+            job.start(_plan(bucket_owner="999999999999"), lambda _: None, "us-east-1")
+
+
+def test_a_job_works_where_there_is_most_room(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    environ: dict[str, str] = {}
+    job_entrypoint.work_in((tmp_path / "first", tmp_path / "second", Path("/proc/work")), environ)
+    assert environ == {
+        "INF2KIT_HOME": str(tmp_path / "first"),
+        "HF_HOME": str(tmp_path / "first/hub"),
+        "NEURON_COMPILE_CACHE_URL": str(tmp_path / "first/neuron-compile-cache"),
+    }
+    assert "/proc/work: 0.0 GB free" in capsys.readouterr().out
+
+
+def test_too_little_room_is_told_before_anything_is_fetched(tmp_path: Path) -> None:
+    free = disk_space.free(tmp_path)
+    disk_space.check({tmp_path / "a": free // 4, tmp_path / "b": free // 4})
+    with pytest.raises(CompileError, match=r"a has .* GB free and compiling writes .* GB there; make room"):
+        disk_space.check({tmp_path / "a": free // 4 * 3, tmp_path / "b": free // 4 * 3})
+    code = (
+        "import dataclasses, inf2kit; from inf2kit.compile import local; "
+        "from inf2kit.compile.spec import CompileSpec; "
+        "spec = CompileSpec.of(inf2kit.load_preset('tinyllama-1.1b-starter')); "
+        "plan = dataclasses.replace(local.plan(spec, gated=False), disk=10**18); "
+        "local.run(plan, print)"
+    )
+    ended = neuron.run("0.4.1", "timeit", "-n1", "-r1", code, INF2KIT_HOME=str(tmp_path / "home"))
+    assert re.search(r"compiling writes 11000000\d\d\.\d GB there", ended.stdout.splitlines()[-1])
+    assert "fetching" not in ended.stdout
+
+
+def test_where_a_log_may_not_be_read_the_states_are_told(
+    aws: str, bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = _plan()
+    boto3.client("sagemaker").create_processing_job(**made.request)
+    said: list[str] = []
+    with strict_s3.door(aws, targets=("Logs_20140328.FilterLogEvents",)) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", url)
+        with pytest.raises(CompileError, match="did not say where its package is"):
+            job_progress.follow(made.name, said.append, "us-east-1", poll_s=0.05)
+    assert said == [
+        f"your credentials do not allow logs:FilterLogEvents on {job_progress.LOG_GROUP}: states only",
+        "the job is Completed",
+    ]
+
+
+def test_a_job_of_ones_own_network_and_key_is_one_that_aws_takes(bucket: Any) -> None:
+    made = _plan(volume_kms_key="arn:aws:kms:us-east-1:123456789012:key/x", **NETWORK)
+    boto3.client("sagemaker").create_processing_job(**made.request)
+    cluster = made.request["ProcessingResources"]["ClusterConfig"]
+    assert cluster["VolumeKmsKeyId"].endswith("key/x")
+    assert made.request["NetworkConfig"]["VpcConfig"] == {
+        "Subnets": ["subnet-1"],
+        "SecurityGroupIds": ["sg-1"],
+    }
+    with pytest.raises(CompileError, match="needs both: --subnet and --security-group"):
+        _plan(subnets=["subnet-1"])
+
+
+@pytest.mark.parametrize(
+    ("region", "domain"),
+    [
+        ("us-east-1", "amazonaws.com"),
+        ("cn-north-1", "amazonaws.com.cn"),
+        ("eusc-de-east-1", "amazonaws.eu"),
+        ("us-isof-south-1", "csp.hci.ic.gov"),
+    ],
+)
+def test_the_image_is_in_its_partitions_domain(region: str, domain: str) -> None:
+    assert f".dkr.ecr.{region}.{domain}/" in job.image_uri(region)
+
+
+class _Hub(BaseHTTPRequestHandler):
+    """As much of the hub as making a repository asks for."""
+
+    asked: ClassVar[list[dict[str, Any]]] = []
+    private = True
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.asked.append(body)
+        self._answer({"url": f"http://{self.headers['Host']}/a/b"})
+
+    def do_GET(self) -> None:
+        self._answer({"id": "a/b", "private": self.private, "siblings": []})
+
+    def _answer(self, value: object) -> None:
+        content = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+@pytest.mark.parametrize(("public", "is_private"), [(False, True), (True, False), (False, False)])
+def test_what_is_pushed_to_the_hub_is_private_unless_asked_for(
+    public: bool, is_private: bool, tmp_path: Path
+) -> None:
+    handler = type("Handler", (_Hub,), {"asked": [], "private": is_private})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    code = (
+        "import sys; from pathlib import Path; from inf2kit.compile import hub; "
+        f"hub.push(Path(sys.argv[1]), 'a/b', public={public})"
+    )
+    variables = {
+        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+        "HF_TOKEN": TOKEN,
+        "HF_HUB_OFFLINE": "0",
+    }
+    ended = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        env={**os.environ, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    server.shutdown()
+    server.server_close()
+    assert handler.asked[0]["private"] is not public
+    if public or is_private:
+        assert "everybody may read" not in ended.stderr
+    else:
+        assert ended.stderr.splitlines()[-1].endswith(
+            "everybody may read a/b; add --public if that is meant, or make it private first"
+        )
+
+
+def _command(*arguments: str) -> str:
+    result = CliRunner().invoke(main, ["compile", *arguments])
+    assert result.exit_code != 0
+    assert "Traceback" not in result.output
+    return result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "--job needs --role"),
+        (["--role", "Jobs"], "--role is 'Jobs'; give the ARN of an execution role"),
+        (["--role", ROLE], "is gated: put a token of the Hugging Face hub into Secrets Manager"),
+        (
+            ["--role", ROLE, "--token-secret", "x", "--region", "us-esat-1"],
+            "there is no registry of deep learning containers in 'us-esat-1'; did you mean",
+        ),
+        (["--role", ROLE, "--token-secret", "x", "--tensor-parallel-size", "5"], "must be one of 1, 2, 4"),
+        (["--role", ROLE, "--token-secret", "x", "--sequence-length", "8192"], "has 4096 positions"),
+        (["--role", ROLE, "--token-secret", "x", "--push-to-hub", "a/b"], "a job pushes nothing to the hub"),
+    ],
+)
+def test_what_makes_no_sense_is_one_sentence(arguments: list[str], sentence: str, aws: str) -> None:
+    said = _command("llama2-7b-budget", "--output", "s3://models/m", "--job", *arguments)
+    assert sentence in said
+
+
+def test_an_instance_that_processing_does_not_have_is_refused(tmp_path: Path, aws: str) -> None:
+    text = (Path(inf2kit.__file__).parent / "presets" / "tinyllama-1.1b-starter.toml").read_text(
+        encoding="utf-8"
+    )
+    own = tmp_path / "own.toml"
+    own.write_text(text.replace("ml.m5.2xlarge", "ml.inf2.xlarge"), encoding="utf-8")
+    arguments = ["--output", "s3://models/m", "--job", "--role", ROLE]
+    assert "SageMaker Processing has no instance 'ml.inf2.xlarge'" in _command(str(own), *arguments)
+    assert "--output is 'elsewhere'" in _command(
+        "tinyllama-1.1b-starter", "--output", "elsewhere", "--job", "--role", ROLE
+    )
+
+
+def test_the_dry_run_prints_the_request_and_starts_nothing(aws: str) -> None:
+    arguments = ["--output", "s3://models/m", "--job", "--role", ROLE, "--dry-run"]
+    result = CliRunner().invoke(main, ["compile", "tinyllama-1.1b-starter", *arguments])
+    assert result.exit_code == 0
+    request = json.loads(result.stdout)
+    assert request["ProcessingResources"]["ClusterConfig"]["InstanceType"] == "ml.m5.2xlarge"
+    assert "not proven on AWS" in result.stderr
+    assert boto3.client("sagemaker").list_processing_jobs()["ProcessingJobSummaries"] == []
+
+
+def test_a_machine_without_the_compiler_says_where_there_is_one(tmp_path: Path) -> None:
+    said = _command("llama2-7b-budget", "--output", str(tmp_path / "out"))
+    assert "neuronx-cc and optimum-neuron cannot be found on this machine" in said
+    assert "add --job" in said
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    said = _command("llama2-7b-budget", "--output", str(tmp_path / "file" / "out"))
+    assert "cannot be written to" in said
+
+
+def test_the_registries_are_those_of_cdk() -> None:
+    code = (
+        "from aws_cdk import region_info as r; import json; "
+        "print(json.dumps({i.name: i.dlc_repository_account for i in r.RegionInfo.regions "
+        "if i.dlc_repository_account}))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(found.stdout) == dict(catalog.image().registries)

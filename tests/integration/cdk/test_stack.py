@@ -1,0 +1,110 @@
+"""The stack of each preset, property by property."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from aws_cdk.assertions import Template
+
+import inf2kit
+from inf2kit import catalog
+from inf2kit.package.environment import environment
+from tests.helpers.stacks import NEURON_PRESETS, only
+
+pytestmark = pytest.mark.usefixtures("home")
+
+
+@pytest.mark.parametrize("name", NEURON_PRESETS)
+def test_a_preset_becomes_an_endpoint(name: str, template: Callable[..., Template]) -> None:
+    preset, rendered = inf2kit.load_preset(name), template(name)
+    model = only(rendered, "SageMaker::Model")
+    container = model["PrimaryContainer"]
+    assert model["EnableNetworkIsolation"] is True
+    assert "ModelName" not in model, "a name of its own would forbid its replacement"
+    source = container["ModelDataSource"]["S3DataSource"]
+    digest = source["S3Uri"].split("/")[-2]
+    assert container["Environment"] == {**environment(preset), "INF2KIT_PACKAGE_DIGEST": digest}
+    assert source["S3Uri"].startswith("s3://models/llm/")
+    assert source["S3Uri"].endswith("/")
+    assert (source["S3DataType"], source["CompressionType"]) == ("S3Prefix", "None")
+    assert catalog.image().tag in json.dumps(container["Image"])
+
+    configuration = only(rendered, "SageMaker::EndpointConfig")
+    (variant,) = configuration["ProductionVariants"]
+    assert variant["InstanceType"] == preset.compute.instance_type
+    assert variant["InitialInstanceCount"] == 1
+    assert variant["InferenceAmiVersion"] == "al2-ami-sagemaker-inference-neuron-2"
+    assert variant["RoutingConfig"] == {"RoutingStrategy": "LEAST_OUTSTANDING_REQUESTS"}
+    assert 60 <= variant["ContainerStartupHealthCheckTimeoutInSeconds"] <= 3600
+    assert 60 <= variant["ModelDataDownloadTimeoutInSeconds"] <= 3600
+    assert 13.5 < variant["VolumeSizeInGB"] <= 512
+    assert "EndpointConfigName" not in configuration
+
+    endpoint = only(rendered, "SageMaker::Endpoint")
+    assert endpoint["EndpointName"] == preset.endpoint_name
+    assert endpoint["RetainAllVariantProperties"] is True
+    update = endpoint["DeploymentConfig"]
+    assert update["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]["Type"] == "ALL_AT_ONCE"
+    # The alarms look at five minutes, and their metrics are late.
+    assert update["BlueGreenUpdatePolicy"]["TerminationWaitInSeconds"] > 300
+
+
+def test_everything_is_there_before_what_needs_it(template: Callable[..., Template]) -> None:
+    rendered = template()
+    resources = rendered.to_json()["Resources"]
+
+    def id_of(kind: str) -> str:
+        return next(name for name, each in resources.items() if each["Type"] == f"AWS::{kind}")
+
+    (endpoint,) = rendered.find_resources("AWS::SageMaker::Endpoint").values()
+    rollback = {
+        name
+        for name, each in rendered.find_resources("AWS::CloudWatch::Alarm").items()
+        if each["Properties"]["AlarmName"].endswith(("-Errors", "-ErrorRate", "-Latency"))
+    }
+    assert rollback <= set(endpoint["DependsOn"])
+    assert id_of("Logs::LogGroup") in endpoint["DependsOn"]
+    (model,) = rendered.find_resources("AWS::SageMaker::Model").values()
+    assert set(rendered.find_resources("AWS::IAM::Policy")) <= set(model["DependsOn"])
+
+
+def test_nothing_is_left_that_bills(template: Callable[..., Template]) -> None:
+    rendered = template()
+    assert only(rendered, "Logs::LogGroup")["RetentionInDays"] == 30
+    retained = [
+        each["Type"]
+        for each in rendered.to_json()["Resources"].values()
+        if each.get("DeletionPolicy", "Delete") != "Delete"
+    ]
+    assert retained == []
+
+
+def test_callers_find_the_endpoint_and_its_price(template: Callable[..., Template]) -> None:
+    rendered = template()
+    parameter = only(rendered, "SSM::Parameter")
+    assert parameter["Name"] == "/inf2kit/presets/llama2-7b-throughput"
+    endpoint = json.loads(parameter["Value"])
+    assert endpoint["endpoint_name"] == "llama2-7b-throughput"
+    assert (endpoint["batch_size"], endpoint["sequence_length"], endpoint["asynchronous"]) == (4, 2048, False)
+    outputs = {name: each["Value"] for name, each in rendered.find_outputs("*").items()}
+    assert outputs["EndpointName"] == "llama2-7b-throughput"
+    assert outputs["EstimatedUsdPerHour"] == "15.58 for 1 x ml.inf2.48xlarge in us-east-1 (estimate)"
+
+
+def test_the_log_can_outlive_the_stack(template: Callable[..., Template]) -> None:
+    for context, policy in (({}, "Delete"), ({"log_removal": "retain"}, "Retain")):
+        (group,) = template(**context).find_resources("AWS::Logs::LogGroup").values()
+        assert (group["DeletionPolicy"], group["UpdateReplacePolicy"]) == (policy, policy)
+
+
+def test_cost_tags_have_no_price(template: Callable[..., Template]) -> None:
+    """A refreshed price would be an update of every resource that has it."""
+    rendered = template()
+    for kind in ("Endpoint", "EndpointConfig", "Model"):
+        tags = {each["Key"]: each["Value"] for each in only(rendered, f"SageMaker::{kind}")["Tags"]}
+        assert tags == {
+            "inf2kit:preset": "llama2-7b-throughput",
+            "inf2kit:endpoint": "llama2-7b-throughput",
+        }

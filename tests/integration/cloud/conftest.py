@@ -1,0 +1,111 @@
+"""The rehearsal cloud as users have it: a process of its own, and an environment that points there."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+import inf2kit
+from inf2kit.package import gather
+from inf2kit.package.environment import environment
+from inf2kit.rehearsal.cloud import lifecycle
+from inf2kit.rehearsal.cloud.settings import CloudSettings
+from inf2kit.rehearsal.container import processes
+from tests.helpers import packages
+from tests.helpers.hosted import Maker, execution_role
+from tests.helpers.rehearsing import BIN, ROOT, boto3_of, published, shell
+
+
+@pytest.fixture(scope="session")
+def cloud(home: Path) -> Iterator[CloudSettings]:
+    """A cloud whose minutes last a second; nothing of it may be left."""
+    settings = lifecycle.up(port=0, minute_s=1.0)
+    boto3_of(settings, "s3").create_bucket(Bucket="models")
+    execution_role(boto3_of(settings, "iam"))
+    yield settings
+    lifecycle.down()
+    said = settings.folder.with_suffix(".log").read_text(encoding="utf-8")
+    assert processes.processes(settings.run_dir, below=True) == []
+    assert not settings.run_dir.exists()
+    assert not settings.folder.exists()
+    assert "Traceback" not in said, said
+
+
+@pytest.fixture
+def aws(cloud: CloudSettings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """boto3's clients of the cloud, by the environment alone; what a test starts inherits it."""
+    for name, value in lifecycle.environment(cloud).items():
+        monkeypatch.setenv(name, value)
+    for name in lifecycle.unset():
+        monkeypatch.delenv(name, raising=False)
+    return lambda service, **options: boto3.session.Session().client(
+        service, config=Config(retries={"total_max_attempts": 1}, max_pool_connections=32, **options)
+    )
+
+
+@pytest.fixture
+def cdk(cloud: CloudSettings, home: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The real cdk, as a shell has it after ``eval "$(inf2kit cloud env)"``."""
+
+    def run(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        # Each synth has a folder of its own, as one locks it.
+        own = "--app" in arguments or "--output" in arguments
+        output = [] if own else ["--output", mkdtemp(dir=tmp_path)]
+        result = subprocess.run(
+            [str(BIN / "cdk"), *arguments, "--ci", "--no-notices", *output],
+            cwd=ROOT,
+            env=shell(cloud, home),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if check:
+            assert result.returncode == 0, result.stdout + result.stderr
+        return result
+
+    return run
+
+
+@pytest.fixture
+def bootstrapped(cdk: Callable[..., Any]) -> Callable[..., Any]:
+    """The real cdk, with its bootstrap stack deployed."""
+    cdk("bootstrap", "--app", "", "aws://123456789012/us-east-1")
+    return cdk
+
+
+@pytest.fixture(scope="session")
+def tokenizer_only(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded model's tokenizer with a tensor for weights: enough for the replay double."""
+    path = packages.linked(weights, tmp_path_factory.mktemp("replay") / "weights", ".safetensors")
+    packages.safetensors(path / "model.safetensors")
+    return path
+
+
+@pytest.fixture
+def package(aws: Callable[..., Any], tokenizer_only: Path, tmp_path: Path) -> Callable[..., str]:
+    """Publish a package of a preset with the replay double, with changed code if wanted; its URI."""
+
+    def make(preset: str, *changes: tuple[str, str, str]) -> str:
+        contents = gather(inf2kit.load_preset(preset), tokenizer_only, rehearsal=True)
+        contents = packages.with_replay(contents)
+        for name, old, new in changes:
+            contents = packages.with_changed_code(contents, tmp_path, name, old, new)
+        return published(contents)
+
+    return make
+
+
+@pytest.fixture
+def maker(aws: Callable[..., Any], package: Callable[..., str]) -> Iterator[Maker]:
+    """Models and endpoints by boto3, with the replay double; they are deleted."""
+    preset = "tinyllama-1.1b-starter"
+    made = Maker(aws("sagemaker"), package(preset), environment(inf2kit.load_preset(preset)))
+    yield made
+    made.clear()

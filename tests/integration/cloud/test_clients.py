@@ -1,0 +1,65 @@
+"""Clients that we did not write, unchanged: the SageMaker SDK v3 and the aws command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from inf2kit.rehearsal.cloud.settings import CloudSettings
+from tests.helpers.hosted import Maker
+from tests.helpers.rehearsing import BIN, shell
+
+#: Made by ``make setup`` from clients/requirements.txt.
+CLIENTS = BIN.parent / "clients" / "bin"
+HERE = Path(__file__).parent / "clients"
+
+
+def test_other_clients_call_an_endpoint(
+    cloud: CloudSettings, home: Path, aws: Callable[..., Any], maker: Maker, tmp_path: Path
+) -> None:
+    maker.model("m")
+    maker.config("c", "m")
+    maker.endpoint("others", "c")
+    maker.settled("others")
+
+    def run(program: str, *arguments: str) -> str:
+        environment = {**shell(cloud, home), "AWS_PAGER": ""}
+        command = [str(CLIENTS / program), *arguments]
+        result = subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    def aws_cli(*arguments: str) -> Any:
+        said = run("aws", *arguments, "--output", "json")
+        return json.loads(said) if said.strip() else None
+
+    found = json.loads(run("python", str(HERE / "sdk_v3.py"), "others").splitlines()[-1])
+    assert found["status"] == "InService"
+    assert found["variants"] == [1]
+    assert found["all"] == ["others"]
+    assert found["events"] == 3
+    assert found["answer"][0]["generated_text"]
+    assert "422" in found["refused"]
+
+    request = tmp_path / "request.json"
+    request.write_text('{"inputs": "Hello", "parameters": {"max_new_tokens": 3}}', encoding="utf-8")
+    said = aws_cli(
+        "sagemaker-runtime", "invoke-endpoint", "--endpoint-name", "others",
+        "--content-type", "application/json", "--body", f"fileb://{request}", "answer.json",
+    )  # fmt: skip
+    assert said["InvokedProductionVariant"] == "main"
+    assert json.loads((tmp_path / "answer.json").read_text(encoding="utf-8")) == found["answer"]
+    described = aws_cli("sagemaker", "describe-endpoint", "--endpoint-name", "others")
+    assert described["EndpointStatus"] == "InService"
+    assert aws_cli("sts", "get-caller-identity")["Account"] == "123456789012"
+    run("aws", "s3", "mb", "s3://by-the-command-line")
+    run("aws", "s3", "cp", str(request), "s3://by-the-command-line/a/request.json")
+    run("aws", "s3", "cp", "s3://by-the-command-line/a/request.json", "back.json")
+    assert (tmp_path / "back.json").read_bytes() == request.read_bytes()
+    run("aws", "s3", "rb", "--force", "s3://by-the-command-line")
+    assert isinstance(aws_cli("cloudformation", "describe-stacks")["Stacks"], list)

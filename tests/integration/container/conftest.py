@@ -1,0 +1,87 @@
+"""Faithful containers, which need namespaces, and the environment that 'make setup' has made for them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import inf2kit
+from inf2kit import paths as places
+from inf2kit.package import gather
+from inf2kit.rehearsal.container import namespaces, processes
+from inf2kit.rehearsal.container.namespaces import Python
+from tests.helpers import containers, packages
+from tests.helpers.containers import Container, Deployable
+
+PRESET = "tinyllama-1.1b-starter"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _allowed() -> None:
+    """A machine without namespaces skips, and says so; but never in CI."""
+    if why := namespaces.blocked():
+        says = f"no namespaces, so no faithful container: {why}"
+        pytest.fail(says) if os.environ.get("CI") else pytest.skip(says)
+
+
+@pytest.fixture(scope="session")
+def python(home: Path) -> Python:
+    """With Python 3.10 where there is one ('make container-3.10'), else with the image's numpy and hub."""
+    folders = [Path(sys.prefix) / name for name in ("container-3.10", "container")]
+    folder = next((folder for folder in folders if (folder / "bin" / "python").exists()), None)
+    if folder is None:
+        pytest.fail(f"{folders[-1]} is missing; run 'make setup'")
+    python = Python.of(folder / "bin" / "python")
+    _keep_compiled(python)
+    return python
+
+
+@pytest.fixture(scope="session")
+def own_python(home: Path) -> None:
+    """The Python of the tests themselves, which the launchers take."""
+    _keep_compiled(Python.own())
+
+
+def _keep_compiled(python: Python) -> None:
+    """Keep what containers compile of a Python's packages: the tests' home is a new one each time."""
+    compiled = Path(python.prefix) / "bytecode"
+    compiled.mkdir(exist_ok=True)
+    places.bytecode().mkdir(parents=True, exist_ok=True)
+    namespaces.bytecode(python).symlink_to(compiled)
+
+
+@pytest.fixture(scope="module")
+def run(python: Python, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Container]]:
+    """Start containers that are gone when the module ends."""
+    started: list[Container] = []
+
+    def start(deployable: Deployable, **extra: str) -> Container:
+        started.append(containers.start(deployable, python, tmp_path_factory.mktemp("log"), **extra))
+        return started[-1]
+
+    yield start
+    for each in started:
+        assert processes.kill(each.run_dir) == []
+        each.keeper.wait()
+        shutil.rmtree(each.run_dir)
+
+
+@pytest.fixture(scope="module")
+def package(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Deployable]:
+    """A deployable package, of the replay double or of a ``model``; ``changed`` makes it another one."""
+
+    def lay_out(model: Path | None = None, *, changed: str = "") -> Deployable:
+        contents: Any = gather(inf2kit.load_preset(PRESET), model or weights, rehearsal=True)
+        contents = contents if model else packages.with_replay(contents)
+        folder = tmp_path_factory.mktemp("package")
+        if changed:
+            contents = packages.with_changed_code(contents, tmp_path_factory.mktemp("code"), new=changed)
+        return Deployable.of(contents, PRESET, folder)
+
+    return lay_out

@@ -1,0 +1,202 @@
+"""One whole life of a deployment in faithful containers, in the order of the tests.
+
+The first container runs with exactly the environment of its synthesised template. The second is of another
+package; calls are slow in it, so that SIGTERM finds them running.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from inf2kit.rehearsal.container import processes
+from inf2kit.rehearsal.container.namespaces import IMAGE_VARIABLES, SAGEMAKER_VARIABLES
+from tests.helpers.containers import GATE, Container, Deployable, listeners
+from tests.helpers.support import ping, wait_until
+
+#: A step of the second container; 1,200 tokens take longer than a draining may.
+STEP_S = 0.025
+LOOK_AROUND = """
+import json, os, shutil, socket, sys
+import huggingface_hub, numpy
+def refused(call):
+    try:
+        call()
+    except OSError as error:
+        return type(error).__name__
+print(json.dumps({
+    "python": list(sys.version_info[:2]), "numpy": numpy.__version__, "hub": huggingface_hub.__version__,
+    "uid": os.getuid(), "model": refused(lambda: open("/opt/ml/model/x", "w")),
+    "programs": refused(lambda: open("/opt/conda/x", "w")),
+    "name": refused(lambda: socket.gethostbyname(socket.gethostname())),
+    "names": refused(lambda: socket.gethostbyname("huggingface.co")),
+    "network": refused(lambda: socket.create_connection(("169.254.170.2", 80), 5)),
+    "shm": shutil.disk_usage("/dev/shm").total, "ml": sorted(os.listdir("/opt/ml")),
+    "files": open("/proc/1/limits").read().partition("Max open files")[2].split()[0],
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def deployable(package: Callable[..., Deployable]) -> Deployable:
+    return package()
+
+
+@pytest.fixture(scope="module")
+def first(run: Callable[..., Container], deployable: Deployable) -> Container:
+    return run(deployable)
+
+
+@pytest.fixture(scope="module")
+def second(run: Callable[..., Container], package: Callable[..., Deployable]) -> Container:
+    return run(package(changed="\n# another version\n"), INF2KIT_REPLAY_STEP_SECONDS=str(STEP_S))
+
+
+def test_ping_is_true_from_the_start(first: Container, figure: Callable[[str], None]) -> None:
+    assert ping(first.port) is None, "nothing listens yet"
+    took_s = first.ready()
+    status, _ = first.whole("x", max_new_tokens=2)
+    assert status == 200, "a call on the heels of the first good /ping is answered"
+    figure(f"faithful container: /ping says 200 {took_s:.1f} s after the start")
+
+
+def test_the_environment_is_the_templates(
+    first: Container, deployable: Deployable, figure: Callable[[str], None]
+) -> None:
+    """By name and value: of process 1, and of the model server, to which what process 1 imports adds some."""
+    expected = {**IMAGE_VARIABLES, **SAGEMAKER_VARIABLES, **deployable.variables}
+    assert len(expected) == sum(map(len, (IMAGE_VARIABLES, SAGEMAKER_VARIABLES, deployable.variables)))
+    assert first.first.environ() == expected
+    (server,) = [process for process in first.processes if process.name() == "java"]
+    inherited = server.environ()
+    assert {name: inherited.get(name) for name in expected} == expected
+    for name, value in sorted(deployable.variables.items()):
+        figure(f"faithful container: {name}={value}, as in the template")
+    figure(
+        f"faithful container: {len(deployable.variables)} variables of the template, {len(IMAGE_VARIABLES)} "
+        f"of the image and {len(SAGEMAKER_VARIABLES)} of SageMaker are all there are; the model server has "
+        f"{', '.join(sorted(inherited.keys() - expected))} as well, by the toolkit's imports"
+    )
+
+
+def test_only_the_gate_listens(first: Container, figure: Callable[[str], None]) -> None:
+    (owner,) = (found := listeners(first.first)).values()
+    assert list(found) == [GATE]
+    assert "inf2kit.serving.engine.gateway" in owner
+    figure(f"faithful container: on TCP only 0.0.0.0:8080 is open, by {owner.partition(' -m ')[2]}")
+
+
+def test_it_is_as_bare_as_the_image(first: Container, figure: Callable[[str], None]) -> None:
+    seen = first.run(LOOK_AROUND)
+    figure("faithful container: Python {}.{}, numpy {numpy}, hub {hub}".format(*seen["python"], **seen))
+    assert (seen["numpy"], seen["hub"], seen["uid"]) == ("1.25.2", "0.35.0", 0)
+    assert (seen["model"], seen["programs"]) == ("OSError", "OSError"), "read-only"
+    assert (seen["name"], seen["names"], seen["network"]) == ("gaierror", "gaierror", "OSError")
+    assert (seen["shm"], seen["files"], seen["ml"]) == (64 * 2**20, "1024", ["model"])
+    memory = sum(process.memory_full_info().pss for process in first.processes)
+    figure(
+        f"faithful container: {memory / 2**20:.0f} MiB of memory in {len(first.processes)} processes (PSS)"
+    )
+
+
+def test_whole_and_streamed_calls(first: Container) -> None:
+    status, (answer,) = first.whole("Hello", max_new_tokens=20, details=True)
+    assert (status, answer["details"]["generated_tokens"]) == (200, 20)
+    status, events = first.stream("Hello", max_new_tokens=20)
+    assert (status, events[-1]["generated_text"]) == (200, answer["generated_text"])
+
+
+@pytest.mark.parametrize(
+    "header", ["Origin: null", "Sec-Fetch-Site: cross-site", "Host: evil.example:{port}"]
+)
+def test_no_web_page_reaches_it(first: Container, header: str) -> None:
+    """As the second request of a connection too: the first one is a program's."""
+    name, _, value = header.format(port=first.port).partition(": ")
+    connection = http.client.HTTPConnection("127.0.0.1", first.port, timeout=10)
+    body = json.dumps({"inputs": "x", "parameters": {"max_new_tokens": 1}})
+    connection.request("POST", "/invocations", body, {"Content-Type": "application/json"})
+    assert connection.getresponse().read().startswith(b"[")
+    connection.request("POST", "/invocations", body, {"Content-Type": "text/plain", name: value})
+    refused = connection.getresponse()
+    assert (refused.status, b"for programs of this machine" in refused.read()) == (403, True)
+
+
+def test_an_update_loses_no_call(first: Container, second: Container, figure: Callable[[str], None]) -> None:
+    """Callers are on the first until the second is ready; the first then gets SIGTERM."""
+    answered = 0
+    while ping(second.port) != 200:
+        assert second.keeper.poll() is None, second.tail()
+        assert first.whole("x", max_new_tokens=2)[0] == 200
+        answered += 1
+        time.sleep(0.05)
+    began = time.monotonic()
+    assert processes.stop(first.run_dir) == []
+    figure(
+        f"faithful container: {answered} calls while another one started, none lost; the first was gone "
+        f"{time.monotonic() - began:.1f} s after SIGTERM"
+    )
+    first.keeper.wait(10)
+    assert second.whole("x", max_new_tokens=2)[0] == 200
+
+
+def test_sigterm_under_load_loses_no_call(second: Container, figure: Callable[[str], None]) -> None:
+    """Four streams and four whole calls, some of which take longer than the container has left."""
+    with ThreadPoolExecutor(8) as pool:
+        calls = [
+            pool.submit(call, f"call {number}", max_new_tokens=length, details=True)
+            for call, lengths in (
+                (second.stream, (200, 200, 1200, 1200)),
+                (second.whole, (100, 100, 1200, 1200)),
+            )
+            for number, length in enumerate(lengths)
+        ]
+        wait_until(lambda: second.metric("inf2kit_texts_inside") == 8, 30, "eight calls are inside")
+        second.first.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        wait_until(lambda: ping(second.port) != 200, 2, "/ping says no more that it is ready")
+        assert ping(second.port) == 503, "it says so, and is not gone"
+        status, refusal = second.whole("new", max_new_tokens=2)
+        assert status == 503, refusal
+        outcomes = [call.exception() or _reason(*call.result()) for call in calls]
+    took_s = time.monotonic() - began
+    lost = [str(outcome) for outcome in outcomes if outcome not in ("length", "time_limit")]
+    figure(
+        f"faithful container: {len(lost)} of 8 calls lost by SIGTERM, "
+        f"{outcomes.count('length')} whole and {outcomes.count('time_limit')} cut by the time limit "
+        f"in {took_s:.1f} s"
+    )
+    assert lost == []
+    assert outcomes.count("time_limit") >= 1, "some take longer than 25 s"
+    assert took_s < 30, "SIGKILL comes then"
+    wait_until(lambda: not second.named("engine."), 5, "engine and gate have ended")
+    assert second.first.is_running(), "the container does not end with its model server"
+
+
+def test_a_container_outlives_its_model_server_and_only_ping_tells(
+    run: Callable[..., Container], deployable: Deployable, figure: Callable[[str], None]
+) -> None:
+    """A restart of the first package, whose model server then ends by itself."""
+    third = run(deployable)
+    figure(f"faithful container: ready again {third.ready():.1f} s after a restart")
+    (server,) = [process for process in third.processes if process.name() == "java"]
+    server.kill()
+    wait_until(lambda: ping(third.port) != 200, 10, "/ping tells")
+    wait_until(lambda: not third.named("engine."), 10, "engine and gate end with it")
+    assert third.first.is_running()
+    assert third.keeper.poll() is None
+    began = time.monotonic()
+    assert processes.stop(third.run_dir) == []
+    assert time.monotonic() - began < 10, "nobody waits for an empty container"
+
+
+def _reason(status: int, answer: Any) -> str:
+    """How a call's answer ended, or its whole refusal."""
+    last = answer[-1] if isinstance(answer, list) else answer
+    return last["details"]["finish_reason"] if status == 200 else f"{status}: {last}"

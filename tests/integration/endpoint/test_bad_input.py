@@ -1,0 +1,127 @@
+"""Bad input, whole stack: each gets its status, its code and a sentence, and nothing breaks."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from inf2kit import Endpoint
+from inf2kit.errors import EndpointError
+from inf2kit.rehearsal.local.state import EndpointState
+from tests.helpers.support import Caller, processes_of
+
+JSON = "application/json"
+X: dict[str, Any] = {"inputs": "x"}
+
+
+def with_parameter(**parameters: object) -> dict[str, object]:
+    return {"inputs": "x", "parameters": parameters}
+
+
+CASES = [
+    ("not json", "hello", JSON, 400, "invalid_json"),
+    ("empty body", "", JSON, 400, "invalid_json"),
+    ("raw control character", '{"inputs": "a\nb"}', JSON, 400, "invalid_json"),
+    ("deep nesting", "[" * 100_000, JSON, 400, "invalid_json"),
+    ("huge integer", '{"inputs": ' + "9" * 5000 + "}", JSON, 400, "invalid_json"),
+    ("not an object", "[1]", JSON, 400, "invalid_body"),
+    ("content type", json.dumps(X), "text/plain", 415, "unsupported_content_type"),
+    ("multipart", json.dumps(X), "multipart/form-data; boundary=x", 415, "unsupported_content_type"),
+    ("character set", json.dumps(X), "application/json; charset=latin-1", 415, "unsupported_content_type"),
+    ("invalid utf-8", b'{"inputs": "\xff\xfe"}', JSON, 400, "invalid_utf8"),
+    ("lone surrogate", '{"inputs": "a\\ud800"}', JSON, 422, "invalid_unicode"),
+    ("no inputs", {"input": "x"}, JSON, 400, "missing_inputs"),
+    ("both forms", {"inputs": "x", "messages": []}, JSON, 400, "invalid_body"),
+    ("inputs empty", {"inputs": ""}, JSON, 422, "empty_inputs"),
+    ("inputs empty list", {"inputs": []}, JSON, 422, "empty_inputs"),
+    ("inputs not text", {"inputs": 5}, JSON, 422, "invalid_inputs"),
+    ("inputs null", {"inputs": None}, JSON, 422, "invalid_inputs"),
+    ("one of the inputs", {"inputs": ["a", {}]}, JSON, 422, "invalid_inputs"),
+    ("list longer than the queue", {"inputs": ["x"] * 41}, JSON, 422, "too_many_inputs"),
+    ("prompt too long", {"inputs": "word " * 3000}, JSON, 422, "prompt_too_long"),
+    ("parameters not an object", {"inputs": "x", "parameters": 3}, JSON, 422, "invalid_parameter"),
+    ("max_new_tokens 0", with_parameter(max_new_tokens=0), JSON, 422, "invalid_parameter"),
+    ("max_new_tokens negative", with_parameter(max_new_tokens=-5), JSON, 422, "invalid_parameter"),
+    ("max_new_tokens text", with_parameter(max_new_tokens="9"), JSON, 422, "invalid_parameter"),
+    ("temperature negative", with_parameter(temperature=-0.1), JSON, 422, "invalid_parameter"),
+    ("temperature nan", with_parameter(temperature=float("nan")), JSON, 422, "invalid_parameter"),
+    ("temperature inf", with_parameter(temperature=float("inf")), JSON, 422, "invalid_parameter"),
+    ("top_p 0", with_parameter(top_p=0), JSON, 422, "invalid_parameter"),
+    ("top_p 2", with_parameter(top_p=2), JSON, 422, "invalid_parameter"),
+    ("top_k -1", with_parameter(top_k=-1), JSON, 422, "invalid_parameter"),
+    ("seed negative", with_parameter(seed=-1), JSON, 422, "invalid_parameter"),
+    ("repetition_penalty 0", with_parameter(repetition_penalty=0), JSON, 422, "invalid_parameter"),
+    ("stop empty", with_parameter(stop=[""]), JSON, 422, "invalid_parameter"),
+    ("do_sample text", with_parameter(do_sample="yes"), JSON, 422, "invalid_parameter"),
+    ("stream of several", {"inputs": ["a", "b"], "stream": True}, JSON, 422, "invalid_parameter"),
+    ("messages empty", {"messages": []}, JSON, 422, "invalid_messages"),
+    ("message without role", {"messages": [{"content": "x"}]}, JSON, 422, "invalid_messages"),
+    (
+        "image",
+        {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+        JSON,
+        422,
+        "invalid_messages",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "status", "code"), [c[1:] for c in CASES], ids=[c[0] for c in CASES]
+)
+def test_refused_with_status_code_and_sentence(
+    caller: Caller, body: object, content_type: str, status: int, code: str
+) -> None:
+    with pytest.raises(ClientError) as refused:
+        caller.invoke(body, content_type)
+    response = refused.value.response
+    assert (response["Error"]["Code"], response["OriginalStatusCode"]) == ("ModelError", status)
+    answer = json.loads(response["OriginalMessage"])
+    assert answer["error_type"] == code
+    assert len(answer["error"].split()) > 5, "a sentence, not a word"
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (json.dumps({"inputs": "x", "parameters": {"max_new_tokens": 1}}), "application/json; charset=utf-8"),
+        (json.dumps({"inputs": "nul \u0000 bell \u0007", "parameters": {"max_new_tokens": 1}}), JSON),
+        (with_parameter(max_new_tokens=2, temperature=1e-300, seed=1), JSON),
+        (with_parameter(max_new_tokens=2, temperature=1e300, top_k=10**30, top_p=1e-300), JSON),
+        (with_parameter(max_new_tokens=2, temperature=1e300, top_p=0.9, min_new_tokens=1), JSON),
+        (with_parameter(max_new_tokens=2, min_new_tokens=10**30, repetition_penalty=100), JSON),
+        (with_parameter(max_new_tokens=2, temperature=None, top_k=None, stop=None, seed=None), JSON),
+    ],
+)
+def test_unusual_but_fine(caller: Caller, body: object, content_type: str) -> None:
+    assert caller.invoke(body, content_type)
+
+
+def test_a_body_of_seven_megabytes(caller: Caller) -> None:
+    with pytest.raises(ClientError) as refused:
+        caller.invoke(json.dumps({"inputs": "x" * 7_000_000}))
+    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 413
+    with pytest.raises(ClientError) as just_under:
+        caller.invoke(json.dumps({"inputs": "word " * 1_200_000}))
+    assert "prompt_too_long" in just_under.value.response["OriginalMessage"]
+
+
+def test_a_refused_stream_has_a_status_of_its_own(served: EndpointState) -> None:
+    with pytest.raises(EndpointError, match="'top_p' is 2") as refused:
+        list(Endpoint(served.name).stream("x", top_p=2))
+    assert (refused.value.status, refused.value.code) == (422, "invalid_parameter")
+
+
+def test_an_unknown_endpoint(served: EndpointState) -> None:
+    with pytest.raises(EndpointError, match="not found"):
+        Endpoint("nobody", endpoint_url=served.url).generate("x")
+
+
+def test_no_worker_was_lost(served: EndpointState, caller: Caller) -> None:
+    """After all of the above the same workers answer."""
+    log = (processes_of(served, "model_service_worker"), caller.generate("x", max_new_tokens=1))
+    assert len(log[0]) == 11  # ten workers, and the one they are forked from
+    assert log[1]

@@ -1,0 +1,102 @@
+"""Every text of the engine, in whatever company, is what the model generates alone."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer
+
+from inf2kit.serving.wire.parameters import parse_parameters
+from tests.helpers.proof import Proof
+from tests.helpers.support import Caller
+
+REQUESTS = 256
+LONG = [700, 1500]
+CHOICES: list[dict[str, object]] = [
+    {},
+    {"repetition_penalty": 1.2},
+    {"min_new_tokens": 6, "repetition_penalty": 0.9},
+    {"stop": ["the", "\n"]},
+    {"do_sample": True},
+    {"temperature": 0.7, "top_k": 50, "top_p": 0.9},
+    {"top_p": 0.8},
+    {"top_k": 5, "repetition_penalty": 1.1, "min_new_tokens": 4},
+]
+
+
+@pytest.mark.timeout(900)
+def test_256_mixed_requests_in_random_order_equal_their_alone_runs(
+    caller: Caller, weights: Path, figure: Callable[[str], None]
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(weights)
+    rng = random.Random(5)
+    requests = _requests(tokenizer, rng)
+
+    def answer(request: tuple[str, dict[str, object], float]) -> Any:
+        text, parameters, pause_s = request
+        time.sleep(pause_s)  # an arrival pattern, nothing is waited for
+        return caller.generate(text, details=True, **parameters)[0]
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(answer, requests))
+    proof = Proof(weights, [tokenizer.eos_token_id])
+    tied: set[int] = set()
+    tokens = 0
+    for index, ((text, given, _), result) in enumerate(zip(requests, answers, strict=True)):
+        prompt = tokenizer(text)["input_ids"]
+        new = [token["id"] for token in result["details"]["tokens"]]
+        parameters, _warnings = parse_parameters(given)
+        ties = proof.near_ties(
+            prompt, new, parameters, [token["logprob"] for token in result["details"]["tokens"]]
+        )
+        context = prompt[-4:]
+        whole = tokenizer.decode([*context, *new], skip_special_tokens=True)
+        written = whole[len(tokenizer.decode(context)) :]
+        if result["details"]["finish_reason"] == "stop_sequence":
+            starts = [written.find(stop) for stop in parameters.stop]
+            written = written[: min(start for start in starts if start >= 0)]
+        assert result["generated_text"] == written
+        tied |= {index} if ties else set()
+        tokens += len(new)
+    figure(
+        f"exactness: {REQUESTS} requests of 1 to 1,500 tokens, greedy and seeded, 8 callers: {tokens} "
+        f"tokens, {REQUESTS - len(tied)} texts as alone, {len(tied)} with a proven near-tie"
+    )
+    assert len(tied) <= REQUESTS / 32, "so many ties are no accident"
+    again = rng.sample(range(REQUESTS), 12)
+    for index in again:
+        alone = answer((*requests[index][:2], 0.0))
+        if alone["generated_text"] != answers[index]["generated_text"]:
+            new = [token["id"] for token in alone["details"]["tokens"]]
+            prompt = tokenizer(requests[index][0])["input_ids"]
+            ties = proof.near_ties(prompt, new, parse_parameters(requests[index][1])[0])
+            assert ties or index in tied
+
+
+def _requests(tokenizer: Any, rng: random.Random) -> list[tuple[str, dict[str, object], float]]:
+    """Text, parameters and a pause, in random order."""
+    words = [word for word in Path(__file__).read_text(encoding="utf-8").split() if word.isalpha()]
+    lengths = [*LONG, *(rng.randint(1, 30) for _ in range(230))]
+    lengths += [rng.randint(60, 300) for _ in range(REQUESTS - len(lengths))]
+    requests = []
+    for index, length in enumerate(lengths):
+        ids: list[int] = []
+        while len(ids) < length:
+            ids += tokenizer(" " + rng.choice(words) + f" {rng.randrange(100)}")["input_ids"]
+        parameters = {
+            "max_new_tokens": rng.choice([1, 2, 4, 8, 16]),
+            "ignore_eos": rng.random() < 0.3,
+            **CHOICES[index % len(CHOICES)],
+        }
+        if any(key in parameters for key in ("do_sample", "temperature", "top_k", "top_p")):
+            parameters["seed"] = rng.randrange(2**32)
+        requests.append((tokenizer.decode(ids[:length]), parameters, rng.choice([0.0, 0.0, 0.05, 0.3])))
+    rng.shuffle(requests)
+    assert len(requests) == REQUESTS
+    return requests

@@ -1,0 +1,147 @@
+"""Each process of an endpoint killed in the middle of eight calls: no caller hangs, and it serves again."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+
+import psutil
+import pytest
+from botocore.exceptions import ClientError, EventStreamError
+
+from inf2kit.rehearsal.container import processes
+from inf2kit.rehearsal.local import endpoint, state
+from inf2kit.rehearsal.local.state import EndpointState
+from tests.helpers.support import Caller, ping, processes_of, wait_until
+
+#: A caller has its answer, or a 503, within so many seconds of the kill.
+LIMIT_S = 2.0
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(8) as threads:
+        yield threads
+
+
+def whole(caller: Caller) -> str:
+    """A call's end: its finish reason, or what it was refused with."""
+    try:
+        return str(caller.generate("x", max_new_tokens=400, details=True)[0]["details"]["finish_reason"])
+    except ClientError as error:
+        return str(
+            error.response.get("OriginalStatusCode") or error.response["ResponseMetadata"]["HTTPStatusCode"]
+        )
+
+
+def streamed(caller: Caller, begun: list[int]) -> str:
+    """A stream's end: its finish reason, or how it broke off."""
+    body = {"inputs": "x", "parameters": {"max_new_tokens": 400}, "stream": True}
+    received = b""
+    try:
+        for part in caller.parts(body):
+            if not received:
+                begun.append(1)
+            received += part
+    except (EventStreamError, ClientError):
+        return "503"
+    last = received.split(b"\n\n")[-2]
+    return "503" if b'"error_type": "unavailable"' in last else "length"
+
+
+def eight_calls(victim: EndpointState, pool: ThreadPoolExecutor) -> list[Future[str]]:
+    """Four whole and four streamed calls, all of them running."""
+    caller, begun = Caller(victim), list[int]()
+    calls = [pool.submit(whole, caller) for _ in range(4)]
+    calls += [pool.submit(streamed, caller, begun) for _ in range(4)]
+    wait_until(lambda: len(begun) == 4, 30, "four streams have begun")
+    return calls
+
+
+def serves_again(victim: EndpointState) -> None:
+    wait_until(lambda: ping(victim.gate_port) == 200, 120, "/ping says 200 again")
+    assert Caller(victim).generate("x", max_new_tokens=2)
+
+
+def inventory(victim: EndpointState) -> tuple[int, set[str]]:
+    """Processes, and files in the run directory but for the model server's per-worker ones."""
+    kept = {
+        path.name for path in Path(victim.run_dir).iterdir() if not path.name.endswith(("-stdout", "-stderr"))
+    }
+    return len(processes.processes(Path(victim.run_dir))), kept
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["engine.server", "engine.gateway", "engine.supervisor"],
+)
+def test_killed_in_the_middle_of_eight_calls(
+    victim: EndpointState, pool: ThreadPoolExecutor, module: str, figure: Callable[[str], None]
+) -> None:
+    before = inventory(victim)
+    calls = eight_calls(victim, pool)
+    (process,) = processes_of(victim, module)
+    process.kill()
+    killed = time.monotonic()
+    done, hanging = wait(calls, LIMIT_S)
+    assert not hanging, f"{len(hanging)} callers hang {LIMIT_S:g} s after the kill"
+    assert ping(victim.gate_port) != 200, "not ready, and it says so"
+    figure(f"faults, {module}: every caller had its end {time.monotonic() - killed:.2f} s after the kill")
+    assert {call.result() for call in done} == {"503"}
+    serves_again(victim)
+    assert processes_of(victim, module)[0].pid != process.pid
+    wait_until(lambda: inventory(victim) == before, 20, f"the same processes and files as before: {before}")
+
+
+def test_a_killed_worker_loses_no_call(victim: EndpointState, pool: ThreadPoolExecutor) -> None:
+    """The engine answers what the worker had begun."""
+    before = inventory(victim)
+    calls = eight_calls(victim, pool)
+    busy = [p for p in processes_of(victim, "model_service_worker") if _talks_to_the_engine(p)]
+    assert len(busy) == 4
+    busy[0].kill()
+    assert [call.result() for call in calls] == ["length"] * 8
+    assert ping(victim.gate_port) == 200
+    wait_until(lambda: inventory(victim) == before, 20, f"the same processes and files as before: {before}")
+    assert all(pool.map(lambda _: whole(Caller(victim)) == "length", range(8)))
+
+
+def test_a_supervisor_is_replaced_even_when_the_workers_parent_is_gone(victim: EndpointState) -> None:
+    """The model server does not replace the process its workers are forked from; any worker guards."""
+    workers = processes_of(victim, "model_service_worker")
+    (parent,) = [process for process in workers if process.ppid() not in {worker.pid for worker in workers}]
+    (supervisor,) = processes_of(victim, "engine.supervisor")
+    parent.kill()
+    parent.wait(10)
+    supervisor.kill()
+    wait_until(lambda: ping(victim.gate_port) != 200, 10, "the gate has ended with its supervisor")
+    serves_again(victim)
+    assert len(processes_of(victim, "engine.supervisor")) == 1
+
+
+def test_everything_killed_at_once_leaves_nothing_after_down(victim: EndpointState) -> None:
+    host = state.read(victim.name).host()  # type: ignore[union-attr]
+    assert host is not None
+    for process in [
+        host,
+        *processes_of(victim, "serving.engine"),
+        *processes_of(victim, "model_service_worker"),
+    ]:
+        with contextlib.suppress(psutil.Error):  # it may have ended with one that was killed before
+            process.send_signal(signal.SIGKILL)
+    assert endpoint.down(victim.name)
+    assert processes.processes(Path(victim.run_dir)) == []
+    assert not Path(victim.run_dir).exists()
+    assert state.read(victim.name) is None
+
+
+def _talks_to_the_engine(worker: psutil.Process) -> bool:
+    """A worker in a call has one Unix connection more than an idle one."""
+    try:
+        return sum(c.family.name == "AF_UNIX" for c in worker.net_connections("unix")) > 1
+    except psutil.Error:
+        return False

@@ -1,0 +1,174 @@
+"""What one caller may cost the others: memory, connections, time. The gate is asked directly, as by AWS."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+import psutil
+import pytest
+
+from inf2kit.rehearsal.local import endpoint, state
+from inf2kit.rehearsal.local.state import EndpointState
+from tests.helpers.support import Caller, ping, processes_of, wait_until
+
+#: Open files of every process of this endpoint: a common limit, and soon reached.
+FILES = 1024
+
+
+@pytest.fixture(scope="module")
+def besieged(replay_preset: str, weights: Any) -> Iterator[EndpointState]:
+    """The double, as somebody starts it in a shell with few open files."""
+    command = ["prlimit", f"--nofile={FILES}:{FILES}", sys.executable, "-m", "inf2kit.cli"]
+    subprocess.run([*command, "local", "up", replay_preset, "--name", "besieged"], check=True)
+    up = state.read("besieged")
+    assert up is not None
+    yield up
+    endpoint.down("besieged")
+
+
+class Pings:
+    """Asks /ping again and again, and keeps the longest time that an answer took."""
+
+    def __init__(self, port: int) -> None:
+        self._port, self._over = port, threading.Event()
+        self._thread = threading.Thread(target=self._ask)
+        self.worst_s, self.refused = 0.0, 0
+
+    def __enter__(self) -> Pings:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _ask(self) -> None:
+        while not self._over.wait(0.02):
+            began = time.monotonic()
+            self.refused += ping(self._port) != 200
+            self.worst_s = max(self.worst_s, time.monotonic() - began)
+
+
+def status_of(port: int, body: bytes) -> int:
+    """The status that a body is answered with; 0 where the connection is closed first."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request("POST", "/invocations", body, {"Content-Type": "application/json"})
+        return connection.getresponse().status
+    except OSError:
+        return 0
+    finally:
+        connection.close()
+
+
+def memory_mb(process: psutil.Process) -> float:
+    return process.memory_info().rss / 1e6
+
+
+def test_large_bodies_cost_neither_memory_nor_ping(
+    besieged: EndpointState, figure: Callable[[str], None]
+) -> None:
+    """36 bodies of 6.5 MB at once, of small objects: as Python has them they would be six gigabytes."""
+    (gate,) = processes_of(besieged, "engine.gateway")
+    body = b'{"inputs": "x", "stream": true, "junk": [' + b"{}," * 2_180_000 + b"{}]}"
+    most = memory_mb(gate)
+    with Pings(besieged.gate_port) as pings, ThreadPoolExecutor(36) as pool:
+        calls = [pool.submit(status_of, besieged.gate_port, body) for _ in range(36)]
+        while not all(call.done() for call in calls):
+            most = max(most, memory_mb(gate))
+            time.sleep(0.01)
+    statuses = Counter(call.result() for call in calls)
+    figure(
+        f"36 bodies of {len(body) / 1e6:.1f} MB at once: {dict(statuses)}, "
+        f"the gate had at most {most:.0f} MB, the slowest /ping took {pings.worst_s:.2f} s"
+    )
+    assert set(statuses) <= {413, 422, 429}
+    assert gate.is_running()
+    assert most < 300
+    assert pings.worst_s < 0.5
+    assert not pings.refused
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": [{"role": "user", "content": ""}] * 150_000},
+        {"messages": [{"role": "u" * 3_000_000, "content": "x"}]},
+        {f"key{index}": index for index in range(300_000)},
+        {"inputs": "x", "parameters": {f"key{index}": index for index in range(300_000)}},
+        {"inputs": ["x"] * 400_000},
+    ],
+    ids=["messages", "role", "keys", "parameters", "texts"],
+)
+def test_hostile_bodies_cost_another_caller_little(
+    besieged: EndpointState, body: object, figure: Callable[[str], None], request: pytest.FixtureRequest
+) -> None:
+    hostile = json.dumps(body).encode()
+    caller, worst_s = Caller(besieged), 0.0
+    with ThreadPoolExecutor(2) as pool:
+        attacks = [pool.submit(status_of, besieged.gate_port, hostile) for _ in range(4)]
+        while not all(attack.done() for attack in attacks):
+            began = time.monotonic()
+            next(iter(caller.parts({"inputs": "y", "parameters": {"max_new_tokens": 1}, "stream": True})))
+            worst_s = max(worst_s, time.monotonic() - began)
+    figure(
+        f"hostile {request.node.callspec.id}, {len(hostile) / 1e6:.1f} MB: another caller's first token took "
+        f"{worst_s:.2f} s at most"
+    )
+    assert {attack.result() for attack in attacks} <= {400, 413, 422, 429}
+    assert worst_s < 0.5 * 4  # the figure says how far from it: this machine runs other tests meanwhile
+
+
+def test_silent_connections_keep_nobody_out(besieged: EndpointState, figure: Callable[[str], None]) -> None:
+    """More connections than open files, all silent: calls are answered, and the silent ones are closed."""
+    with ExitStack() as opened, Pings(besieged.gate_port) as pings:
+        silent = []
+        for _ in range(FILES + 100):
+            connection = socket.create_connection(("127.0.0.1", besieged.gate_port), timeout=30)
+            silent.append(opened.enter_context(contextlib.closing(connection)))
+        caller = Caller(besieged)
+        with ThreadPoolExecutor(20) as pool:
+            answers = list(pool.map(lambda _: caller.generate("x", max_new_tokens=2), range(8)))
+        assert len(answers) == 8
+        figure(f"{len(silent)} silent connections: the slowest /ping took {pings.worst_s:.2f} s")
+        assert not pings.refused
+        closed = wait_until(lambda: _is_closed(silent[-1]), 15, "a connection that says nothing is closed")
+        assert closed
+
+
+def test_a_body_that_drips_is_refused(besieged: EndpointState) -> None:
+    connection = socket.create_connection(("127.0.0.1", besieged.gate_port), timeout=30)
+    with contextlib.closing(connection):
+        host = f"127.0.0.1:{besieged.gate_port}"
+        head = f"POST /invocations HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100\r\n\r\n"
+        connection.sendall(head.encode())
+        connection.settimeout(0.5)
+        answer = b""
+        deadline = time.monotonic() + 20
+        while not answer and time.monotonic() < deadline:
+            connection.sendall(b" ")
+            with contextlib.suppress(TimeoutError):
+                answer = connection.recv(4096)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+def _is_closed(connection: socket.socket) -> bool:
+    connection.settimeout(0.01)
+    try:
+        return connection.recv(1) == b""
+    except TimeoutError:
+        return False
+    except OSError:
+        return True

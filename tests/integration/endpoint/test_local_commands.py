@@ -1,0 +1,80 @@
+"""The command line against real processes: whatever ends a command, ``local down`` leaves nothing."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from inf2kit.rehearsal.container import processes
+from inf2kit.rehearsal.local import state
+from inf2kit.rehearsal.local.state import EndpointState
+from tests.helpers.support import wait_until
+
+INF2KIT = str(Path(sys.executable).parent / "inf2kit")
+
+
+def inf2kit(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([INF2KIT, *arguments], capture_output=True, text=True, check=False, timeout=120)
+
+
+def begin_up(preset: str, name: str) -> tuple[subprocess.Popen[bytes], EndpointState]:
+    """A ``local up`` in the middle: its container has processes, and is not ready."""
+    command = subprocess.Popen(
+        [INF2KIT, "local", "up", preset, "--name", name],
+        stderr=subprocess.DEVNULL,
+        # As in a terminal: a shell starts what runs in its background with SIGINT ignored, tests among it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    wait_until(lambda: (begun := state.read(name)) and begun.host(), 60, "the host runs")
+    begun = state.read(name)
+    assert begun is not None
+    wait_until(
+        lambda: len(processes.processes(Path(begun.run_dir))) >= 3, 60, "the container's processes run"
+    )
+    return command, begun
+
+
+def test_ctrl_c_stops_what_up_has_started(replay_preset: str) -> None:
+    command, begun = begin_up(replay_preset, "interrupted")
+    command.send_signal(signal.SIGINT)
+    assert command.wait(60) != 0
+    assert processes.processes(Path(begun.run_dir)) == []
+    assert begun.host() is None
+    assert state.read("interrupted") is None
+
+
+def test_down_ends_what_a_killed_up_has_left(replay_preset: str) -> None:
+    command, begun = begin_up(replay_preset, "killed")
+    command.kill()
+    command.wait()
+    host = begun.host()
+    assert host is not None, "the endpoint goes on without the command that started it"
+    host.kill()
+    host.wait(10)
+    assert processes.processes(Path(begun.run_dir)), "and its container without the host"
+    assert "killed" in inf2kit("local", "status").stdout
+    assert inf2kit("local", "down", "killed").stdout == "killed is stopped\n"
+    assert processes.processes(Path(begun.run_dir)) == []
+    assert "killed" not in inf2kit("local", "status").stdout
+
+
+def test_generate_whole_and_streamed(served: EndpointState) -> None:
+    prompt = ("My favorite place on earth is", "--max-new-tokens", "8")
+    whole = inf2kit("generate", served.name, *prompt)
+    assert whole.returncode == 0, whole.stderr
+    assert whole.stdout.startswith(" the ocean")
+    assert inf2kit("generate", served.name, *prompt, "--stream").stdout == whole.stdout
+    sampled = ("--temperature", "0.9", "--top-k", "50", "--top-p", "0.9", "--seed", "3")
+    assert inf2kit("generate", served.name, *prompt, *sampled).returncode == 0
+
+
+def test_status_logs_and_a_name_that_is_taken(served: EndpointState) -> None:
+    assert f"{served.name}" in inf2kit("local", "status").stdout
+    assert "inf2kit engine: ready" in inf2kit("local", "logs", served.name).stdout
+    taken = inf2kit("local", "up", "smollm2-135m-local", "--name", served.name)
+    assert taken.returncode != 0
+    assert "is up already (InService)" in taken.stderr
+    bad = inf2kit("generate", served.name, "x", "--top-p", "2")
+    assert (bad.returncode, "'top_p' is 2" in bad.stderr, "Traceback" in bad.stderr) == (1, True, False)

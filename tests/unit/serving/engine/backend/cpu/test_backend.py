@@ -1,0 +1,139 @@
+"""The CPU backend against transformers' own forward pass, call by call."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from inf2kit.serving.engine.backend import Chunk
+from inf2kit.serving.engine.backend.cpu.backend import TorchBackend, native_dtypes
+from inf2kit.serving.engine.scheduler import Scheduler
+from inf2kit.serving.engine.sequence import Job
+from inf2kit.serving.shapes import StaticShapes
+from inf2kit.serving.wire import Generation, Parameters
+
+#: Logits of magnitude 20, summed in another order.
+CLOSE = 2e-3
+SHAPES = StaticShapes.of(4, 700)
+
+
+@pytest.fixture(scope="module")
+def model(small_weights: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(small_weights, torch_dtype=torch.float32).eval()
+
+
+@pytest.fixture
+def backend(small_weights: Path) -> TorchBackend:
+    made = TorchBackend(small_weights, SHAPES, "float32")
+    made.load()
+    return made
+
+
+def ids(count: int, seed: int) -> list[int]:
+    return torch.randint(5, 40_000, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
+
+
+@torch.inference_mode()
+def test_rows_at_their_own_positions_and_half_encoded_ones_do_not_touch_each_other(
+    backend: TorchBackend, model: Any
+) -> None:
+    rows: dict[int, list[int]] = {}
+
+    def check(logits: torch.Tensor, row: int) -> None:
+        expected = model(torch.tensor([rows[row]])).logits[0, -1]
+        assert float((logits - expected).abs().max()) < CLOSE, (row, len(rows[row]))
+
+    def prefill(*chunks: Chunk) -> None:
+        step = backend.prefill(chunks)
+        for index, chunk in enumerate(chunks):
+            rows.setdefault(chunk.row, []).extend(chunk.ids)
+            if chunk.last:
+                check(step.logits[index], chunk.row)
+
+    def decode(*live: int) -> None:
+        for row in live:
+            rows[row].append(7 + row)
+        step = backend.decode(live, [7 + row for row in live])
+        assert step.logits.shape == (len(live), 49152)
+        for index, row in enumerate(live):
+            check(step.logits[index], row)
+
+    prefill(Chunk(1, ids(20, 1)), Chunk(3, ids(1, 2)))
+    decode(1, 3)
+    prefill(Chunk(0, ids(200, 3), last=False), Chunk(2, ids(56, 4), last=False))
+    decode(1, 3)
+    prefill(Chunk(0, ids(100, 5)), Chunk(2, ids(1, 6)))
+    decode(0, 1, 2, 3)
+    backend.release(0)
+    del rows[0]
+    decode(1, 2, 3)
+    prefill(Chunk(0, ids(3, 7)))
+    for _ in range(3):
+        decode(0, 1, 2, 3)
+
+
+def test_the_recorded_step_is_in_use(backend: TorchBackend) -> None:
+    assert isinstance(backend._decode_step, torch.jit.ScriptModule), "or every step pays for its Python"
+
+
+@torch.inference_mode()
+def test_a_full_row_goes_on_as_if_its_window_had_been_the_prompt(small_weights: Path, model: Any) -> None:
+    shapes = StaticShapes.of(2, 40)
+    backend = TorchBackend(small_weights, shapes, "float32")
+    backend.load()
+    ended: list[Generation] = []
+    prompt = ids(11, 9)
+
+    class Nothing:
+        def decode(self, _: object) -> str:
+            return ""
+
+    scheduler = Scheduler(backend, Nothing(), frozenset(), queue_size=0)
+    scheduler.submit(
+        [
+            Job(
+                prompt_ids=prompt,
+                parameters=Parameters(max_new_tokens=90, overflow="sinks", details=True),
+                max_new_tokens=90,
+                deadline=time.monotonic() + 60,
+                on_token=lambda *_: None,
+                on_end=lambda *args: ended.append(args[2]),
+                on_error=lambda _: None,
+            )
+        ]
+    )
+    while not ended:
+        scheduler.step()
+    new = [token.id for token in ended[0].tokens]
+    row, everything, refills = list(prompt), list(prompt), 0
+    while new:
+        room = shapes.sequence_length + 1 - len(row)
+        chosen, new = new[:room], new[room:]
+        logits = model(torch.tensor([[*row, *chosen[:-1]]])).logits[0, len(row) - 1 :]
+        for at, token_id in zip(logits, chosen, strict=True):
+            assert float(at.max() - at[token_id]) < CLOSE
+        everything += chosen
+        row, refills = shapes.window(everything), refills + bool(new)
+    assert len(everything) == len(prompt) + 90
+    assert refills >= 3
+    assert f"full {refills} times" in ended[0].warnings[0]
+
+
+def test_a_precision_that_the_processor_lacks_is_computed_in_float32_and_said(
+    small_weights: Path, tmp_path: Path
+) -> None:
+    flags = tmp_path / "cpuinfo"
+    flags.write_text("flags : fpu avx2 f16c")
+    assert native_dtypes(flags) == {"float32"}
+    flags.write_text("flags : fpu avx2 avx512_bf16 amx_fp16")
+    assert native_dtypes(flags) == {"float32", "bfloat16", "float16"}
+    assert TorchBackend(small_weights, SHAPES, "float32").notice is None
+    for dtype in {"bfloat16", "float16"} - native_dtypes():
+        notice = TorchBackend(small_weights, SHAPES, dtype).notice
+        assert notice is not None
+        assert dtype in notice

@@ -1,0 +1,292 @@
+"""The gate between doubles of the engine and of the model server: callers and engines that do not behave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from inf2kit.serving.engine import protocol
+from tests.helpers.support import free_port, ping, wait_until
+
+DEADLINE_S = 2.0
+#: By which every call has ended, and what a busy machine may add.
+GRACE_S, SPARE_S = protocol.GATE_GRACE_S, 3.0
+#: Connections that the gate takes at most, and the open files that it leaves for the rest.
+MOST, OTHER_FILES = 100, 256
+MANIFEST = {
+    "format": 1,
+    "preset": {
+        "model": {"id": "inf2kit/replay"},
+        "shapes": {"batch_size": 2, "sequence_length": 2048},
+        "compute": {"backend": "replay", "dtype": "float32"},
+        "serving": {"queue_size": 2, "deadline_s": DEADLINE_S},
+    },
+}
+_Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+ACCEPTED = {
+    "event": "accepted",
+    "form": "tgi",
+    "details": False,
+    "include_usage": False,
+    "model": "x",
+    "warnings": [],
+}
+
+
+class Doubles:
+    """An engine and a model server, on sockets in a folder, which do what a prompt says.
+
+    Attributes:
+        given_up: Calls whose connection the gate closed before their end.
+        received: Bodies that came to the model server.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.given_up = 0
+        self.received: list[bytes] = []
+        self._folder = folder
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self) -> Doubles:
+        self._thread.start()
+        wait_until((self._folder / "model-server.sock").exists, 10, "the doubles listen")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        for name, answer in (("engine", self._engine), ("model-server", self._model_server)):
+            answer = _until_it_is_closed(answer)
+            path = str(self._folder / f"{name}.sock")
+            self._loop.run_until_complete(asyncio.start_unix_server(answer, path, limit=protocol.MAX_LINE))
+        self._loop.run_forever()
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+        self._loop.run_until_complete(asyncio.sleep(0.01))
+        self._loop.close()
+
+    async def _engine(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = json.loads(await reader.readline())
+        if request["op"] == "status":
+            writer.write(protocol.encode({"event": "status", "state": "ready", "longest_token": 12}))
+            await reader.read()
+        elif request["op"] == "generate":
+            await self._generate(request["body"]["inputs"], reader, writer)
+        else:
+            writer.write(protocol.encode({"event": "done"}))
+
+    async def _generate(
+        self, prompt: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        writer.write(protocol.encode(ACCEPTED))
+        token = {"id": 1, "text": "x" * 50_000, "logprob": None, "special": False}
+        index = 0
+        try:
+            while prompt == "for ever":
+                index += 1
+                writer.write(protocol.encode({"event": "token", "prompt": 0, "index": index, "token": token}))
+                await writer.drain()
+            await reader.read()
+        finally:
+            self.given_up += 1
+
+    async def _model_server(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            length = int(head.lower().partition(b"content-length:")[2].split()[0])
+            self.received.append(await reader.readexactly(length))
+            large = json.loads(self.received[-1])["inputs"] == "large"
+            body = b"x" * 16_000_000 if large else b"[]"
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+
+def _until_it_is_closed(answer: _Answer) -> _Answer:
+    async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            await answer(reader, writer)
+        writer.close()
+
+    return answered
+
+
+@dataclass
+class Running:
+    """A gate between its doubles."""
+
+    port: int
+    process: psutil.Process
+    doubles: Doubles
+    log_file: Path
+
+    def log(self) -> str:
+        """What the gate has written."""
+        return self.log_file.read_text(encoding="utf-8")
+
+    def request(self, body: object, length: int | None = None) -> bytes:
+        """A call's bytes."""
+        sent = json.dumps(body, ensure_ascii=False).encode()
+        head = f"POST /invocations HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
+        return f"{head}Content-Length: {length or len(sent)}\r\n\r\n".encode() + sent
+
+    def connect(self, *, receive_bytes: int = 0) -> socket.socket:
+        connection = socket.socket()
+        if receive_bytes:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        connection.settimeout(20)
+        connection.connect(("127.0.0.1", self.port))
+        return connection
+
+    def status_of(self, body: object) -> int:
+        """The status that a body is answered with, which may be JSON already."""
+        sent = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        with contextlib.closing(connection):
+            connection.request("POST", "/invocations", sent)
+            return connection.getresponse().status
+
+    def connections(self) -> int:
+        """Open TCP connections of the gate."""
+        return len([each for each in self.process.net_connections("tcp") if each.raddr])
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    """A gate of its own for each test, which a test may end."""
+    (tmp_path / "inf2kit.json").write_text(json.dumps(MANIFEST), encoding="utf-8")
+    with tempfile.TemporaryDirectory(prefix="inf2kit-") as name:
+        folder, port = Path(name), free_port()
+        (folder / "opened").touch()  # so that no generation has to go through first
+        environment = {
+            **os.environ,
+            "INF2KIT_RUN_DIR": name,
+            "INF2KIT_GATE_ADDRESS": f"127.0.0.1:{port}",
+            "MMS_INFERENCE_ADDRESS": f"unix:{folder}/model-server.sock",
+            "SAGEMAKER_MODEL_SERVER_WORKERS": "2",
+            "PYTHONPATH": "inference",
+        }
+        command = [
+            "prlimit",
+            f"--nofile={MOST + OTHER_FILES}",
+            sys.executable,
+            "-m",
+            "inf2kit.serving.engine.gateway",
+            str(tmp_path),
+        ]
+        log = tmp_path / "log"
+        with (
+            Doubles(folder) as doubles,
+            log.open("wb") as written,
+            subprocess.Popen(
+                command, env=environment, stdin=subprocess.PIPE, stdout=written, stderr=written
+            ) as process,
+        ):
+            wait_until(lambda: ping(port) == 200, 20, "the gate is ready")
+            yield Running(port, psutil.Process(process.pid), doubles, log)
+            process.kill()
+
+
+def closed(connection: socket.socket) -> bool:
+    """Whether the gate has closed a connection on which it has answered nothing."""
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def test_slow_readers_keep_no_turn(running: Running, figure: Callable[[str], None]) -> None:
+    """Two callers hold both turns and read nothing: a third one is answered when their time is over."""
+    began = time.monotonic()
+    with ExitStack() as stack:
+        for _ in range(2):
+            reader = stack.enter_context(contextlib.closing(running.connect(receive_bytes=4096)))
+            reader.sendall(running.request({"inputs": "for ever", "stream": True}))
+        limit_s = DEADLINE_S + GRACE_S + SPARE_S
+        wait_until(lambda: running.doubles.given_up == 2, limit_s, "the engine's rows are free")
+        figure(f"two slow readers: their rows were free after {time.monotonic() - began:.1f} s")
+        wait_until(lambda: running.connections() == 0, 5, "their connections are closed")
+        assert running.status_of({"inputs": "x"}) == 200
+    assert "without completing response" not in running.log()
+
+
+def test_an_engine_that_never_ends_a_stream_is_left_at_the_deadline(
+    running: Running, figure: Callable[[str], None]
+) -> None:
+    """Its tokens come faster than they are read, so there is always one: the answer ends all the same."""
+    began, last = time.monotonic(), b""
+    with contextlib.closing(running.connect()) as caller:
+        caller.sendall(running.request({"inputs": "for ever", "stream": True}))
+        limit_s = DEADLINE_S + GRACE_S + SPARE_S
+        while part := caller.recv(10_000):
+            last = last[-1000:] + part
+            if last.endswith(b"0\r\n\r\n"):
+                break
+            assert time.monotonic() - began < limit_s
+    figure(f"a stream without an end was ended after {time.monotonic() - began:.1f} s")
+    assert b'"error_type": "unavailable"' in last or b'"error_type":"unavailable"' in last
+
+
+def test_an_answer_that_nobody_reads_does_not_stay(running: Running) -> None:
+    """16 MB that lie in the gate's memory; a transport that closes would wait for their reader for ever."""
+    with contextlib.closing(running.connect(receive_bytes=4096)) as caller:
+        caller.sendall(running.request({"inputs": "large"}))
+        wait_until(lambda: running.connections() == 1, 5, "the caller is there")
+        wait_until(lambda: running.connections() == 0, 25, "its connection is closed")
+
+
+def test_bodies_that_drip_keep_nobody_out(running: Running) -> None:
+    """As many connections as there may be, all in the middle of a body: the oldest one makes room."""
+    with ExitStack() as stack:
+        dripping = []
+        for _ in range(MOST + 40):
+            connection = stack.enter_context(contextlib.closing(running.connect()))
+            connection.sendall(running.request({"inputs": "x"}, 1000))
+            dripping.append(connection)
+        wait_until(lambda: sum(map(closed, dripping)) >= 40, 9, "those that are too many are closed")
+        assert [ping(running.port) for _ in range(10)] == [200] * 10
+
+
+def test_a_call_whose_body_is_coming_is_not_lost_by_sigterm(running: Running) -> None:
+    body = running.request({"inputs": "x"})
+    with contextlib.closing(running.connect()) as caller:
+        caller.sendall(body[:-3])
+        wait_until(lambda: running.connections() == 1, 5, "the call has begun")
+        running.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: ping(running.port) != 200, 5, "the gate ends")
+        time.sleep(3.0)  # longer than uvicorn waits for what it does not know
+        caller.sendall(body[-3:])
+        assert caller.recv(1000).startswith(b"HTTP/1.1 200 ")
+    assert running.process.wait(10) == 0
+
+
+def test_a_large_body_reaches_the_model_server_no_larger(running: Running) -> None:
+    """The model server refuses what is larger than 6.5 MB, and six bytes for each letter would be."""
+    body = {"inputs": ["\u0436" * 20_000] * 3}
+    assert running.status_of(body) == 200
+    assert (
+        running.doubles.received[-1] == json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    )
+    broken = json.dumps({**body, "half \ud83d": 1}).encode()
+    assert running.status_of(broken) == 200

@@ -1,0 +1,66 @@
+"""What is counted, and the line it makes."""
+
+from __future__ import annotations
+
+from inf2kit.serving.engine.admission import Admission
+from inf2kit.serving.engine.metrics import EngineMetrics, GateMetrics, log_line, samples
+
+
+def test_gate_and_engine_make_one_text_that_prometheus_can_read() -> None:
+    gate, engine = GateMetrics(), EngineMetrics(8)
+    gate.answered(200)
+    gate.answered(429, "queue_full")
+    engine.prompt_tokens.inc(5)
+    engine.step.observe(0.5)
+    engine.finished("length")
+    inside = Admission(12)
+    inside.enter(3)
+    found = samples(gate.text(ready=True, restarts=2, admission=inside) + engine.text())
+    assert found["inf2kit_calls_total"] == 2
+    assert found["inf2kit_rejected_calls_total"] == 1
+    assert found["inf2kit_engine_restarts"] == 2
+    assert found["inf2kit_texts_inside"] == 3
+    assert found["inf2kit_rows"] == 8
+    assert found["inf2kit_prompt_tokens_total"] == 5
+    assert (found["inf2kit_step_seconds_sum"], found["inf2kit_step_seconds_count"]) == (0.5, 1)
+
+
+def test_a_minute_in_one_line() -> None:
+    before = {"inf2kit_calls_total": 10.0, "inf2kit_generated_tokens_total": 100.0}
+    now = {
+        "inf2kit_calls_total": 16.0,
+        "inf2kit_rejected_calls_total": 1.0,
+        "inf2kit_generated_tokens_total": 700.0,
+        "inf2kit_rows": 8.0,
+        "inf2kit_rows_busy": 3.0,
+        "inf2kit_texts_inside": 5.0,
+        "inf2kit_texts_limit": 36.0,
+        "inf2kit_time_limit_texts_total": 2.0,
+        "inf2kit_step_seconds_sum": 2.0,
+        "inf2kit_step_seconds_count": 40.0,
+    }
+    line = log_line(now, before, 60.0)
+    assert line is not None
+    words = dict(word.split("=") for word in line.split())
+    assert words["calls"] == "6"
+    assert words["rejected"] == "1"
+    assert words["rows_busy"] == "3/8"
+    assert (words["texts_inside"], words["texts_limit"], words["time_limit"]) == ("5", "36", "2")
+    assert words["generated_tokens_per_second"] == "10.0"
+    assert words["step"] == "50.0ms"
+    assert words["prefill_stall"] == "-"
+
+
+def test_an_engine_that_was_started_again_counts_from_zero() -> None:
+    line = log_line(
+        {"inf2kit_calls_total": 11.0, "inf2kit_generated_tokens_total": 30.0},
+        {"inf2kit_calls_total": 10.0, "inf2kit_generated_tokens_total": 900.0},
+        60.0,
+    )
+    assert line is not None
+    assert "generated_tokens=30 " in line
+
+
+def test_a_minute_without_calls_says_nothing() -> None:
+    same = {"inf2kit_calls_total": 10.0}
+    assert log_line(same, same, 60.0) is None

@@ -1,0 +1,160 @@
+"""Choosing tokens: equal to transformers' own processors and warpers, row by row."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inf2kit.serving.engine.sampler import RowSampling, candidates, choose, logprobs, processed
+from inf2kit.serving.wire import Parameters
+from tests.helpers.proof import chain
+
+VOCABULARY = 300
+EOS = [3, 5]
+#: Below it a float32 probability may be nought and a float64 one not.
+TINY = 1e-12
+
+PARAMETERS = st.builds(
+    Parameters,
+    do_sample=st.just(True),
+    temperature=st.sampled_from([1e-5, 0.1, 0.7, 1.0, 1.7, 1e30]),
+    top_k=st.sampled_from([0, 1, 2, 10, 299, 300, 5000]),
+    top_p=st.sampled_from([1.0, 0.999, 0.9, 0.5, 0.01]),
+    repetition_penalty=st.sampled_from([1.0, 1.3, 0.8]),
+    min_new_tokens=st.sampled_from([0, 4]),
+)
+ROWS = st.lists(
+    st.tuples(PARAMETERS, st.integers(0, 10**6), st.sampled_from([0.5, 3.0, 12.0])), min_size=1, max_size=8
+)
+
+
+def transformers_distribution(
+    logits: torch.Tensor, parameters: Parameters, prompt: list[int], new: list[int]
+) -> torch.Tensor:
+    """What ``generate`` would draw from, with processors in the order in which it applies them."""
+    processors = chain(parameters, len(prompt), EOS)
+    return torch.softmax(processors(torch.tensor([prompt + new]), logits[None].clone()), dim=-1)[0]
+
+
+@settings(max_examples=150, deadline=None)
+@given(ROWS, st.booleans())
+def test_all_rows_at_once_leave_what_transformers_leaves_of_each(
+    given_rows: list[tuple[Parameters, int, float]], coarse: bool
+) -> None:
+    rows, logits, wanted = [], [], []
+    for parameters, seed, spread in given_rows:
+        rng = random.Random(seed)
+        row_logits = torch.randn(VOCABULARY, generator=torch.Generator().manual_seed(seed)) * spread
+        if coarse:  # as bfloat16 weights give: many tokens with exactly the same logit
+            row_logits = row_logits.bfloat16().float()
+        prompt = [rng.randrange(VOCABULARY) for _ in range(rng.randint(1, 30))]
+        new = [rng.randrange(VOCABULARY) for _ in range(rng.randint(0, 6))]
+        row = RowSampling(parameters, prompt, EOS)
+        for token_id in new:
+            row.took(token_id)
+        rows.append(row)
+        logits.append(row_logits)
+        wanted.append(transformers_distribution(row_logits, parameters, prompt, new))
+    stacked = torch.stack(logits)
+    before = stacked.clone()
+    scores = processed(stacked.numpy(), rows)
+    segment, ids, weights = candidates(scores, [parameters for parameters, _, _ in given_rows])
+    assert torch.equal(stacked, before), "the logits are left as they are"
+    for index, expected in enumerate(wanted):
+        here = segment == index
+        got = np.zeros(VOCABULARY)
+        got[ids[here]] = weights[here] / weights[here].sum()
+        wanted_here = expected.double().numpy()
+        far_below = np.maximum(got, wanted_here) < TINY
+        got[far_below], wanted_here[far_below] = 0, 0
+        if ((got > 0) != (wanted_here > 0)).any():
+            before_top_p = np.exp(
+                (scores[index] - scores[index].max()).astype(np.float64) / given_rows[index][0].temperature
+            )
+            got, wanted_here = _without_a_tie(got, wanted_here, before_top_p)
+        assert np.abs(got - wanted_here).max() < 1e-5
+
+
+def _without_a_tie(got: np.ndarray, wanted: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both without the tokens in which they differ, which must be equally likely.
+
+    Which of several equal ones top-p cuts first is not defined: transformers sorts unstably.
+    """
+    differing = (got > 0) != (wanted > 0)
+    assert np.ptp(weights[differing]) <= 1e-5 * weights[differing].max()
+    assert abs(int((got > 0).sum()) - int((wanted > 0).sum())) <= 1
+    got, wanted = np.where(differing, 0, got), np.where(differing, 0, wanted)
+    return got / max(got.sum(), TINY), wanted / max(wanted.sum(), TINY)
+
+
+def test_a_row_draws_the_same_whatever_its_company() -> None:
+    logits = torch.randn(8, VOCABULARY, generator=torch.Generator().manual_seed(1))
+    parameters = [Parameters(do_sample=True, seed=7, top_k=k, top_p=p) for k in (0, 20) for p in (1.0, 0.9)]
+    parameters += [Parameters(), Parameters(repetition_penalty=1.4), Parameters(min_new_tokens=9)]
+    parameters += [Parameters(do_sample=True, seed=8, temperature=3.0)]
+
+    def texts(rows: list[int]) -> list[list[int]]:
+        states = [RowSampling(parameters[row], [1, 2], EOS) for row in rows]
+        steps = []
+        for step in range(20):
+            chosen = choose(logits[rows].roll(step, dims=1), states)
+            for state, token_id in zip(states, chosen, strict=True):
+                state.took(token_id)
+            steps.append(chosen)
+        return [list(ids) for ids in zip(*steps, strict=True)]
+
+    together = texts(list(range(8)))
+    assert [texts([row])[0] for row in range(8)] == together
+
+
+def test_draws_follow_the_distribution() -> None:
+    """A wrong border between two tokens would show: 20,000 draws, a chi-squared test at one in a million."""
+    parameters = Parameters(do_sample=True, seed=3, top_k=6, temperature=0.8)
+    logits = torch.randn(1, VOCABULARY, generator=torch.Generator().manual_seed(2)) * 2
+    row = RowSampling(parameters, [1], EOS)
+    draws = [choose(logits, [row])[0] for _ in range(20_000)]
+    expected = transformers_distribution(logits[0], parameters, [1], []).double()
+    kept = expected.nonzero()[:, 0].tolist()
+    assert set(draws) == set(kept)
+    chi_squared = sum(
+        (draws.count(token_id) - 20_000 * float(expected[token_id])) ** 2
+        / (20_000 * float(expected[token_id]))
+        for token_id in kept
+    )
+    assert chi_squared < 35.9  # 5 degrees of freedom
+
+
+def test_logits_that_are_no_numbers_spoil_their_own_row_only() -> None:
+    logits = torch.zeros(2, VOCABULARY)
+    logits[0] = float("nan")
+    logits[1, 9] = 50.0
+    rows = [RowSampling(Parameters(do_sample=True, top_k=4, top_p=0.9, seed=1), [1], EOS) for _ in range(2)]
+    assert choose(logits, rows)[1] == 9
+
+
+@pytest.mark.parametrize("vocabulary", [10, 4000])
+def test_logprobs_are_those_of_the_models_own_distribution(vocabulary: int) -> None:
+    logits = torch.randn(3, vocabulary) * 4
+    expected = torch.log_softmax(logits, dim=-1)[torch.arange(3), torch.tensor([0, 5, 9])]
+    assert logprobs(logits, [0, 5, 9]) == pytest.approx(expected.tolist(), abs=1e-5)
+    logits[0, 0] = float("-inf")
+    assert logprobs(logits, [0, 5, 9])[0] is None
+
+
+def test_a_row_without_bounds_draws_what_its_candidates_give() -> None:
+    rng = random.Random(5)
+    for seed in range(40):
+        logits = torch.randn(1, 5_000, generator=torch.Generator().manual_seed(seed)) * 3
+        logits[0, rng.randrange(5_000)] = -torch.inf
+        parameters = Parameters(do_sample=True, seed=seed, temperature=rng.choice([0.3, 1.0, 2.5]))
+        (chosen,) = choose(logits, [RowSampling(parameters, [1], EOS)])
+        segment, ids, weights = candidates(logits.numpy(), [parameters])
+        assert (segment == 0).all()
+        running = np.cumsum(weights)
+        draw = RowSampling(parameters, [1], EOS).draw()
+        assert chosen == ids[np.searchsorted(running, draw * running[-1], side="right")]

@@ -1,0 +1,451 @@
+"""Rows, queue, deadlines: a tiny deterministic backend, no processes, no model."""
+
+from __future__ import annotations
+
+import random
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+
+from inf2kit.errors import RequestError
+from inf2kit.serving.engine.backend.base import Backend, Chunk, Step
+from inf2kit.serving.engine.scheduler import Scheduler
+from inf2kit.serving.engine.sequence import Call, Job
+from inf2kit.serving.shapes import StaticShapes
+from inf2kit.serving.wire import Generation, Parameters, Token
+
+VOCABULARY = 50
+EOS = 7
+PATTERNS = 500
+LOGITS = torch.randn(997, VOCABULARY, generator=torch.Generator().manual_seed(0)) * 2
+
+
+class Sums(Backend):
+    """Logits that depend on the ids in the row; the contract's assertions are what is tested too."""
+
+    prefill_tokens = 3
+
+    def __init__(
+        self, batch_size: int = 3, sequence_length: int = 64, max_context_length: int | None = None
+    ) -> None:
+        super().__init__(StaticShapes.of(batch_size, sequence_length, max_context_length))
+        self.held: dict[int, list[int]] = {}
+        self.prefills = 0
+
+    def load(self) -> None:
+        pass
+
+    @property
+    def busy(self) -> int:
+        return len(self._lengths) + len(self._partial)
+
+    def _prefill(self, chunks: Sequence[Chunk], starts: Sequence[int]) -> Step:
+        self.prefills += 1
+        for chunk, start in zip(chunks, starts, strict=True):
+            self.held[chunk.row] = [*(self.held[chunk.row] if start else []), *chunk.ids]
+        return self._step([chunk.row for chunk in chunks])
+
+    def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> Step:
+        self.prefills = 0
+        for row, token_id, position in zip(rows, ids, positions, strict=True):
+            assert len(self.held[row]) == position
+            self.held[row].append(token_id)
+        return self._step(rows)
+
+    def _step(self, rows: Sequence[int]) -> Step:
+        seeds = [zlib.crc32(bytes(self.held[row])) for row in rows]
+        return Step(torch.stack([LOGITS[seed % len(LOGITS)] for seed in seeds]))
+
+
+class Letters:
+    """A letter per id."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(chr(65 + token_id) for token_id in ids if token_id != EOS)
+
+
+class Outcome:
+    """What a caller is told."""
+
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self.end: Generation | None = None
+        self.error: RequestError | None = None
+
+    def job(
+        self,
+        ids: Sequence[int],
+        *,
+        deadline: float = 0.0,
+        length: int = 64,
+        call: Call | None = None,
+        **parameters: object,
+    ) -> Job:
+        given_parameters = Parameters(**parameters)  # type: ignore[arg-type]
+        return Job(
+            prompt_ids=ids,
+            parameters=given_parameters,
+            max_new_tokens=StaticShapes.of(1, length).new_tokens_within(
+                len(ids), given_parameters.max_new_tokens, overflow=given_parameters.overflow
+            ),
+            deadline=deadline or time.monotonic() + 60,
+            on_token=lambda _, token: self.pieces.append(token.text),
+            on_end=self._ended,
+            on_error=lambda error: setattr(self, "error", error),
+            call=call or Call(),
+        )
+
+    def _ended(self, _: int, token: Token | None, generation: Generation) -> None:
+        assert self.end is None, "a caller is told the end once"
+        self.pieces += [token.text] if token else []
+        self.end = generation
+
+
+def scheduler(queue_size: int = 4, backend: Backend | None = None, prefills_per_step: int = 1) -> Scheduler:
+    return Scheduler(
+        backend or Sums(),
+        Letters(),
+        frozenset([EOS]),
+        queue_size=queue_size,
+        prefills_per_step=prefills_per_step,
+    )
+
+
+def steps_until(subject: Scheduler, condition: Callable[[], object]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        subject.step()
+    raise AssertionError("not within 1000 steps")
+
+
+def alone(request: Request, length: int) -> str:
+    outcome, subject = Outcome(), scheduler(backend=Sums(1, length))
+    subject.submit([outcome.job(request.ids, length=length, **request.parameters)])
+    steps_until(subject, lambda: outcome.end)
+    assert outcome.end is not None
+    return outcome.end.text
+
+
+@dataclass
+class Request:
+    """One caller of a random pattern: when it comes, what it wants, when it goes away."""
+
+    at: int
+    ids: list[int]
+    parameters: dict[str, object]
+    leaves_at: int | None
+    outcome: Outcome = field(default_factory=Outcome)
+    job: Job | None = None
+    refused: bool = False
+
+
+def random_requests(rng: random.Random, most: int) -> list[Request]:
+    """Bursts and lulls, short and long prompts, every kind of end."""
+    requests, now = [], 0
+    for _ in range(rng.randint(1, most)):
+        now += rng.choice([0, 0, 0, 0, 0, 1, 2, 9])
+        parameters: dict[str, object] = {
+            "max_new_tokens": rng.choice([1, 2, 5, 20, 40]),
+            "do_sample": rng.random() < 0.5,
+            "seed": rng.randrange(99),
+            "temperature": rng.choice([1.0, 0.7]),
+            "top_k": rng.choice([0, 5]),
+            "top_p": rng.choice([1.0, 0.8]),
+            "repetition_penalty": rng.choice([1.0, 1.3]),
+            "min_new_tokens": rng.choice([0, 3]),
+            "ignore_eos": rng.random() < 0.5,
+            "stop": rng.choice([(), (), ("A",), ("BC", "D")]),
+            "overflow": rng.choice(["stop", "sinks"]),
+        }
+        ids = [rng.randrange(VOCABULARY) for _ in range(rng.choice([1, 2, 3, 4, 7, 15]))]
+        leaves_at = now + rng.randint(0, 12) if rng.random() < 0.2 else None
+        requests.append(Request(now, ids, parameters, leaves_at))
+    return requests
+
+
+@pytest.mark.parametrize(("batch_size", "prefill_tokens"), [(1, 3), (3, 3), (8, 3), (3, None), (8, None)])
+def test_churn_every_text_equals_its_alone_run_and_every_row_is_freed(
+    batch_size: int, prefill_tokens: int | None, figure: Callable[[str], None]
+) -> None:
+    """With prompts in chunks, as on a CPU, and whole and one by one, as a compiled graph takes them."""
+    length, queue_size = 24, 4
+    compared = cancelled = refused = 0
+    for seed in range(PATTERNS):
+        rng = random.Random(f"{batch_size} {seed}")
+        backend = Sums(batch_size, length, max_context_length=rng.choice([15, 23]))
+        backend.prefill_tokens = prefill_tokens
+        prefills_per_step = rng.choice([1, 2, 8])
+        subject = scheduler(queue_size=queue_size, backend=backend, prefills_per_step=prefills_per_step)
+        requests = random_requests(rng, most=8 + 2 * batch_size)
+        for now in range(2000):
+            for request in requests:
+                if request.at == now:
+                    request.job = request.outcome.job(request.ids, length=length, **request.parameters)
+                    try:
+                        subject.submit([request.job])
+                    except RequestError:
+                        assert subject.inside == batch_size + queue_size, "refused only when it is full"
+                        request.refused = True
+                if request.leaves_at == now and request.job:
+                    request.job.cancelled = True
+                    subject.wake()
+            assert subject.inside <= batch_size + queue_size
+            running = bool(subject._live)
+            subject.step()
+            if running:
+                assert backend.prefills <= prefills_per_step
+            backend.prefills = 0
+            unfinished = [
+                request
+                for request in requests
+                if request.job and not (request.refused or request.job.cancelled or request.outcome.end)
+            ]
+            assert subject.inside == len(unfinished), "who is done or went away is out within a step"
+            if now > requests[-1].at + 12 and not subject.inside:
+                break
+        assert backend.busy == 0, "every row is free again"
+        for request in requests:
+            outcome = request.outcome
+            if outcome.end is not None:
+                expected = alone(request, length)
+                assert outcome.end.text == "".join(outcome.pieces) == expected, (seed, request)
+                compared += 1
+            else:
+                assert request.refused or request.leaves_at is not None, (seed, request)
+                refused += request.refused
+                cancelled += not request.refused
+    assert min(compared, cancelled, refused) > PATTERNS / 8, "the patterns cover every way to end"
+    figure(
+        f"churn, {batch_size} rows, {'chunks' if prefill_tokens else 'whole prompts'}: {PATTERNS} patterns, "
+        f"{compared} texts equal to their alone-run, "
+        f"{cancelled} cancelled, {refused} refused"
+    )
+
+
+def test_a_full_queue_is_refused_whole() -> None:
+    subject, outcomes = scheduler(queue_size=1), [Outcome() for _ in range(6)]
+    for outcome in outcomes[:3]:
+        subject.submit([outcome.job([1])])
+    two = Call()
+    with pytest.raises(RequestError) as refused:
+        subject.submit([outcome.job([1], call=two) for outcome in outcomes[3:5]])
+    assert (refused.value.status, refused.value.code) == (429, "queue_full")
+    assert refused.value.retry_after_s
+    subject.submit([outcomes[5].job([1])])
+
+
+def test_a_list_takes_half_of_the_places_and_the_others_their_turns() -> None:
+    """Three rows and a queue of five: one call of eight texts, then four calls of one."""
+    subject, listed, alone = scheduler(queue_size=5), Call(), [Outcome() for _ in range(4)]
+    texts = [Outcome() for _ in range(8)]
+    subject.submit([outcome.job([1], call=listed, max_new_tokens=3, ignore_eos=True) for outcome in texts])
+    for outcome in alone:
+        subject.submit([outcome.job([2], max_new_tokens=3, ignore_eos=True)])
+    with pytest.raises(RequestError, match="this endpoint holds 8"):
+        subject.submit([Outcome().job([2])])
+    steps_until(subject, lambda: all(outcome.end for outcome in alone))
+    assert sum(outcome.end is not None for outcome in texts) < 8, "the others did not wait for the whole list"
+    steps_until(subject, lambda: all(outcome.end for outcome in texts))
+    assert subject.inside == 0
+    for outcome in [Outcome() for _ in range(8)]:
+        subject.submit([outcome.job([1])])  # every place is free again
+
+
+def test_the_deadline_gives_what_there_is() -> None:
+    outcome, subject = Outcome(), scheduler()
+    job = outcome.job([1], ignore_eos=True, max_new_tokens=50)
+    subject.submit([job])
+    for _ in range(5):
+        subject.step()
+    job.deadline = time.monotonic()
+    subject.step()
+    assert outcome.end is not None
+    assert outcome.end.finish_reason == "time_limit"
+    assert outcome.end.text == "".join(outcome.pieces)
+    assert outcome.end.generated_tokens < 50
+
+
+def test_a_job_that_never_got_a_row_is_told_so() -> None:
+    subject, outcomes = scheduler(), [Outcome() for _ in range(4)]
+    for outcome in outcomes[:3]:
+        subject.submit([outcome.job([1], ignore_eos=True, max_new_tokens=60)])
+    subject.submit([outcomes[3].job([1], deadline=time.monotonic() - 1)])
+    steps_until(subject, lambda: outcomes[3].error)
+    assert outcomes[3].error is not None
+    assert (outcomes[3].error.status, outcomes[3].error.code) == (429, "queue_timeout")
+
+
+def test_a_call_of_several_prompts_keeps_what_it_has_at_the_deadline() -> None:
+    subject, outcomes = scheduler(backend=Sums(batch_size=1)), [Outcome() for _ in range(3)]
+    jobs = [outcome.job([1], ignore_eos=True, max_new_tokens=50) for outcome in outcomes]
+    jobs[0].call = jobs[1].call = jobs[2].call
+    subject.submit(jobs)
+    for _ in range(5):
+        subject.step()
+    for job in jobs:
+        job.deadline = time.monotonic()
+    steps_until(subject, lambda: all(outcome.end for outcome in outcomes))
+    ends = [outcome.end for outcome in outcomes if outcome.end]
+    assert [end.finish_reason for end in ends] == ["time_limit"] * 3
+    assert ends[0].generated_tokens > 1
+    assert [(end.text, end.generated_tokens) for end in ends[1:]] == [("", 0)] * 2
+
+
+def test_a_cancelled_job_in_the_queue_makes_room_at_once() -> None:
+    subject, outcomes = scheduler(queue_size=1), [Outcome() for _ in range(5)]
+    jobs = [outcome.job([1], ignore_eos=True, max_new_tokens=50) for outcome in outcomes]
+    for job in jobs[:4]:
+        subject.submit([job])
+    jobs[3].cancelled = True
+    subject.wake()
+    subject.submit(jobs[4:])
+
+
+def test_the_queue_is_in_order_of_arrival_at_the_endpoint() -> None:
+    backend = Sums(batch_size=1)
+    subject, first, second = scheduler(backend=backend), Outcome(), Outcome()
+    late, early = first.job([1], max_new_tokens=3), second.job([2], max_new_tokens=3)
+    early.arrival = late.arrival - 1
+    subject.submit([late])
+    subject.submit([early])
+    steps_until(subject, lambda: second.end or first.end)
+    assert second.end
+    assert not first.end
+
+
+def test_one_rows_failure_is_its_own() -> None:
+    subject, bad, good = scheduler(), Outcome(), Outcome()
+    job = bad.job([1], max_new_tokens=5)
+    job.on_token = lambda *_: 1 / 0  # type: ignore[assignment, return-value]
+    subject.submit([job])
+    subject.submit([good.job([2], max_new_tokens=5, ignore_eos=True)])
+    steps_until(subject, lambda: good.end)
+    assert bad.error is not None
+    assert bad.error.status == 500
+
+
+def test_one_rows_parameters_that_cannot_be_computed_are_its_own() -> None:
+    subject, bad, good = scheduler(), Outcome(), Outcome()
+    subject.submit([good.job([2], max_new_tokens=9, ignore_eos=True, do_sample=True, seed=4)])
+    impossible = bad.job([1], max_new_tokens=5, do_sample=True, top_k="all")
+    subject.submit([impossible])
+    steps_until(subject, lambda: good.end)
+    assert bad.error is not None
+    assert bad.error.status == 500
+    assert good.end is not None
+    expected = Request(0, [2], {"max_new_tokens": 9, "ignore_eos": True, "do_sample": True, "seed": 4}, None)
+    assert good.end.text == alone(expected, 64)
+
+
+def test_a_backend_that_samples_itself_refuses_what_it_cannot_honour() -> None:
+    backend = Sums()
+    backend.check(Parameters(seed=1, repetition_penalty=2.0))
+    backend.returns, backend.honours = "ids", frozenset({"do_sample", "top_k"})  # type: ignore[misc]
+    backend.check(Parameters(do_sample=True, top_k=5, max_new_tokens=3, stop=("x",)))
+    with pytest.raises(RequestError, match="cannot honour repetition_penalty, seed;") as refused:
+        backend.check(Parameters(do_sample=True, seed=1, repetition_penalty=2.0))
+    assert refused.value.status == 422
+
+
+def test_a_deadline_that_comes_while_the_prompt_is_encoded() -> None:
+    backend = Sums()
+    subject, running, late = scheduler(backend=backend), Outcome(), Outcome()
+    subject.submit([running.job([1], max_new_tokens=60, ignore_eos=True)])
+    subject.step()
+    job = late.job([1] * 40, max_new_tokens=2)
+    subject.submit([job])
+    subject.step()
+    assert backend.busy == 2
+    job.deadline = time.monotonic()
+    subject.step()
+    assert late.error is not None
+    assert late.error.code == "queue_timeout"
+    assert backend.busy == 1, "its row is free again"
+
+
+def test_a_first_token_is_told_before_the_decode_step_behind_it() -> None:
+    told: list[str] = []
+
+    class Watched(Sums):
+        def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> Step:
+            told.append("decode")
+            return super()._decode(rows, ids, positions)
+
+    subject = Scheduler(
+        Watched(), Letters(), frozenset(), queue_size=0, after_step=lambda: told.append("told")
+    )
+    subject.submit([Outcome().job([1], max_new_tokens=3)])
+    subject.step()
+    assert told == ["told", "decode", "told"]
+
+
+def test_long_prompts_do_not_stall_running_rows() -> None:
+    """Between two decode steps there is one chunk, whatever else has arrived."""
+    calls: list[str] = []
+
+    class Watched(Sums):
+        def _prefill(self, chunks: Sequence[Chunk], starts: Sequence[int]) -> Step:
+            calls.append("prefill")
+            return super()._prefill(chunks, starts)
+
+        def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> Step:
+            calls.append("decode")
+            return super()._decode(rows, ids, positions)
+
+    running, late = Outcome(), [Outcome() for _ in range(2)]
+    subject = scheduler(backend=Watched())
+    subject.submit([running.job([1], max_new_tokens=40, ignore_eos=True)])
+    subject.step()
+    calls.clear()
+    subject.submit([outcome.job([1] * 20, max_new_tokens=2) for outcome in late])
+    steps_until(subject, lambda: all(outcome.end for outcome in late))
+    assert calls[:14] == ["prefill", "decode"] * 7
+    assert "prefillprefill" not in "".join(calls)
+
+
+@pytest.mark.parametrize("prompt", [1, 5, 30, 63])
+@pytest.mark.parametrize("prefill_tokens", [3, None])
+def test_a_full_row_goes_on_with_its_first_and_most_recent_tokens(
+    prompt: int, prefill_tokens: int | None
+) -> None:
+    backend, outcome = Sums(), Outcome()
+    backend.prefill_tokens = prefill_tokens
+    subject = scheduler(backend=backend)
+    ids = [(7 * index) % 50 for index in range(prompt)]
+    subject.submit([outcome.job(ids, max_new_tokens=200, ignore_eos=True, overflow="sinks", details=True)])
+    held: list[int] = []
+
+    def windows() -> bool:
+        held.append(max(map(len, backend.held.values()), default=0))
+        return outcome.end is not None
+
+    steps_until(subject, windows)
+    assert outcome.end is not None
+    assert outcome.end.generated_tokens == 200
+    assert max(held) == 64, "a row is used to its static length and never beyond"
+    assert "went on with the first and the most recent" in outcome.end.warnings[0]
+    everything = [*ids, *(token.id for token in outcome.end.tokens)]
+    row = backend.held[0]
+    assert row[:4] == everything[:4], "the first tokens stay"
+    assert row[4:] == everything[:-1][-len(row) + 4 :], "behind them are the most recent ones"
+
+
+def test_the_contract_is_asserted() -> None:
+    backend = Sums()
+    backend.prefill([Chunk(0, [1]), Chunk(2, [1])])
+    with pytest.raises(AssertionError, match="all live rows"):
+        backend.decode([0], [1])
+    with pytest.raises(AssertionError, match="row 0 is taken"):
+        backend.prefill([Chunk(0, [1])])
+    with pytest.raises(AssertionError, match="4 tokens at once"):
+        backend.prefill([Chunk(1, [1] * 4)])
+    backend.prefill_tokens = None
+    with pytest.raises(AssertionError, match="64 prompt tokens"):
+        backend.prefill([Chunk(1, [1] * 64)])
+    with pytest.raises(AssertionError, match="whole, one by one"):
+        backend.prefill([Chunk(1, [1], last=False)])
