@@ -14,10 +14,9 @@ import pytest
 from aws_cdk.assertions import Annotations, Match, Template
 
 import inf2kit
-from inf2kit.cdk.props import EndpointProps
-from inf2kit.cdk.stack import EndpointStack
+from inf2kit.cdk import EndpointProps, EndpointStack
 from inf2kit.errors import DeploymentError, Inf2KitError
-from infra.app import build
+from infra.app import build_app
 from infra.context import Context
 from tests.helpers.stacks import deployable, only
 
@@ -83,7 +82,9 @@ def test_guardrails_fit_every_fleet_that_there_may_be(
 
 def warnings(tmp_path: Path, **context: str) -> list[str]:
     """What a synth says of a stack."""
-    app = build({"package": deployable("llama2-7b-throughput"), **context}, outdir=str(tmp_path / "warned"))
+    app = build_app(
+        {"package": deployable("llama2-7b-throughput"), **context}, outdir=str(tmp_path / "warned")
+    )
     stack = app.node.find_child("inf2-llama2-7b-throughput")
     return [
         str(each.entry.data) for each in Annotations.from_stack(stack).find_warning("*", Match.any_value())
@@ -95,7 +96,7 @@ def test_an_update_without_roll_back_says_so(template: Callable[..., Template], 
     rendered = template(rollback="false")
     assert "AutoRollbackConfiguration" not in only(rendered, "SageMaker::Endpoint")["DeploymentConfig"]
     (warning,) = warnings(tmp_path, rollback="false")
-    assert "no alarm undoes this update of llama2-7b-throughput" in warning
+    assert "no alarm rolls back this update of llama2-7b-throughput" in warning
     assert warnings(tmp_path) == []
 
 
@@ -221,10 +222,10 @@ def own_preset(folder: Path, name: str) -> Path:
 def test_a_preset_of_ones_own_has_a_stack_of_its_own(tmp_path: Path) -> None:
     path = own_preset(tmp_path, "my-llama")
     context = {"preset": str(path), "package": deployable(inf2kit.load_preset(str(path)))}
-    read = Context.read(context)
+    read = Context.parse(context)
     assert "my-llama" in {preset.name for preset in read.presets}
     preset = next(preset for preset in read.presets if preset.name == "my-llama")
-    assert read.props(preset).preset.shapes.batch_size == 2
+    assert read.endpoint_props(preset).preset.shapes.batch_size == 2
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -296,7 +297,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 def test_an_option_that_makes_no_sense_is_refused_at_synth(context: dict[str, Any], message: str) -> None:
     preset = inf2kit.load_preset("llama2-7b-throughput")
     with pytest.raises(Inf2KitError) as raised:
-        Context.read({"package": deployable(preset), **context}).props(preset)
+        Context.parse({"package": deployable(preset), **context}).endpoint_props(preset)
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -308,11 +309,13 @@ def test_texts_of_ones_own_preset_fit_a_template(tmp_path: Path) -> None:
     path.write_text(content.replace(line, f'description = "{1001 * "x"}"'), encoding="utf-8")
     preset = inf2kit.load_preset(str(path))
     with pytest.raises(DeploymentError, match=r"description is 'x+\.\.\.'; it must be at most 1000 bytes"):
-        Context.read({"preset": str(path), "package": deployable(preset)}).props(preset)
+        Context.parse({"preset": str(path), "package": deployable(preset)}).endpoint_props(preset)
 
 
 def test_a_region_without_the_image_is_refused_before_it_is_deployed_to(tmp_path: Path) -> None:
-    app = build({"package": deployable("llama2-7b-throughput")}, region="af-south-1", outdir=str(tmp_path))
+    app = build_app(
+        {"package": deployable("llama2-7b-throughput")}, region="af-south-1", outdir=str(tmp_path)
+    )
     stack = app.node.find_child("inf2-llama2-7b-throughput")
     (error,) = Annotations.from_stack(stack).find_error("*", Match.any_value())
     assert "no registry of deep learning containers in 'af-south-1'; there are ap-east-1" in error.entry.data
@@ -320,7 +323,7 @@ def test_a_region_without_the_image_is_refused_before_it_is_deployed_to(tmp_path
 
 def test_a_key_of_another_region_is_refused_where_the_stack_has_one(tmp_path: Path) -> None:
     preset = inf2kit.load_preset("llama2-7b-throughput")
-    props = Context.read({"package": deployable(preset), "kms_key_arn": KEY}).props(preset)
+    props = Context.parse({"package": deployable(preset), "kms_key_arn": KEY}).endpoint_props(preset)
     app = cdk.App(outdir=str(tmp_path))
     there = cdk.Environment(account="123456789012", region="eu-west-1")
     with pytest.raises(DeploymentError, match="this stack is for eu-west-1; give a key of that region"):
@@ -350,7 +353,7 @@ def test_packages_that_cannot_be_deployed_are_refused(tmp_path: Path) -> None:
     ]
     for context, message in cases:
         with pytest.raises(Inf2KitError) as raised:
-            Context.read(context).props(preset)
+            Context.parse(context).endpoint_props(preset)
         assert message in str(raised.value)
 
 
@@ -360,7 +363,7 @@ def test_a_manifest_that_was_changed_is_refused(tmp_path: Path) -> None:
     copy = inf2kit.paths.manifest(uri.split("/")[-2])  # type: ignore[attr-defined]
     copy.write_bytes(inf2kit.paths.manifest(other.split("/")[-2]).read_bytes())  # type: ignore[attr-defined]
     with pytest.raises(DeploymentError, match="not its own but that of"):
-        Context.read({"package": uri})
+        Context.parse({"package": uri})
     copy.unlink()
 
 
@@ -380,7 +383,9 @@ def test_a_stage_is_a_stack_of_its_own(tmp_path: Path) -> None:
     """Two of a preset in one account share no name."""
     names: list[set[str]] = []
     for context in ({}, {"stage": "dev"}, {"stage": "prod", "asynchronous": "true"}):
-        app = build({"package": deployable("llama2-7b-throughput"), **context}, outdir=str(tmp_path / "cdk"))
+        app = build_app(
+            {"package": deployable("llama2-7b-throughput"), **context}, outdir=str(tmp_path / "cdk")
+        )
         suffix = f"-{context['stage']}" if "stage" in context else ""
         stack = app.node.find_child(f"inf2-llama2-7b-throughput{suffix}")
         resources = Template.from_stack(stack).to_json()["Resources"].values()  # type: ignore[arg-type]
