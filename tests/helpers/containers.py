@@ -20,7 +20,7 @@ import inf2kit
 from inf2kit import paths
 from inf2kit.package import Contents
 from inf2kit.rehearsal.container import namespaces, processes
-from infra.app import build
+from infra.app import build_app
 from tests.helpers.cdk import BUCKET, find_only
 from tests.helpers.servers import free_port, ping
 
@@ -39,7 +39,7 @@ _ENTER = [
 
 
 #: The only address on which anything may listen.
-GATE = ("0.0.0.0", 8080)  # noqa: S104 - in a network namespace that has only a loopback
+GATEWAY = ("0.0.0.0", 8080)  # noqa: S104 - in a network namespace that has only a loopback
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Deployable:
         contents.materialise(folder / "model")
         manifest = contents.manifest
         paths.keep_manifest(manifest.digest, manifest.to_bytes())
-        app = build({"package": f"{BUCKET}/{manifest.digest}/"}, outdir=str(folder / "cdk.out"))
+        app = build_app({"package": f"{BUCKET}/{manifest.digest}/"}, outdir=str(folder / "cdk.out"))
         stack = app.node.find_child(f"inf2-{inf2kit.load_preset(preset).endpoint_name}")
         model = find_only(Template.from_stack(stack), "SageMaker::Model")  # type: ignore[arg-type]
         return cls(folder / "model", model["PrimaryContainer"]["Environment"])

@@ -60,7 +60,7 @@ class EndpointCaller:
 
 def read_metrics(endpoint: EndpointState) -> dict[str, float]:
     """Return the metrics of gateway and engine by name, summed over their labels."""
-    connection = http.client.HTTPConnection("127.0.0.1", endpoint.gate_port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", endpoint.gateway_port, timeout=5)
     try:
         connection.request("GET", "/metrics")
         return samples(connection.getresponse().read().decode())

@@ -114,7 +114,7 @@ def test_an_endpoint_from_its_first_moment_to_its_last(
         sagemaker.update_endpoint(EndpointName="life", EndpointConfigName="c")
     assert maker.wait_until_settled("life")["EndpointStatus"] == "InService"
     tags = {tag["Key"]: tag["Value"] for tag in sagemaker.list_tags(ResourceArn=_arn("life"))["Tags"]}
-    assert tags == {"mine": "1", "inf2kit:rehearsal": "rehearsal: the replay double"}
+    assert tags == {"mine": "1", "inf2kit:rehearsal": "rehearsal: the simulated backend"}
     assert generate(runtime, "life")
     with pytest.raises(ClientError, match="not an asynchronous one"):
         runtime.invoke_endpoint_async(EndpointName="life", Body=b"{}")
@@ -149,7 +149,7 @@ def test_an_endpoint_from_its_first_moment_to_its_last(
 
 def test_an_instance_is_stopped_while_calls_run_in_it(maker: ResourceMaker, aws: Callable[..., Any]) -> None:
     """SageMaker sends its signal without waiting: what becomes of the calls is the container's matter."""
-    maker.create_model("slow", INF2KIT_REPLAY_STEP_SECONDS="0.1")
+    maker.create_model("slow", INF2KIT_SIMULATED_STEP_SECONDS="0.1")
     maker.create_config("before", "slow")
     maker.create_config("after", "slow")
     maker.create_endpoint("stopped", "before")
@@ -276,7 +276,7 @@ def test_a_call_that_is_being_processed_is_part_of_the_backlog(
     }
     stacks.create_stack(StackName="counted", TemplateBody=json.dumps({"Resources": resources}))
     stacks.get_waiter("stack_create_complete").wait(StackName="counted", WaiterConfig={"Delay": 1})
-    maker.create_model("slow", INF2KIT_REPLAY_STEP_SECONDS="0.1")
+    maker.create_model("slow", INF2KIT_SIMULATED_STEP_SECONDS="0.1")
     output = {"OutputConfig": {"S3OutputPath": "s3://models/answers"}}
     maker.create_config("slow", "slow", asynchronous=output)
     maker.create_endpoint("counted", "slow")
