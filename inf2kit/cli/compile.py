@@ -162,8 +162,8 @@ def _as_job(
     from inf2kit.package import at, split
 
     local.plan(spec, gated=False)  # what cannot be compiled is refused before anything is started
-    with aws.errors(CompileError, "compiling as a job"):
-        place = region or aws.client("sagemaker").meta.region_name
+    with aws.translate_errors(CompileError, "compiling as a job"):
+        place = region or aws.default_region()
     compilation = request(region=place, now=dt.datetime.now(dt.timezone.utc))
     if dry_run:
         click.echo(json.dumps(compilation.request, indent=2))

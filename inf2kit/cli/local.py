@@ -17,18 +17,20 @@ def local() -> None:
 @local.command("up")
 @click.argument("preset")
 @click.option("--name", help="The EndpointName; the preset's own by default.")
-@click.option("--gate/--no-gate", default=True, help="Without it the toolkit runs as it is: no streaming.")
+@click.option(
+    "--gateway/--no-gateway", default=True, help="Without it the toolkit runs as it is: no streaming."
+)
 @click.option(
     "--env", "variables", multiple=True, metavar="NAME=VALUE", help="For the container; repeatable."
 )
 @click.option("--wait", "wait_s", type=float, default=600.0, show_default=True, help="Seconds to wait.")
-def local_up(preset: str, name: str | None, gate: bool, variables: tuple[str, ...], wait_s: float) -> None:
+def local_up(preset: str, name: str | None, gateway: bool, variables: tuple[str, ...], wait_s: float) -> None:
     """Start an endpoint from PRESET and wait until it is in service."""
     from inf2kit.rehearsal.local import endpoint
 
     began = time.monotonic()
     given = dict(_variable(variable) for variable in variables)
-    state = endpoint.up(preset, name=name, gate=gate, variables=given, wait_s=wait_s, progress=steps())
+    state = endpoint.up(preset, name=name, gateway=gateway, variables=given, wait_s=wait_s, progress=steps())
     click.echo(f"{state.name} is in service after {time.monotonic() - began:.0f} s; endpoint_url {state.url}")
     click.echo(f'try:  inf2kit generate {state.name} "My favorite place on earth is"')
     click.echo(f"stop: inf2kit local down {state.name}")

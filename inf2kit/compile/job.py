@@ -164,18 +164,11 @@ def image_uri(region: str) -> str:
             f"there is no registry of deep learning containers in {region!r}{close} there are "
             f"{', '.join(image.registries)}"
         )
-    return f"{account}.dkr.ecr.{region}.{_domain(region)}/{image.repository}:{image.tag}"
-
-
-def _domain(region: str) -> str:
-    """The domain of a region's partition, as botocore has it; not every one is amazonaws.com."""
-    import botocore.session
-
-    session = botocore.session.get_session()
-    with aws.errors(CompileError, f"asking boto3 for the domain of {region}, which a newer one may know,"):
-        partition = session.get_partition_for_region(region)
-    every = session.get_component("data_loader").load_data("partitions")["partitions"]
-    return str(next(each for each in every if each["id"] == partition)["outputs"]["dnsSuffix"])
+    with aws.translate_errors(
+        CompileError, f"asking boto3 for the domain of {region}, which a newer one may know,"
+    ):
+        domain = aws.dns_suffix(region)
+    return f"{account}.dkr.ecr.{region}.{domain}/{image.repository}:{image.tag}"
 
 
 def start(job: Job, progress: Progress, region: str) -> None:
@@ -188,7 +181,7 @@ def start(job: Job, progress: Progress, region: str) -> None:
     files = bundle()
     s3, _ = client(region, job.description["bucket_owner"])
     progress(f"sending {len(files)} files of code to {job.code}")
-    with aws.errors(CompileError, f"sending code to {job.code}"):
+    with aws.translate_errors(CompileError, f"sending code to {job.code}"):
         with ThreadPoolExecutor(10) as pool:
             for _ in pool.map(
                 lambda each: s3.upload_file(str(each[1]), bucket, f"{prefix}/{each[0]}"), files.items()
@@ -196,7 +189,7 @@ def start(job: Job, progress: Progress, region: str) -> None:
                 pass
         body = json.dumps(job.description).encode()
         s3.put_object(Bucket=bucket, Key=f"{prefix}/{JOB_FILE}", Body=body)
-    with aws.errors(CompileError, f"starting the job {job.name}"):
+    with aws.translate_errors(CompileError, f"starting the job {job.name}"):
         aws.client("sagemaker", region).create_processing_job(**job.request)
     progress(f"the job {job.name} is started; {NOT_PROVEN}")
 

@@ -61,7 +61,7 @@ def secret(name: str, region: str) -> str:
     Raises:
         CompileError: it cannot be read.
     """
-    with aws.errors(CompileError, f"reading the secret {name}"):
+    with aws.translate_errors(CompileError, f"reading the secret {name}"):
         value = aws.client("secretsmanager", region).get_secret_value(SecretId=name).get("SecretString", "")
     try:
         token = json.loads(value)["HF_TOKEN"]

@@ -20,7 +20,7 @@ import inf2kit
 from inf2kit import paths
 from inf2kit.package import Contents
 from inf2kit.rehearsal.container import namespaces, processes
-from infra.app import build
+from infra.app import build_app
 from tests.helpers.stacks import BUCKET, only
 from tests.helpers.support import free_port, ping
 
@@ -39,7 +39,7 @@ _ENTER = [
 
 
 #: All that may be open.
-GATE = ("0.0.0.0", 8080)  # noqa: S104 - of a network with a loopback only
+GATEWAY = ("0.0.0.0", 8080)  # noqa: S104 - of a network with a loopback only
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Deployable:
         contents.materialise(folder / "model")
         manifest = contents.manifest
         paths.keep_manifest(manifest.digest, manifest.to_bytes())
-        app = build({"package": f"{BUCKET}/{manifest.digest}/"}, outdir=str(folder / "cdk.out"))
+        app = build_app({"package": f"{BUCKET}/{manifest.digest}/"}, outdir=str(folder / "cdk.out"))
         stack = app.node.find_child(f"inf2-{inf2kit.load_preset(preset).endpoint_name}")
         model = only(Template.from_stack(stack), "SageMaker::Model")  # type: ignore[arg-type]
         return cls(folder / "model", model["PrimaryContainer"]["Environment"])
@@ -122,7 +122,7 @@ class Container:
             return 200, [json.loads(record.removeprefix(b"data:")) for record in records[:-1]]
 
     def metric(self, name: str) -> float:
-        """A sample of the gate's metrics."""
+        """A sample of the gateway's metrics."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         connection.request("GET", "/metrics")
         lines = connection.getresponse().read().decode().splitlines()
