@@ -103,7 +103,7 @@ def _package_settings(path: Path) -> Settings:
 def _compiled_settings(path: Path) -> Settings:
     config = _read_json(path / NEURON_CONFIG)
     try:
-        shapes = StaticShapes.of(
+        shapes = StaticShapes.resolve(
             config["batch_size"], config["sequence_length"], config.get("max_context_length")
         )
         dtype = str(config["torch_dtype"])
@@ -116,7 +116,7 @@ def _weights_settings(path: Path, batch_size: int, sequence_length: int) -> Sett
     config = _read_json(path / "config.json")
     try:
         positions = int(config["max_position_embeddings"])
-        shapes = StaticShapes.of(batch_size, min(positions, sequence_length))
+        shapes = StaticShapes.resolve(batch_size, min(positions, sequence_length))
     except (KeyError, ValueError, TypeError) as error:
         raise _unreadable(path / "config.json", error) from None
     return _settings(path, "cpu", "float32", shapes)
