@@ -13,7 +13,7 @@ import torch
 from benchmarks.prompts import Prompts
 from benchmarks.report import Report, Row
 from inf2kit.serving.engine.backend.base import Backend, Chunk, Step
-from inf2kit.serving.engine.backend.cpu.backend import TorchBackend
+from inf2kit.serving.engine.backend.cpu.backend import CpuBackend
 from inf2kit.serving.engine.input_processor import PlainText
 from inf2kit.serving.engine.scheduler import Scheduler
 from inf2kit.serving.engine.sequence import Job
@@ -102,7 +102,7 @@ def _null_step(tokenizer: PlainText, rows: int, parameters: Parameters, *, with_
 def prefills_per_step(report: Report, weights: Path, prompts: Prompts, runs: int) -> None:
     """Prefills between two decode steps: throughput against the stall of running rows."""
     began = time.perf_counter()
-    backend = TorchBackend(weights, StaticShapes.of(8, 2048), "float32")
+    backend = CpuBackend(weights, StaticShapes.of(8, 2048), "float32")
     backend.load()
     tokenizer = PlainText(prompts.tokenizer)
     choices = (1, 2, 4, 8)

@@ -63,7 +63,7 @@ def _synthesized(folder: Path, shell: dict[str, str]) -> list[Path]:
     boto3.client("s3").create_bucket(Bucket="models")
     weights = packages.linked(model.prepare(), folder / "weights", ".safetensors")
     packages.safetensors(weights / "model.safetensors")
-    contents = packages.with_replay(gather(inf2kit.load_preset(_PRESET), weights, rehearsal=True))
+    contents = packages.with_simulated_backend(gather(inf2kit.load_preset(_PRESET), weights, rehearsal=True))
     done = publish(contents, at("s3://models/llm"))
     paths.keep_manifest(done.digest, contents.manifest.to_bytes())
     apps = []

@@ -1,6 +1,6 @@
 """Hours at full load with callers that leave and an engine that is killed: nothing may leak or be wrong.
 
-    python -m benchmarks.soak --minutes 60 [--kill-every 600] [--preset PRESET] [--replay] [--toxics]
+    python -m benchmarks.soak --minutes 60 [--kill-every 600] [--preset PRESET] [--simulated] [--toxics]
 
 Eight callers send requests of random lengths without a pause; every fifth one is a stream that is left in the
 middle. Every whole answer must equal the one that the same request got at the start, alone, or be a typed
@@ -272,11 +272,15 @@ def main() -> None:
     options.add_argument("--kill-every", type=float, default=600.0, help="seconds")
     options.add_argument("--preset", default="smollm2-135m-local")
     options.add_argument("--toxics", action="store_true", help="a bad network between front and gate")
-    options.add_argument("--replay", action="store_true", help="the timed double instead of the model")
-    options.add_argument("--step-seconds", type=float, default=0.01, help="a step of the double")
+    options.add_argument(
+        "--simulated", action="store_true", help="the simulated backend instead of the model"
+    )
+    options.add_argument(
+        "--step-seconds", type=float, default=0.01, help="seconds of a step of the simulated backend"
+    )
     given = options.parse_args()
-    replay = {"INF2KIT_BACKEND": "replay", "INF2KIT_REPLAY_STEP_SECONDS": f"{given.step_seconds:g}"}
-    variables = replay if given.replay else {}
+    simulated = {"INF2KIT_BACKEND": "simulated", "INF2KIT_SIMULATED_STEP_SECONDS": f"{given.step_seconds:g}"}
+    variables = simulated if given.simulated else {}
     state = endpoint.up(given.preset, name="inf2kit-soak", variables=variables)
     counts: Counter[str] = Counter()
     try:
@@ -296,7 +300,7 @@ def main() -> None:
         "samples": [vars(sample) for sample in outcome.samples],
     }
     (FOLDER / "soak.json").write_text(json.dumps(value, indent=1), encoding="utf-8")
-    what = "replay double (simulated)" if given.replay else given.preset
+    what = "simulated backend" if given.simulated else given.preset
     print(f"{given.minutes:g} minutes, {CALLERS} callers, {what}, engine killed {outcome.kills} times")
     if given.toxics:
         print(f"  connections between front and gate: {dict(counts)}")

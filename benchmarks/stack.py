@@ -25,9 +25,9 @@ _REPEATS, _WARM_UP = 100, 300
 
 
 def hops(report: Report, prompts: Prompts) -> None:
-    """What each hop adds to a call of one token; the replay double makes the token, in no time."""
+    """What each hop adds to a call of one token; the simulated backend makes the token, in no time."""
     began = time.perf_counter()
-    quick = {"INF2KIT_BACKEND": "replay", "INF2KIT_REPLAY_STEP_SECONDS": "0"}
+    quick = {"INF2KIT_BACKEND": "simulated", "INF2KIT_SIMULATED_STEP_SECONDS": "0"}
     with servers.kit(servers.PRESET, **quick) as (server, state):
         prompt = prompts.of(16)
         body = {"inputs": prompt, "parameters": {"max_new_tokens": 1}}
@@ -45,7 +45,7 @@ def hops(report: Report, prompts: Prompts) -> None:
             for _ in range(_WARM_UP):
                 ways["boto3"]()
             measured = {name: [_milliseconds(call) for _ in range(_REPEATS)] for name, call in ways.items()}
-    with report.section("one token, one caller, hop by hop (simulated: the replay double)", began) as rows:
+    with report.section("one token, one caller, hop by hop (simulated backend)", began) as rows:
         for name, found in measured.items():
             rows.append(Row(f"asked at the {name}", found, "ms", decimals=2))
 

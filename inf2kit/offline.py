@@ -131,7 +131,7 @@ def _settings(path: Path, batch_size: int | None, sequence_length: int | None) -
         else:
             longest = min(int(config["max_position_embeddings"]), sequence_length or _SEQUENCE_LENGTH)
             shapes = StaticShapes.of(batch_size or 1, longest)
-            backend, dtype = "torch", "float32"
+            backend, dtype = "cpu", "float32"
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelDirectoryError(f"a configuration in {path} cannot be read ({error!r})") from None
     return Settings(
@@ -149,5 +149,5 @@ def _settings(path: Path, batch_size: int | None, sequence_length: int | None) -
         model_server_workers=1,
         notice=None,
         stall_s=None,
-        replay={},
+        simulated={},
     )

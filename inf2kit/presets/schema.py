@@ -12,7 +12,7 @@ from inf2kit.names import endpoint_name
 from inf2kit.serving.shapes import StaticShapes
 from inf2kit.serving.wire.parameters import nearest
 
-BACKENDS = ("neuron", "torch", "replay")
+BACKENDS = ("neuron", "cpu", "simulated")
 DTYPES = ("float16", "bfloat16", "float32")
 #: SageMaker ends a real-time call after 60 s; the engine answers with what it has before that.
 REAL_TIME_LIMIT_S = 60.0
@@ -53,7 +53,7 @@ class Compute:
     """Where it runs.
 
     Attributes:
-        backend: ``neuron``, ``torch`` (the CPU) or ``replay`` (a timed double, no model).
+        backend: ``neuron``, ``cpu`` or ``simulated`` (no model: it makes up tokens at a set pace).
         instance_type: The default hosting instance.
         instance_types: Every instance that may be selected.
         tensor_parallel_size: NeuronCores the weights are split over.

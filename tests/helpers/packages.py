@@ -129,9 +129,11 @@ def with_changed_code(
     return Contents(manifest, {**contents.files, f"code/{name}": path}, parts)
 
 
-def with_replay(contents: Contents) -> Contents:
-    """The same package, but for the timed double in the place of its model: it starts in seconds."""
+def with_simulated_backend(contents: Contents) -> Contents:
+    """The same package, but with the simulated backend in place of its model: it starts in seconds."""
     preset = dict(contents.manifest.preset)
-    preset["compute"] = {**preset["compute"], "backend": "replay"}
-    manifest = dataclasses.replace(contents.manifest, preset=preset, notice="rehearsal: the replay double")
+    preset["compute"] = {**preset["compute"], "backend": "simulated"}
+    manifest = dataclasses.replace(
+        contents.manifest, preset=preset, notice="rehearsal: the simulated backend"
+    )
     return dataclasses.replace(contents, manifest=manifest)

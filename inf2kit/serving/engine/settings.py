@@ -14,7 +14,7 @@ from inf2kit.errors import ModelDirectoryError
 from inf2kit.serving.model_dir import FORMAT, MANIFEST
 from inf2kit.serving.shapes import StaticShapes
 
-_REPLAY = "INF2KIT_REPLAY_"
+_SIMULATED = "INF2KIT_SIMULATED_"
 #: Less, and an engine that has nothing to do would be taken for a stuck one.
 _LEAST_STALL_S = 3.0
 
@@ -26,7 +26,7 @@ class Settings:
     Attributes:
         model_dir: The model package as SageMaker unpacks it, read-only.
         run_dir: Where sockets and the lock lie; one per container.
-        backend: ``neuron``, ``torch`` or ``replay``.
+        backend: ``neuron``, ``cpu`` or ``simulated``.
         model_name: The model's name in chat completions.
         dtype: Precision of weights and arithmetic.
         shapes: The static shapes the model was compiled for.
@@ -38,7 +38,7 @@ class Settings:
         model_server_workers: Calls the model server takes at once.
         notice: What in this endpoint is not the real thing; it is put into every answer's warnings.
         stall_s: Seconds without a step after which the engine counts as stuck; None for the backend's own.
-        replay: What the replay backend is to do, by the names in ``backend.replay``.
+        simulated: What the simulated backend is to do, by the names in ``backend.simulated``.
     """
 
     model_dir: Path
@@ -55,7 +55,7 @@ class Settings:
     model_server_workers: int
     notice: str | None
     stall_s: float | None
-    replay: Mapping[str, float]
+    simulated: Mapping[str, float]
 
     @property
     def socket_path(self) -> Path:
@@ -98,10 +98,10 @@ class Settings:
                 stall_s=float(environ["INF2KIT_STALL_SECONDS"])
                 if environ.get("INF2KIT_STALL_SECONDS")
                 else None,
-                replay={
-                    name.removeprefix(_REPLAY).lower(): float(value)
+                simulated={
+                    name.removeprefix(_SIMULATED).lower(): float(value)
                     for name, value in environ.items()
-                    if name.startswith(_REPLAY)
+                    if name.startswith(_SIMULATED)
                 },
             )
             if not (math.isfinite(settings.deadline_s) and settings.deadline_s > 0):

@@ -81,7 +81,7 @@ def test_a_model_becomes_a_package(package: Path, preset: Path, output: Path, sm
 
 
 def test_the_package_generates_in_a_process_of_its_own(package: Path, small_weights: Path) -> None:
-    """The blog's one-liner; the texts are those of the torch backend on the same weights."""
+    """The blog's one-liner; the texts are those of the CPU backend on the same weights."""
     code = (
         "import inf2kit, sys; m = inf2kit.load(sys.argv[1]); "
         "print('TEXTS', [r.text for r in m.generate(['One two three', 'a'], max_new_tokens=6)], "
@@ -218,7 +218,7 @@ def test_verify_device_asks_everything(tmp_path: Path) -> None:
         VERSION, "inf2kit.cli", "verify-device", "--tensor-parallel-size", "1", "--report", str(report)
     )
     assert ended.returncode == 0, ended.stdout
-    assert "simulated: a double stood in for the device" in ended.stdout
+    assert "simulated: there was no Neuron device" in ended.stdout
     found = json.loads(report.read_text(encoding="utf-8"))
     answers = {each["name"]: each for each in found["answers"]}
     failed = [name for name, each in answers.items() if each["passed"] is False]

@@ -276,7 +276,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"environment": "INF2KIT_QUEUE_SIZE=abc"},
         "environment INF2KIT_QUEUE_SIZE is 'abc'; it must be a whole number",
     ),
-    ({"environment": "INF2KIT_BACKEND=replay"}, "free are INF2KIT_PREFILLS_PER_STEP, INF2KIT_QUEUE_SIZE"),
+    ({"environment": "INF2KIT_BACKEND=simulated"}, "free are INF2KIT_PREFILLS_PER_STEP, INF2KIT_QUEUE_SIZE"),
     ({"environment": "hf_token=abc"}, "environment hf_token is '...'"),
     ({"environment": "AWS_ACCESS_KEY_ID=abc"}, "environment AWS_ACCESS_KEY_ID is '...'"),
     ({"max_instances": "inf"}, "max_instances is 'inf'; it must be a whole number"),

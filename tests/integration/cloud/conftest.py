@@ -82,19 +82,19 @@ def bootstrapped(cdk: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def tokenizer_only(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedded model's tokenizer with a tensor for weights: enough for the replay double."""
-    path = packages.linked(weights, tmp_path_factory.mktemp("replay") / "weights", ".safetensors")
+    """The embedded model's tokenizer with a tensor for weights: enough for the simulated backend."""
+    path = packages.linked(weights, tmp_path_factory.mktemp("simulated") / "weights", ".safetensors")
     packages.safetensors(path / "model.safetensors")
     return path
 
 
 @pytest.fixture
 def package(aws: Callable[..., Any], tokenizer_only: Path, tmp_path: Path) -> Callable[..., str]:
-    """Publish a package of a preset with the replay double, with changed code if wanted; its URI."""
+    """Publish a package of a preset with the simulated backend, with changed code if wanted; its URI."""
 
     def make(preset: str, *changes: tuple[str, str, str]) -> str:
         contents = gather(inf2kit.load_preset(preset), tokenizer_only, rehearsal=True)
-        contents = packages.with_replay(contents)
+        contents = packages.with_simulated_backend(contents)
         for name, old, new in changes:
             contents = packages.with_changed_code(contents, tmp_path, name, old, new)
         return published(contents)
@@ -104,7 +104,7 @@ def package(aws: Callable[..., Any], tokenizer_only: Path, tmp_path: Path) -> Ca
 
 @pytest.fixture
 def maker(aws: Callable[..., Any], package: Callable[..., str]) -> Iterator[Maker]:
-    """Models and endpoints by boto3, with the replay double; they are deleted."""
+    """Models and endpoints by boto3, with the simulated backend; they are deleted."""
     preset = "tinyllama-1.1b-starter"
     made = Maker(aws("sagemaker"), package(preset), environment(inf2kit.load_preset(preset)))
     yield made

@@ -112,7 +112,7 @@ def test_an_endpoint_from_its_first_moment_to_its_last(
         sagemaker.update_endpoint(EndpointName="life", EndpointConfigName="c")
     assert maker.settled("life")["EndpointStatus"] == "InService"
     tags = {tag["Key"]: tag["Value"] for tag in sagemaker.list_tags(ResourceArn=_arn("life"))["Tags"]}
-    assert tags == {"mine": "1", "inf2kit:rehearsal": "rehearsal: the replay double"}
+    assert tags == {"mine": "1", "inf2kit:rehearsal": "rehearsal: the simulated backend"}
     assert generate(runtime, "life")
     with pytest.raises(ClientError, match="not an asynchronous one"):
         runtime.invoke_endpoint_async(EndpointName="life", Body=b"{}")
@@ -147,7 +147,7 @@ def test_an_endpoint_from_its_first_moment_to_its_last(
 
 def test_an_instance_is_stopped_while_calls_run_in_it(maker: Maker, aws: Callable[..., Any]) -> None:
     """SageMaker sends its signal without waiting: what becomes of the calls is the container's matter."""
-    maker.model("slow", INF2KIT_REPLAY_STEP_SECONDS="0.1")
+    maker.model("slow", INF2KIT_SIMULATED_STEP_SECONDS="0.1")
     maker.config("before", "slow")
     maker.config("after", "slow")
     maker.endpoint("stopped", "before")
@@ -272,7 +272,7 @@ def test_a_call_that_is_being_processed_is_part_of_the_backlog(maker: Maker, aws
     }
     stacks.create_stack(StackName="counted", TemplateBody=json.dumps({"Resources": resources}))
     stacks.get_waiter("stack_create_complete").wait(StackName="counted", WaiterConfig={"Delay": 1})
-    maker.model("slow", INF2KIT_REPLAY_STEP_SECONDS="0.1")
+    maker.model("slow", INF2KIT_SIMULATED_STEP_SECONDS="0.1")
     output = {"OutputConfig": {"S3OutputPath": "s3://models/answers"}}
     maker.config("slow", "slow", asynchronous=output)
     maker.endpoint("counted", "slow")

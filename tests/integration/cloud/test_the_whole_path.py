@@ -88,7 +88,7 @@ def test_the_whole_path(
     began = time.monotonic()
     with steps.step("cdk bootstrap"):
         cdk("bootstrap", "--app", "", "aws://123456789012/us-east-1")
-    with steps.step("packages: one with a real model, two with the replay double"):
+    with steps.step("packages: one with a real model, two with the simulated backend"):
         contents = gather(inf2kit.load_preset(REAL), small_weights, rehearsal=True)
         uris = {
             REAL: published(contents),
@@ -190,7 +190,7 @@ def a_second_instance_then_no_gate(
             "Environment": {
                 **whole["Environment"],
                 "INF2KIT_PACKAGE_DIGEST": quick.split("/")[-2],
-                "INF2KIT_REPLAY_STEP_SECONDS": "0.05",
+                "INF2KIT_SIMULATED_STEP_SECONDS": "0.05",
             },
         },
         "gateless": {**whole, "Environment": gateless},

@@ -20,11 +20,11 @@ _IN_A_NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount-proc", "--pi
 
 
 def test_a_local_endpoint_in_a_faithful_container(
-    own_python: None, replay_preset: str, monkeypatch: pytest.MonkeyPatch
+    own_python: None, simulated_preset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Found, called and stopped like any other; what ends in it is not the container."""
     monkeypatch.setenv(container.LAUNCHER, "faithful")
-    up = endpoint.up(replay_preset, name="faithful")
+    up = endpoint.up(simulated_preset, name="faithful")
     try:
         assert Caller(up).stream("x", max_new_tokens=3)[-1]["details"]["generated_tokens"] == 3
         processes = container.processes(Path(up.run_dir))
@@ -45,11 +45,11 @@ def test_a_local_endpoint_in_a_faithful_container(
 
 
 def test_a_launcher_that_is_not_there_is_named(
-    home: Path, replay_preset: str, monkeypatch: pytest.MonkeyPatch
+    home: Path, simulated_preset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(container.LAUNCHER, "docker")
     with pytest.raises(LocalEndpointError, match="it is one of: everyday, faithful"):
-        endpoint.up(replay_preset, name="unlaunched")
+        endpoint.up(simulated_preset, name="unlaunched")
     assert state.read("unlaunched") is None
 
 

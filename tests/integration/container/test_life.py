@@ -56,7 +56,7 @@ def first(run: Callable[..., Container], deployable: Deployable) -> Container:
 
 @pytest.fixture(scope="module")
 def second(run: Callable[..., Container], package: Callable[..., Deployable]) -> Container:
-    return run(package(changed="\n# another version\n"), INF2KIT_REPLAY_STEP_SECONDS=str(STEP_S))
+    return run(package(changed="\n# another version\n"), INF2KIT_SIMULATED_STEP_SECONDS=str(STEP_S))
 
 
 def test_ping_is_true_from_the_start(first: Container, figure: Callable[[str], None]) -> None:

@@ -60,13 +60,13 @@ def model_server_of(state: EndpointState) -> psutil.Process:
 
 
 def test_sigterm_in_the_middle_of_eight_calls_loses_none(
-    start: Callable[..., EndpointState], replay_preset: str, figure: Callable[[str], None]
+    start: Callable[..., EndpointState], simulated_preset: str, figure: Callable[[str], None]
 ) -> None:
     """Texts of some seconds are whole; what takes longer than a container has ends with what there is."""
-    slow = {"INF2KIT_REPLAY_STEP_SECONDS": "0.02"}
+    slow = {"INF2KIT_SIMULATED_STEP_SECONDS": "0.02"}
     with ThreadPoolExecutor(2) as pool:
         short, long = pool.map(
-            lambda name: start(replay_preset, name=name, variables=slow), ("ending", "ending-late")
+            lambda name: start(simulated_preset, name=name, variables=slow), ("ending", "ending-late")
         )
     with ThreadPoolExecutor(16) as pool:
         calls = {"ending": eight_calls(short, pool, 100), "ending-late": eight_calls(long, pool, 2040)}
@@ -94,10 +94,10 @@ def test_sigterm_in_the_middle_of_eight_calls_loses_none(
 
 
 def test_a_model_server_that_crashes_loses_no_call(
-    start: Callable[..., EndpointState], replay_preset: str
+    start: Callable[..., EndpointState], simulated_preset: str
 ) -> None:
-    slow = {"INF2KIT_REPLAY_STEP_SECONDS": "0.02"}
-    state = start(replay_preset, name="headless", variables=slow)
+    slow = {"INF2KIT_SIMULATED_STEP_SECONDS": "0.02"}
+    state = start(simulated_preset, name="headless", variables=slow)
     with ThreadPoolExecutor(8) as pool:
         calls = eight_calls(state, pool, 60)
         model_server_of(state).kill()

@@ -28,10 +28,10 @@ FILES = 1024
 
 
 @pytest.fixture(scope="module")
-def besieged(replay_preset: str, weights: Any) -> Iterator[EndpointState]:
+def besieged(simulated_preset: str, weights: Any) -> Iterator[EndpointState]:
     """The double, as somebody starts it in a shell with few open files."""
     command = ["prlimit", f"--nofile={FILES}:{FILES}", sys.executable, "-m", "inf2kit.cli"]
-    subprocess.run([*command, "local", "up", replay_preset, "--name", "besieged"], check=True)
+    subprocess.run([*command, "local", "up", simulated_preset, "--name", "besieged"], check=True)
     up = state.read("besieged")
     assert up is not None
     yield up

@@ -22,11 +22,11 @@ LOAD_S = 20.0
 
 
 @pytest.fixture(scope="module")
-def slow(start: Callable[..., EndpointState], replay_preset: str) -> dict[str, EndpointState]:
+def slow(start: Callable[..., EndpointState], simulated_preset: str) -> dict[str, EndpointState]:
     """Two endpoints whose model takes 20 s to load, with and without the gate, started side by side."""
-    variables = {"INF2KIT_REPLAY_LOAD_SECONDS": str(LOAD_S)}
+    variables = {"INF2KIT_SIMULATED_LOAD_SECONDS": str(LOAD_S)}
     return {
-        name: start(replay_preset, name=name, gate=name == "gated", variables=variables, wait_s=None)
+        name: start(simulated_preset, name=name, gate=name == "gated", variables=variables, wait_s=None)
         for name in ("gated", "plain")
     }
 
@@ -104,7 +104,7 @@ def test_plain_mode_answers_but_does_not_stream(slow: dict[str, EndpointState]) 
     wait_until(lambda: _generates(slow["plain"].gate_port), 60, "an answer")
     (answer,) = caller.generate("x", max_new_tokens=3, details=True)
     assert answer["details"]["generated_tokens"] == 3
-    assert answer["warnings"] == ["simulated: the replay backend made these tokens, not a model"]
+    assert answer["warnings"] == ["simulated: these tokens come from the simulated backend, not from a model"]
     for body, content_type, status, code in (
         ({"inputs": "x", "stream": True}, "application/json", 400, "no_stream"),
         ({"inputs": ""}, "application/json; charset=utf-8", 422, "empty_inputs"),

@@ -18,8 +18,8 @@ from tests.helpers.support import Caller, metrics_of, ping, processes_of, wait_u
 
 
 @pytest.fixture(scope="module")
-def short(start: Callable[..., EndpointState], replay_preset: str) -> EndpointState:
-    return start(replay_preset, name="short", variables={"INF2KIT_REPLAY_STEP_SECONDS": "0.02"})
+def short(start: Callable[..., EndpointState], simulated_preset: str) -> EndpointState:
+    return start(simulated_preset, name="short", variables={"INF2KIT_SIMULATED_STEP_SECONDS": "0.02"})
 
 
 def process_of(state: EndpointState, module: str) -> psutil.Process:

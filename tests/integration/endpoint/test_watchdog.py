@@ -23,15 +23,15 @@ DEADLINE_S = 8.0
 
 
 @pytest.fixture(scope="module")
-def frail(start: Callable[..., EndpointState], replay_preset: str) -> dict[str, EndpointState]:
+def frail(start: Callable[..., EndpointState], simulated_preset: str) -> dict[str, EndpointState]:
     """Doubles that fail, started side by side: a step that never ends, and a prompt that ends the process."""
     choices = {
         # The warm-up takes two steps, and the gate's first generation two or three.
-        "hanging": {"INF2KIT_REPLAY_HANG_AFTER": "60", "INF2KIT_REPLAY_STEP_SECONDS": "0.02"},
-        "crashing": {"INF2KIT_REPLAY_CRASH_ON_LENGTH": "7", "INF2KIT_DEADLINE_SECONDS": str(DEADLINE_S)},
+        "hanging": {"INF2KIT_SIMULATED_HANG_AFTER": "60", "INF2KIT_SIMULATED_STEP_SECONDS": "0.02"},
+        "crashing": {"INF2KIT_SIMULATED_CRASH_ON_LENGTH": "7", "INF2KIT_DEADLINE_SECONDS": str(DEADLINE_S)},
     }
     with ThreadPoolExecutor(len(choices)) as pool:
-        states = pool.map(lambda name: start(replay_preset, name=name, variables=choices[name]), choices)
+        states = pool.map(lambda name: start(simulated_preset, name=name, variables=choices[name]), choices)
         return dict(zip(choices, states, strict=True))
 
 

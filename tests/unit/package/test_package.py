@@ -99,7 +99,7 @@ def test_an_artefact_of_the_right_versions_becomes_a_package_that_says_them(tmp_
 def test_a_rehearsal_keeps_the_shapes_of_the_preset_and_says_what_stands_in(weights: Path) -> None:
     made = gather(NEURON, weights, rehearsal=True).manifest
     assert made.preset["shapes"]["batch_size"] == NEURON.shapes.batch_size
-    assert (made.target, made.preset["compute"]["backend"]) == ("cpu", "torch")
+    assert (made.target, made.preset["compute"]["backend"]) == ("cpu", "cpu")
     assert "stands in for meta-llama/Llama-2-7b-hf on ml.inf2.8xlarge" in str(made.notice)
     made.check_fits(NEURON, "any")
 

@@ -15,22 +15,22 @@ def create(settings: Settings) -> Backend:
     Raises:
         ModelDirectoryError: there is no such backend in this version, or the model is not one of its.
     """
-    if settings.backend == "torch":
-        from inf2kit.serving.engine.backend.cpu.backend import TorchBackend
+    if settings.backend == "cpu":
+        from inf2kit.serving.engine.backend.cpu.backend import CpuBackend
 
-        return TorchBackend(settings.model_dir, settings.shapes, settings.dtype)
+        return CpuBackend(settings.model_dir, settings.shapes, settings.dtype)
     if settings.backend == "neuron":
         from inf2kit.serving.engine.backend.neuron import NeuronBackend
 
         return NeuronBackend(settings.model_dir, settings.shapes)
-    if settings.backend == "replay":
-        from inf2kit.serving.engine.backend.simulated import ReplayBackend
+    if settings.backend == "simulated":
+        from inf2kit.serving.engine.backend.simulated import SimulatedBackend
 
         try:
-            return ReplayBackend(settings.model_dir, settings.shapes, **settings.replay)
+            return SimulatedBackend(settings.model_dir, settings.shapes, **settings.simulated)
         except TypeError as error:
-            raise ModelDirectoryError(f"an INF2KIT_REPLAY_ variable is unknown: {error}") from None
+            raise ModelDirectoryError(f"an INF2KIT_SIMULATED_ variable is unknown: {error}") from None
     raise ModelDirectoryError(
         f"the backend {settings.backend!r} is not in this version of inf2kit; "
-        "use 'neuron', 'torch' or 'replay'"
+        "use 'neuron', 'cpu' or 'simulated'"
     )

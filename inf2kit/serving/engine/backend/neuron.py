@@ -137,7 +137,7 @@ class NeuronBackend(Backend):
         except ImportError as error:
             raise ModelDirectoryError(
                 f"this model is compiled for Neuron, and what loads it is not installed here ({error}); "
-                "run it in the container image that compiled it, or rehearse it with the torch backend"
+                "run it in the container image that compiled it, or rehearse it with the CPU backend"
             ) from None
         made = {
             "optimum-neuron": self.compiled_for.get("optimum_neuron_version"),

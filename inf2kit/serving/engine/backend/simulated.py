@@ -23,7 +23,7 @@ from inf2kit.serving.engine.backend.base import Backend, Chunk, Step
 from inf2kit.serving.shapes import StaticShapes
 
 
-class ReplayBackend(Backend):
+class SimulatedBackend(Backend):
     """Logits that depend on nothing but the row's own ids.
 
     Args:
@@ -36,7 +36,7 @@ class ReplayBackend(Backend):
     """
 
     prefill_tokens = 256
-    notice = "simulated: the replay backend made these tokens, not a model"
+    notice = "simulated: these tokens come from the simulated backend, not from a model"
 
     def __init__(
         self,

@@ -33,9 +33,9 @@ MOST, OTHER_FILES = 100, 256
 MANIFEST = {
     "format": 1,
     "preset": {
-        "model": {"id": "inf2kit/replay"},
+        "model": {"id": "inf2kit/simulated"},
         "shapes": {"batch_size": 2, "sequence_length": 2048},
-        "compute": {"backend": "replay", "dtype": "float32"},
+        "compute": {"backend": "simulated", "dtype": "float32"},
         "serving": {"queue_size": 2, "deadline_s": DEADLINE_S},
     },
 }

@@ -21,7 +21,7 @@ from inf2kit.serving.shapes import StaticShapes
 _ATTENTION = "inf2kit_rows"
 
 
-class TorchBackend(Backend):
+class CpuBackend(Backend):
     """A transformers causal language model on the CPU.
 
     Rows are computed up to the highest live one, and up to the longest used length, so that one caller does

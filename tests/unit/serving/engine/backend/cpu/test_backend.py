@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from inf2kit.serving.engine.backend import Chunk
-from inf2kit.serving.engine.backend.cpu.backend import TorchBackend, native_dtypes
+from inf2kit.serving.engine.backend.cpu.backend import CpuBackend, native_dtypes
 from inf2kit.serving.engine.scheduler import Scheduler
 from inf2kit.serving.engine.sequence import Job
 from inf2kit.serving.shapes import StaticShapes
@@ -28,8 +28,8 @@ def model(small_weights: Path) -> Any:
 
 
 @pytest.fixture
-def backend(small_weights: Path) -> TorchBackend:
-    made = TorchBackend(small_weights, SHAPES, "float32")
+def backend(small_weights: Path) -> CpuBackend:
+    made = CpuBackend(small_weights, SHAPES, "float32")
     made.load()
     return made
 
@@ -40,7 +40,7 @@ def ids(count: int, seed: int) -> list[int]:
 
 @torch.inference_mode()
 def test_rows_at_their_own_positions_and_half_encoded_ones_do_not_touch_each_other(
-    backend: TorchBackend, model: Any
+    backend: CpuBackend, model: Any
 ) -> None:
     rows: dict[int, list[int]] = {}
 
@@ -77,14 +77,14 @@ def test_rows_at_their_own_positions_and_half_encoded_ones_do_not_touch_each_oth
         decode(0, 1, 2, 3)
 
 
-def test_the_recorded_step_is_in_use(backend: TorchBackend) -> None:
+def test_the_recorded_step_is_in_use(backend: CpuBackend) -> None:
     assert isinstance(backend._decode_step, torch.jit.ScriptModule), "or every step pays for its Python"
 
 
 @torch.inference_mode()
 def test_a_full_row_goes_on_as_if_its_window_had_been_the_prompt(small_weights: Path, model: Any) -> None:
     shapes = StaticShapes.of(2, 40)
-    backend = TorchBackend(small_weights, shapes, "float32")
+    backend = CpuBackend(small_weights, shapes, "float32")
     backend.load()
     ended: list[Generation] = []
     prompt = ids(11, 9)
@@ -132,8 +132,8 @@ def test_a_precision_that_the_processor_lacks_is_computed_in_float32_and_said(
     assert native_dtypes(flags) == {"float32"}
     flags.write_text("flags : fpu avx2 avx512_bf16 amx_fp16")
     assert native_dtypes(flags) == {"float32", "bfloat16", "float16"}
-    assert TorchBackend(small_weights, SHAPES, "float32").notice is None
+    assert CpuBackend(small_weights, SHAPES, "float32").notice is None
     for dtype in {"bfloat16", "float16"} - native_dtypes():
-        notice = TorchBackend(small_weights, SHAPES, dtype).notice
+        notice = CpuBackend(small_weights, SHAPES, dtype).notice
         assert notice is not None
         assert dtype in notice
