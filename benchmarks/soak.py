@@ -5,7 +5,7 @@
 Eight callers send requests of random lengths without a pause; every fifth one is a stream that is left in the
 middle. Every whole answer must equal the one that the same request got at the start, alone, or be a typed
 error; one that differs is proven token by token to be a near-tie of float32, or is wrong. With --toxics the
-network between front and gate delays, resets and forgets connections. Memory, open files,
+network between front and gateway delays, resets and forgets connections. Memory, open files,
 sockets, processes and busy rows are sampled all the time and compared at the end.
 """
 
@@ -254,7 +254,7 @@ class Soak:
         deadline = time.monotonic() + 30
         while busy and time.monotonic() < deadline:
             with contextlib.suppress(OSError):
-                with urllib.request.urlopen(self._state.gate_url + "/metrics", timeout=5) as response:
+                with urllib.request.urlopen(self._state.gateway_url + "/metrics", timeout=5) as response:
                     found = samples(response.read().decode())
                 busy = (
                     found.get("inf2kit_rows_busy", 1.0)
@@ -271,7 +271,7 @@ def main() -> None:
     options.add_argument("--minutes", type=float, default=60.0)
     options.add_argument("--kill-every", type=float, default=600.0, help="seconds")
     options.add_argument("--preset", default="smollm2-135m-local")
-    options.add_argument("--toxics", action="store_true", help="a bad network between front and gate")
+    options.add_argument("--toxics", action="store_true", help="a bad network between front and gateway")
     options.add_argument(
         "--simulated", action="store_true", help="the simulated backend instead of the model"
     )
@@ -287,7 +287,7 @@ def main() -> None:
         with ExitStack() as stack:
             url = ""
             if given.toxics:
-                url, counts = stack.enter_context(toxic_front(state.gate_url, state.name))
+                url, counts = stack.enter_context(toxic_front(state.gateway_url, state.name))
             soak = Soak(state, url=url)
             outcome = soak.run(given.minutes * 60, given.kill_every)
     finally:
@@ -303,7 +303,7 @@ def main() -> None:
     what = "simulated backend" if given.simulated else given.preset
     print(f"{given.minutes:g} minutes, {CALLERS} callers, {what}, engine killed {outcome.kills} times")
     if given.toxics:
-        print(f"  connections between front and gate: {dict(counts)}")
+        print(f"  connections between front and gateway: {dict(counts)}")
     print(f"  {outcome.exact} answers exact, {outcome.left} streams left, typed errors: {outcome.errors}")
     print(f"  {proven} other answers, each proven to be a near-tie of float32")
     print(f"  wrong: {len(outcome.wrong)} {outcome.wrong[:3]}")

@@ -34,8 +34,8 @@ def hops(report: Report, prompts: Prompts) -> None:
         client = servers.boto3_client(state)
         ways: dict[str, Callable[[], object]] = {
             "engine, its Unix socket": partial(_at_engine, state, body),
-            "gate, through model server and predict_fn": partial(
-                servers.post, state.gate_url + "/invocations", body
+            "gateway, through model server and predict_fn": partial(
+                servers.post, state.gateway_url + "/invocations", body
             ),
             "front": partial(servers.post, f"{state.url}/endpoints/{state.name}/invocations", body),
             "boto3": partial(servers.invoke, client, state.name, prompt, 1),
@@ -169,7 +169,7 @@ def _steady_speed(state: EndpointState, seconds: float) -> float:
     """New tokens a second by the engine's own counter, without the start and the end of a load."""
 
     def count() -> tuple[float, float]:
-        with urllib.request.urlopen(state.gate_url + "/metrics", timeout=10) as response:
+        with urllib.request.urlopen(state.gateway_url + "/metrics", timeout=10) as response:
             found = samples(response.read().decode())
         return time.perf_counter(), found["inf2kit_generated_tokens_total"]
 

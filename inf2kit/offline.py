@@ -144,7 +144,7 @@ def _settings(path: Path, batch_size: int | None, sequence_length: int | None) -
         queue_size=_QUEUE,
         prefills_per_step=1,
         deadline_s=math.inf,
-        gate_address=None,
+        gateway_address=None,
         model_server_address="",
         model_server_workers=1,
         notice=None,

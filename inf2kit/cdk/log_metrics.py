@@ -1,7 +1,7 @@
 """Metrics from the container's log, for what SageMaker does not measure: restarts, and texts inside.
 
 A container without a network cannot put metrics itself. Its log reaches CloudWatch, and metric filters count
-the lines below. The engine's supervisor and its gate print them; nothing else in this app knows their words.
+the lines below. The engine's supervisor and gateway print them; nothing else in this app knows their words.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ EVENTS = {
     "DeviceAwaited": "inf2kit supervisor: waiting for the device",
     "LoadFailed": "inf2kit supervisor: cannot load the model",
 }
-#: The gate's own line, a JSON object such as ``{"inf2kit": "load", "texts_inside": 7, ...}``.
+#: The gateway's own line, a JSON object such as ``{"inf2kit": "load", "texts_inside": 7, ...}``.
 _LOAD_LINE, _LOAD_VALUE = '{ $.inf2kit = "load" }', "$.texts_inside"
 NAMESPACE = "inf2kit"
 #: Each sample is the number of texts in one instance, running or waiting.

@@ -132,8 +132,8 @@ def compile_(
             raise click.UsageError("a job pushes nothing to the hub; push from a machine that has compiled")
         # A spec that cannot be compiled is refused before anything is started.
         local.plan(spec, gated=False)
-        with aws.errors(CompileError, "compiling as a job"):
-            job_region = region or str(aws.client("sagemaker").meta.region_name)
+        with aws.translate_errors(CompileError, "compiling as a job"):
+            job_region = region or aws.default_region()
         job_plan = job.plan(
             loaded,
             spec,

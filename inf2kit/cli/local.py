@@ -18,7 +18,9 @@ def local() -> None:
 @local.command("up")
 @click.argument("preset")
 @click.option("--name", help="The EndpointName; the preset's own by default.")
-@click.option("--gate/--no-gate", default=True, help="Without it the toolkit runs as it is: no streaming.")
+@click.option(
+    "--gateway/--no-gateway", default=True, help="Without it the toolkit runs as it is: no streaming."
+)
 @click.option(
     "--env", "variables", multiple=True, metavar="NAME=VALUE", help="For the container; repeatable."
 )
@@ -31,7 +33,7 @@ def local() -> None:
 def local_up(
     preset: str,
     name: str | None,
-    gate: bool,
+    gateway: bool,
     variables: tuple[str, ...],
     handler: Path | None,
     wait_s: float,
@@ -44,7 +46,7 @@ def local_up(
     state = endpoint.up(
         preset,
         name=name,
-        gate=gate,
+        gateway=gateway,
         variables=given,
         handler=handler,
         wait_s=wait_s,

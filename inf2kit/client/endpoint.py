@@ -194,7 +194,7 @@ def _deployed(preset: str, region_name: str | None, session: Any) -> dict[str, A
     """What the stack of a preset has left for its callers."""
     from botocore.exceptions import ClientError
 
-    with aws.errors(EndpointError, f"looking for the endpoint of {preset!r}"):
+    with aws.translate_errors(EndpointError, f"looking for the endpoint of {preset!r}"):
         try:
             ssm = aws.client("ssm", region_name, session=session)
             found = ssm.get_parameter(Name=names.parameter_name(preset))
@@ -284,7 +284,7 @@ def _client(url: str | None, region_name: str | None, session: Any) -> Any:
     if url is not None and not _is_aws(url):
         # A front on this machine asks for no key and no region, but botocore wants to sign with them.
         if session is None and "AWS_ACCESS_KEY_ID" not in os.environ:
-            session = boto3.session.Session("local", "local")
+            session = aws.local_session()
         session = session or boto3.session.Session()
         region_name = region_name or session.region_name or "us-east-1"
     try:

@@ -179,11 +179,11 @@ def execute(plan: JobPlan, progress: Progress) -> None:
         s3.upload_file(str(files[path]), bucket, f"{prefix}/{path}")
 
     progress(f"sending {len(files)} files of code to {plan.code_uri}")
-    with aws.errors(CompileError, f"sending code to {plan.code_uri}"):
+    with aws.translate_errors(CompileError, f"sending code to {plan.code_uri}"):
         with ThreadPoolExecutor(_UPLOAD_THREADS) as pool:
             list(pool.map(upload, files))
         s3.put_object(Bucket=bucket, Key=f"{prefix}/{JOB_FILE}", Body=description.to_json().encode())
-    with aws.errors(CompileError, f"starting the job {plan.name}"):
+    with aws.translate_errors(CompileError, f"starting the job {plan.name}"):
         aws.client("sagemaker", description.region).create_processing_job(**plan.request)
     progress(f"the job {plan.name} is started; {NOT_PROVEN}")
 
@@ -202,17 +202,11 @@ def image_uri(region: str) -> str:
             f"there is no registry of deep learning containers in {region!r}{suggestion} there are "
             f"{', '.join(image.registries)}"
         )
-    return f"{account}.dkr.ecr.{region}.{_dns_suffix(region)}/{image.repository}:{image.tag}"
-
-
-def _dns_suffix(region: str) -> str:
-    """Return the domain of a region's partition, as botocore has it; not every one is amazonaws.com."""
-    import botocore.session
-
-    session = botocore.session.get_session()
-    with aws.errors(CompileError, f"asking boto3 for the domain of {region}, which a newer one may know,"):
-        partition = session.get_partition_for_region(region)
-    return str(session.get_component("endpoint_resolver").get_partition_dns_suffix(partition))
+    with aws.translate_errors(
+        CompileError, f"asking boto3 for the domain of {region}, which a newer one may know,"
+    ):
+        domain = aws.dns_suffix(region)
+    return f"{account}.dkr.ecr.{region}.{domain}/{image.repository}:{image.tag}"
 
 
 def _check_instance(instance_type: str) -> None:

@@ -60,7 +60,7 @@ def read_token(secret: str, region: str) -> str:
     Raises:
         CompileError: the secret cannot be read, or holds no token.
     """
-    with aws.errors(CompileError, f"reading the secret {secret}"):
+    with aws.translate_errors(CompileError, f"reading the secret {secret}"):
         client = aws.client("secretsmanager", region)
         value = client.get_secret_value(SecretId=secret).get("SecretString", "")
     try:

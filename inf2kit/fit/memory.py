@@ -26,7 +26,7 @@ _FLASH_FROM = 4096
 RUNTIME_PER_CORE = 1 * GIB
 #: Host memory beside the shards. 1.5 GiB of it were measured, as resident memory, in which pages of
 #: libraries that processes share count more than once: the toolkit's own process and the one that workers
-#: are forked from 0.73 GB each, since both have imported torch and transformers; Java 0.12 GB; gate and
+#: are forked from 0.73 GB each, since both have imported torch and transformers; Java 0.12 GB; gateway and
 #: supervisor 0.06 GB. The rest is an allowance: the engine with Python, torch and the Neuron runtime 1.5
 #: GiB, the system and SageMaker's agent 1 GiB.
 HOST_PROCESSES = 4 * GIB

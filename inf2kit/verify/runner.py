@@ -113,7 +113,7 @@ def _judge_memory(answers: dict[str, Answer], source: Path, cores: int, dtype: s
 
 
 def _endpoint(compiled: Path, scratch: Path, cores: int, dtype: str, progress: Progress) -> dict[str, Answer]:
-    """A package of the probe behind gate, model server and toolkit; its engine is then killed."""
+    """A package of the probe behind gateway, model server and toolkit; its engine is then killed."""
     answers = {name: Answer(name) for name in ("endpoint", "restart")}
     try:
         with _up(compiled, scratch, cores, dtype) as (seconds, caller):

@@ -39,7 +39,7 @@ _ENTER = [
 
 
 #: All that may be open.
-GATE = ("0.0.0.0", 8080)  # noqa: S104 - of a network with a loopback only
+GATEWAY = ("0.0.0.0", 8080)  # noqa: S104 - of a network with a loopback only
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Container:
             return 200, [json.loads(record.removeprefix(b"data:")) for record in records[:-1]]
 
     def metric(self, name: str) -> float:
-        """A sample of the gate's metrics."""
+        """A sample of the gateway's metrics."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         connection.request("GET", "/metrics")
         lines = connection.getresponse().read().decode().splitlines()

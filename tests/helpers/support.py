@@ -72,8 +72,8 @@ def ping(port: int) -> int | None:
 
 
 def metrics_of(endpoint: EndpointState) -> dict[str, float]:
-    """What gate and engine count, those with labels added up."""
-    connection = http.client.HTTPConnection("127.0.0.1", endpoint.gate_port, timeout=5)
+    """What gateway and engine count, those with labels added up."""
+    connection = http.client.HTTPConnection("127.0.0.1", endpoint.gateway_port, timeout=5)
     try:
         connection.request("GET", "/metrics")
         return samples(connection.getresponse().read().decode())

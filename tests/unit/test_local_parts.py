@@ -64,7 +64,7 @@ def test_the_model_directory_holds_what_the_container_needs(model_dir: Path) -> 
 
 
 def test_the_container_code_imports_with_nothing_but_the_package(model_dir: Path) -> None:
-    """The gate's imports come from code/ alone, but for psutil, which the model server brings."""
+    """The gateway's imports come from code/ alone, but for psutil, which the model server brings."""
     code = model_dir / "code"
     script = (
         f"import sys; sys.path[:0] = [{str(code)!r}, {str(code / 'vendor')!r}];"

@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import unquote
 from xml.sax.saxutils import escape
 
+from inf2kit import aws
 from inf2kit.rehearsal.cloud.access import Access, issued
 from inf2kit.rehearsal.cloud.autoscaling import Scaling
 from inf2kit.rehearsal.cloud.clock import Clock
@@ -237,18 +238,12 @@ def install(settings: CloudSettings) -> None:
 
 def _client_of(settings: CloudSettings) -> Callable[[str, str], Any]:
     def client(service: str, region: str) -> Any:
-        import boto3
-        from botocore.config import Config
-
-        # A session of its own: threads must not share one while it makes clients.
-        return boto3.session.Session(
-            aws_access_key_id=settings.access_key,
-            aws_secret_access_key="rehearsal",  # noqa: S106 - this cloud computes no signatures
-            region_name=region,
-        ).client(
+        return aws.client(
             service,
+            session=aws.local_session(settings.access_key, region),
             endpoint_url=settings.url,
-            config=Config(retries={"total_max_attempts": 1}, read_timeout=600),
+            retries={"total_max_attempts": 1},
+            read_timeout=600,
         )
 
     return client

@@ -31,7 +31,7 @@ class Host:
             base_dir=folder,
             run_dir=Path(endpoint.run_dir),
             variables=json.loads((folder / ENVIRONMENT_FILE).read_text(encoding="utf-8")),
-            port=endpoint.gate_port,
+            port=endpoint.gateway_port,
             log=folder / LOG_FILE,
             changed=self._remember,
         )

@@ -1,4 +1,4 @@
-"""The front: ``sagemaker-runtime`` for boto3, passing calls on to an endpoint's gate.
+"""The front: ``sagemaker-runtime`` for boto3, passing calls on to an endpoint's gateway.
 
 It is never kinder than AWS: 60 s for a call, 6 MB for a body, and only the headers that AWS lets through.
 Signatures are not checked. A single local endpoint and the rehearsal cloud have the same one.
@@ -46,14 +46,14 @@ class Target:
     """Where an endpoint's calls go: one container.
 
     Attributes:
-        gate_url: The container's port.
+        gateway_url: The container's port.
         status: As in DescribeEndpoint; calls are refused while it is ``Creating`` or ``Failed``.
         variant: The name of the production variant.
         notice: What about it is not the real thing; callers find it among the custom attributes.
         in_flight: Calls that are running now.
     """
 
-    gate_url: str
+    gateway_url: str
     status: str
     variant: str = "AllTraffic"
     notice: str = ""
@@ -239,7 +239,7 @@ class Front:
             await response.aclose()
 
     async def _post(self, call: _Call, *, stream: bool = False) -> httpx.Response:
-        url = f"{call.target.gate_url}/invocations"
+        url = f"{call.target.gateway_url}/invocations"
         request = self._containers.build_request("POST", url, content=call.body, headers=dict(call.headers))
         return await self._containers.send(request, stream=stream)
 

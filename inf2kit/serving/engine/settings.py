@@ -33,8 +33,8 @@ class Settings:
         queue_size: Prompts that may wait for a row.
         prefills_per_step: Prompts, or chunks of long ones, that are encoded between two decode steps.
         deadline_s: Seconds from arrival after which a call is answered with what there is.
-        gate_address: ``host:port`` the gate listens on; None for plain toolkit mode, without a gate.
-        model_server_address: Where the gate finds the model server: ``unix:PATH`` or a URL.
+        gateway_address: ``host:port`` the gateway listens on; None for plain toolkit mode, without a gateway.
+        model_server_address: Where the gateway finds the model server: ``unix:PATH`` or a URL.
         model_server_workers: Calls the model server takes at once.
         notice: What in this endpoint is not the real thing; it is put into every answer's warnings.
         stall_s: Seconds without a step after which the engine counts as stuck; None for the backend's own.
@@ -50,7 +50,7 @@ class Settings:
     queue_size: int
     prefills_per_step: int
     deadline_s: float
-    gate_address: str | None
+    gateway_address: str | None
     model_server_address: str
     model_server_workers: int
     notice: str | None
@@ -91,7 +91,7 @@ class Settings:
                 queue_size=int(environ.get("INF2KIT_QUEUE_SIZE", serving["queue_size"])),
                 prefills_per_step=int(environ.get("INF2KIT_PREFILLS_PER_STEP", "1")),
                 deadline_s=float(environ.get("INF2KIT_DEADLINE_SECONDS", serving["deadline_s"])),
-                gate_address=environ.get("INF2KIT_GATE_ADDRESS"),
+                gateway_address=environ.get("INF2KIT_GATEWAY_ADDRESS"),
                 model_server_address=environ.get("MMS_INFERENCE_ADDRESS", "http://127.0.0.1:8080"),
                 model_server_workers=int(environ.get("SAGEMAKER_MODEL_SERVER_WORKERS", "1")),
                 notice=manifest.get("notice"),

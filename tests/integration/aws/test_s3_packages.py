@@ -184,7 +184,7 @@ def test_a_bucket_that_is_not_there(aws: str, tmp_path: Path) -> None:
     result = package(packages.weights(tmp_path / "weights"), "--preset", PRESET, "--output", "s3://no-such/x")
     assert result.exit_code == 1
     assert (
-        "'no-such' failed: Not Found (404); it is not there; correct the name"
+        "'no-such' failed: Not Found (404); it does not exist; correct the name"
         in result.stderr.splitlines()[-1]
     )
 

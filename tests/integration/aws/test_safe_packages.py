@@ -90,7 +90,7 @@ def test_every_call_names_the_owner_of_the_bucket(
             weights, "--preset", PRESET.name, "--output", PLACE, "--bucket-owner", "999999999999"
         )
     assert refused.exit_code == 1
-    assert "the bucket is somebody else's" in refused.stderr.splitlines()[-1]
+    assert "the bucket belongs to another account" in refused.stderr.splitlines()[-1]
     assert "give an AWS account" in packages_command("list", PLACE, "--bucket-owner", "me").stderr
 
 

@@ -155,8 +155,8 @@ def test_the_lines_are_those_that_the_container_prints() -> None:
         message = line.removeprefix(who)
         assert message != line
         assert re.search(rf'"{message}\b', supervisor), f"the supervisor does not say {message!r}"
-    gate = inspect.getsource(inf2kit.serving.engine.gateway)
-    assert re.search(r'"inf2kit": "load",\s+"texts_inside": ', gate)
+    gateway = inspect.getsource(inf2kit.serving.engine.gateway)
+    assert re.search(r'"inf2kit": "load",\s+"texts_inside": ', gateway)
 
 
 def test_saturation_counts_texts_in_one_instance(template: Callable[..., Template]) -> None:

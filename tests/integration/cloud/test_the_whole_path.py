@@ -120,7 +120,7 @@ def test_the_whole_path(
     with ThreadPoolExecutor() as side_by_side:
         jobs = [
             side_by_side.submit(an_update_nobody_notices, steps, runtime, cdk, apps["update"]),
-            side_by_side.submit(a_second_instance_then_no_gate, steps, cloud, aws, runtime, package(SLOW)),
+            side_by_side.submit(a_second_instance_then_no_gateway, steps, cloud, aws, runtime, package(SLOW)),
             side_by_side.submit(answers_by_s3, steps, aws),
         ]
         for job in jobs:
@@ -170,18 +170,18 @@ def an_update_nobody_notices(steps: Steps, runtime: Any, cdk: Callable[..., Any]
     assert seen.served > 20
 
 
-def a_second_instance_then_no_gate(
+def a_second_instance_then_no_gateway(
     steps: Steps, cloud: CloudSettings, aws: Callable[..., Any], runtime: Any, quick: str
 ) -> None:
-    """An endpoint made by boto3: two instances by hand, then an update whose template forgets the gate."""
+    """An endpoint made by boto3: two instances by hand, then an update whose template forgets the gateway."""
     sagemaker, name = aws("sagemaker"), "by-hand"
     described = sagemaker.describe_endpoint(EndpointName=name_of(SLOW))
     config = sagemaker.describe_endpoint_config(EndpointConfigName=described["EndpointConfigName"])
     model = sagemaker.describe_model(ModelName=config["ProductionVariants"][0]["ModelName"])
     whole = model["PrimaryContainer"]
     source = {**whole["ModelDataSource"]["S3DataSource"], "S3Uri": quick}
-    gateless = {**whole["Environment"], "MMS_INFERENCE_ADDRESS": "http://0.0.0.0:8080"}
-    del gateless["INF2KIT_GATE_ADDRESS"]
+    gatewayless = {**whole["Environment"], "MMS_INFERENCE_ADDRESS": "http://0.0.0.0:8080"}
+    del gatewayless["INF2KIT_GATEWAY_ADDRESS"]
     containers = {
         # A token takes its time, and no processor's.
         "quick": {
@@ -193,7 +193,7 @@ def a_second_instance_then_no_gate(
                 "INF2KIT_SIMULATED_STEP_SECONDS": "0.05",
             },
         },
-        "gateless": {**whole, "Environment": gateless},
+        "gatewayless": {**whole, "Environment": gatewayless},
     }
     for made, container_ in containers.items():
         sagemaker.create_model(ModelName=made, ExecutionRoleArn=ROLE, PrimaryContainer=container_)
@@ -205,10 +205,10 @@ def a_second_instance_then_no_gate(
     with steps.step("a second instance of it because of its calls; both serve"):
         a_second_instance(cloud, aws, runtime, name)
     with (
-        steps.step("an update that forgets the gate: callers notice"),
+        steps.step("an update that forgets the gateway: callers notice"),
         calling(runtime, name, pause_s=0.2) as seen,
     ):
-        sagemaker.update_endpoint(EndpointName=name, EndpointConfigName="gateless")
+        sagemaker.update_endpoint(EndpointName=name, EndpointConfigName="gatewayless")
         wait_until(lambda: seen.errors, 120, "calls that fail")
     sagemaker.delete_endpoint(EndpointName=name)
     for made in containers:

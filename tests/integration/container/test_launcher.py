@@ -13,7 +13,7 @@ from inf2kit.client.local import MARK
 from inf2kit.errors import LocalEndpointError
 from inf2kit.rehearsal.container import processes as container
 from inf2kit.rehearsal.local import endpoint, state
-from tests.helpers.containers import GATE, Container, Deployable, listeners, number_inside
+from tests.helpers.containers import GATEWAY, Container, Deployable, listeners, number_inside
 from tests.helpers.support import Caller, ping, wait_until
 
 _IN_A_NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount-proc", "--pid", "--fork", "--kill-child"]
@@ -29,8 +29,8 @@ def test_a_local_endpoint_in_a_faithful_container(
         assert Caller(up).stream("x", max_new_tokens=3)[-1]["details"]["generated_tokens"] == 3
         processes = container.processes(Path(up.run_dir))
         (first,) = [process for process in processes if number_inside(process) == 1]
-        assert list(listeners(first)) == [GATE]
-        assert ping(up.gate_port) == 200
+        assert list(listeners(first)) == [GATEWAY]
+        assert ping(up.gateway_port) == 200
         (server,) = [process for process in processes if process.name() == "java"]
         server.kill()
         lost = wait_until(

@@ -18,7 +18,7 @@ import pytest
 
 from inf2kit.rehearsal.container import processes
 from inf2kit.rehearsal.container.namespaces import IMAGE_VARIABLES, SAGEMAKER_VARIABLES
-from tests.helpers.containers import GATE, Container, Deployable, listeners
+from tests.helpers.containers import GATEWAY, Container, Deployable, listeners
 from tests.helpers.support import ping, wait_until
 
 #: A step of the second container; 1,200 tokens take longer than a draining may.
@@ -86,9 +86,9 @@ def test_the_environment_is_the_templates(
     )
 
 
-def test_only_the_gate_listens(first: Container, figure: Callable[[str], None]) -> None:
+def test_only_the_gateway_listens(first: Container, figure: Callable[[str], None]) -> None:
     (owner,) = (found := listeners(first.first)).values()
-    assert list(found) == [GATE]
+    assert list(found) == [GATEWAY]
     assert "inf2kit.serving.engine.gateway" in owner
     figure(f"faithful container: on TCP only 0.0.0.0:8080 is open, by {owner.partition(' -m ')[2]}")
 
@@ -175,7 +175,7 @@ def test_sigterm_under_load_loses_no_call(second: Container, figure: Callable[[s
     assert lost == []
     assert outcomes.count("time_limit") >= 1, "some take longer than 25 s"
     assert took_s < 30, "SIGKILL comes then"
-    wait_until(lambda: not second.named("engine."), 5, "engine and gate have ended")
+    wait_until(lambda: not second.named("engine."), 5, "engine and gateway have ended")
     assert second.first.is_running(), "the container does not end with its model server"
 
 
@@ -188,7 +188,7 @@ def test_a_container_outlives_its_model_server_and_only_ping_tells(
     (server,) = [process for process in third.processes if process.name() == "java"]
     server.kill()
     wait_until(lambda: ping(third.port) != 200, 10, "/ping tells")
-    wait_until(lambda: not third.named("engine."), 10, "engine and gate end with it")
+    wait_until(lambda: not third.named("engine."), 10, "engine and gateway end with it")
     assert third.first.is_running()
     assert third.keeper.poll() is None
     began = time.monotonic()

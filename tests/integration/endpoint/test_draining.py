@@ -74,8 +74,8 @@ def test_sigterm_in_the_middle_of_eight_calls_loses_none(
         for state in (short, long):
             model_server_of(state).send_signal(signal.SIGTERM)
         for state in (short, long):
-            wait_until(lambda state=state: ping(state.gate_port) == 503, 2.0, "/ping says 503 at once")
-            assert answer_of(state.gate_port) == (503, "close")
+            wait_until(lambda state=state: ping(state.gateway_port) == 503, 2.0, "/ping says 503 at once")
+            assert answer_of(state.gateway_port) == (503, "close")
         for name, futures in calls.items():
             ends = Counter(future.result() for future in futures)
             lost = sum(count for end, count in ends.items() if end not in ("length", "time_limit"))
@@ -87,7 +87,7 @@ def test_sigterm_in_the_middle_of_eight_calls_loses_none(
             assert name == "ending" or ends == {"time_limit": 8}
         for state in (short, long):
             left_s = began + KILLED_AFTER_S - time.monotonic()
-            over = "gate and engine have ended before they would be killed"
+            over = "gateway and engine have ended before they would be killed"
             wait_until(lambda state=state: not processes_of(state, "inf2kit.serving."), left_s, over)
         log = endpoint.log_path("ending").read_text(encoding="utf-8")
         assert "ended: 0 texts are left without an answer" in log
@@ -101,5 +101,5 @@ def test_a_model_server_that_crashes_loses_no_call(
     with ThreadPoolExecutor(8) as pool:
         calls = eight_calls(state, pool, 60)
         model_server_of(state).kill()
-        wait_until(lambda: ping(state.gate_port) != 200, 2.0, "not ready, and it says so")
+        wait_until(lambda: ping(state.gateway_port) != 200, 2.0, "not ready, and it says so")
         assert {call.result() for call in calls} <= {"length", "time_limit"}

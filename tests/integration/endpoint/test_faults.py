@@ -63,7 +63,7 @@ def eight_calls(victim: EndpointState, pool: ThreadPoolExecutor) -> list[Future[
 
 
 def serves_again(victim: EndpointState) -> None:
-    wait_until(lambda: ping(victim.gate_port) == 200, 120, "/ping says 200 again")
+    wait_until(lambda: ping(victim.gateway_port) == 200, 120, "/ping says 200 again")
     assert Caller(victim).generate("x", max_new_tokens=2)
 
 
@@ -89,7 +89,7 @@ def test_killed_in_the_middle_of_eight_calls(
     killed = time.monotonic()
     done, hanging = wait(calls, LIMIT_S)
     assert not hanging, f"{len(hanging)} callers hang {LIMIT_S:g} s after the kill"
-    assert ping(victim.gate_port) != 200, "not ready, and it says so"
+    assert ping(victim.gateway_port) != 200, "not ready, and it says so"
     figure(f"faults, {module}: every caller had its end {time.monotonic() - killed:.2f} s after the kill")
     assert {call.result() for call in done} == {"503"}
     serves_again(victim)
@@ -105,7 +105,7 @@ def test_a_killed_worker_loses_no_call(victim: EndpointState, pool: ThreadPoolEx
     assert len(busy) == 4
     busy[0].kill()
     assert [call.result() for call in calls] == ["length"] * 8
-    assert ping(victim.gate_port) == 200
+    assert ping(victim.gateway_port) == 200
     wait_until(lambda: inventory(victim) == before, 20, f"the same processes and files as before: {before}")
     assert all(pool.map(lambda _: whole(Caller(victim)) == "length", range(8)))
 
@@ -118,7 +118,7 @@ def test_a_supervisor_is_replaced_even_when_the_workers_parent_is_gone(victim: E
     parent.kill()
     parent.wait(10)
     supervisor.kill()
-    wait_until(lambda: ping(victim.gate_port) != 200, 10, "the gate has ended with its supervisor")
+    wait_until(lambda: ping(victim.gateway_port) != 200, 10, "the gateway has ended with its supervisor")
     serves_again(victim)
     assert len(processes_of(victim, "engine.supervisor")) == 1
 

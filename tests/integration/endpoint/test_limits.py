@@ -95,12 +95,12 @@ def test_a_stream_that_its_reader_leaves_frees_its_row(hurried: EndpointState) -
 def test_callers_that_leave_the_queue_make_room(hurried: EndpointState) -> None:
     caller = Caller(hurried)
     streams = open_streams(caller, 8)
-    queued = [_post(hurried.gate_port, "x") for _ in range(4)]
+    queued = [_post(hurried.gateway_port, "x") for _ in range(4)]
     wait_until(lambda: _refusal(caller, "x") == "queue_full", 3.0, "the queue is full")
     assert _refusal(caller, ["x"] * 13) == "too_many_inputs", "which no idle endpoint would take either"
-    for connection in queued[2:]:  # two have reached workers; these two wait at the gate
+    for connection in queued[2:]:  # two have reached workers; these two wait at the gateway
         connection.close()
-    again = wait_until(lambda: _post_accepted(hurried.gate_port), 3.0, "there is room for another")
+    again = wait_until(lambda: _post_accepted(hurried.gateway_port), 3.0, "there is room for another")
     again.close()
     for connection in queued[:2]:
         connection.close()
@@ -154,7 +154,7 @@ def _refusal(caller: Caller, inputs: object) -> str | None:
 
 
 def _is_empty(endpoint: EndpointState) -> bool:
-    """Whether no text is inside: not at the gate, and not in a row."""
+    """Whether no text is inside: not at the gateway, and not in a row."""
     counted = metrics_of(endpoint)
     return counted["inf2kit_texts_inside"] == counted["inf2kit_rows_busy"] == 0
 

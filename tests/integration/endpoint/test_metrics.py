@@ -13,7 +13,7 @@ from tests.helpers.support import Caller
 
 
 def scrape(endpoint: EndpointState) -> dict[str, float]:
-    with urllib.request.urlopen(endpoint.gate_url + "/metrics", timeout=10) as response:  # noqa: S310
+    with urllib.request.urlopen(endpoint.gateway_url + "/metrics", timeout=10) as response:  # noqa: S310
         assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
         return samples(response.read().decode())
 

@@ -26,7 +26,7 @@ DEADLINE_S = 8.0
 def frail(start: Callable[..., EndpointState], simulated_preset: str) -> dict[str, EndpointState]:
     """Doubles that fail, started side by side: a step that never ends, and a prompt that ends the process."""
     choices = {
-        # The warm-up takes two steps, and the gate's first generation two or three.
+        # The warm-up takes two steps, and the gateway's first generation two or three.
         "hanging": {"INF2KIT_SIMULATED_HANG_AFTER": "60", "INF2KIT_SIMULATED_STEP_SECONDS": "0.02"},
         "crashing": {"INF2KIT_SIMULATED_CRASH_ON_LENGTH": "7", "INF2KIT_DEADLINE_SECONDS": str(DEADLINE_S)},
     }
@@ -72,12 +72,12 @@ def test_a_step_that_never_ends(frail: dict[str, EndpointState], figure: Callabl
             last = now
             time.sleep(0.1)
         hung = time.monotonic()
-        wait_until(lambda: ping(hanging.gate_port) == 503, STALL_S + SPARE_S, "/ping says 503")
+        wait_until(lambda: ping(hanging.gateway_port) == 503, STALL_S + SPARE_S, "/ping says 503")
         figure(f"hang (simulated): /ping said 503 {time.monotonic() - hung:.1f} s after the last token")
         assert whole.result() == (503, "unavailable")
         assert events.result()[-1]["error_type"] == "unavailable"
     wait_until(lambda: not engine.is_running(), 10, "the engine was ended")
-    wait_until(lambda: ping(hanging.gate_port) == 200, 60, "another engine is ready")
+    wait_until(lambda: ping(hanging.gateway_port) == 200, 60, "another engine is ready")
     assert caller.generate("x", max_new_tokens=2)
     log = endpoint.log_path("hanging").read_text(encoding="utf-8")
     assert "inf2kit supervisor: the engine is stuck: no step has ended for" in log
@@ -88,9 +88,9 @@ def test_a_stopped_engine_is_replaced(frail: dict[str, EndpointState]) -> None:
     crashing = frail["crashing"]
     (engine,) = processes_of(crashing, "engine.server")
     with stopped(engine):
-        wait_until(lambda: ping(crashing.gate_port) == 503, STALL_S + SPARE_S, "/ping says 503")
+        wait_until(lambda: ping(crashing.gateway_port) == 503, STALL_S + SPARE_S, "/ping says 503")
         wait_until(lambda: not engine.is_running(), 10, "the engine was ended")
-    wait_until(lambda: ping(crashing.gate_port) == 200, 60, "another engine is ready")
+    wait_until(lambda: ping(crashing.gateway_port) == 200, 60, "another engine is ready")
 
 
 def test_a_stopped_model_server_is_told_by_ping(frail: dict[str, EndpointState]) -> None:
@@ -102,8 +102,8 @@ def test_a_stopped_model_server_is_told_by_ping(frail: dict[str, EndpointState])
         began = time.monotonic()
         assert refusal(caller) == (503, "unavailable")
         assert time.monotonic() - began < DEADLINE_S + 3.0 + SPARE_S
-        wait_until(lambda: ping(crashing.gate_port) == 503, 5, "/ping says 503")
-    wait_until(lambda: ping(crashing.gate_port) == 200, 30, "/ping says 200 when it answers again")
+        wait_until(lambda: ping(crashing.gateway_port) == 503, 5, "/ping says 503")
+    wait_until(lambda: ping(crashing.gateway_port) == 200, 30, "/ping says 200 when it answers again")
     assert refusal(caller) is None
 
 
@@ -115,8 +115,8 @@ def test_stopped_workers_keep_no_caller_beyond_the_deadline(frail: dict[str, End
         began = time.monotonic()
         assert refusal(Caller(crashing)) == (503, "unavailable")
         assert time.monotonic() - began < DEADLINE_S + 3.0 + SPARE_S
-        wait_until(lambda: ping(crashing.gate_port) == 503, 5, "/ping says 503")
-    wait_until(lambda: ping(crashing.gate_port) == 200, 30, "/ping says 200 when they answer again")
+        wait_until(lambda: ping(crashing.gateway_port) == 503, 5, "/ping says 503")
+    wait_until(lambda: ping(crashing.gateway_port) == 200, 30, "/ping says 200 when they answer again")
 
 
 def test_a_stopped_supervisor_is_noticed_by_nobody(frail: dict[str, EndpointState]) -> None:
@@ -124,15 +124,15 @@ def test_a_stopped_supervisor_is_noticed_by_nobody(frail: dict[str, EndpointStat
     (supervisor,) = processes_of(crashing, "engine.supervisor")
     with stopped(supervisor):
         assert refusal(Caller(crashing)) is None
-        assert ping(crashing.gate_port) == 200
+        assert ping(crashing.gateway_port) == 200
 
 
-def test_a_stopped_gate_is_replaced(frail: dict[str, EndpointState]) -> None:
+def test_a_stopped_gateway_is_replaced(frail: dict[str, EndpointState]) -> None:
     crashing = frail["crashing"]
-    (gate,) = processes_of(crashing, "engine.gateway")
-    with stopped(gate):
-        wait_until(lambda: not gate.is_running(), 20, "the gate was ended")
-    wait_until(lambda: ping(crashing.gate_port) == 200, 10, "another gate has the port")
+    (gateway,) = processes_of(crashing, "engine.gateway")
+    with stopped(gateway):
+        wait_until(lambda: not gateway.is_running(), 20, "the gateway was ended")
+    wait_until(lambda: ping(crashing.gateway_port) == 200, 10, "another gateway has the port")
     assert refusal(Caller(crashing)) is None
 
 
@@ -144,7 +144,7 @@ def test_a_prompt_that_ends_the_engine_twice_is_refused(frail: dict[str, Endpoin
         (engine,) = processes_of(crashing, "engine.server")
         assert refusal(caller, poison) == (503, "unavailable")
         wait_until(lambda: not engine.is_running(), 10, "the engine has ended")  # noqa: B023
-        wait_until(lambda: ping(crashing.gate_port) == 200, 60, "another engine is ready")
+        wait_until(lambda: ping(crashing.gateway_port) == 200, 60, "another engine is ready")
     restarts = metrics_of(crashing)["inf2kit_engine_restarts"]
     assert refusal(caller, poison) == (422, "crashed_before")
     assert refusal(caller, "a b c") is None

@@ -84,4 +84,4 @@ def test_the_environment_keeps_to_sagemakers_limits(name: str) -> None:
     variables = environment(inf2kit.load_preset(name))
     assert len(variables) <= 100
     assert all(len(key) <= 1024 and len(value) <= 1024 for key, value in variables.items())
-    assert "INF2KIT_GATE_ADDRESS" not in environment(inf2kit.load_preset(name), gate=False)
+    assert "INF2KIT_GATEWAY_ADDRESS" not in environment(inf2kit.load_preset(name), gateway=False)

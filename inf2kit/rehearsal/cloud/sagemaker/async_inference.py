@@ -219,7 +219,7 @@ class Asynchronous:
         headers = {"content-type": waiting.content_type, "accept": waiting.accept}
         if waiting.attributes:
             headers["x-amzn-sagemaker-custom-attributes"] = waiting.attributes
-        return await self._containers.post(f"{target.gate_url}/invocations", content=body, headers=headers)
+        return await self._containers.post(f"{target.gateway_url}/invocations", content=body, headers=headers)
 
 
 def _execution(endpoint: Endpoint, target: Target) -> Execution | None:

@@ -97,7 +97,7 @@ class Rig:
 
     def serving(self) -> set[str]:
         targets = [self.endpoint.pick() for _ in range(50)]
-        return {target.gate_url for target in targets if target}
+        return {target.gateway_url for target in targets if target}
 
 
 def routing(kind: str, **more: Any) -> dict[str, Any]:
