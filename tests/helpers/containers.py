@@ -20,7 +20,7 @@ import inf2kit
 from inf2kit import paths
 from inf2kit.package import Contents
 from inf2kit.rehearsal.container import namespaces, processes
-from infra.app import build
+from infra.app import build_app
 from tests.helpers.stacks import BUCKET, only
 from tests.helpers.support import free_port, ping
 
@@ -55,7 +55,7 @@ class Deployable:
         contents.materialise(folder / "model")
         manifest = contents.manifest
         paths.keep_manifest(manifest.digest, manifest.to_bytes())
-        app = build({"package": f"{BUCKET}/{manifest.digest}/"}, outdir=str(folder / "cdk.out"))
+        app = build_app({"package": f"{BUCKET}/{manifest.digest}/"}, outdir=str(folder / "cdk.out"))
         stack = app.node.find_child(f"inf2-{inf2kit.load_preset(preset).endpoint_name}")
         model = only(Template.from_stack(stack), "SageMaker::Model")  # type: ignore[arg-type]
         return cls(folder / "model", model["PrimaryContainer"]["Environment"])

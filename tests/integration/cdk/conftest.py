@@ -10,7 +10,7 @@ import pytest
 from aws_cdk.assertions import Template
 
 from inf2kit.names import stack_name
-from infra.app import build
+from infra.app import build_app
 from tests.helpers.stacks import deployable
 
 
@@ -22,7 +22,7 @@ def template(tmp_path: Path) -> Callable[..., Template]:
         preset: str = "llama2-7b-throughput", *, manifest: dict[str, Any] | None = None, **context: Any
     ) -> Template:
         settings = {"package": deployable(preset, **(manifest or {})), **context}
-        app = build(settings, outdir=str(tmp_path / "cdk.out"))
+        app = build_app(settings, outdir=str(tmp_path / "cdk.out"))
         name = stack_name(preset, context.get("stage", ""))
         return Template.from_stack(app.node.find_child(name))  # type: ignore[arg-type]
 

@@ -10,7 +10,7 @@ import pytest
 from aws_cdk.assertions import Template
 
 from inf2kit import paths
-from inf2kit.cdk.props import EndpointProps
+from inf2kit.cdk import EndpointProps
 from inf2kit.rehearsal.cloud.cloudformation.resources import replaced_by, replaces
 from tests.helpers.stacks import only
 

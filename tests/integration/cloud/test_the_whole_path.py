@@ -21,7 +21,7 @@ import inf2kit
 from inf2kit.package import gather
 from inf2kit.rehearsal.cloud.settings import CloudSettings
 from inf2kit.rehearsal.container import processes
-from infra.app import build
+from infra.app import build_app
 from tests.helpers import packages
 from tests.helpers.callers import calling
 from tests.helpers.hosted import ROLE
@@ -156,7 +156,7 @@ def calls_and_streams(runtime: Any) -> None:
 def synthesized(folder: Path, **contexts: dict[str, str]) -> dict[str, str]:
     """Assemblies for later deployments: a synth is mostly CDK's own start, which this pays once."""
     for name, context in contexts.items():
-        build(context, outdir=str(folder / name)).synth()
+        build_app(context, outdir=str(folder / name)).synth()
     return {name: str(folder / name) for name in contexts}
 
 
