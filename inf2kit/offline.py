@@ -124,13 +124,13 @@ def _settings(path: Path, batch_size: int | None, sequence_length: int | None) -
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
         if compiled.exists():
             made = json.loads(compiled.read_text(encoding="utf-8"))
-            shapes = StaticShapes.of(
+            shapes = StaticShapes.resolve(
                 made["batch_size"], made["sequence_length"], made.get("max_context_length")
             )
             backend, dtype = "neuron", str(made["torch_dtype"])
         else:
             longest = min(int(config["max_position_embeddings"]), sequence_length or _SEQUENCE_LENGTH)
-            shapes = StaticShapes.of(batch_size or 1, longest)
+            shapes = StaticShapes.resolve(batch_size or 1, longest)
             backend, dtype = "cpu", "float32"
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelDirectoryError(f"a configuration in {path} cannot be read ({error!r})") from None

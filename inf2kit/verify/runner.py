@@ -108,7 +108,7 @@ def _judge_memory(answers: dict[str, Answer], source: Path, cores: int, dtype: s
     if not answer.found["bytes"]:
         answer.error = "the driver shows no memory under /sys/devices/virtual/neuron_device"
         return
-    shapes = StaticShapes.of(BATCH_SIZE, SEQUENCE_LENGTH, CONTEXT_LENGTH)
+    shapes = StaticShapes.resolve(BATCH_SIZE, SEQUENCE_LENGTH, CONTEXT_LENGTH)
     answer.found["estimate_for_a_core"] = need(Architecture.find(str(source)), shapes, cores, dtype).core
 
 
