@@ -42,7 +42,9 @@ class StaticShapes:
             raise ValueError(f"max_context_length must be within 1..sequence_length - 1: {self}")
 
     @classmethod
-    def of(cls, batch_size: int, sequence_length: int, max_context_length: int | None = None) -> StaticShapes:
+    def resolve(
+        cls, batch_size: int, sequence_length: int, max_context_length: int | None = None
+    ) -> StaticShapes:
         """Shapes with ``max_context_length`` as long as the sequence allows, unless it is given."""
         longest = sequence_length - 1
         return cls(batch_size, sequence_length, min(max_context_length or longest, longest))

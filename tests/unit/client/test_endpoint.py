@@ -69,7 +69,7 @@ def left_behind(pid: int, port: int = 20_001, **more: Any) -> None:
 def test_a_living_local_endpoint_is_called(alone: Path, host: Callable[[str], int]) -> None:
     left_behind(host(RUN_DIR))
     assert repr(Endpoint(NAME)) == f"<Endpoint '{NAME}' at http://127.0.0.1:20001>"
-    assert repr(Endpoint.of_preset(NAME)) == f"<Endpoint '{NAME}' at http://127.0.0.1:20001>"
+    assert repr(Endpoint.from_preset(NAME)) == f"<Endpoint '{NAME}' at http://127.0.0.1:20001>"
 
 
 @pytest.mark.parametrize("mark", ["", "/tmp/inf2kit-of-somebody-else"])  # noqa: S108

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoTokenizer
 
 from inf2kit.errors import ModelDirectoryError, RequestError
-from inf2kit.serving.engine.backend import Chunk, Step
+from inf2kit.serving.engine.backend import BatchError, PrefillChunk, StepOutput
 from inf2kit.serving.engine.backend.neuron import NeuronBackend
 from inf2kit.serving.engine.scheduler import Scheduler
 from inf2kit.serving.engine.sequence import Job
@@ -32,7 +32,7 @@ def proof(small_weights: Path) -> Proof:
 
 def loaded(path: Path, kind: type[NeuronBackend] = NeuronBackend, **shapes: Any) -> NeuronBackend:
     config = {"batch_size": 4, "sequence_length": LENGTH, **shapes}
-    backend = kind(path, StaticShapes.of(**config))
+    backend = kind(path, StaticShapes.resolve(**config))
     backend.load()
     return backend
 
@@ -130,7 +130,7 @@ def test_a_shorter_context_graph_takes_shorter_prompts(compiled: Compiled, proof
     for number, new in run.finish().items():
         assert proof.near_ties(run.prompts[number], new, Parameters()) == 0
     with pytest.raises(ModelDirectoryError, match="max_context_length is 16, the preset asks for 63"):
-        NeuronBackend(path, StaticShapes.of(1, LENGTH))
+        NeuronBackend(path, StaticShapes.resolve(1, LENGTH))
 
 
 # Each care in turn is left out: what comes out must then be wrong, or the care is needed no more.
@@ -139,52 +139,54 @@ def test_a_shorter_context_graph_takes_shorter_prompts(compiled: Compiled, proof
 class DecodesSomeRowsAtATime(NeuronBackend):
     """Passes some of the live rows, then the others."""
 
-    def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> Step:
+    def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> StepOutput:
         steps = []
         for part in (slice(0, len(rows) // 2), slice(len(rows) // 2, None)):
             where = torch.tensor(rows[part], dtype=torch.int64)
             if len(where):
                 columns = torch.tensor([ids[part], positions[part]])[:, :, None]
-                steps.append(self._forward(columns[0], columns[1], where, self._sampling[where]).logits)
-        return Step(torch.cat(steps))
+                steps.append(
+                    self._forward(columns[0], columns[1], where, self._sampling_params[where]).logits
+                )
+        return StepOutput(torch.cat(steps))
 
 
 class LeavesPaddingToTheWrapper(NeuronBackend):
     """Passes prompts as long as they are."""
 
-    def _prefill(self, chunks: Sequence[Chunk], _: Sequence[int]) -> Step:
+    def _prefill(self, chunks: Sequence[PrefillChunk], _: Sequence[int]) -> StepOutput:
         (chunk,) = chunks
         prompt = torch.tensor([chunk.ids])
         positions = torch.arange(len(chunk.ids))[None]
-        return self._forward(prompt, positions, torch.tensor([chunk.row]), self._sampling[:1])
+        return self._forward(prompt, positions, torch.tensor([chunk.row]), self._sampling_params[:1])
 
 
 class PadsOneTokenLikeOthers(NeuronBackend):
     """Sends a prompt of one token through the prefill graph, padded by the wrapper with position 1."""
 
-    def _first_of_one(self, row: int, token_id: int) -> Step:
+    def _prefill_single_token(self, row: int, token_id: int) -> StepOutput:
         padded, positions = torch.tensor([[[token_id, 0]], [[0, 1]]])
-        return self._forward(padded, positions, torch.tensor([row]), self._sampling[:1])
+        return self._forward(padded, positions, torch.tensor([row]), self._sampling_params[:1])
 
 
 class PadsLeft(NeuronBackend):
     """As the blog does: pads before the prompt."""
 
-    def _prefill(self, chunks: Sequence[Chunk], _: Sequence[int]) -> Step:
+    def _prefill(self, chunks: Sequence[PrefillChunk], _: Sequence[int]) -> StepOutput:
         (chunk,) = chunks
-        free = self._context - len(chunk.ids)
+        free = self._prefill_length - len(chunk.ids)
         prompt = torch.tensor([[0] * free + list(chunk.ids)])
         positions = torch.tensor([[0] * free + list(range(len(chunk.ids)))])
-        return self._forward(prompt, positions, torch.tensor([chunk.row]), self._sampling[:1])
+        return self._forward(prompt, positions, torch.tensor([chunk.row]), self._sampling_params[:1])
 
 
 class ForgetsOthersAtAOneTokenPrompt(NeuronBackend):
     """Lets the other rows write over position 0 while a prompt of one token goes through the decode graph."""
 
-    def _first_of_one(self, row: int, token_id: int) -> Step:
+    def _prefill_single_token(self, row: int, token_id: int) -> StepOutput:
         ids, positions = torch.zeros((2, self.shapes.batch_size, 1), dtype=torch.int64)
         ids[row, 0] = token_id
-        return self._forward(ids, positions, self._all_rows, self._sampling).of([row])
+        return self._forward(ids, positions, self._all_rows, self._sampling_params).select([row])
 
 
 @pytest.mark.parametrize(
@@ -231,8 +233,8 @@ def test_a_prompt_of_two_tokens_ties_with_the_wrappers_padding(compiled: Compile
 
     model.context_encoding_model.model = Watching()
     own = LeavesPaddingToTheWrapper._prefill
-    own(backend, [Chunk(0, [5, 6])], [0])  # type: ignore[arg-type]
-    backend._prefill([Chunk(0, [5, 6])], [0])
+    own(backend, [PrefillChunk(0, [5, 6])], [0])  # type: ignore[arg-type]
+    backend._prefill([PrefillChunk(0, [5, 6])], [0])
     by_wrapper, by_us = ((positions[0] == positions[0].max()).sum().item() for positions in seen)
     assert by_wrapper == LENGTH - 1
     assert by_us == 1
@@ -240,9 +242,9 @@ def test_a_prompt_of_two_tokens_ties_with_the_wrappers_padding(compiled: Compile
 
 def test_a_position_past_the_row_is_stopped_before_the_graph(compiled: Compiled) -> None:
     backend = loaded(compiled(1), batch_size=1)
-    backend.prefill([Chunk(0, ids(LENGTH - 1, 1))])
+    backend.prefill([PrefillChunk(0, ids(LENGTH - 1, 1))])
     backend.decode([0], [5])
-    with pytest.raises(AssertionError, match="a row is full"):
+    with pytest.raises(BatchError, match="a row is full"):
         backend.decode([0], [5])
     with pytest.raises(Exception, match=r"(?i)index|bounds"):
         backend._decode([0], [5], [LENGTH])
