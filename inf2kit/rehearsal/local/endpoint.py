@@ -174,7 +174,7 @@ def log_path(name: str) -> Path:
 def _reserve(name: str, preset: str) -> EndpointState:
     taken: set[int] = set()
     for other in filter(None, map(state.read, state.names())):
-        taken |= {other.front_port, other.gateway_port}
+        taken |= {other.runtime_port, other.gateway_port}
     run_dir = tempfile.mkdtemp(prefix="inf2kit-")
     front, gateway = ports.choose(2, taken)
     endpoint = EndpointState(name, preset, front, gateway, run_dir)

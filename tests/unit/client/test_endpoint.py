@@ -105,7 +105,7 @@ def test_a_state_of_another_release_is_read(alone: Path, host: Callable[[str], i
     left_behind(host(RUN_DIR), something_new=True)
     known = state.read(NAME)
     assert known
-    assert known.front_port == 20_001
+    assert known.runtime_port == 20_001
     assert "127.0.0.1:20001" in repr(Endpoint(NAME))
     (homes.endpoint(NAME) / "state.json").write_text('{"name": "half"}', encoding="utf-8")
     assert state.read(NAME) is None
