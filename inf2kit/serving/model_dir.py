@@ -21,6 +21,8 @@ PACKAGE_DIGEST = "INF2KIT_PACKAGE_DIGEST"
 #: The handler and everything that it imports, and the vendored packages among it.
 CODE_FOLDER = "code"
 VENDOR_FOLDER = f"{CODE_FOLDER}/vendor"
+#: The handler's file in ``code/``. The container's environment names it to the inference toolkit.
+HANDLER_FILE = "inference.py"
 
 #: Files of a checkpoint as transformers' ``save_pretrained`` names them. The index lists the shards, where
 #: the weights are more than one file.

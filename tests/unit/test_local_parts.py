@@ -19,7 +19,7 @@ import inf2kit
 from inf2kit.cli import main
 from inf2kit.compile.job import bundle
 from inf2kit.errors import ModelDirectoryError
-from inf2kit.package import gather
+from inf2kit.package import collect
 from inf2kit.rehearsal.runtime import event_stream
 from inf2kit.serving.engine.settings import Settings
 from inf2kit.verify.questions import questions
@@ -49,7 +49,7 @@ def test_importing_inf2kit_is_light() -> None:
 @pytest.fixture
 def model_dir(tmp_path: Path) -> Path:
     weights = packages.write_weights(tmp_path / "weights")
-    gather(inf2kit.load_preset("smollm2-135m-local"), weights).materialise(tmp_path / "model")
+    collect(inf2kit.load_preset("smollm2-135m-local"), weights).materialise(tmp_path / "model")
     return tmp_path / "model"
 
 
