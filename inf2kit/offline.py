@@ -20,7 +20,7 @@ from inf2kit.client import TextResult
 from inf2kit.errors import ModelDirectoryError
 from inf2kit.serving.engine.protocol import WholeAnswer
 from inf2kit.serving.engine.settings import Settings
-from inf2kit.serving.model_dir import MANIFEST, NEURON_CONFIG
+from inf2kit.serving.model_dir import MANIFEST, MODEL_CONFIG, NEURON_CONFIG
 from inf2kit.serving.shapes import StaticShapes
 
 if TYPE_CHECKING:
@@ -93,8 +93,8 @@ def load(
             device.
     """
     path = Path(directory).expanduser()
-    if not (path / "config.json").exists():
-        raise ModelDirectoryError(f"{path} lacks config.json, so it is no model; give a model's folder")
+    if not (path / MODEL_CONFIG).exists():
+        raise ModelDirectoryError(f"{path} lacks {MODEL_CONFIG}, so it is no model; give a model's folder")
     options = (batch_size, sequence_length)
     if any(options) and any((path / name).exists() for name in (MANIFEST, NEURON_CONFIG)):
         raise ModelDirectoryError(
@@ -121,12 +121,10 @@ def _settings(path: Path, batch_size: int | None, sequence_length: int | None) -
         return dataclasses.replace(settings, deadline_s=math.inf, queue_size=_QUEUE)
     compiled = path / NEURON_CONFIG
     try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((path / MODEL_CONFIG).read_text(encoding="utf-8"))
         if compiled.exists():
             made = json.loads(compiled.read_text(encoding="utf-8"))
-            shapes = StaticShapes.resolve(
-                made["batch_size"], made["sequence_length"], made.get("max_context_length")
-            )
+            shapes = StaticShapes.from_dict(made)
             backend, dtype = "neuron", str(made["torch_dtype"])
         else:
             longest = min(int(config["max_position_embeddings"]), sequence_length or _SEQUENCE_LENGTH)

@@ -35,7 +35,7 @@ def run(job: Path) -> str:
         Inf2KitError: it cannot be done.
     """
     asked = json.loads(job.read_text(encoding="utf-8"))
-    spec = CompileSpec(**asked["spec"])
+    spec = CompileSpec.from_dict(asked["spec"])
     preset = parse_preset(asked["preset"]["name"], asked["preset"]["values"], instances=instances())
     store = at(asked["output"], asked["region"], asked["bucket_owner"])
     store.check_writable()

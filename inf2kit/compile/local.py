@@ -55,9 +55,9 @@ class Plan:
         size = f"about {self.disk / 1e9:.1f} GB" if self.disk else "as many bytes as the weights have"
         return [
             f"compile {spec.model}" + (f", revision {spec.revision}" if spec.revision else ""),
-            f"  {spec.batch_size} rows of {spec.sequence_length} tokens, prompts up to "
-            f"{spec.max_context_length}, "
-            f"{spec.dtype}, {spec.tensor_parallel_size} cores, sampling {where}",
+            f"  {spec.shapes.batch_size} rows of {spec.shapes.sequence_length} tokens, prompts up to "
+            f"{spec.shapes.max_context_length}, {spec.dtype}, {spec.tensor_parallel_size} cores, "
+            f"sampling {where}",
             f"  with optimum-neuron {catalog.image().versions['optimum_neuron']} and neuronx-cc "
             f"{catalog.image().versions['neuronx_cc']}, as in the image {catalog.image().tag}",
             f"  to {self.folder}" + (": it is there already" if self.done else f", {size}"),
