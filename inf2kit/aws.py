@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from inf2kit.errors import Inf2KitError
 
@@ -64,21 +64,31 @@ def local_session(access_key_id: str = "local", region_name: str | None = None) 
     )
 
 
-def default_region() -> str:
-    """Return the region that ``client`` calls by default.
+def configured_region(session: Any = None) -> str | None:
+    """Return the region that ``client`` calls by default, or None if none is configured.
 
     ``AWS_REGION`` comes first, as in the CDK and the other SDKs; boto3 alone reads ``AWS_DEFAULT_REGION``.
+    A session's own region counts before both.
+    """
+    import boto3
+
+    if session is not None:
+        return cast("str | None", session.region_name)
+    return os.environ.get("AWS_REGION") or boto3.session.Session().region_name
+
+
+def default_region() -> str:
+    """Return the region that ``client`` calls by default.
 
     Raises:
         botocore.exceptions.NoRegionError: no region is configured.
     """
-    import boto3
     from botocore.exceptions import NoRegionError
 
-    region = os.environ.get("AWS_REGION") or boto3.session.Session().region_name
+    region = configured_region()
     if region is None:
         raise NoRegionError
-    return str(region)
+    return region
 
 
 def dns_suffix(region: str) -> str:

@@ -1,4 +1,4 @@
-"""What is to be compiled: a model, its static shapes and the cores it is split over."""
+"""The specification of a compilation: a model, its static shapes and the cores that it is split over."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class CompileSpec:
     Attributes:
         model: A model's name on the Hugging Face hub, or a folder of weights.
         revision: A commit, branch or tag of the model on the hub; None for the newest.
-        shapes: The static shapes. The cost of the prefill graph does not depend on the prompt, so a shorter
-            ``max_context_length`` gives a faster first token, and refuses longer prompts.
-        tensor_parallel_size: NeuronCores.
+        shapes: The static shapes. Every prompt is padded to ``max_context_length``, so a smaller value gives
+            a faster first token.
+        tensor_parallel_size: NeuronCores that the weights are split over.
         dtype: The precision of weights and arithmetic.
-        on_device_sampling: Whether tokens are chosen on the device. That spares the way of the logits to the
-            host; seeds, penalties and minimum lengths are then refused, and so is sampling without a top_k of
-            at most 256.
+        on_device_sampling: Whether the device chooses the tokens, so that logits are not copied to the host.
+            The endpoint then refuses seeds, penalties, minimum lengths, and sampling without a top_k of at
+            most 256.
     """
 
     model: str
@@ -40,26 +40,26 @@ class CompileSpec:
     on_device_sampling: bool = False
 
     def check(self, architecture: Architecture) -> None:
-        """Refuse what the model cannot be compiled for.
+        """Check that a model of this architecture can be compiled so.
 
         Raises:
-            CompileError: cores that it cannot be split over, or more positions than it has.
+            CompileError: it cannot be split over these cores, or has fewer positions.
         """
         check_cores(architecture, self.tensor_parallel_size)
         check_positions(architecture, self.shapes.sequence_length, self.model)
 
     def shard_bytes(self, architecture: Architecture) -> int:
-        """Bytes of the shards of all cores."""
+        """Return the bytes of the shards of all cores together."""
         return self.tensor_parallel_size * weights_per_core(
             architecture, self.tensor_parallel_size, self.dtype
         )
 
     def weight_bytes(self, architecture: Architecture) -> int:
-        """Bytes of the weights as they are before they are split."""
+        """Return the bytes of the weights before they are split."""
         return architecture.parameters * BYTES[self.dtype]
 
     @classmethod
-    def of(
+    def from_preset(
         cls,
         preset: Preset,
         *,
@@ -72,10 +72,10 @@ class CompileSpec:
         dtype: str | None = None,
         on_device_sampling: bool = False,
     ) -> CompileSpec:
-        """What a preset asks for, with some of it changed; None leaves the preset's value.
+        """Take a preset's values, some of them replaced; None leaves the preset's value.
 
         Raises:
-            CompileError: the values make no sense together.
+            CompileError: the values contradict each other.
         """
         try:
             shapes = preset.shapes.with_changes(batch_size, sequence_length, max_context_length)
@@ -95,8 +95,8 @@ class CompileSpec:
             on_device_sampling=on_device_sampling,
         )
 
-    def applied_to(self, preset: Preset) -> Preset:
-        """The preset of what is compiled, which the package says and the engine reads."""
+    def apply_to(self, preset: Preset) -> Preset:
+        """Return a preset with the compiled values: the manifest records it, and the engine reads it."""
         compute = dataclasses.replace(
             preset.compute, tensor_parallel_size=self.tensor_parallel_size, dtype=self.dtype
         )
@@ -106,15 +106,15 @@ class CompileSpec:
         return dataclasses.replace(preset, model=model, shapes=self.shapes, compute=compute)
 
     def to_json(self) -> str:
-        """For another process."""
+        """Return the spec for another process, which reads it with ``from_file``."""
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> CompileSpec:
-        """Read a specification back from ``dataclasses.asdict``."""
+        """Read a spec back from ``dataclasses.asdict``."""
         return cls(**{**values, "shapes": StaticShapes.from_dict(values["shapes"])})
 
     @classmethod
-    def read(cls, path: Path) -> CompileSpec:
-        """What another process has written."""
+    def from_file(cls, path: Path) -> CompileSpec:
+        """Read the spec that another process has written with ``to_json``."""
         return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))

@@ -57,7 +57,7 @@ class StaticShapes:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> StaticShapes:
-        """Read shapes back from ``dataclasses.asdict``, as in a manifest, or from optimum-neuron's configuration.
+        """Read shapes back from a manifest, or from optimum-neuron's configuration of a compiled model.
 
         A missing or null ``max_context_length``, as earlier manifests have it, is the longest.
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import inf2kit
 from inf2kit.compile import local
+from inf2kit.compile.export_process import child_environment
 from inf2kit.compile.spec import CompileSpec
 from inf2kit.errors import CompileError, EndpointError, Inf2KitError
 from inf2kit.fit import Architecture, need
@@ -69,9 +70,8 @@ def _compiled(source: Path, cores: int, dtype: str, on_device: bool, progress: P
     spec = CompileSpec(str(source), None, _SHAPES, cores, dtype, on_device)
     # In the probe's own folder, not in the user's: it is of use to nobody else.
     folder = source.parent / f"compiled-{on_device}"
-    made = dataclasses.replace(local.plan(spec, gated=False), folder=folder, done=False)
-    folder, _ = local.run(made, progress)
-    return folder
+    plan = dataclasses.replace(local.plan(spec, gated=False), folder=folder, is_compiled=False)
+    return local.execute(plan, progress).path
 
 
 def _phase(compiled: Path, source: Path, scratch: Path, names: set[str]) -> dict[str, Answer]:
@@ -86,7 +86,7 @@ def _phase(compiled: Path, source: Path, scratch: Path, names: set[str]) -> dict
             text=True,
             check=False,
             timeout=_PHASE_S,
-            env=local.child_environment(),
+            env=child_environment(),
         )
         lines = ended.stderr.strip().splitlines()
         last = lines[-1] if lines else f"it ended with status {ended.returncode}"

@@ -18,6 +18,19 @@ from inf2kit.presets import Preset
 
 #: Bytes of a 7B model in float16.
 SIZE = 13_500_000_000
+#: A user's own handler: inf2kit's hooks, and texts in upper case.
+HANDLER = """
+from inf2kit.serving import worker
+from inf2kit.serving.worker import input_fn, model_fn, output_fn
+
+
+def predict_fn(data, model, context=None):
+    prediction = worker.predict_fn(data, model, context)
+    if isinstance(prediction, list):
+        for generation in prediction:
+            generation["generated_text"] = generation["generated_text"].upper()
+    return prediction
+"""
 
 
 def safetensors(path: Path, length: int = 64, fill: bytes = b"\1") -> None:
@@ -30,6 +43,12 @@ def safetensors(path: Path, length: int = 64, fill: bytes = b"\1") -> None:
         while length > 0:
             file.write(block[:length])
             length -= len(block)
+
+
+def handler(path: Path, source: str = HANDLER) -> Path:
+    """Write a user's own handler."""
+    path.write_text(source, encoding="utf-8")
+    return path
 
 
 def linked(source: Path, target: Path, *without: str) -> Path:

@@ -31,6 +31,10 @@ def package(*arguments: object) -> Any:
     return CliRunner().invoke(main, ["package", *map(str, arguments)])
 
 
+def packages_command(*arguments: object) -> Any:
+    return CliRunner().invoke(main, ["packages", *map(str, arguments)])
+
+
 def made(weights: Path) -> str:
     result = package(weights, "--preset", PRESET, "--output", PLACE)
     assert result.exit_code == 0, result.output
@@ -51,7 +55,7 @@ def test_a_package_goes_up_whole_and_once(bucket: Any, tmp_path: Path) -> None:
     )
     assert verify(at(PLACE), split(uri)[1]).files == contents.manifest.files
     assert "there already, and whole" in package(weights, "--preset", PRESET, "--output", PLACE).stderr
-    assert package("--verify", uri).stdout.startswith("whole: ")
+    assert packages_command("verify", uri).stdout.startswith("whole: ")
 
 
 def test_dry_run_sends_nothing(bucket: Any, tmp_path: Path) -> None:
@@ -135,13 +139,16 @@ def test_list_says_who_uses_a_package_and_prune_spares_it(bucket: Any, tmp_path:
             },
         },
     )
-    rows = package("--list", PLACE).stdout.splitlines()
+    rows = packages_command("list", PLACE).stdout.splitlines()
     assert [row.split()[-1] for row in rows[1:] if uris[0].split("/")[-2] in row] == ["in-use"]
-    spare = package("--prune", PLACE, "--keep", 0, "--older-than", 0, "--dry-run").stdout.splitlines()
+    spare = packages_command("prune", PLACE, "--keep", 0, "--older-than", 0, "--dry-run").stdout.splitlines()
     assert {line.split()[0] for line in spare} == set(uris[1:])
-    assert package("--prune", PLACE, "--keep", 0, "--older-than", 0, "--yes").exit_code == 0
+    assert packages_command("prune", PLACE, "--keep", 0, "--older-than", 0, "--yes").exit_code == 0
     assert {each.key.split("/")[1] for each in bucket.objects.all()} == {uris[0].split("/")[-2]}
-    assert package("--prune", PLACE, "--keep", 0, "--older-than", 0, "--yes").stdout == "nothing to prune\n"
+    assert (
+        packages_command("prune", PLACE, "--keep", 0, "--older-than", 0, "--yes").stdout
+        == "nothing to prune\n"
+    )
 
 
 def test_prune_asks_sagemaker_where_the_bucket_is(aws: str, tmp_path: Path) -> None:
@@ -158,7 +165,7 @@ def test_prune_asks_sagemaker_where_the_bucket_is(aws: str, tmp_path: Path) -> N
         ExecutionRoleArn="arn:aws:iam::123456789012:role/x",
         PrimaryContainer={"Image": "x", "ModelDataSource": {"S3DataSource": source}},
     )
-    result = package("--prune", "s3://far/x", "--keep", 0, "--older-than", 0, "--yes")
+    result = packages_command("prune", "s3://far/x", "--keep", 0, "--older-than", 0, "--yes")
     assert result.stdout == "nothing to prune\n"
 
 
@@ -168,7 +175,7 @@ def test_a_flipped_byte_in_the_bucket_is_found(bucket: Any, tmp_path: Path) -> N
     content = bytearray(bucket.Object(key).get()["Body"].read())
     content[-1] ^= 1
     bucket.Object(key).put(Body=bytes(content))
-    result = package("--verify", uri)
+    result = packages_command("verify", uri)
     assert result.exit_code == 1
     assert "model-00001-of-00002.safetensors was changed" in result.stderr.splitlines()[-1]
 

@@ -26,12 +26,16 @@ from tests.helpers.support import wait_until
 
 PRESET = inf2kit.load_preset("smollm2-135m-local")
 PLACE = "s3://models/llm"
-PRUNE = ("--prune", PLACE, "--keep", 0, "--older-than", 0)
+PRUNE = ("prune", PLACE, "--keep", 0, "--older-than", 0)
 SHARD = "model-00001-of-00001.safetensors"
 
 
 def package(*arguments: object) -> Any:
     return CliRunner().invoke(main, ["package", *map(str, arguments)])
+
+
+def packages_command(*arguments: object) -> Any:
+    return CliRunner().invoke(main, ["packages", *map(str, arguments)])
 
 
 def made(weights: Path, *arguments: object) -> str:
@@ -74,20 +78,20 @@ def test_every_call_names_the_owner_of_the_bucket(
     with strict.door(aws, strict.owner) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         uri = made(weights)
-        assert package("--verify", uri).exit_code == 0
+        assert packages_command("verify", uri).exit_code == 0
         contents = gather(PRESET, weights)
         again = publish(packages.with_changed_code(contents, tmp_path), at(PLACE))
         assert again.copied
         tasks = list(at(PLACE).write("0" * 32, {SHARD: contents.hashed(SHARD)}))  # an upload that is left
         assert len(tasks) == 2
-        assert package("--list", PLACE).exit_code == 0
-        assert package(*PRUNE, "--yes").stdout.count("deleted") == 3
+        assert packages_command("list", PLACE).exit_code == 0
+        assert packages_command(*PRUNE, "--yes").stdout.count("deleted") == 3
         refused = package(
             weights, "--preset", PRESET.name, "--output", PLACE, "--bucket-owner", "999999999999"
         )
     assert refused.exit_code == 1
     assert "the bucket belongs to another account" in refused.stderr.splitlines()[-1]
-    assert "give an AWS account" in package("--list", PLACE, "--bucket-owner", "me").stderr
+    assert "give an AWS account" in packages_command("list", PLACE, "--bucket-owner", "me").stderr
 
 
 @pytest.mark.parametrize("name", ["config.json", SHARD])
@@ -180,7 +184,7 @@ def test_one_who_is_killed_beside_another_leaves_a_whole_package(bucket: Any, tm
 
 def test_a_package_that_is_deployed_while_prune_asks_stays(bucket: Any, tmp_path: Path) -> None:
     uri = made(packages.weights(tmp_path / "weights", length=1000))
-    command = [sys.executable, "-m", "inf2kit.cli", "package", *map(str, PRUNE)]
+    command = [sys.executable, "-m", "inf2kit.cli", "packages", *map(str, PRUNE)]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as process:
         said = ""
@@ -207,20 +211,20 @@ def test_nothing_is_pruned_while_an_endpoint_serves_what_cannot_be_described(
     sagemaker.delete_model(ModelName="in-use")
     if gone == "endpoint_config":
         sagemaker.delete_endpoint_config(EndpointConfigName="config")
-    result = package(*PRUNE, "--yes")
+    result = packages_command(*PRUNE, "--yes")
     assert result.exit_code == 1
     assert "the endpoint live serves" in result.stderr
     assert "nothing more is pruned; update that endpoint, or delete it" in result.stderr
     verify(at(PLACE), split(uri)[1])
-    assert package("--list", PLACE).exit_code == 0
+    assert packages_command("list", PLACE).exit_code == 0
     sagemaker.delete_endpoint(EndpointName="live")
-    assert "deleted" in package(*PRUNE, "--yes").stdout
+    assert "deleted" in packages_command(*PRUNE, "--yes").stdout
 
 
 def test_a_model_that_loads_a_prefix_above_uses_every_package_below(bucket: Any, tmp_path: Path) -> None:
     made(packages.weights(tmp_path / "weights", length=1000))
     use("s3://models/")
-    assert package(*PRUNE, "--yes").stdout == "nothing to prune\n"
+    assert packages_command(*PRUNE, "--yes").stdout == "nothing to prune\n"
 
 
 def _policy(effect: str, principal: object) -> dict[str, Any]:
@@ -254,11 +258,11 @@ def test_prune_refuses_where_the_bucket_lets_other_accounts_in(bucket: Any, tmp_
     uri = made(packages.weights(tmp_path / "weights", length=1000))
     policy = _policy("Allow", {"AWS": "arn:aws:iam::999999999999:root"})
     bucket.Policy().put(Policy=json.dumps(policy))
-    result = package(*PRUNE, "--yes")
+    result = packages_command(*PRUNE, "--yes")
     assert result.exit_code == 1
     assert "the policy of the bucket 'models' lets in arn:aws:iam::999999999999:root" in result.stderr
     verify(at(PLACE), split(uri)[1])
-    assert f"deleted {uri}" in package(*PRUNE, "--yes", "--foreign-accounts-checked").stdout
+    assert f"deleted {uri}" in packages_command(*PRUNE, "--yes", "--foreign-accounts-checked").stdout
 
 
 def test_a_role_that_may_not_list_uploads_publishes_all_the_same(
@@ -271,7 +275,7 @@ def test_a_role_that_may_not_list_uploads_publishes_all_the_same(
         result = package(weights, "--preset", PRESET.name, "--output", PLACE)
         assert result.exit_code == 0, result.stderr
         assert result.stderr.count("do not allow s3:ListBucketMultipartUploads") == 1
-        assert package("--list", PLACE).exit_code == 0
+        assert packages_command("list", PLACE).exit_code == 0
         verify(at(PLACE), split(result.stdout.strip())[1])
 
 
@@ -294,7 +298,7 @@ def test_a_folder_that_the_console_has_made_is_found_before_a_deployment_fails(
     uri = made(weights)
     bucket.put_object(Key=f"{uri.removeprefix('s3://models/')}{name}", Body=b"")
     said = f"{name} is an object whose key ends in a slash"
-    result = package("--verify", uri)
+    result = packages_command("verify", uri)
     assert result.exit_code == 1
     assert said in result.stderr
     result = package(weights, "--preset", PRESET.name, "--output", PLACE)

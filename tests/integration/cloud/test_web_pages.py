@@ -24,8 +24,8 @@ from botocore.exceptions import ClientError
 
 from inf2kit import paths as homes
 from inf2kit.rehearsal.cloud.settings import CloudSettings
-from inf2kit.rehearsal.local.asgi_server import Server
-from inf2kit.rehearsal.runtime.front import Front
+from inf2kit.rehearsal.local.asgi_server import LoopbackServer
+from inf2kit.rehearsal.runtime.server import SageMakerRuntime
 from tests.helpers.rehearsing import boto3_of
 from tests.helpers.support import free_port, wait_until
 
@@ -108,7 +108,7 @@ def test_the_cloud_does_nothing_for_a_page(cloud: CloudSettings, row: str, reque
 def front() -> Iterator[int]:
     """The front of a local endpoint, as its host starts it; its port."""
     port, ending = free_port(), threading.Event()
-    server = Server(Front(lambda _name, _variant: None), port)
+    server = LoopbackServer(SageMakerRuntime(lambda _name, _variant: None), port)
 
     async def serve() -> None:
         serving = asyncio.ensure_future(server.serve())

@@ -1,4 +1,4 @@
-"""Load and time: a full queue, a deadline, callers that go away, and AWS's own limits at the front."""
+"""Load and time: a full queue, a deadline, callers that go away, and AWS's own limits at the runtime."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from botocore.exceptions import ClientError, EventStreamError
 
 from inf2kit import Endpoint
 from inf2kit.rehearsal.local.state import EndpointState
-from inf2kit.rehearsal.runtime.front import Front, Target
+from inf2kit.rehearsal.runtime.server import SageMakerRuntime, Target
 from tests.helpers.support import Caller, metrics_of, wait_until
 
 LONG = {"max_new_tokens": 1000, "ignore_eos": True}
@@ -160,8 +160,8 @@ def _is_empty(endpoint: EndpointState) -> bool:
 
 
 @contextmanager
-def front_before(container: Callable[..., Any], call_limit_s: float) -> Iterator[Any]:
-    """A front in this process before a container that is no more than an ASGI function."""
+def runtime_before(container: Callable[..., Any], call_limit_s: float) -> Iterator[Any]:
+    """A runtime in this process before a container that is no more than an ASGI function."""
     servers: list[uvicorn.Server] = []
 
     def serve(app: Any) -> int:
@@ -178,7 +178,8 @@ def front_before(container: Callable[..., Any], call_limit_s: float) -> Iterator
         "creating": Target(nowhere, "Creating"),
         "gone": Target(nowhere, "InService"),
     }
-    url = f"http://127.0.0.1:{serve(Front(lambda name, _: targets.get(name), call_limit_s=call_limit_s))}"
+    runtime = SageMakerRuntime(lambda name, _: targets.get(name), call_limit_s=call_limit_s)
+    url = f"http://127.0.0.1:{serve(runtime)}"
     yield boto3.client(
         "sagemaker-runtime",
         endpoint_url=url,
@@ -204,8 +205,8 @@ async def sleepy(scope: Any, receive: Any, send: Any) -> None:
         raise RuntimeError("breaks off")
 
 
-def test_the_front_keeps_to_awss_limits() -> None:
-    with front_before(sleepy, call_limit_s=0.5) as client:
+def test_the_runtime_keeps_to_awss_limits() -> None:
+    with runtime_before(sleepy, call_limit_s=0.5) as client:
 
         def invoke(name: str, body: str) -> Any:
             return client.invoke_endpoint(EndpointName=name, Body=json.dumps(body))

@@ -43,7 +43,7 @@ def ask(port: int, method: str, path: str, **headers: str) -> tuple[int, dict[st
 
 def test_only_the_gateway_and_the_front_are_on_tcp(hurried: EndpointState) -> None:
     """The model server's two interfaces, one of which runs any code it is sent, are sockets in a folder."""
-    assert listening(hurried) == {("127.0.0.1", hurried.gateway_port), ("127.0.0.1", hurried.front_port)}
+    assert listening(hurried) == {("127.0.0.1", hurried.gateway_port), ("127.0.0.1", hurried.runtime_port)}
     run_dir = Path(hurried.run_dir)
     assert {"management.sock", "model-server.sock"} <= {path.name for path in run_dir.iterdir()}
     assert stat.S_IMODE(run_dir.stat().st_mode) == 0o700

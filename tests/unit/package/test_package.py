@@ -247,7 +247,7 @@ def test_verify_finds_a_flipped_byte_a_missing_file_and_a_changed_manifest(
     content = bytearray(shard.read_bytes())
     content[1000] ^= 1
     shard.write_bytes(content)
-    result = CliRunner().invoke(main, ["package", "--verify", f"{out}/{digest}/"])
+    result = CliRunner().invoke(main, ["packages", "verify", f"{out}/{digest}/"])
     assert result.exit_code == 1
     assert result.stderr.splitlines() == [
         f"Error: the package {out}/{digest}/ is damaged: model-00001-of-00002.safetensors was changed: "
@@ -318,23 +318,38 @@ def test_a_publisher_that_fails_leaves_the_package_that_another_has_made(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nowhere", "--preset", LOCAL.name, "--output", "{tmp}/out"], "nowhere is not a directory"),
-        (["{tmp}/weights", "--preset", "llama", "--output", "{tmp}/out"], "there is no preset 'llama'"),
-        (["{tmp}/weights", "--preset", NEURON.name, "--output", "{tmp}/out"], "lacks neuron_config.json"),
         (
-            ["{tmp}/weights", "--preset", LOCAL.name, "--output", "{tmp}/weights/config.json"],
+            ["package", "nowhere", "--preset", LOCAL.name, "--output", "{tmp}/out"],
+            "nowhere is not a directory",
+        ),
+        (
+            ["package", "{tmp}/weights", "--preset", "llama", "--output", "{tmp}/out"],
+            "there is no preset 'llama'",
+        ),
+        (
+            ["package", "{tmp}/weights", "--preset", NEURON.name, "--output", "{tmp}/out"],
+            "lacks neuron_config.json",
+        ),
+        (
+            ["package", "{tmp}/weights", "--preset", LOCAL.name, "--output", "{tmp}/weights/config.json"],
             "cannot be written to",
         ),
-        (["{tmp}/weights", "--preset", LOCAL.name, "--output", "gs://bucket/x"], "is no place for packages"),
-        (["{tmp}/weights", "--preset", LOCAL.name, "--output", "{tmp}/weights/out"], "lies inside"),
-        (["--verify", "{tmp}/weights"], "does not end in a package's digest"),
-        (["--verify", "{tmp}/" + 32 * "0"], "holds no manifest"),
+        (
+            ["package", "{tmp}/weights", "--preset", LOCAL.name, "--output", "gs://bucket/x"],
+            "is no place for packages",
+        ),
+        (
+            ["package", "{tmp}/weights", "--preset", LOCAL.name, "--output", "{tmp}/weights/out"],
+            "lies inside",
+        ),
+        (["packages", "verify", "{tmp}/weights"], "does not end in a package's digest"),
+        (["packages", "verify", "{tmp}/" + 32 * "0"], "holds no manifest"),
     ],
 )
 def test_bad_arguments_are_one_sentence(
     weights: Path, tmp_path: Path, arguments: list[str], said: str
 ) -> None:
-    result = CliRunner().invoke(main, ["package", *(each.format(tmp=tmp_path) for each in arguments)])
+    result = CliRunner().invoke(main, [each.format(tmp=tmp_path) for each in arguments])
     assert result.exit_code == 1
     assert said in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.output

@@ -73,7 +73,7 @@ def test_every_call_binds() -> None:
 @pytest.mark.parametrize("name", NEURON)
 def test_the_configuration_of_each_preset_is_accepted(name: str, tmp_path: Path) -> None:
     preset = inf2kit.load_preset(name)
-    spec = CompileSpec.of(preset)
+    spec = CompileSpec.from_preset(preset)
     config = LlamaConfig(
         **{key: value for key, value in catalog.models()[preset.model.id].items() if key != "model_type"}
     )

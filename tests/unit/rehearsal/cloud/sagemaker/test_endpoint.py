@@ -10,7 +10,7 @@ import pytest
 from inf2kit.rehearsal.cloud.clock import Clock
 from inf2kit.rehearsal.cloud.sagemaker.endpoint import Endpoint
 from inf2kit.rehearsal.cloud.sagemaker.fleet import FleetError
-from inf2kit.rehearsal.runtime.front import Target
+from inf2kit.rehearsal.runtime.server import Target
 from tests.helpers.support import wait_until
 
 
