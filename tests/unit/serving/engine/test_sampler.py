@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from inf2kit.serving.engine.sampler import RowSampler, apply_processors, candidates, logprobs, sample
 from inf2kit.serving.wire import Parameters
-from tests.helpers.proof import chain
+from tests.helpers.reference_model import build_processors
 
 VOCABULARY = 300
 EOS = [3, 5]
@@ -37,7 +37,7 @@ def transformers_distribution(
     logits: torch.Tensor, parameters: Parameters, prompt: list[int], new: list[int]
 ) -> torch.Tensor:
     """The distribution that ``generate`` draws from, with its processors in its order."""
-    processors = chain(parameters, len(prompt), EOS)
+    processors = build_processors(parameters, len(prompt), EOS)
     return torch.softmax(processors(torch.tensor([prompt + new]), logits[None].clone()), dim=-1)[0]
 
 
