@@ -112,7 +112,8 @@ class CompileSpec:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> CompileSpec:
         """Read a spec back from ``dataclasses.asdict``."""
-        return cls(**{**values, "shapes": StaticShapes.from_dict(values["shapes"])})
+        spec = cls(**values)
+        return dataclasses.replace(spec, shapes=StaticShapes.from_dict(values["shapes"]))
 
     @classmethod
     def from_file(cls, path: Path) -> CompileSpec:

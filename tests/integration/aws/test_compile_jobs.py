@@ -162,7 +162,7 @@ def _environment(plan: job.JobPlan, folder: Path, work: Path) -> dict[str, str]:
     ("description", "message"),
     [
         ({}, "the job failed where nothing was expected to: KeyError: 'spec'"),
-        ({"spec": {"model": "x"}}, "the job failed where nothing was expected to: KeyError: "),
+        ({"spec": {"model": "x"}}, "the job failed where nothing was expected to: TypeError: "),
     ],
 )
 def test_whatever_a_job_dies_of_is_its_message(
