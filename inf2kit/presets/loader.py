@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 
 from inf2kit import catalog
-from inf2kit.errors import PresetError
+from inf2kit.errors import PresetError, suggest
 from inf2kit.presets.schema import Preset, parse_preset
-from inf2kit.serving.wire.parameters import nearest
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -35,7 +34,7 @@ def load_preset(name_or_path: str) -> Preset:
     elif name_or_path in preset_names():
         path = _HERE / f"{name_or_path}.toml"
     else:
-        close = nearest([name_or_path], *preset_names())
+        close = suggest(name_or_path, preset_names())
         raise PresetError(
             f"there is no preset {name_or_path!r}{close or ';'} there are {', '.join(preset_names())}; "
             "or give the path of a .toml file"

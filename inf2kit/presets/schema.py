@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 from inf2kit.catalog import Instance
-from inf2kit.errors import PresetError
+from inf2kit.errors import PresetError, suggest
 from inf2kit.names import endpoint_name
 from inf2kit.serving.shapes import StaticShapes
-from inf2kit.serving.wire.parameters import nearest
 
 BACKENDS = ("neuron", "cpu", "simulated")
 DTYPES = ("float16", "bfloat16", "float32")
@@ -120,7 +119,7 @@ class Preset:
         if instance_type not in choices:
             raise PresetError(
                 f"preset {self.name!r} does not run on {instance_type!r}"
-                f"{nearest([instance_type], *choices) or ';'} choose one of {', '.join(choices)}"
+                f"{suggest(instance_type, choices) or ';'} choose one of {', '.join(choices)}"
             )
         return replace(self, compute=replace(self.compute, instance_type=instance_type))
 
@@ -139,9 +138,7 @@ class _Table:
         self._asked.append(key)
         value = self._values.pop(key, default)
         if value is None:
-            misspelt = (
-                nearest([key], *self._values).replace("did you mean", "is it").replace("?", ", misspelt?")
-            )
+            misspelt = suggest(key, self._values).replace("did you mean", "is it").replace("?", ", misspelt?")
             raise PresetError(
                 f"{self._where}: the key {key!r} is missing; add {allowed or f'a {kind.__name__}'}{misspelt}"
             )
@@ -154,7 +151,7 @@ class _Table:
     def choice(self, key: str, among: tuple[str, ...]) -> str:
         value = self.take(key, str, f"one of {', '.join(among)}")
         if value not in among:
-            raise self.wrong(key, value, f"one of {', '.join(among)}", nearest([value], *among))
+            raise self.wrong(key, value, f"one of {', '.join(among)}", suggest(value, among))
         return value
 
     def within(self, key: str, low: int, high: int, default: int | None = None) -> int:
@@ -172,7 +169,7 @@ class _Table:
     def close(self) -> None:
         for key in self._values:
             raise PresetError(
-                f"{self._where}: unknown key {key!r}{nearest([key], *self._asked) or ';'} "
+                f"{self._where}: unknown key {key!r}{suggest(key, self._asked) or ';'} "
                 f"allowed are {', '.join(self._asked)}"
             )
 
@@ -246,7 +243,7 @@ def _parse_compute(table: _Table, instances: Mapping[str, Instance]) -> Compute:
     for other in selectable:
         if other not in names:
             raise table.wrong(
-                "instance_types", other, f"among {', '.join(names)}", nearest([str(other)], *names)
+                "instance_types", other, f"among {', '.join(names)}", suggest(str(other), names)
             )
     if instance_type not in selectable:
         raise table.wrong("instance_types", selectable, f"a list that holds instance_type {instance_type!r}")
