@@ -103,7 +103,7 @@ def manifest(preset: Preset, *, size: int = SIZE, **changed: Any) -> Manifest:
     """The manifest of a package that need not be anywhere."""
     values: dict[str, Any] = {
         "inf2kit": inf2kit.__version__,
-        "preset": preset.described(),
+        "preset": preset.to_manifest(),
         "revision": None,
         "target": "inf2",
         "image_tag": catalog.image().tag,
