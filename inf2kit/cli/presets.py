@@ -116,16 +116,12 @@ def check(
 
 
 def _fit_preset(preset: Preset, options: _Options) -> Fit:
-    shapes, compute = preset.shapes, preset.compute
+    compute = preset.compute
     return _fit(
         preset.name,
         preset.model.id,
         options.instance_type or compute.instance_type,
-        StaticShapes.resolve(
-            options.batch_size or shapes.batch_size,
-            options.sequence_length or shapes.sequence_length,
-            options.max_context_length or shapes.max_context_length,
-        ),
+        preset.shapes.with_changes(options.batch_size, options.sequence_length, options.max_context_length),
         compute.tensor_parallel_size
         if options.tensor_parallel_size is None
         else options.tensor_parallel_size,

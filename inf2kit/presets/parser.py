@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 from inf2kit import catalog
 from inf2kit.errors import PresetError
-from inf2kit.presets.schema import Compile, Compute, Model, Preset, Serving, Shapes
+from inf2kit.presets.schema import Compile, Compute, Model, Preset, Serving
+from inf2kit.serving.shapes import StaticShapes
 from inf2kit.serving.wire.parameters import nearest
 
 BACKENDS = ("neuron", "cpu", "simulated")
@@ -109,14 +110,14 @@ def _parse_model(table: _TableReader) -> Model:
     return model
 
 
-def _parse_shapes(table: _TableReader) -> Shapes:
+def _parse_shapes(table: _TableReader) -> StaticShapes:
     batch_size = table.read_int("batch_size", 1, 256)
     sequence_length = table.read_int("sequence_length", 2, 131072)
     max_context_length = None
     if table.has("max_context_length"):
         max_context_length = table.read_int("max_context_length", 1, sequence_length - 1)
     table.reject_unknown_keys()
-    return Shapes(batch_size, sequence_length, max_context_length)
+    return StaticShapes.resolve(batch_size, sequence_length, max_context_length)
 
 
 def _parse_compute(table: _TableReader) -> Compute:

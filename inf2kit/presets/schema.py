@@ -25,20 +25,6 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Shapes:
-    """The static shapes: ``batch_size`` rows of ``sequence_length`` tokens (prompt and new together);
-    ``max_context_length`` bounds the prompt, None leaves it to the sequence."""
-
-    batch_size: int
-    sequence_length: int
-    max_context_length: int | None = None
-
-    def static(self) -> StaticShapes:
-        """The same as the arithmetic that the engine uses."""
-        return StaticShapes.resolve(self.batch_size, self.sequence_length, self.max_context_length)
-
-
-@dataclass(frozen=True)
 class Compute:
     """The backend and the instances.
 
@@ -102,7 +88,7 @@ class Preset:
     description: str
     status: str
     model: Model
-    shapes: Shapes
+    shapes: StaticShapes
     compute: Compute
     serving: Serving
     compile: Compile | None = None

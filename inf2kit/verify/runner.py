@@ -22,7 +22,7 @@ from inf2kit.compile.export_process import child_environment
 from inf2kit.compile.spec import CompileSpec
 from inf2kit.errors import CompileError, EndpointError, Inf2KitError
 from inf2kit.fit import Architecture, estimate_memory
-from inf2kit.presets import Compute, Model, Preset, Serving, Shapes
+from inf2kit.presets import Compute, Model, Preset, Serving
 from inf2kit.serving.shapes import StaticShapes
 from inf2kit.verify import probe_model
 from inf2kit.verify.questions import questions
@@ -30,7 +30,7 @@ from inf2kit.verify.report import Answer, Report
 
 Progress = Callable[[str], None]
 
-BATCH_SIZE, SEQUENCE_LENGTH, CONTEXT_LENGTH = 4, 512, 256
+_SHAPES = StaticShapes(batch_size=4, sequence_length=512, max_context_length=256)
 _PHASE_S = 1800
 _READY_S = 900
 _POLL_S = 0.2
@@ -69,8 +69,7 @@ def verify(tensor_parallel_size: int, dtype: str, progress: Progress) -> Report:
 
 
 def _compiled(source: Path, cores: int, dtype: str, on_device: bool, progress: Progress) -> Path:
-    shapes = (BATCH_SIZE, SEQUENCE_LENGTH, CONTEXT_LENGTH)
-    spec = CompileSpec(str(source), None, *shapes, cores, dtype, on_device)
+    spec = CompileSpec(str(source), None, _SHAPES, cores, dtype, on_device)
     # In the probe's own folder, not in the user's: it is of use to nobody else.
     folder = source.parent / f"compiled-{on_device}"
     plan = dataclasses.replace(local.plan(spec, gated=False), folder=folder, is_compiled=False)
@@ -110,9 +109,8 @@ def _judge_memory(answers: dict[str, Answer], source: Path, cores: int, dtype: s
     if not answer.found["bytes"]:
         answer.error = "the driver shows no memory under /sys/devices/virtual/neuron_device"
         return
-    shapes = StaticShapes.resolve(BATCH_SIZE, SEQUENCE_LENGTH, CONTEXT_LENGTH)
     answer.found["estimate_for_a_core"] = estimate_memory(
-        Architecture.find(str(source)), shapes, cores, dtype
+        Architecture.find(str(source)), _SHAPES, cores, dtype
     ).per_core
 
 
@@ -172,7 +170,7 @@ def _preset(cores: int, dtype: str) -> Preset:
         description="the probe of verify-device",
         status="a probe",
         model=Model("inf2kit/probe", gated=False),
-        shapes=Shapes(BATCH_SIZE, SEQUENCE_LENGTH, CONTEXT_LENGTH),
+        shapes=_SHAPES,
         compute=Compute("neuron", instance, (instance,), cores, dtype),
         serving=Serving(queue_size=8),
     )
