@@ -89,7 +89,7 @@ def collect(
     hashed = _hash_files(files)
     manifest = Manifest(
         inf2kit=inf2kit.__version__,
-        preset=preset.described(),
+        preset=preset.to_manifest(),
         revision=revision,
         target="inf2" if is_compiled else "cpu",
         image_tag=catalog.image().tag if is_compiled else None,

@@ -84,7 +84,7 @@ def write_artifacts(path: Path, preset: Preset, **changed: Any) -> Path:
     config = {
         "batch_size": shapes.batch_size,
         "sequence_length": shapes.sequence_length,
-        "max_context_length": shapes.sequence_length,
+        "max_context_length": shapes.prefill_length,
         "tp_degree": preset.compute.tensor_parallel_size,
         "torch_dtype": preset.compute.dtype,
         "optimum_neuron_version": versions["optimum_neuron"],
@@ -106,7 +106,7 @@ def build_manifest(preset: Preset, *, size: int = SIZE, **changed: Any) -> Manif
     """Build the manifest of a package that need not exist."""
     values: dict[str, Any] = {
         "inf2kit": inf2kit.__version__,
-        "preset": preset.described(),
+        "preset": preset.to_manifest(),
         "revision": None,
         "target": "inf2",
         "image_tag": catalog.image().tag,
