@@ -90,16 +90,16 @@ def check(names: tuple[str, ...], model: str | None, instance_type: str | None, 
 
 
 def _fit_of(preset: Preset, instance_type: str | None, **given: Any) -> Fit:
-    shapes, compute = preset.shapes, preset.compute
+    compute = preset.compute
+    shapes = preset.shapes.with_changes(
+        given.pop("batch_size"), given.pop("sequence_length"), given.pop("max_context_length")
+    )
     values: dict[str, Any] = {
-        "batch_size": shapes.batch_size,
-        "sequence_length": shapes.sequence_length,
-        "max_context_length": shapes.max_context_length,
         "tensor_parallel_size": compute.tensor_parallel_size,
         "dtype": compute.dtype,
     }
     values |= {name: value for name, value in given.items() if value is not None}
-    return _fit(preset.name, preset.model.id, instance_type or compute.instance_type, **values)
+    return _fit(preset.name, preset.model.id, instance_type or compute.instance_type, shapes=shapes, **values)
 
 
 def _fit_of_model(model: str, instance_type: str | None, **given: Any) -> Fit:
@@ -110,7 +110,9 @@ def _fit_of_model(model: str, instance_type: str | None, **given: Any) -> Fit:
         names = ["instance_type", *missing] if instance_type is None else missing
         options = ", ".join("--" + name.replace("_", "-") for name in names)
         raise click.UsageError(f"--model needs {options} too")
-    return _fit(model, model, instance_type, **{**given, "dtype": given["dtype"] or "float16"})
+    shapes = StaticShapes.resolve(given["batch_size"], given["sequence_length"], given["max_context_length"])
+    cores, dtype = given["tensor_parallel_size"], given["dtype"] or "float16"
+    return _fit(model, model, instance_type, shapes=shapes, tensor_parallel_size=cores, dtype=dtype)
 
 
 def _fit(
@@ -118,9 +120,7 @@ def _fit(
     model: str,
     instance_type: str,
     *,
-    batch_size: int,
-    sequence_length: int,
-    max_context_length: int | None,
+    shapes: StaticShapes,
     tensor_parallel_size: int,
     dtype: str,
 ) -> Fit:
@@ -133,9 +133,8 @@ def _fit(
         )
     architecture = Architecture.find(model)
     check_cores(architecture, tensor_parallel_size)
-    check_positions(architecture, sequence_length, model)
-    static = StaticShapes.resolve(batch_size, sequence_length, max_context_length)
-    return Fit(name, architecture, static, tensor_parallel_size, dtype, instance_type)
+    check_positions(architecture, shapes.sequence_length, model)
+    return Fit(name, architecture, shapes, tensor_parallel_size, dtype, instance_type)
 
 
 def _toml(value: object) -> str:

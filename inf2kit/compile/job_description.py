@@ -49,7 +49,7 @@ class JobDescription:
     def from_file(cls, path: Path) -> JobDescription:
         """Read the file that ``to_json`` has written."""
         values = json.loads(path.read_text(encoding="utf-8"))
-        spec = CompileSpec(**values.pop("spec"))
+        spec = CompileSpec.from_dict(values.pop("spec"))
         preset = values.pop("preset")
         parsed = parse_preset(preset["name"], preset["values"], instances=instances())
         return cls(spec=spec, preset=parsed, **values)

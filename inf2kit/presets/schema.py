@@ -35,20 +35,6 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Shapes:
-    """The static shapes: ``batch_size`` rows of ``sequence_length`` tokens (prompt and new together);
-    ``max_context_length`` bounds the prompt, None leaves it to the sequence."""
-
-    batch_size: int
-    sequence_length: int
-    max_context_length: int | None = None
-
-    def static(self) -> StaticShapes:
-        """The same as the arithmetic that the engine uses."""
-        return StaticShapes.resolve(self.batch_size, self.sequence_length, self.max_context_length)
-
-
-@dataclass(frozen=True)
 class Compute:
     """Where it runs.
 
@@ -108,7 +94,7 @@ class Preset:
     description: str
     status: str
     model: Model
-    shapes: Shapes
+    shapes: StaticShapes
     compute: Compute
     serving: Serving
     compile: Compile | None = None
@@ -224,7 +210,7 @@ def parse_preset(name: str, values: Mapping[str, object], *, instances: Mapping[
         if table.has("max_context_length")
         else None
     )
-    shapes = Shapes(batch_size, sequence_length, context)
+    shapes = StaticShapes.resolve(batch_size, sequence_length, context)
     table.close()
 
     compute = _parse_compute(_Table(name, "compute", compute_values), instances)

@@ -28,7 +28,7 @@ from inf2kit.verify.report import Answer, Report
 
 Progress = Callable[[str], None]
 
-BATCH_SIZE, SEQUENCE_LENGTH, CONTEXT_LENGTH = 4, 512, 256
+_SHAPES = StaticShapes(batch_size=4, sequence_length=512, max_context_length=256)
 _PHASE_S = 1800
 _READY_S = 900
 _POLL_S = 0.2
@@ -67,8 +67,7 @@ def verify(tensor_parallel_size: int, dtype: str, progress: Progress) -> Report:
 
 
 def _compiled(source: Path, cores: int, dtype: str, on_device: bool, progress: Progress) -> Path:
-    shapes = (BATCH_SIZE, SEQUENCE_LENGTH, CONTEXT_LENGTH)
-    spec = CompileSpec(str(source), None, *shapes, cores, dtype, on_device)
+    spec = CompileSpec(str(source), None, _SHAPES, cores, dtype, on_device)
     # In the probe's own folder, not in the user's: it is of use to nobody else.
     folder = source.parent / f"compiled-{on_device}"
     plan = dataclasses.replace(local.plan(spec, gated=False), folder=folder, is_compiled=False)
@@ -108,8 +107,7 @@ def _judge_memory(answers: dict[str, Answer], source: Path, cores: int, dtype: s
     if not answer.found["bytes"]:
         answer.error = "the driver shows no memory under /sys/devices/virtual/neuron_device"
         return
-    shapes = StaticShapes.resolve(BATCH_SIZE, SEQUENCE_LENGTH, CONTEXT_LENGTH)
-    answer.found["estimate_for_a_core"] = need(Architecture.find(str(source)), shapes, cores, dtype).core
+    answer.found["estimate_for_a_core"] = need(Architecture.find(str(source)), _SHAPES, cores, dtype).core
 
 
 def _endpoint(compiled: Path, scratch: Path, cores: int, dtype: str, progress: Progress) -> dict[str, Answer]:
@@ -169,9 +167,9 @@ status = "a probe"
 id = "inf2kit/probe"
 gated = false
 [shapes]
-batch_size = {BATCH_SIZE}
-sequence_length = {SEQUENCE_LENGTH}
-max_context_length = {CONTEXT_LENGTH}
+batch_size = {_SHAPES.batch_size}
+sequence_length = {_SHAPES.sequence_length}
+max_context_length = {_SHAPES.max_context_length}
 [compute]
 backend = "neuron"
 instance_type = "{instance}"

@@ -83,7 +83,7 @@ def write_artifacts(path: Path, preset: Preset, **changed: Any) -> Path:
     config = {
         "batch_size": shapes.batch_size,
         "sequence_length": shapes.sequence_length,
-        "max_context_length": shapes.sequence_length,
+        "max_context_length": shapes.prefill_length,
         "tp_degree": preset.compute.tensor_parallel_size,
         "torch_dtype": preset.compute.dtype,
         "optimum_neuron_version": versions["optimum_neuron"],

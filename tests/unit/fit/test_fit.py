@@ -65,7 +65,7 @@ def test_heads_are_padded_and_repeated() -> None:
 def test_the_budget_preset_has_no_room_on_the_host_of_16_gib() -> None:
     """12.55 GiB of shards, and the processes: two of them have imported torch beside the engine."""
     preset = inf2kit.load_preset("llama2-7b-budget")
-    shapes = preset.shapes.static()
+    shapes = preset.shapes
     needed = need(LLAMA_7B, shapes, 2, "float16")
     assert needed.host == pytest.approx(13.48e9 + HOST_PROCESSES, rel=1e-3)
     small, default = (catalog.instances()[name] for name in ("ml.inf2.xlarge", "ml.inf2.8xlarge"))

@@ -81,11 +81,11 @@ def test_the_configuration_of_each_preset_is_accepted(name: str, tmp_path: Path)
     made = neuron_config(spec, tmp_path, config)
     assert type(made) is NxDNeuronConfig
     expected = {
-        "batch_size": spec.batch_size,
+        "batch_size": spec.shapes.batch_size,
         "sequence_length": 2048,
         "max_context_length": 2048,
         "tp_degree": spec.tensor_parallel_size,
-        "continuous_batching": spec.batch_size > 1,
+        "continuous_batching": spec.shapes.batch_size > 1,
         "on_device_sampling": False,
         "target": "trn1",
         "checkpoint_id": None,
@@ -147,7 +147,7 @@ def test_a_cores_weights_are_as_many_bytes_as_we_say(
         )
         source, target = tmp_path / f"s{heads}-{key_value_heads}", tmp_path / f"t{heads}-{key_value_heads}"
         LlamaForCausalLM(config).save_pretrained(source)
-        spec = CompileSpec("m", None, 2, 32, 32, cores, "float16")
+        spec = CompileSpec("m", None, StaticShapes.resolve(2, 32), cores, "float16")
         architecture = Architecture.find(str(source))
         if not can_be_split(architecture, cores):
             with pytest.raises(CompileError, match="one number must divide the other"):
