@@ -105,7 +105,7 @@ def build_manifest(preset: Preset, *, size: int = SIZE, **changed: Any) -> Manif
     """Build the manifest of a package that need not exist."""
     values: dict[str, Any] = {
         "inf2kit": inf2kit.__version__,
-        "preset": preset.described(),
+        "preset": preset.to_manifest(),
         "revision": None,
         "target": "inf2",
         "image_tag": catalog.image().tag,

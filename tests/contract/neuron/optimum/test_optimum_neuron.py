@@ -25,7 +25,7 @@ from inf2kit.compile.export import export, neuron_config
 from inf2kit.compile.spec import CompileSpec
 from inf2kit.errors import CompileError, ModelDirectoryError
 from inf2kit.fit import Architecture
-from inf2kit.fit.memory import can_be_split, need, sharded_heads, weights_per_core
+from inf2kit.fit.memory import can_be_split, estimate_memory, sharded_heads, weights_per_core
 from inf2kit.serving.engine.backend import DeviceBusyError, PrefillChunk
 from inf2kit.serving.engine.backend.neuron import NeuronBackend
 from inf2kit.serving.shapes import StaticShapes
@@ -191,7 +191,7 @@ def test_the_cache_is_as_many_bytes_as_we_say(cores: int) -> None:
             model = NxDLlamaModel(config, compiled_for)
         made = sum(each.numel() * each.element_size() for each in model.kv_mgr.past_key_values)
         architecture = Architecture(hidden, intermediate, 2, heads, key_value_heads, head_dim, vocabulary, 64)
-        assert need(architecture, StaticShapes.resolve(3, 40), cores, "float16").kv_cache == made
+        assert estimate_memory(architecture, StaticShapes.resolve(3, 40), cores, "float16").kv_cache == made
         attention = model.layers[0].self_attn.qkv_proj
         assert sharded_heads(architecture, cores) == (
             attention.num_attention_heads,
