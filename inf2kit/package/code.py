@@ -6,12 +6,11 @@ from pathlib import Path
 
 import inf2kit
 from inf2kit.package import vendor
+from inf2kit.serving.model_dir import CODE_FOLDER, HANDLER, VENDOR_FOLDER
 
 #: The parts of inf2kit that run inside the container.
 _SHIPPED = ("__init__.py", "_version.py", "errors.py", "serving")
 _DATA = ("vendor.txt",)
-#: The handler's path in a package; the container's environment names it to the toolkit.
-INFERENCE = "code/inference.py"
 _PACKAGE = Path(inf2kit.__file__).parent
 
 
@@ -31,15 +30,17 @@ def files(handler: Path | None = None) -> dict[str, Path]:
         PackageError: a package to vendor is missing, or is not the one that ships.
     """
     inference = inference_source()
-    shipped = {f"code/{path.relative_to(inference).as_posix()}": path for path in _sources(inference)}
+    shipped = {
+        f"{CODE_FOLDER}/{path.relative_to(inference).as_posix()}": path for path in _sources(inference)
+    }
     if handler is not None:
-        shipped[INFERENCE] = handler
+        shipped[HANDLER] = handler
     for name in _SHIPPED:
         for path in _sources(_PACKAGE / name):
-            shipped[f"code/inf2kit/{path.relative_to(_PACKAGE).as_posix()}"] = path
+            shipped[f"{CODE_FOLDER}/inf2kit/{path.relative_to(_PACKAGE).as_posix()}"] = path
     for name, version in vendored().items():
         for file, path in vendor.files(name, version).items():
-            shipped[f"code/vendor/{file.as_posix()}"] = path
+            shipped[f"{VENDOR_FOLDER}/{file.as_posix()}"] = path
     return shipped
 
 

@@ -18,7 +18,7 @@ from inf2kit.package.handler import check_handler
 from inf2kit.package.hashing import Hashed
 from inf2kit.package.manifest import Manifest
 from inf2kit.presets import Preset, load_preset
-from inf2kit.serving.model_dir import MANIFEST
+from inf2kit.serving.model_dir import CODE_FOLDER, MANIFEST
 
 #: The preset whose model and backend stand in for those of a Neuron preset.
 _STAND_IN = "smollm2-135m-local"
@@ -50,7 +50,7 @@ class Contents:
         """
         for name, path in self.files.items():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            if name.startswith("code/") or not _link(path, target / name):
+            if name.startswith(f"{CODE_FOLDER}/") or not _link(path, target / name):
                 shutil.copyfile(path, target / name)
         # Written last: a directory without it is no package.
         (target / MANIFEST).write_bytes(self.manifest.to_bytes())

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import csv
-import hashlib
 import re
 from importlib import metadata
 from pathlib import Path, PurePath, PurePosixPath
 
 from inf2kit import catalog
 from inf2kit.errors import PackageError
+from inf2kit.serving.model_dir import sha256_of
 
 #: What an installer writes beside a distribution: it differs from machine to machine.
 _RECORD, _INSTALLERS_OWN = "RECORD", ("INSTALLER", "REQUESTED", "direct_url.json")
@@ -93,7 +93,7 @@ def checked_files(installed: metadata.Distribution) -> dict[PurePath, Path]:
         if (described and file.name in _INSTALLERS_OWN) or ".." in file.parts or file.suffix == ".pyc":
             continue
         has_hash = not (described and file.name == _RECORD)
-        if not path.is_file() or (has_hash and recorded != _sha256(path)):
+        if not path.is_file() or (has_hash and recorded != _record_hash(path)):
             raise PackageError(
                 f"{path} is not the file that {name} {installed.version} was installed with, by the sha256 "
                 f"in its RECORD; install it again: {again}"
@@ -111,7 +111,7 @@ def _ships(path: PurePath) -> bool:
     return not unused and path.name != _RECORD
 
 
-def _sha256(path: Path) -> str:
-    """As RECORD has it: in base64 for URLs, without padding."""
-    digest = hashlib.sha256(path.read_bytes()).digest()
+def _record_hash(path: Path) -> str:
+    """Return the sha256 as RECORD writes it: in URL-safe base64, without padding."""
+    digest = bytes.fromhex(sha256_of(path))
     return f"sha256={base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"

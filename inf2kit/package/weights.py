@@ -11,12 +11,22 @@ from typing import Any
 from inf2kit import catalog
 from inf2kit.errors import PackageError
 from inf2kit.presets import Preset
-from inf2kit.serving.model_dir import COMPILED_GRAPHS, MANIFEST, NEURON_CONFIG, compiled_files
+from inf2kit.serving.model_dir import (
+    CODE_FOLDER,
+    COMPILED_GRAPHS,
+    MANIFEST,
+    MODEL_CONFIG,
+    NEURON_CONFIG,
+    SENTENCEPIECE_TOKENIZER,
+    TOKENIZER,
+    WEIGHTS,
+    WEIGHTS_INDEX,
+    compiled_files,
+)
 
-_TOKENIZER = ("tokenizer.json", "tokenizer.model")
+_TOKENIZER_FILES = (TOKENIZER, SENTENCEPIECE_TOKENIZER)
 #: As torch and others pickle; safetensors are there too wherever a model can be loaded here.
 _PICKLES = (".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")
-_WEIGHTS_INDEX = "model.safetensors.index.json"
 
 
 def files_of(source: Path) -> dict[str, Path]:
@@ -49,7 +59,7 @@ def files_of(source: Path) -> dict[str, Path]:
             # A hub's cache holds links to its files: what is meant is the file.
             files[relative.as_posix()] = target
     for name in files:
-        if name == MANIFEST or name.startswith("code/"):
+        if name == MANIFEST or name.startswith(f"{CODE_FOLDER}/"):
             raise PackageError(
                 f"{source} holds {name}, so it is a package already or has code of its own; "
                 "give a directory of weights and tokenizer only"
@@ -72,11 +82,13 @@ def check(files: Mapping[str, Path], preset: Preset, source: Path) -> dict[str, 
     Raises:
         PackageError: naming the file that is missing, cut off, or was compiled for something else.
     """
-    if "config.json" not in files:
-        raise PackageError(f"{source} lacks config.json; give a directory that save_pretrained has written")
-    if not any(name in files for name in _TOKENIZER):
+    if MODEL_CONFIG not in files:
         raise PackageError(
-            f"{source} lacks its tokenizer ({' or '.join(_TOKENIZER)}); save it there with "
+            f"{source} lacks {MODEL_CONFIG}; give a directory that save_pretrained has written"
+        )
+    if not any(name in files for name in _TOKENIZER_FILES):
+        raise PackageError(
+            f"{source} lacks its tokenizer ({' or '.join(_TOKENIZER_FILES)}); save it there with "
             "AutoTokenizer.from_pretrained(MODEL).save_pretrained(DIR)"
         )
     if preset.compute.backend == "neuron":
@@ -91,11 +103,11 @@ def check(files: Mapping[str, Path], preset: Preset, source: Path) -> dict[str, 
 
 
 def _check_weights(files: Mapping[str, Path], source: Path) -> None:
-    wanted = ["model.safetensors"]
-    if _WEIGHTS_INDEX in files:
-        weight_map = _json(files[_WEIGHTS_INDEX]).get("weight_map")
+    wanted = [WEIGHTS]
+    if WEIGHTS_INDEX in files:
+        weight_map = _json(files[WEIGHTS_INDEX]).get("weight_map")
         if not (isinstance(weight_map, dict) and weight_map):
-            raise PackageError(f"{source / _WEIGHTS_INDEX} names no weights; save the model again")
+            raise PackageError(f"{source / WEIGHTS_INDEX} names no weights; save the model again")
         wanted = sorted({str(name) for name in weight_map.values()})
     _refuse_missing(files, wanted, source, "save the model again with save_pretrained")
 
