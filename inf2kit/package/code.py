@@ -6,7 +6,7 @@ from pathlib import Path
 
 import inf2kit
 from inf2kit.package import vendor
-from inf2kit.serving.model_dir import CODE_FOLDER, HANDLER_FILE, VENDOR_FOLDER
+from inf2kit.serving.model_dir import CODE_FOLDER, HANDLER, VENDOR_FOLDER
 
 _VENDOR_FILE = "vendor.txt"
 #: The parts of inf2kit that run inside the container.
@@ -32,7 +32,7 @@ def list_files(handler: Path | None = None) -> dict[str, Path]:
     inference = inference_folder()
     files = {f"{CODE_FOLDER}/{path.relative_to(inference).as_posix()}": path for path in _sources(inference)}
     if handler is not None:
-        files[f"{CODE_FOLDER}/{HANDLER_FILE}"] = handler
+        files[HANDLER] = handler
     for name in _SHIPPED:
         for path in _sources(_PACKAGE / name):
             files[f"{CODE_FOLDER}/inf2kit/{path.relative_to(_PACKAGE).as_posix()}"] = path

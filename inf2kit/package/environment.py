@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from inf2kit.presets import Preset
 from inf2kit.serving import variables
-from inf2kit.serving.model_dir import HANDLER_FILE
+from inf2kit.serving.model_dir import CODE_FOLDER, HANDLER
 
 #: Workers beyond the batch size, so that the next call is waiting when a sequence ends.
 _SPARE_WORKERS = 2
@@ -29,7 +29,7 @@ def container_environment(
     """
     worker_timeout_s = max(_WORKER_TIMEOUT_S, (deadline_s or preset.serving.deadline_s) + _GRACE_S)
     environment = {
-        "SAGEMAKER_PROGRAM": HANDLER_FILE,
+        "SAGEMAKER_PROGRAM": HANDLER.removeprefix(f"{CODE_FOLDER}/"),
         # Unset, the container starts one worker per NeuronCore. Workers only pass calls on to the engine, so
         # there is one for each call that may be running.
         variables.MODEL_SERVER_WORKERS: str(preset.shapes.batch_size + _SPARE_WORKERS),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import csv
-import hashlib
 import re
 from importlib import metadata
 from pathlib import Path, PurePath, PurePosixPath
 
 from inf2kit import catalog
 from inf2kit.errors import PackageError
+from inf2kit.serving.model_dir import sha256_of
 
 #: Files that an installer writes into a distribution's metadata. They differ between machines.
 _RECORD, _INSTALLER_FILES = "RECORD", ("INSTALLER", "REQUESTED", "direct_url.json")
@@ -114,5 +114,5 @@ def _is_shipped(path: PurePath) -> bool:
 
 def _record_hash(path: Path) -> str:
     """Return a file's sha256 as RECORD writes it: base64 for URLs, without padding."""
-    digest = hashlib.sha256(path.read_bytes()).digest()
+    digest = bytes.fromhex(sha256_of(path))
     return f"sha256={base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
