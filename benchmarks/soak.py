@@ -143,10 +143,10 @@ class Soak:
         from transformers import AutoTokenizer
 
         from inf2kit.serving.wire.parameters import parse_parameters
-        from tests.helpers.proof import Proof
+        from tests.helpers.reference_model import ReferenceModel
 
         tokenizer = AutoTokenizer.from_pretrained(weights)
-        proof, proven = Proof(weights, [tokenizer.eos_token_id]), 0
+        proof, proven = ReferenceModel(weights, [tokenizer.eos_token_id]), 0
         for number, answers in self.outcome.differing.items():
             request = self._requests[number]
             prompt, parameters = (
@@ -155,7 +155,7 @@ class Soak:
             )
             for ids in answers:
                 try:
-                    proven += proof.near_ties(prompt, ids, parameters) > 0
+                    proven += proof.count_near_ties(prompt, ids, parameters) > 0
                 except AssertionError as error:
                     self.outcome.wrong.append(f"request {number}: {error}")
         return proven
@@ -248,14 +248,14 @@ class Soak:
 
     def _busy_rows(self) -> float:
         """Rows and queue once the engine has had time to notice that everyone is gone."""
-        from inf2kit.serving.engine.metrics import samples
+        from inf2kit.serving.engine.metrics import parse_samples
 
         busy = -1.0
         deadline = time.monotonic() + 30
         while busy and time.monotonic() < deadline:
             with contextlib.suppress(OSError):
                 with urllib.request.urlopen(self._state.gateway_url + "/metrics", timeout=5) as response:
-                    found = samples(response.read().decode())
+                    found = parse_samples(response.read().decode())
                 busy = (
                     found.get("inf2kit_rows_busy", 1.0)
                     + found.get("inf2kit_queue_length", 0.0)

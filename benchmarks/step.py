@@ -10,7 +10,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.report import Report, Row
-from inf2kit.serving.engine.backend.base import Chunk
+from inf2kit.serving.engine.backend.base import PrefillChunk
 from inf2kit.serving.engine.backend.cpu.backend import CpuBackend
 from inf2kit.serving.shapes import StaticShapes
 
@@ -35,7 +35,7 @@ def bandwidth() -> float:
 
 def breakdown(report: Report, weights: Path, runs: int) -> None:
     """A step of 1 and of 8 rows: seconds by kind of operation, and the roofline of reading the weights."""
-    backend = CpuBackend(weights, StaticShapes.of(8, 2048), "float32")
+    backend = CpuBackend(weights, StaticShapes.resolve(8, 2048), "float32")
     backend.load()
     read = (weights / "model.safetensors").stat().st_size
     with report.section("where a decode step goes, CPU backend, float32, rows of 160 tokens") as rows:
@@ -72,4 +72,4 @@ def breakdown(report: Report, weights: Path, runs: int) -> None:
 
 
 def _fill(backend: CpuBackend, row: int) -> None:
-    backend.prefill([Chunk(row, [5 + row] * _USED)])
+    backend.prefill([PrefillChunk(row, [5 + row] * _USED)])

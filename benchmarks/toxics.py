@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from inf2kit.rehearsal.local import ports
-from inf2kit.rehearsal.local.asgi_server import Server
-from inf2kit.rehearsal.runtime.front import Front, Target
+from inf2kit.rehearsal.local.asgi_server import LoopbackServer
+from inf2kit.rehearsal.runtime.server import SageMakerRuntime, Target
 
 #: What happens to a connection, and how often. One that is half open passes nothing more on and stays open.
 _TOXICS = {"none": 0.85, "latency": 0.1, "reset": 0.03, "half-open": 0.02}
@@ -100,7 +100,7 @@ def toxic_front(gateway_url: str, name: str, seed: int = 0) -> Iterator[tuple[st
     toxics = Toxics(int(urlsplit(gateway_url).port or 0), seed)
     target = Target(f"http://127.0.0.1:{toxics.port}", "InService")
     (port,) = ports.choose(1, [toxics.port])
-    server = Server(Front(lambda wanted, _: target if wanted == name else None), port)
+    server = LoopbackServer(SageMakerRuntime(lambda wanted, _: target if wanted == name else None), port)
 
     async def run() -> None:
         proxy = asyncio.create_task(toxics.serve())

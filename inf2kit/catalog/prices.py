@@ -69,9 +69,9 @@ def refresh(regions: Sequence[str] = ()) -> Prices:
     Raises:
         DeploymentError: AWS cannot be asked, or knows no price.
     """
-    with aws.errors(DeploymentError, "asking the AWS Price List API"):
+    with aws.translate_errors(DeploymentError, "asking the AWS Price List API"):
         api = aws.client("pricing", _API_REGION)
-        wanted = list(regions) or [aws.client("sagemaker").meta.region_name]
+        wanted = list(regions) or [aws.default_region()]
         names = [name for name in catalog.instances() if name.startswith("ml.")]
         found = {
             region: {name: price for name in names if (price := _price(api, region, name)) is not None}

@@ -13,6 +13,7 @@ from inf2kit.cli.compile import compile_
 from inf2kit.cli.local import local
 from inf2kit.cli.output import Group, steps
 from inf2kit.cli.package import package
+from inf2kit.cli.packages import packages
 from inf2kit.cli.presets import presets
 from inf2kit.cli.prices import prices
 from inf2kit.cli.verify import verify_device
@@ -24,7 +25,7 @@ def main() -> None:
     """Llama text generation on AWS Inferentia2, rehearsed on this machine."""
 
 
-for command in (presets, local, cloud, package, prices, verify_device):
+for command in (presets, local, cloud, package, packages, prices, verify_device):
     main.add_command(command)
 main.add_command(compile_, "compile")
 

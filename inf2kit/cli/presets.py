@@ -134,7 +134,7 @@ def _fit(
     architecture = Architecture.find(model)
     check_cores(architecture, tensor_parallel_size)
     check_positions(architecture, sequence_length, model)
-    static = StaticShapes.of(batch_size, sequence_length, max_context_length)
+    static = StaticShapes.resolve(batch_size, sequence_length, max_context_length)
     return Fit(name, architecture, static, tensor_parallel_size, dtype, instance_type)
 
 

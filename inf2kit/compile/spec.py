@@ -1,4 +1,4 @@
-"""What is to be compiled: a model, its static shapes and the cores it is split over."""
+"""The specification of a compilation: a model, its static shapes and the cores that it is split over."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ class CompileSpec:
     Attributes:
         model: A model's name on the Hugging Face hub, or a folder of weights.
         revision: A commit, branch or tag of the model on the hub; None for the newest.
-        batch_size: Rows decoded together.
-        sequence_length: Tokens of a row, prompt and new ones.
-        max_context_length: Tokens that the prefill graph takes. Its cost does not depend on the prompt, so a
-            shorter one gives a faster first token, and refuses longer prompts.
-        tensor_parallel_size: NeuronCores.
+        batch_size: Sequences that are decoded together.
+        sequence_length: Tokens of a sequence, prompt and new ones.
+        max_context_length: Tokens of the longest prompt. Every prompt is padded to it, so a smaller value
+            gives a faster first token.
+        tensor_parallel_size: NeuronCores that the weights are split over.
         dtype: The precision of weights and arithmetic.
-        on_device_sampling: Whether tokens are chosen on the device. That spares the way of the logits to the
-            host; seeds, penalties and minimum lengths are then refused, and so is sampling without a top_k of
-            at most 256.
+        on_device_sampling: Whether the device chooses the tokens, so that logits are not copied to the host.
+            The endpoint then refuses seeds, penalties, minimum lengths, and sampling without a top_k of at
+            most 256.
     """
 
     model: str
@@ -53,34 +53,34 @@ class CompileSpec:
             )
 
     def check(self, architecture: Architecture) -> None:
-        """Refuse what the model cannot be compiled for.
+        """Check that a model of this architecture can be compiled so.
 
         Raises:
-            CompileError: cores that it cannot be split over, or more positions than it has.
+            CompileError: it cannot be split over these cores, or has fewer positions.
         """
         check_cores(architecture, self.tensor_parallel_size)
         check_positions(architecture, self.sequence_length, self.model)
 
     def shard_bytes(self, architecture: Architecture) -> int:
-        """Bytes of the shards of all cores."""
+        """Return the bytes of the shards of all cores together."""
         return self.tensor_parallel_size * weights_per_core(
             architecture, self.tensor_parallel_size, self.dtype
         )
 
     def weight_bytes(self, architecture: Architecture) -> int:
-        """Bytes of the weights as they are before they are split."""
+        """Return the bytes of the weights before they are split."""
         return architecture.parameters * BYTES[self.dtype]
 
     @classmethod
-    def of(cls, preset: Preset, **changes: object) -> CompileSpec:
-        """What a preset asks for, with some of it changed.
+    def from_preset(cls, preset: Preset, **changes: object) -> CompileSpec:
+        """Take a preset's values, some of them replaced.
 
         Args:
             preset: The preset.
-            changes: Attributes of this class; None leaves the preset's.
+            **changes: Attributes of this class; None leaves the preset's value.
 
         Raises:
-            CompileError: the values make no sense together.
+            CompileError: the values contradict each other.
         """
         shapes, compute = preset.shapes, preset.compute
         values: dict[str, object] = {
@@ -96,8 +96,8 @@ class CompileSpec:
         values["max_context_length"] = values["max_context_length"] or values["sequence_length"]
         return cls(**values)  # type: ignore[arg-type]
 
-    def applied_to(self, preset: Preset) -> Preset:
-        """The preset of what is compiled, which the package says and the engine reads."""
+    def apply_to(self, preset: Preset) -> Preset:
+        """Return a preset with the compiled values: the manifest records it, and the engine reads it."""
         context = self.max_context_length if self.max_context_length < self.sequence_length else None
         shapes = dataclasses.replace(
             preset.shapes,
@@ -114,10 +114,10 @@ class CompileSpec:
         return dataclasses.replace(preset, model=model, shapes=shapes, compute=compute)
 
     def to_json(self) -> str:
-        """For another process."""
+        """Return the spec for another process, which reads it with ``from_file``."""
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
-    def read(cls, path: Path) -> CompileSpec:
-        """What another process has written."""
+    def from_file(cls, path: Path) -> CompileSpec:
+        """Read the spec that another process has written with ``to_json``."""
         return cls(**json.loads(path.read_text(encoding="utf-8")))

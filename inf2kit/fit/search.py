@@ -53,7 +53,7 @@ def largest_sequence_length(
 
     def fits(sequence_length: int) -> bool:
         # One token is no row; whatever two need, it needs less.
-        grown = StaticShapes.of(shapes.batch_size, max(sequence_length, 2))
+        grown = StaticShapes.resolve(shapes.batch_size, max(sequence_length, 2))
         return need(architecture, grown, cores, dtype).verdict(instance) != "does not fit"
 
     largest = _largest(fits, architecture.max_position_embeddings)

@@ -46,6 +46,7 @@ class Manifest:
         notice: What about it is not the real thing, such as a rehearsal's model; None for real ones.
         files: Every other file of the package, by its path.
         vendored: Versions of the packages in ``code/vendor``; empty where an earlier inf2kit made it.
+        handler: The name of the user's file that ships as ``code/inference.py``; None for inf2kit's own.
     """
 
     inf2kit: str
@@ -57,6 +58,7 @@ class Manifest:
     notice: str | None
     files: Mapping[str, Entry]
     vendored: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    handler: str | None = None
 
     @property
     def digest(self) -> str:
@@ -76,8 +78,10 @@ class Manifest:
     def to_bytes(self) -> bytes:
         """The file's content: the same for the same values."""
         values = {"format": FORMAT, **dataclasses.asdict(self)}
-        if not self.vendored:
-            del values["vendored"]
+        # Optional values are left out, so that packages without them keep their digests.
+        for name in ("vendored", "handler"):
+            if not values[name]:
+                del values[name]
         return (json.dumps(values, indent=1, sort_keys=True) + "\n").encode()
 
     @classmethod

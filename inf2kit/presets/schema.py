@@ -45,7 +45,7 @@ class Shapes:
 
     def static(self) -> StaticShapes:
         """The same as the arithmetic that the engine uses."""
-        return StaticShapes.of(self.batch_size, self.sequence_length, self.max_context_length)
+        return StaticShapes.resolve(self.batch_size, self.sequence_length, self.max_context_length)
 
 
 @dataclass(frozen=True)

@@ -42,29 +42,12 @@ class StaticShapes:
             raise ValueError(f"max_context_length must be within 1..sequence_length - 1: {self}")
 
     @classmethod
-    def of(cls, batch_size: int, sequence_length: int, max_context_length: int | None = None) -> StaticShapes:
+    def resolve(
+        cls, batch_size: int, sequence_length: int, max_context_length: int | None = None
+    ) -> StaticShapes:
         """Shapes with ``max_context_length`` as long as the sequence allows, unless it is given."""
         longest = sequence_length - 1
         return cls(batch_size, sequence_length, min(max_context_length or longest, longest))
-
-    def check_characters(self, characters: int, longest_token: int) -> None:
-        """Refuse a text that cannot fit whatever its tokens are, before time is spent on counting them.
-
-        Args:
-            characters: Of the text.
-            longest_token: Characters of the vocabulary's longest token.
-
-        Raises:
-            RequestError: 422 ``prompt_too_long``.
-        """
-        if characters > self.max_context_length * longest_token:
-            raise RequestError(
-                422,
-                "prompt_too_long",
-                f"the prompt has {characters:,} characters, more than {self.max_context_length} tokens can "
-                f"hold (sequence_length {self.sequence_length}): shorten it, "
-                "or deploy a preset with a longer sequence_length",
-            )
 
     def window(self, ids: Sequence[int]) -> list[int]:
         """What a full row goes on with: its first tokens and the most recent ones, half a row together.

@@ -17,6 +17,7 @@ from typing import Any
 
 import inf2kit
 from inf2kit.compile import local
+from inf2kit.compile.export_process import child_environment
 from inf2kit.compile.spec import CompileSpec
 from inf2kit.errors import CompileError, EndpointError, Inf2KitError
 from inf2kit.fit import Architecture, need
@@ -70,9 +71,8 @@ def _compiled(source: Path, cores: int, dtype: str, on_device: bool, progress: P
     spec = CompileSpec(str(source), None, *shapes, cores, dtype, on_device)
     # In the probe's own folder, not in the user's: it is of use to nobody else.
     folder = source.parent / f"compiled-{on_device}"
-    made = dataclasses.replace(local.plan(spec, gated=False), folder=folder, done=False)
-    folder, _ = local.run(made, progress)
-    return folder
+    plan = dataclasses.replace(local.plan(spec, gated=False), folder=folder, is_compiled=False)
+    return local.execute(plan, progress).path
 
 
 def _phase(compiled: Path, source: Path, scratch: Path, names: set[str]) -> dict[str, Answer]:
@@ -87,7 +87,7 @@ def _phase(compiled: Path, source: Path, scratch: Path, names: set[str]) -> dict
             text=True,
             check=False,
             timeout=_PHASE_S,
-            env=local.child_environment(),
+            env=child_environment(),
         )
         lines = ended.stderr.strip().splitlines()
         last = lines[-1] if lines else f"it ended with status {ended.returncode}"
@@ -108,7 +108,7 @@ def _judge_memory(answers: dict[str, Answer], source: Path, cores: int, dtype: s
     if not answer.found["bytes"]:
         answer.error = "the driver shows no memory under /sys/devices/virtual/neuron_device"
         return
-    shapes = StaticShapes.of(BATCH_SIZE, SEQUENCE_LENGTH, CONTEXT_LENGTH)
+    shapes = StaticShapes.resolve(BATCH_SIZE, SEQUENCE_LENGTH, CONTEXT_LENGTH)
     answer.found["estimate_for_a_core"] = need(Architecture.find(str(source)), shapes, cores, dtype).core
 
 

@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import unquote
 from xml.sax.saxutils import escape
 
+from inf2kit import aws
 from inf2kit.rehearsal.cloud.access import Access, issued
 from inf2kit.rehearsal.cloud.autoscaling import Scaling
 from inf2kit.rehearsal.cloud.clock import Clock
@@ -35,8 +36,8 @@ from inf2kit.rehearsal.cloud.sagemaker.fleet import Place
 from inf2kit.rehearsal.cloud.sagemaker.model_data import Artefacts
 from inf2kit.rehearsal.cloud.sagemaker.operations import OPERATIONS, Hosting
 from inf2kit.rehearsal.cloud.settings import ACCOUNT, CloudSettings, write_state
-from inf2kit.rehearsal.local.asgi_server import Server
-from inf2kit.rehearsal.runtime.front import Front
+from inf2kit.rehearsal.local.asgi_server import LoopbackServer
+from inf2kit.rehearsal.runtime.server import SageMakerRuntime
 from inf2kit.serving.asgi import DisconnectedError, Receive, Scope, Send, answer, body_parts, request_headers
 
 #: Calls to the control plane at a time; a stack that waits for its endpoint makes more of them.
@@ -72,7 +73,7 @@ class Cloud:
         )
         self._logs = Logs(ACCOUNT, settings.region, place.folder, self.metrics)
         self._observed = Observed(self.metrics, self.hosting.endpoints)
-        self._front = Front(self.hosting.target, observe=self._observed.called)
+        self._front = SageMakerRuntime(self.hosting.target, observe=self._observed.called)
         self._asynchronous = Asynchronous(
             self.hosting.endpoints.get, observe=self._observed.processed, notify=self._notify, say=self.say
         )
@@ -195,7 +196,7 @@ async def _serve(settings: CloudSettings, cloud: Cloud) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
-    server = Server(Access(cloud, settings.access_key, issued), settings.port)
+    server = LoopbackServer(Access(cloud, settings.access_key, issued), settings.port)
     serving = asyncio.create_task(server.serve())
     threading.Thread(target=cloud.look, daemon=True, name="look").start()
     ended = asyncio.create_task(ending.wait())
@@ -237,18 +238,12 @@ def install(settings: CloudSettings) -> None:
 
 def _client_of(settings: CloudSettings) -> Callable[[str, str], Any]:
     def client(service: str, region: str) -> Any:
-        import boto3
-        from botocore.config import Config
-
-        # A session of its own: threads must not share one while it makes clients.
-        return boto3.session.Session(
-            aws_access_key_id=settings.access_key,
-            aws_secret_access_key="rehearsal",  # noqa: S106 - this cloud computes no signatures
-            region_name=region,
-        ).client(
+        return aws.client(
             service,
+            session=aws.local_session(settings.access_key, region),
             endpoint_url=settings.url,
-            config=Config(retries={"total_max_attempts": 1}, read_timeout=600),
+            retries={"total_max_attempts": 1},
+            read_timeout=600,
         )
 
     return client

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from inf2kit.rehearsal.cloud.lifecycle import environment
+from inf2kit import aws
 from inf2kit.rehearsal.cloud.settings import CloudSettings
 
 Row = tuple[str, str, str, str]
@@ -29,12 +29,6 @@ def rows(settings: CloudSettings) -> list[Row]:
 
 
 def _client(settings: CloudSettings, service: str) -> Any:
-    import boto3
-
-    given = environment(settings)
-    session = boto3.session.Session(
-        aws_access_key_id=given["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=given["AWS_SECRET_ACCESS_KEY"],
-        region_name=settings.region,
+    return aws.client(
+        service, session=aws.local_session(settings.access_key, settings.region), endpoint_url=settings.url
     )
-    return session.client(service, endpoint_url=settings.url)

@@ -44,6 +44,7 @@ def up(
     variables: Mapping[str, str] | None = None,
     weights: Path | None = None,
     rehearsal: bool = True,
+    handler: Path | None = None,
     wait_s: float | None = 600.0,
     progress: Progress = lambda _: None,
 ) -> EndpointState:
@@ -57,6 +58,7 @@ def up(
         weights: A directory of weights and tokenizer; the embedded model by default.
         rehearsal: Whether the embedded model on the CPU stands in for that of a Neuron preset; false on a
             machine with a device, with ``weights`` that are compiled.
+        handler: A file that takes the place of inf2kit's ``inference.py``.
         wait_s: Seconds to wait for it; None returns at once, with the status ``Creating``.
         progress: Told each step, a phrase at a time.
 
@@ -82,7 +84,7 @@ def up(
             begun = True
             _down(name)
             progress("assembling the model directory")
-            gather(preset, weights, rehearsal=rehearsal).materialise(folder / "model")
+            gather(preset, weights, rehearsal=rehearsal, handler=handler).materialise(folder / "model")
             endpoint = _reserve(name, preset_name)
             settings = {**environment(preset, gateway=gateway), **(variables or {})}
             (folder / ENVIRONMENT_FILE).write_text(json.dumps(settings), encoding="utf-8")
@@ -172,7 +174,7 @@ def log_path(name: str) -> Path:
 def _reserve(name: str, preset: str) -> EndpointState:
     taken: set[int] = set()
     for other in filter(None, map(state.read, state.names())):
-        taken |= {other.front_port, other.gateway_port}
+        taken |= {other.runtime_port, other.gateway_port}
     run_dir = tempfile.mkdtemp(prefix="inf2kit-")
     front, gateway = ports.choose(2, taken)
     endpoint = EndpointState(name, preset, front, gateway, run_dir)

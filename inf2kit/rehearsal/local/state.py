@@ -25,7 +25,7 @@ class EndpointState:
     Attributes:
         name: The EndpointName to call it by.
         preset: The preset's name or path.
-        front_port: Where boto3 goes.
+        runtime_port: Where boto3 goes.
         gateway_port: What stands in for the container's port 8080.
         run_dir: What stands in for the container's ``/tmp``.
         host_pid: The process that keeps it; 0 before there is one.
@@ -35,7 +35,7 @@ class EndpointState:
 
     name: str
     preset: str
-    front_port: int
+    runtime_port: int
     gateway_port: int
     run_dir: str
     host_pid: int = 0
@@ -45,7 +45,7 @@ class EndpointState:
     @property
     def url(self) -> str:
         """The ``endpoint_url`` for boto3."""
-        return f"http://127.0.0.1:{self.front_port}"
+        return f"http://127.0.0.1:{self.runtime_port}"
 
     @property
     def gateway_url(self) -> str:

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable
 
 from inf2kit.errors import RequestError
 from inf2kit.serving.engine.admission import Admission, queue_timeout
-from inf2kit.serving.engine.backend import Backend, Chunk, Step
+from inf2kit.serving.engine.backend import Backend, PrefillChunk, StepOutput
 from inf2kit.serving.engine.detokenizer import Detokenizer
 from inf2kit.serving.engine.fair_queue import FairQueue
 from inf2kit.serving.engine.metrics import EngineMetrics
 from inf2kit.serving.engine.request import Request
-from inf2kit.serving.engine.sampler import choose, logprobs
+from inf2kit.serving.engine.sampler import logprobs, sample
 from inf2kit.serving.engine.sequence import Sequence
 
 logger = logging.getLogger(__name__)
@@ -163,7 +163,7 @@ class Scheduler:
         return [*self._waiting, *(sequence.request for sequence in sequences)]
 
     def _fill_free_rows(self) -> None:
-        seeded = self._backend.returns == "logits"
+        seeded = not self._backend.samples_on_device
         while assignment := self._next_assignment():
             row, request = assignment
             self._prefilling.append(
@@ -212,19 +212,19 @@ class Scheduler:
                 self._running[sequence.row] = sequence
             if sequences:
                 has_tokens = True
-                self._advance(sequences, step.of(complete))
+                self._advance(sequences, step.select(complete))
             for sequence in new:
                 self._metrics.time_to_first_token.observe(time.monotonic() - sequence.request.arrival)
         if stalled_rows and prefills:
             self._metrics.prefill_stall.observe(time.perf_counter() - began)
         return has_tokens
 
-    def _next_chunks(self) -> list[Chunk]:
+    def _next_chunks(self) -> list[PrefillChunk]:
         """The chunks of the next prefill, from the sequences in their order."""
-        size = self._backend.prefill_tokens
+        size = self._backend.max_prefill_tokens
         if size is None:
             return [self._prefilling[0].next_chunk(None)]
-        chunks: list[Chunk] = []
+        chunks: list[PrefillChunk] = []
         for sequence in self._prefilling:
             chunks.append(sequence.next_chunk(size))
             size -= len(chunks[-1].ids)
@@ -243,16 +243,18 @@ class Scheduler:
         self._advance(sequences, step)
         self._metrics.step.observe(time.perf_counter() - began)
 
-    def _advance(self, sequences: list[Sequence], step: Step) -> None:
+    def _advance(self, sequences: list[Sequence], step: StepOutput) -> None:
         """Choose the next id of each sequence; finished ones free their row."""
         token_logprobs: list[float | None] = [None] * len(sequences)
         if step.ids is not None:
             ids = list(step.ids)
         else:
-            ids = _choose(step, sequences)
+            ids = _sample(step, sequences)
             with_tokens = [index for index, sequence in enumerate(sequences) if sequence.request.with_tokens]
             if with_tokens:
-                values = logprobs(step.of(with_tokens).logits, [max(ids[index], 0) for index in with_tokens])
+                # _NO_TOKEN is negative; its logprob is not used.
+                chosen = [max(ids[index], 0) for index in with_tokens]
+                values = logprobs(step.select(with_tokens).logits, chosen)
                 for index, value in zip(with_tokens, values, strict=True):
                     token_logprobs[index] = value
         self._metrics.generated_tokens.inc(len(sequences))
@@ -291,15 +293,15 @@ class Scheduler:
         self._admission.release(remaining + 1, remaining)
 
 
-def _choose(step: Step, sequences: list[Sequence]) -> list[int]:
+def _sample(step: StepOutput, sequences: list[Sequence]) -> list[int]:
     """The next id of each sequence, ``_NO_TOKEN`` where the sampler fails: the others go on."""
     try:
-        return choose(step.logits, [sequence.sampling for sequence in sequences])
+        return sample(step.logits, [sequence.sampler for sequence in sequences])
     except Exception:
         if len(sequences) == 1:
             logger.exception("row %d: no token can be chosen", sequences[0].row)
             return [_NO_TOKEN]
-    return [_choose(step.of([index]), [sequence])[0] for index, sequence in enumerate(sequences)]
+    return [_sample(step.select([index]), [sequence])[0] for index, sequence in enumerate(sequences)]
 
 
 def _end_without_tokens(request: Request) -> None:

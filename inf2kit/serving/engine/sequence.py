@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-from inf2kit.serving.engine.backend import Chunk
+from inf2kit.serving.engine.backend import PrefillChunk
 from inf2kit.serving.engine.detokenizer import Detokenizer, TextStream
 from inf2kit.serving.engine.request import Request
-from inf2kit.serving.engine.sampler import RowSampling
+from inf2kit.serving.engine.sampler import RowSampler
 from inf2kit.serving.shapes import StaticShapes
 from inf2kit.serving.wire import Generation, Token
 
@@ -18,7 +18,7 @@ class Sequence:
     Attributes:
         row: Index in the batch.
         request: The request that the row works on.
-        sampling: State of the sampler for this row.
+        sampler: Chooses the tokens of this row.
         tokens: The new tokens so far.
 
     Args:
@@ -41,7 +41,7 @@ class Sequence:
     ) -> None:
         self.row = row
         self.request = request
-        self.sampling = RowSampling(request.parameters, request.prompt_ids, sorted(eos_ids))
+        self.sampler = RowSampler(request.parameters, request.prompt_ids, sorted(eos_ids))
         self.tokens: list[Token] = []
         self._seeded = seeded
         self._shapes = shapes
@@ -76,14 +76,16 @@ class Sequence:
         """Whether the row has no room for the last id."""
         return self._length > self._shapes.sequence_length
 
-    def next_chunk(self, size: int | None) -> Chunk:
+    def next_chunk(self, size: int | None) -> PrefillChunk:
         """The next ids to prefill, at most ``size`` of them."""
         end = len(self._prefill_ids)
         if size is not None:
             end = min(self._prefilled + size, end)
         ids = self._prefill_ids[self._prefilled : end]
         self._prefilled = end
-        return Chunk(self.row, ids, last=end == len(self._prefill_ids), parameters=self.request.parameters)
+        return PrefillChunk(
+            self.row, ids, last=end == len(self._prefill_ids), parameters=self.request.parameters
+        )
 
     def refill(self) -> None:
         """Start over with a window of the row's ids: the first ones and the most recent ones."""
@@ -100,7 +102,7 @@ class Sequence:
         """
         self._ids.append(token_id)
         self._length += 1
-        self.sampling.took(token_id)
+        self.sampler.record(token_id)
         finish_reason = self._finish_reason(token_id)
         text = self._text.flush() if finish_reason == "eos_token" else self._text.push(token_id)
         if self._text.stopped:
@@ -140,7 +142,7 @@ class Sequence:
             finish_reason=finish_reason,
             input_length=len(request.prompt_ids),
             generated_tokens=len(self.tokens),
-            seed=self.sampling.seed if self._seeded else None,
+            seed=self.sampler.seed if self._seeded else None,
             tokens=tuple(self.tokens) if request.parameters.details else (),
             warnings=warnings,
         )

@@ -85,7 +85,7 @@ class Settings:
                 backend=environ.get("INF2KIT_BACKEND") or compute["backend"],
                 model_name=preset["model"]["id"],
                 dtype=compute["dtype"],
-                shapes=StaticShapes.of(
+                shapes=StaticShapes.resolve(
                     shapes["batch_size"], shapes["sequence_length"], shapes.get("max_context_length")
                 ),
                 queue_size=int(environ.get("INF2KIT_QUEUE_SIZE", serving["queue_size"])),

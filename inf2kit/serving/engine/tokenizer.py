@@ -26,7 +26,7 @@ def load_tokenizer(settings: Settings) -> Any:
     try:
         return Tokenizer.from_pretrained(settings.model_dir, local_files_only=True)
     except Exception as error:
-        if backends.may_pass(error):
+        if backends.is_transient(error):
             raise
         first_line = str(error).partition("\n")[0]
         raise ModelDirectoryError(

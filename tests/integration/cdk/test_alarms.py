@@ -12,10 +12,10 @@ import pytest
 from aws_cdk.assertions import Template
 
 import inf2kit
-import inf2kit.serving.engine.gateway
-import inf2kit.serving.engine.supervisor
 from inf2kit.cdk.log_metrics import EVENTS
-from tests.helpers.stacks import only
+from inf2kit.serving.engine import engine_process, gateway, supervisor
+from inf2kit.serving.engine.log import log
+from tests.helpers.cdk import find_only
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -146,17 +146,17 @@ def test_each_bad_line_of_the_supervisor_has_a_metric_and_an_alarm(
         assert (alarm["Statistic"], alarm["Threshold"], alarm["EvaluationPeriods"]) == ("Sum", 1, 1)
 
 
-def test_the_lines_are_those_that_the_container_prints() -> None:
+def test_the_lines_are_those_that_the_container_prints(capfd: pytest.CaptureFixture[str]) -> None:
     """A line in other words would be counted by no filter, and nobody would hear of it."""
-    supervisor = inspect.getsource(inf2kit.serving.engine.supervisor)
-    who = "inf2kit supervisor: "
-    assert f'f"{who}{{message}}' in supervisor
+    sources = inspect.getsource(supervisor) + inspect.getsource(engine_process)
+    log("supervisor", "")
+    prefix = capfd.readouterr().out.rstrip("\n")
     for line in EVENTS.values():
-        message = line.removeprefix(who)
+        message = line.removeprefix(prefix)
         assert message != line
-        assert re.search(rf'"{message}\b', supervisor), f"the supervisor does not say {message!r}"
-    gateway = inspect.getsource(inf2kit.serving.engine.gateway)
-    assert re.search(r'"inf2kit": "load",\s+"texts_inside": ', gateway)
+        assert re.search(rf'"{message}\b', sources), f"the supervisor does not log {message!r}"
+    source = inspect.getsource(gateway)
+    assert re.search(r'"inf2kit": "load",\s+"texts_inside": ', source)
 
 
 def test_saturation_counts_texts_in_one_instance(template: Callable[..., Template]) -> None:
@@ -199,7 +199,7 @@ def test_rollback_alarms(template: Callable[..., Template]) -> None:
         # A call may take a quarter of an hour there: no update is watched for so long.
         ({"asynchronous": "true"}, ["Errors", "ErrorRate"]),
     ):
-        endpoint = only(template(**context), "SageMaker::Endpoint")
+        endpoint = find_only(template(**context), "SageMaker::Endpoint")
         watched = endpoint["DeploymentConfig"]["AutoRollbackConfiguration"]["Alarms"]
         assert [each["AlarmName"].rpartition("-")[2] for each in watched] == names
 
@@ -219,7 +219,7 @@ def test_all_alarms_write_to_the_topic(template: Callable[..., Template]) -> Non
 
 def test_alarms_may_write_to_their_topic(template: Callable[..., Template]) -> None:
     """A policy of the topic's own takes the place of the default one, which allowed it."""
-    statements = only(template(), "SNS::TopicPolicy")["PolicyDocument"]["Statement"]
+    statements = find_only(template(), "SNS::TopicPolicy")["PolicyDocument"]["Statement"]
     allowed = {each["Sid"]: each for each in statements if each["Effect"] == "Allow"}
     assert allowed["Alarms"]["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
     assert allowed["Alarms"]["Action"] == "sns:Publish"

@@ -11,7 +11,7 @@ import pytest
 
 from inf2kit.rehearsal.container import processes
 from inf2kit.rehearsal.local.state import EndpointState
-from tests.helpers.support import processes_of
+from tests.helpers.local_endpoint import find_processes
 
 BODY = '{"inputs": "x", "parameters": {"max_new_tokens": 1}}'
 
@@ -43,7 +43,7 @@ def ask(port: int, method: str, path: str, **headers: str) -> tuple[int, dict[st
 
 def test_only_the_gateway_and_the_front_are_on_tcp(hurried: EndpointState) -> None:
     """The model server's two interfaces, one of which runs any code it is sent, are sockets in a folder."""
-    assert listening(hurried) == {("127.0.0.1", hurried.gateway_port), ("127.0.0.1", hurried.front_port)}
+    assert listening(hurried) == {("127.0.0.1", hurried.gateway_port), ("127.0.0.1", hurried.runtime_port)}
     run_dir = Path(hurried.run_dir)
     assert {"management.sock", "model-server.sock"} <= {path.name for path in run_dir.iterdir()}
     assert stat.S_IMODE(run_dir.stat().st_mode) == 0o700
@@ -79,5 +79,5 @@ def test_the_gateway_does_nothing_for_a_page(
 
 def test_the_engine_has_the_container_s_environment_and_not_a_worker_s(hurried: EndpointState) -> None:
     """The model server tells its workers to compute on one thread, and what they import changes more."""
-    (engine,) = processes_of(hurried, "engine.server")
+    (engine,) = find_processes(hurried, "engine.server")
     assert not {"OMP_NUM_THREADS", "MXNET_USE_OPERATOR_TUNING"} & set(engine.environ())

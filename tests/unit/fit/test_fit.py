@@ -41,10 +41,10 @@ def test_figures_by_hand() -> None:
     assert LLAMA_13B.parameters == 13_015_864_320
     assert TINY.parameters == 1_100_048_384
     # Keys and values, 32 layers, 32 heads of 128, two bytes.
-    assert need(LLAMA_7B, StaticShapes.of(1, 2), 1, "float16").kv_cache == 2 * 524_288
-    assert need(LLAMA_13B, StaticShapes.of(1, 2), 1, "float16").kv_cache == 2 * 2 * 40 * 40 * 128 * 2
+    assert need(LLAMA_7B, StaticShapes.resolve(1, 2), 1, "float16").kv_cache == 2 * 524_288
+    assert need(LLAMA_13B, StaticShapes.resolve(1, 2), 1, "float16").kv_cache == 2 * 2 * 40 * 40 * 128 * 2
     # Grouped queries: 4 of TinyLlama's 32 heads have keys and values, of 64 numbers, in 22 layers.
-    assert need(TINY, StaticShapes.of(1, 2), 1, "float16").kv_cache == 2 * 2 * 22 * 4 * 64 * 2
+    assert need(TINY, StaticShapes.resolve(1, 2), 1, "float16").kv_cache == 2 * 2 * 22 * 4 * 64 * 2
     # On one core nothing is padded; each layer and the model have a number of their core.
     assert weights_per_core(LLAMA_7B, 1, "float16") == 13_476_831_232 + 4 * 33
 
@@ -87,7 +87,7 @@ def test_ten_thousand_random_shapes() -> None:
             assert _meta_bytes(made, dtype) == made.parameters * size
         for _ in range(SHAPES_EACH):
             sequence_length = rng.randint(2, made.max_position_embeddings)
-            shapes = StaticShapes.of(rng.randint(1, 64), sequence_length, rng.choice([None, 1, 4096]))
+            shapes = StaticShapes.resolve(rng.randint(1, 64), sequence_length, rng.choice([None, 1, 4096]))
             cores = rng.choice(catalog.TENSOR_PARALLEL_SIZES)
             dtype = rng.choice(["float16", "bfloat16", "float32"])
             instance = rng.choice(instances)
@@ -114,7 +114,7 @@ def test_ten_thousand_random_shapes() -> None:
                 length,
                 made.max_position_embeddings,
                 lambda value, made=made, shapes=shapes, cores=cores, dtype=dtype, instance=instance: need(
-                    made, StaticShapes.of(shapes.batch_size, max(value, 2)), cores, dtype
+                    made, StaticShapes.resolve(shapes.batch_size, max(value, 2)), cores, dtype
                 ).verdict(instance),
             )
             if rng.random() < 0.1:

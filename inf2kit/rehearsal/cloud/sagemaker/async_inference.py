@@ -16,7 +16,7 @@ import httpx
 from inf2kit.rehearsal.cloud.iam import Execution
 from inf2kit.rehearsal.cloud.s3 import objects
 from inf2kit.rehearsal.cloud.sagemaker.endpoint import Endpoint
-from inf2kit.rehearsal.runtime.front import Outcome, Target
+from inf2kit.rehearsal.runtime.server import Outcome, Target
 from inf2kit.serving.asgi import Receive, Scope, Send, answer, body_parts, request_headers
 
 #: SageMaker's defaults and limits: seconds of an invocation and of waiting, bytes of an inline body.

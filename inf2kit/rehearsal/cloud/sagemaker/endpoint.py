@@ -14,7 +14,7 @@ from typing import Any
 
 from inf2kit.rehearsal.cloud.clock import Clock
 from inf2kit.rehearsal.cloud.sagemaker.fleet import Fleet, FleetError
-from inf2kit.rehearsal.runtime.front import Target
+from inf2kit.rehearsal.runtime.server import Target
 
 #: How often alarms are looked at while an update bakes, in seconds of this machine.
 _LOOK_S = 0.1

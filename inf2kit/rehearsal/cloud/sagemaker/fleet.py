@@ -18,7 +18,7 @@ from inf2kit.rehearsal.cloud.sagemaker import model_data as artefacts
 from inf2kit.rehearsal.cloud.sagemaker.model_data import Artefacts
 from inf2kit.rehearsal.local import ports
 from inf2kit.rehearsal.local.instance import Instance, last_words
-from inf2kit.rehearsal.runtime.front import Target
+from inf2kit.rehearsal.runtime.server import Target
 
 #: SageMaker's own default for ContainerStartupHealthCheckTimeoutInSeconds.
 _STARTUP_S = 600

@@ -21,7 +21,7 @@ from inf2kit.rehearsal.cloud.sagemaker.refusals import (
     refuse_odd_model,
     refuse_unmade,
 )
-from inf2kit.rehearsal.runtime.front import Target
+from inf2kit.rehearsal.runtime.server import Target
 
 #: The operations answered here; the others are moto's.
 OPERATIONS = frozenset(

@@ -1,19 +1,34 @@
-"""Backends: what computes. ``contract`` says what each must do; ``create`` picks one by name."""
+"""Backends compute the steps of a model: ``base`` defines their interface, ``create`` makes one."""
 
 from __future__ import annotations
 
 from inf2kit.errors import ModelDirectoryError
-from inf2kit.serving.engine.backend.base import Backend, Chunk, DeviceBusyError, Step, may_pass
+from inf2kit.serving.engine.backend.base import (
+    Backend,
+    BatchError,
+    DeviceBusyError,
+    PrefillChunk,
+    StepOutput,
+    is_transient,
+)
 from inf2kit.serving.engine.settings import Settings
 
-__all__ = ["Backend", "Chunk", "DeviceBusyError", "Step", "create", "may_pass"]
+__all__ = [
+    "Backend",
+    "BatchError",
+    "DeviceBusyError",
+    "PrefillChunk",
+    "StepOutput",
+    "create",
+    "is_transient",
+]
 
 
 def create(settings: Settings) -> Backend:
-    """The backend that the settings name, not loaded yet.
+    """Create the backend that the settings name; it is not loaded yet.
 
     Raises:
-        ModelDirectoryError: there is no such backend in this version, or the model is not one of its.
+        ModelDirectoryError: this version has no such backend, or the backend cannot run this model.
     """
     if settings.backend == "cpu":
         from inf2kit.serving.engine.backend.cpu.backend import CpuBackend

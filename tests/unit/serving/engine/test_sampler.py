@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inf2kit.serving.engine.sampler import RowSampling, candidates, choose, logprobs, processed
+from inf2kit.serving.engine.sampler import RowSampler, apply_processors, candidates, logprobs, sample
 from inf2kit.serving.wire import Parameters
-from tests.helpers.proof import chain
+from tests.helpers.reference_model import build_processors
 
 VOCABULARY = 300
 EOS = [3, 5]
@@ -37,7 +37,7 @@ def transformers_distribution(
     logits: torch.Tensor, parameters: Parameters, prompt: list[int], new: list[int]
 ) -> torch.Tensor:
     """What ``generate`` would draw from, with processors in the order in which it applies them."""
-    processors = chain(parameters, len(prompt), EOS)
+    processors = build_processors(parameters, len(prompt), EOS)
     return torch.softmax(processors(torch.tensor([prompt + new]), logits[None].clone()), dim=-1)[0]
 
 
@@ -54,15 +54,15 @@ def test_all_rows_at_once_leave_what_transformers_leaves_of_each(
             row_logits = row_logits.bfloat16().float()
         prompt = [rng.randrange(VOCABULARY) for _ in range(rng.randint(1, 30))]
         new = [rng.randrange(VOCABULARY) for _ in range(rng.randint(0, 6))]
-        row = RowSampling(parameters, prompt, EOS)
+        row = RowSampler(parameters, prompt, EOS)
         for token_id in new:
-            row.took(token_id)
+            row.record(token_id)
         rows.append(row)
         logits.append(row_logits)
         wanted.append(transformers_distribution(row_logits, parameters, prompt, new))
     stacked = torch.stack(logits)
     before = stacked.clone()
-    scores = processed(stacked.numpy(), rows)
+    scores = apply_processors(stacked.numpy(), rows)
     segment, ids, weights = candidates(scores, [parameters for parameters, _, _ in given_rows])
     assert torch.equal(stacked, before), "the logits are left as they are"
     for index, expected in enumerate(wanted):
@@ -99,12 +99,12 @@ def test_a_row_draws_the_same_whatever_its_company() -> None:
     parameters += [Parameters(do_sample=True, seed=8, temperature=3.0)]
 
     def texts(rows: list[int]) -> list[list[int]]:
-        states = [RowSampling(parameters[row], [1, 2], EOS) for row in rows]
+        states = [RowSampler(parameters[row], [1, 2], EOS) for row in rows]
         steps = []
         for step in range(20):
-            chosen = choose(logits[rows].roll(step, dims=1), states)
+            chosen = sample(logits[rows].roll(step, dims=1), states)
             for state, token_id in zip(states, chosen, strict=True):
-                state.took(token_id)
+                state.record(token_id)
             steps.append(chosen)
         return [list(ids) for ids in zip(*steps, strict=True)]
 
@@ -116,8 +116,8 @@ def test_draws_follow_the_distribution() -> None:
     """A wrong border between two tokens would show: 20,000 draws, a chi-squared test at one in a million."""
     parameters = Parameters(do_sample=True, seed=3, top_k=6, temperature=0.8)
     logits = torch.randn(1, VOCABULARY, generator=torch.Generator().manual_seed(2)) * 2
-    row = RowSampling(parameters, [1], EOS)
-    draws = [choose(logits, [row])[0] for _ in range(20_000)]
+    row = RowSampler(parameters, [1], EOS)
+    draws = [sample(logits, [row])[0] for _ in range(20_000)]
     expected = transformers_distribution(logits[0], parameters, [1], []).double()
     kept = expected.nonzero()[:, 0].tolist()
     assert set(draws) == set(kept)
@@ -133,8 +133,8 @@ def test_logits_that_are_no_numbers_spoil_their_own_row_only() -> None:
     logits = torch.zeros(2, VOCABULARY)
     logits[0] = float("nan")
     logits[1, 9] = 50.0
-    rows = [RowSampling(Parameters(do_sample=True, top_k=4, top_p=0.9, seed=1), [1], EOS) for _ in range(2)]
-    assert choose(logits, rows)[1] == 9
+    rows = [RowSampler(Parameters(do_sample=True, top_k=4, top_p=0.9, seed=1), [1], EOS) for _ in range(2)]
+    assert sample(logits, rows)[1] == 9
 
 
 @pytest.mark.parametrize("vocabulary", [10, 4000])
@@ -152,9 +152,9 @@ def test_a_row_without_bounds_draws_what_its_candidates_give() -> None:
         logits = torch.randn(1, 5_000, generator=torch.Generator().manual_seed(seed)) * 3
         logits[0, rng.randrange(5_000)] = -torch.inf
         parameters = Parameters(do_sample=True, seed=seed, temperature=rng.choice([0.3, 1.0, 2.5]))
-        (chosen,) = choose(logits, [RowSampling(parameters, [1], EOS)])
+        (chosen,) = sample(logits, [RowSampler(parameters, [1], EOS)])
         segment, ids, weights = candidates(logits.numpy(), [parameters])
         assert (segment == 0).all()
         running = np.cumsum(weights)
-        draw = RowSampling(parameters, [1], EOS).draw()
+        draw = RowSampler(parameters, [1], EOS).draw()
         assert chosen == ids[np.searchsorted(running, draw * running[-1], side="right")]

@@ -69,13 +69,6 @@ def test_turns_without_content_are_taken_as_clients_send_them_back() -> None:
     assert [m["content"] for m in parse_request({"messages": messages}, max_prompts=1).messages] == ["", ""]
 
 
-def test_a_text_that_cannot_fit_is_refused_before_its_tokens_are_counted() -> None:
-    shapes = StaticShapes.of(1, 32)
-    shapes.check_characters(31 * 10, 10)
-    with pytest.raises(RequestError, match="311 characters, more than 31 tokens can hold"):
-        shapes.check_characters(311, 10)
-
-
 @given(st.binary(max_size=64))
 def test_any_bytes_give_a_value_or_a_request_error(body: bytes) -> None:
     try:
@@ -156,10 +149,10 @@ def test_events_of_openai() -> None:
     ("length", "wanted", "given_"), [(10, 5, 5), (10, 50, 22), (31, 5, 1), (10, None, 22)]
 )
 def test_new_tokens_within_the_row(length: int, wanted: int | None, given_: int) -> None:
-    assert StaticShapes.of(1, 32).new_tokens_within(length, wanted) == given_
+    assert StaticShapes.resolve(1, 32).new_tokens_within(length, wanted) == given_
 
 
 def test_a_prompt_that_does_not_fit_is_refused() -> None:
     with pytest.raises(RequestError, match="32 tokens") as refused:
-        StaticShapes.of(1, 32).new_tokens_within(32, 1)
+        StaticShapes.resolve(1, 32).new_tokens_within(32, 1)
     assert refused.value.code == "prompt_too_long"

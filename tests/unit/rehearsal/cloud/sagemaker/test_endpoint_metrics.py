@@ -9,7 +9,7 @@ import pytest
 
 from inf2kit.rehearsal.cloud.cloudwatch.metrics import Metrics
 from inf2kit.rehearsal.cloud.sagemaker.endpoint_metrics import Observed
-from inf2kit.rehearsal.runtime.front import Outcome, Target
+from inf2kit.rehearsal.runtime.server import Outcome, Target
 
 OF = {"EndpointName": "e", "VariantName": "main"}
 TARGET = Target("http://nowhere", "InService", "main")
