@@ -21,7 +21,8 @@ from botocore.exceptions import ClientError
 from inf2kit import paths
 from inf2kit.errors import CloudError, EndpointError
 from inf2kit.rehearsal import model
-from inf2kit.rehearsal.local import endpoint
+from inf2kit.rehearsal.local.endpoint import LocalEndpoint
+from inf2kit.rehearsal.local.start import start_endpoint
 
 Progress = Callable[[str], None]
 
@@ -85,13 +86,13 @@ def run(progress: Progress) -> None:
 
 def quick(progress: Progress) -> None:
     """Start a local endpoint without CDK, call it in four ways, stop it."""
-    state = endpoint.up(QUICK_PRESET, name=QUICK_NAME, progress=progress)
+    state = start_endpoint(QUICK_PRESET, name=QUICK_NAME, progress=progress)
     try:
         progress(f"in service at {state.url}")
         _calls(_client(state.url, "sagemaker-runtime"), QUICK_NAME)
     finally:
         progress("stopping everything")
-        endpoint.down(QUICK_NAME)
+        LocalEndpoint(QUICK_NAME).stop()
     progress("done")
 
 

@@ -101,7 +101,7 @@ def wait_until(condition: Callable[[], object], timeout_s: float, what: str) -> 
 def processes_of(endpoint: EndpointState, word: str) -> list[psutil.Process]:
     """The endpoint's processes with a word in their command line."""
     found = []
-    for process in processes.processes(Path(endpoint.run_dir)):
+    for process in processes.list_processes(Path(endpoint.run_dir)):
         try:
             if any(word in part for part in process.cmdline()):
                 found.append(process)

@@ -24,7 +24,6 @@ from inf2kit.rehearsal.cloud.access import new_access_key
 from inf2kit.rehearsal.cloud.settings import CloudSettings
 from inf2kit.rehearsal.container import processes
 from inf2kit.rehearsal.local import ports
-from inf2kit.rehearsal.local.state import living
 
 #: Below the ports that systems give away.
 DEFAULT_PORT = 4570
@@ -75,7 +74,7 @@ def _up(
     if port and not ports.is_free(port):
         raise CloudError(f"port {port} is taken; give another one with --port, or --port 0 for any")
     run_dir = Path(tempfile.mkdtemp(prefix="inf2cloud-"))
-    chosen = port or ports.choose(1)[0]
+    chosen = port or ports.choose_ports(1)[0]
     settings = CloudSettings(kept.folder(), run_dir, chosen, region, minute_s, new_access_key(), undone)
     settings.write()
     progress("starting")
@@ -139,7 +138,7 @@ def running() -> CloudSettings:
 
 def process(settings: CloudSettings) -> psutil.Process | None:
     """The cloud's living process, or None."""
-    return living(settings.pid, str(settings.run_dir))
+    return processes.find_process(settings.pid, settings.run_dir)
 
 
 def environment(settings: CloudSettings) -> dict[str, str]:
@@ -178,7 +177,7 @@ def _environment() -> dict[str, str]:
 
 def _clear(settings: CloudSettings) -> None:
     """End what a killed cloud has left, and delete its folders but for its log."""
-    processes.kill(settings.run_dir, below=True)
+    processes.kill(settings.run_dir, nested=True)
     shutil.rmtree(settings.run_dir, ignore_errors=True)
     if settings.log.exists():
         shutil.copy2(settings.log, settings.folder.with_suffix(".log"))

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import psutil
 
-from inf2kit.rehearsal.local import endpoint
+from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.state import EndpointState
 from tests.helpers.support import Caller, ping, processes_of, wait_until
 
@@ -89,7 +89,7 @@ def test_sigterm_in_the_middle_of_eight_calls_loses_none(
             left_s = began + KILLED_AFTER_S - time.monotonic()
             over = "gateway and engine have ended before they would be killed"
             wait_until(lambda state=state: not processes_of(state, "inf2kit.serving."), left_s, over)
-        log = endpoint.log_path("ending").read_text(encoding="utf-8")
+        log = LocalEndpoint("ending").find_log().read_text(encoding="utf-8")
         assert "ended: 0 texts are left without an answer" in log
 
 

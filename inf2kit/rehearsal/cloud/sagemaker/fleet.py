@@ -16,8 +16,9 @@ from inf2kit.rehearsal.cloud.iam import Execution
 from inf2kit.rehearsal.cloud.s3 import objects
 from inf2kit.rehearsal.cloud.sagemaker import model_data as artefacts
 from inf2kit.rehearsal.cloud.sagemaker.model_data import Artefacts
+from inf2kit.rehearsal.container.spec import ContainerSpec
 from inf2kit.rehearsal.local import ports
-from inf2kit.rehearsal.local.instance import Instance, last_words
+from inf2kit.rehearsal.local.instance import Instance, last_error
 from inf2kit.rehearsal.runtime.server import Target
 
 #: SageMaker's own default for ContainerStartupHealthCheckTimeoutInSeconds.
@@ -179,15 +180,17 @@ class Fleet:
         base_dir.mkdir(parents=True)
         run_dir = Path(tempfile.mkdtemp(prefix="", dir=self._place.run_dir))
         with _ports_lock:
-            (port,) = ports.choose(1, _ports_taken)
+            (port,) = ports.choose_ports(1, _ports_taken)
             _ports_taken.add(port)
         instance = Instance(
-            base_dir=base_dir,
-            run_dir=run_dir,
-            variables=self._variables(),
-            port=port,
-            log=self._place.folder / self._endpoint / f"{self.variant}-{number}.log",
-            changed=self._changed,
+            ContainerSpec(
+                base_dir=base_dir,
+                run_dir=run_dir,
+                variables=self._variables(),
+                port=port,
+                log=self._place.folder / self._endpoint / f"{self.variant}-{number}.log",
+            ),
+            on_change=self._changed,
         )
         instance.target.variant = self.variant
         instance.target.notice = (
@@ -215,8 +218,8 @@ class Fleet:
         return instance
 
     def _begin(self, instance: Instance) -> None:
-        number = instance.base_dir.name
-        instance.log.write_text(
+        number = instance.spec.base_dir.name
+        instance.spec.log.write_text(
             f"inf2kit rehearsal: {number} of {self._endpoint}, variant {self.variant}: the container's "
             f"processes on this machine in the place of {self.instance_type or 'an instance'}"
             f"{'; ' + self.notice if self.notice else ''}\n",
@@ -224,15 +227,15 @@ class Fleet:
         )
         # Each instance asks anew: a right that was taken away is missed by the next one.
         self.execution.check_model(uri_of(self._model), objects.below(uri_of(self._model)))
-        self._place.artefacts.lay_out(uri_of(self._model), instance.base_dir / "model")
-        self._laid_out[instance] = artefacts.snapshot(instance.base_dir / "model")
-        self._place.say(f"{self._endpoint}: {number} starts, its log is {instance.log}")
+        self._place.artefacts.lay_out(uri_of(self._model), instance.spec.model_dir)
+        self._laid_out[instance] = artefacts.snapshot(instance.spec.model_dir)
+        self._place.say(f"{self._endpoint}: {number} starts, its log is {instance.spec.log}")
         instance.start()
 
     def _unhealthy(self, instance: Instance) -> str:
         why = (
             instance.reason
-            or f"/ping did not answer 200 within {self._startup_s:g} s; {last_words(instance.log)}"
+            or f"/ping did not answer 200 within {self._startup_s:g} s; {last_error(instance.spec.log)}"
         )
         return (
             f"The primary container for production variant {self.variant} did not pass the ping health "
@@ -240,7 +243,7 @@ class Fleet:
         )
 
     def _check_untouched(self, instance: Instance) -> None:
-        now = artefacts.snapshot(instance.base_dir / "model")
+        now = artefacts.snapshot(instance.spec.model_dir)
         changed = sorted(set(now.items()) ^ set(self._laid_out.get(instance, now).items()))
         if changed:
             raise FleetError(
@@ -253,7 +256,9 @@ class Fleet:
             threading.Thread(target=self._replace, args=(instance,), daemon=True).start()
 
     def _replace(self, lost: Instance) -> None:
-        self._place.say(f"{self._endpoint}: {lost.base_dir.name} ended ({lost.reason}), another one starts")
+        self._place.say(
+            f"{self._endpoint}: {lost.spec.base_dir.name} ended ({lost.reason}), another one starts"
+        )
         with self._lock:
             if lost not in self._serving:
                 return
@@ -292,10 +297,10 @@ class Fleet:
             self._stopped.add(instance)
         instance.stop()
         with _ports_lock:
-            _ports_taken.discard(instance.port)
+            _ports_taken.discard(instance.spec.port)
         self._laid_out.pop(instance, None)
-        folders.delete(instance.base_dir)
-        folders.delete(instance.run_dir)
+        folders.delete(instance.spec.base_dir)
+        folders.delete(instance.spec.run_dir)
 
 
 def container_of(model: Mapping[str, Any]) -> Mapping[str, Any]:
