@@ -144,10 +144,10 @@ class Soak:
         from transformers import AutoTokenizer
 
         from inf2kit.serving.wire.parameters import parse_parameters
-        from tests.helpers.proof import Proof
+        from tests.helpers.reference_model import ReferenceModel
 
         tokenizer = AutoTokenizer.from_pretrained(weights)
-        proof, proven = Proof(weights, [tokenizer.eos_token_id]), 0
+        proof, proven = ReferenceModel(weights, [tokenizer.eos_token_id]), 0
         for number, answers in self.outcome.differing.items():
             request = self._requests[number]
             prompt, parameters = (
@@ -156,7 +156,7 @@ class Soak:
             )
             for ids in answers:
                 try:
-                    proven += proof.near_ties(prompt, ids, parameters) > 0
+                    proven += proof.count_near_ties(prompt, ids, parameters) > 0
                 except AssertionError as error:
                     self.outcome.wrong.append(f"request {number}: {error}")
         return proven

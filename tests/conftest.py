@@ -20,7 +20,7 @@ from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.start import start_endpoint
 from inf2kit.rehearsal.local.state import EndpointState
 from tests.helpers import packages
-from tests.helpers.support import Caller
+from tests.helpers.local_endpoint import EndpointCaller
 
 TEST_PRESET = """
 description = "The simulated backend: eight rows, tokens made up"
@@ -128,7 +128,7 @@ def weights() -> Path:
 @pytest.fixture(scope="session")
 def base_weights(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded model as a base model: without a chat template."""
-    return packages.linked(weights, tmp_path_factory.mktemp("base") / "weights", "chat_template.jinja")
+    return packages.link_files(weights, tmp_path_factory.mktemp("base") / "weights", "chat_template.jinja")
 
 
 @pytest.fixture(scope="session")
@@ -139,7 +139,7 @@ def small_weights(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     from safetensors.torch import save_file
 
     folder = tmp_path_factory.mktemp("small") / "weights"
-    path = packages.linked(weights, folder, ".safetensors", "config.json")
+    path = packages.link_files(weights, folder, ".safetensors", "config.json")
     config = json.loads((weights / "config.json").read_text(encoding="utf-8"))
     (path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 4}), encoding="utf-8")
     (file,) = weights.glob("*.safetensors")
@@ -232,6 +232,6 @@ def hurried(doubles: dict[str, EndpointState]) -> EndpointState:
 
 
 @pytest.fixture
-def caller(served: EndpointState) -> Caller:
+def caller(served: EndpointState) -> EndpointCaller:
     """boto3 for the served endpoint."""
-    return Caller(served)
+    return EndpointCaller(served)

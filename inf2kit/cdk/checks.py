@@ -52,7 +52,7 @@ def check_props(props: EndpointProps) -> None:
     if preset.compute.backend != "neuron":
         raise _wrong(props, "preset", preset.name, "one for Neuron; this one runs on this machine only")
     try:
-        preset.on(props.instance_type)
+        preset.with_instance_type(props.instance_type)
         props.package.manifest.check_fits(preset, catalog.image().tag)
     except (PackageError, PresetError) as error:
         raise DeploymentError(str(error)) from None

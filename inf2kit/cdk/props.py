@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from inf2kit import catalog, names
-from inf2kit.catalog import prices
+from inf2kit.catalog.prices import hourly_price
 from inf2kit.cdk import checks
 from inf2kit.cdk.packages import DeployedPackage
 from inf2kit.errors import DeploymentError
@@ -158,8 +158,8 @@ class EndpointProps:
     @cached_property
     def usd_per_hour(self) -> tuple[float, str] | None:
         """Dollars per hour of ``min_instances`` instances (at least one), and the price's region."""
-        price = prices.current().of(self.instance_type)
-        return None if price is None else (price[0] * max(1, self.min_instances), price[1])
+        price = hourly_price(self.instance_type)
+        return None if price is None else (price.usd_per_hour * max(1, self.min_instances), price.region)
 
     @property
     def queue_size(self) -> int:

@@ -87,7 +87,7 @@ def gather(
     hashed = _hashed(files)
     manifest = Manifest(
         inf2kit=inf2kit.__version__,
-        preset=preset.described(),
+        preset=preset.to_manifest(),
         revision=revision,
         target="inf2" if compiled else "cpu",
         image_tag=catalog.image().tag if compiled else None,

@@ -48,7 +48,7 @@ def test_importing_inf2kit_is_light() -> None:
 
 @pytest.fixture
 def model_dir(tmp_path: Path) -> Path:
-    weights = packages.weights(tmp_path / "weights")
+    weights = packages.write_weights(tmp_path / "weights")
     gather(inf2kit.load_preset("smollm2-135m-local"), weights).materialise(tmp_path / "model")
     return tmp_path / "model"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from inf2kit.errors import RequestError
 from inf2kit.serving.engine.backend import PrefillChunk
-from inf2kit.serving.engine.detokenizer import Detokenizer, TextStream
+from inf2kit.serving.engine.detokenizer import IncrementalDetokenizer, TokenDecoder
 from inf2kit.serving.engine.sampler import RowSampler
 from inf2kit.serving.shapes import StaticShapes
 from inf2kit.serving.wire import Generation, Parameters, Token
@@ -98,7 +98,7 @@ class Slot:
         row: int,
         job: Job,
         shapes: StaticShapes,
-        tokenizer: Detokenizer,
+        tokenizer: TokenDecoder,
         eos_ids: frozenset[int],
         *,
         seeded: bool = True,
@@ -115,12 +115,12 @@ class Slot:
         self.tokens: list[Token] = []
         self._in_row = len(self._ids)
         self._refills = 0
-        self._text = TextStream(
+        self._text = IncrementalDetokenizer(
             tokenizer,
             job.prompt_ids,
             job.parameters.stop,
             include_stop=job.parameters.include_stop_str_in_output,
-            at_the_end=not job.with_tokens,
+            only_at_end=not job.with_tokens,
         )
 
     @property

@@ -78,16 +78,14 @@ class Settings:
         manifest = _manifest(model_dir)
         try:
             preset = manifest["preset"]
-            shapes, compute, serving = preset["shapes"], preset["compute"], preset["serving"]
+            compute, serving = preset["compute"], preset["serving"]
             settings = cls(
                 model_dir=model_dir,
                 run_dir=run_dir(environ),
                 backend=environ.get("INF2KIT_BACKEND") or compute["backend"],
                 model_name=preset["model"]["id"],
                 dtype=compute["dtype"],
-                shapes=StaticShapes.resolve(
-                    shapes["batch_size"], shapes["sequence_length"], shapes.get("max_context_length")
-                ),
+                shapes=StaticShapes.from_dict(preset["shapes"]),
                 queue_size=int(environ.get("INF2KIT_QUEUE_SIZE", serving["queue_size"])),
                 prefills_per_step=int(environ.get("INF2KIT_PREFILLS_PER_STEP", "1")),
                 deadline_s=float(environ.get("INF2KIT_DEADLINE_SECONDS", serving["deadline_s"])),

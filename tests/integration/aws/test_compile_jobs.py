@@ -25,7 +25,7 @@ from inf2kit.compile.spec import CompileSpec
 from inf2kit.errors import CompileError
 from inf2kit.package import at, split, verify
 from tests.helpers import neuron, packages, strict_s3
-from tests.helpers.neuron import python
+from tests.helpers.neuron import find_python
 
 ROLE = "arn:aws:iam::123456789012:role/service-role/Jobs"
 SECRET = "hub"  # noqa: S105 - its name
@@ -96,7 +96,7 @@ def test_the_token_is_named_and_never_sent(bucket: Any, tmp_path: Path, small_we
         region="us-east-1",
         token_secret=SECRET,
         now=NOW,
-        handler=packages.handler(tmp_path / "upper_case.py"),
+        handler=packages.write_handler(tmp_path / "upper_case.py"),
     )
     progress: list[str] = []
     job.execute(plan, progress.append)
@@ -108,7 +108,7 @@ def test_the_token_is_named_and_never_sent(bucket: Any, tmp_path: Path, small_we
         bucket.download_file(found.key, str(path))
         assert TOKEN.encode() not in path.read_bytes()
     ended = subprocess.run(
-        [python("0.4.1"), "-m", "inf2kit.compile.job_entrypoint", str(folder / job.JOB_FILE)],
+        [find_python("0.4.1"), "-m", "inf2kit.compile.job_entrypoint", str(folder / job.JOB_FILE)],
         cwd=tmp_path,
         env=_environment(plan, folder, tmp_path / "work"),
         stdout=subprocess.PIPE,
@@ -192,7 +192,7 @@ def test_a_job_that_may_not_write_ends_before_it_compiles(
 ) -> None:
     plan = _plan("tinyllama-1.1b-starter")
     (tmp_path / "job.json").write_text(plan.description.to_json(), encoding="utf-8")
-    with strict_s3.door(aws, strict_s3.no_writing) as url:
+    with strict_s3.strict_proxy(aws, strict_s3.deny_writes) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         assert job_entrypoint.main(str(tmp_path / "job.json"), tmp_path / "message") == 1
     assert "writing to s3://models/m/ failed" in (tmp_path / "message").read_text(encoding="utf-8")
@@ -201,7 +201,7 @@ def test_a_job_that_may_not_write_ends_before_it_compiles(
 def test_a_jobs_code_goes_to_a_bucket_of_the_right_owner_only(
     aws: str, bucket: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with strict_s3.door(aws, strict_s3.owner) as url:
+    with strict_s3.strict_proxy(aws, strict_s3.require_owner) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         job.execute(_plan(), lambda _: None)
         assert any(each.key.endswith(job.JOB_FILE) for each in bucket.objects.all())
@@ -232,7 +232,7 @@ def test_too_little_room_is_told_before_anything_is_fetched(tmp_path: Path) -> N
         "plan = dataclasses.replace(local.plan(spec, gated=False), shard_bytes=10**18); "
         "local.execute(plan, print)"
     )
-    ended = neuron.run("0.4.1", "timeit", "-n1", "-r1", code, INF2KIT_HOME=str(tmp_path / "home"))
+    ended = neuron.run_module("0.4.1", "timeit", "-n1", "-r1", code, INF2KIT_HOME=str(tmp_path / "home"))
     assert re.search(r"compiling writes 11000000\d\d\.\d GB there", ended.stdout.splitlines()[-1])
     assert "fetching" not in ended.stdout
 
@@ -243,7 +243,7 @@ def test_where_a_log_may_not_be_read_the_states_are_told(
     plan = _plan()
     boto3.client("sagemaker").create_processing_job(**plan.request)
     progress: list[str] = []
-    with strict_s3.door(aws, targets=("Logs_20140328.FilterLogEvents",)) as url:
+    with strict_s3.strict_proxy(aws, targets=("Logs_20140328.FilterLogEvents",)) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", url)
         with pytest.raises(CompileError, match="did not say where its package is"):
             job_progress.follow(plan.name, progress.append, "us-east-1", poll_s=0.05)

@@ -22,7 +22,7 @@ from inf2kit.package.hashing import PART
 from inf2kit.package.stores.bucket import foreign_grants
 from tests.helpers import packages
 from tests.helpers import strict_s3 as strict
-from tests.helpers.support import wait_until
+from tests.helpers.servers import wait_until
 
 PRESET = inf2kit.load_preset("smollm2-135m-local")
 PLACE = "s3://models/llm"
@@ -74,8 +74,8 @@ def digests(bucket: Any) -> set[str]:
 def test_every_call_names_the_owner_of_the_bucket(
     aws: str, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    weights = packages.weights(tmp_path / "weights", shards=1, length=PART + 5)
-    with strict.door(aws, strict.owner) as url:
+    weights = packages.write_weights(tmp_path / "weights", shards=1, length=PART + 5)
+    with strict.strict_proxy(aws, strict.require_owner) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         uri = made(weights)
         assert packages_command("verify", uri).exit_code == 0
@@ -99,7 +99,7 @@ def test_every_call_names_the_owner_of_the_bucket(
 def test_a_file_that_changes_after_it_was_hashed_makes_no_package(
     bucket: Any, tmp_path: Path, name: str, place: str
 ) -> None:
-    weights = packages.weights(tmp_path / "weights", shards=1, length=PART + 5)
+    weights = packages.write_weights(tmp_path / "weights", shards=1, length=PART + 5)
     store = at(PLACE if place == "a bucket" else str(tmp_path / "out"))
     contents = gather(PRESET, weights)
     content = bytearray((weights / name).read_bytes())
@@ -114,7 +114,7 @@ def test_a_file_that_changes_after_it_was_hashed_makes_no_package(
 def test_publishing_again_mends_a_package_that_only_looks_whole(
     bucket: Any, tmp_path: Path, damage: str
 ) -> None:
-    weights = packages.weights(tmp_path / "weights", length=1000)
+    weights = packages.write_weights(tmp_path / "weights", length=1000)
     key = made(weights).removeprefix("s3://models/")
     if damage == "a file is gone":
         bucket.Object(f"{key}config.json").delete()
@@ -126,8 +126,8 @@ def test_publishing_again_mends_a_package_that_only_looks_whole(
 def test_bytes_go_up_with_their_sha256_which_s3_compares(
     aws: str, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    weights = packages.weights(tmp_path / "weights", shards=1, length=PART + 5)
-    with strict.door(aws, strict.sha256) as url:
+    weights = packages.write_weights(tmp_path / "weights", shards=1, length=PART + 5)
+    with strict.strict_proxy(aws, strict.require_sha256) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         uri = made(weights)
         verify(at(PLACE), split(uri)[1])
@@ -137,9 +137,9 @@ def test_two_who_publish_the_same_do_not_disturb_each_other(
     aws: str, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One has begun; another one goes on with its upload, completes it, and makes the package whole."""
-    contents = gather(PRESET, packages.weights(tmp_path / "weights", shards=1, length=3 * PART))
+    contents = gather(PRESET, packages.write_weights(tmp_path / "weights", shards=1, length=3 * PART))
     digest = contents.manifest.digest
-    with strict.door(aws, strict.EndedUploads()) as url:
+    with strict.strict_proxy(aws, strict.RefuseEndedUploads()) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         begun = list(at(PLACE).write(digest, {SHARD: contents.hashed(SHARD)}))
         begun[0].run(lambda _count: None)
@@ -153,7 +153,7 @@ def test_two_who_publish_the_same_do_not_disturb_each_other(
 
 
 def test_one_who_is_killed_beside_another_leaves_a_whole_package(bucket: Any, tmp_path: Path) -> None:
-    weights = packages.weights(tmp_path / "weights", shards=1, length=8 * PART)
+    weights = packages.write_weights(tmp_path / "weights", shards=1, length=8 * PART)
     command = [
         sys.executable,
         "-m",
@@ -183,7 +183,7 @@ def test_one_who_is_killed_beside_another_leaves_a_whole_package(bucket: Any, tm
 
 
 def test_a_package_that_is_deployed_while_prune_asks_stays(bucket: Any, tmp_path: Path) -> None:
-    uri = made(packages.weights(tmp_path / "weights", length=1000))
+    uri = made(packages.write_weights(tmp_path / "weights", length=1000))
     command = [sys.executable, "-m", "inf2kit.cli", "packages", *map(str, PRUNE)]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as process:
@@ -204,7 +204,7 @@ def test_nothing_is_pruned_while_an_endpoint_serves_what_cannot_be_described(
     bucket: Any, tmp_path: Path, gone: str
 ) -> None:
     """As after a deployment that was rolled back beside its stack: the model of what serves is deleted."""
-    uri = made(packages.weights(tmp_path / "weights", length=1000))
+    uri = made(packages.write_weights(tmp_path / "weights", length=1000))
     use(uri)
     serve("in-use")
     sagemaker = boto3.client("sagemaker")
@@ -222,7 +222,7 @@ def test_nothing_is_pruned_while_an_endpoint_serves_what_cannot_be_described(
 
 
 def test_a_model_that_loads_a_prefix_above_uses_every_package_below(bucket: Any, tmp_path: Path) -> None:
-    made(packages.weights(tmp_path / "weights", length=1000))
+    made(packages.write_weights(tmp_path / "weights", length=1000))
     use("s3://models/")
     assert packages_command(*PRUNE, "--yes").stdout == "nothing to prune\n"
 
@@ -255,7 +255,7 @@ def test_whom_a_policy_lets_in(effect: str, principal: object, foreign: list[str
 
 def test_prune_refuses_where_the_bucket_lets_other_accounts_in(bucket: Any, tmp_path: Path) -> None:
     """Their models cannot be seen from here."""
-    uri = made(packages.weights(tmp_path / "weights", length=1000))
+    uri = made(packages.write_weights(tmp_path / "weights", length=1000))
     policy = _policy("Allow", {"AWS": "arn:aws:iam::999999999999:root"})
     bucket.Policy().put(Policy=json.dumps(policy))
     result = packages_command(*PRUNE, "--yes")
@@ -269,8 +269,8 @@ def test_a_role_that_may_not_list_uploads_publishes_all_the_same(
     aws: str, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """AmazonSageMakerFullAccess is such a role: there is nothing to go on with, and that is said once."""
-    weights = packages.weights(tmp_path / "weights", shards=1, length=PART + 5)
-    with strict.door(aws, strict.no_listing_of_uploads) as url:
+    weights = packages.write_weights(tmp_path / "weights", shards=1, length=PART + 5)
+    with strict.strict_proxy(aws, strict.deny_listing_uploads) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         result = package(weights, "--preset", PRESET.name, "--output", PLACE)
         assert result.exit_code == 0, result.stderr
@@ -282,7 +282,7 @@ def test_a_role_that_may_not_list_uploads_publishes_all_the_same(
 def test_a_bucket_that_may_not_be_written_is_told_before_anything_is_read(
     aws: str, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with strict.door(aws, strict.no_writing) as url:
+    with strict.strict_proxy(aws, strict.deny_writes) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         result = package(tmp_path / "nowhere", "--preset", PRESET.name, "--output", PLACE)
     assert result.exit_code == 1
@@ -294,7 +294,7 @@ def test_a_bucket_that_may_not_be_written_is_told_before_anything_is_read(
 def test_a_folder_that_the_console_has_made_is_found_before_a_deployment_fails(
     bucket: Any, tmp_path: Path, name: str
 ) -> None:
-    weights = packages.weights(tmp_path / "weights", length=1000)
+    weights = packages.write_weights(tmp_path / "weights", length=1000)
     uri = made(weights)
     bucket.put_object(Key=f"{uri.removeprefix('s3://models/')}{name}", Body=b"")
     said = f"{name} is an object whose key ends in a slash"

@@ -13,7 +13,7 @@ import inf2kit
 from inf2kit.cdk import EndpointProps
 from inf2kit.errors import DeploymentError, Inf2KitError
 from infra.context import Context
-from tests.helpers.stacks import deployable
+from tests.helpers.cdk import register_package
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -31,7 +31,7 @@ def own_preset(folder: Path, name: str) -> Path:
 
 def test_a_preset_of_ones_own_has_a_stack_of_its_own(tmp_path: Path) -> None:
     path = own_preset(tmp_path, "my-llama")
-    context = {"preset": str(path), "package": deployable(inf2kit.load_preset(str(path)))}
+    context = {"preset": str(path), "package": register_package(inf2kit.load_preset(str(path)))}
     parsed = Context.parse(context)
     assert "my-llama" in {preset.name for preset in parsed.presets}
     preset = next(preset for preset in parsed.presets if preset.name == "my-llama")
@@ -107,7 +107,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 def test_an_option_that_makes_no_sense_is_refused_at_synth(context: dict[str, Any], message: str) -> None:
     preset = inf2kit.load_preset("llama2-7b-throughput")
     with pytest.raises(Inf2KitError) as raised:
-        Context.parse({"package": deployable(preset), **context}).endpoint_props(preset)
+        Context.parse({"package": register_package(preset), **context}).endpoint_props(preset)
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -119,27 +119,30 @@ def test_texts_of_ones_own_preset_fit_a_template(tmp_path: Path) -> None:
     path.write_text(content.replace(line, f'description = "{1001 * "x"}"'), encoding="utf-8")
     preset = inf2kit.load_preset(str(path))
     with pytest.raises(DeploymentError, match=r"description is 'x+\.\.\.'; it must be at most 1000 bytes"):
-        Context.parse({"preset": str(path), "package": deployable(preset)}).endpoint_props(preset)
+        Context.parse({"preset": str(path), "package": register_package(preset)}).endpoint_props(preset)
 
 
 def test_packages_that_cannot_be_deployed_are_refused(tmp_path: Path) -> None:
-    throughput = deployable("llama2-7b-throughput")
+    throughput = register_package("llama2-7b-throughput")
     digest = throughput.split("/")[-2]
     preset = inf2kit.load_preset("llama2-7b-throughput")
     own = own_preset(tmp_path, "llama2-7b-latency")
     cases: list[tuple[dict[str, Any], str]] = [
         ({}, "there is no package for the preset 'llama2-7b-throughput'; give -c package="),
-        ({"package": deployable("llama2-7b-latency")}, "(the one given is for llama2-7b-latency)"),
+        ({"package": register_package("llama2-7b-latency")}, "(the one given is for llama2-7b-latency)"),
         ({"package": "s3://models/llm/"}, "does not end in a package's digest"),
         ({"package": "s3://models/llm/latest/"}, "does not end in a package's digest"),
         ({"package": f"/home/me/{digest}/"}, "is not in S3"),
         ({"package": f"s3://models/{32 * 'a'}/"}, "aws s3 cp s3://models/" + 32 * "a" + "/inf2kit.json ."),
         ({"package": f"{throughput},{throughput}"}, "two packages are for the same preset"),
-        ({"package": deployable(preset, image_tag="old")}, "is for the image old, this inf2kit deploys"),
+        (
+            {"package": register_package(preset, image_tag="old")},
+            "is for the image old, this inf2kit deploys",
+        ),
         ({"package": throughput, "manifest": "nowhere.json"}, "manifest nowhere.json cannot be read"),
         ({"preset": str(own)}, "two presets are named 'llama2-7b-latency'"),
         (
-            {"package": deployable(inf2kit.load_preset(str(own_preset(tmp_path, "mine"))))},
+            {"package": register_package(inf2kit.load_preset(str(own_preset(tmp_path, "mine"))))},
             "give its file with -c preset",
         ),
     ]
@@ -150,8 +153,8 @@ def test_packages_that_cannot_be_deployed_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_manifest_that_was_changed_is_refused(tmp_path: Path) -> None:
-    uri = deployable("llama2-7b-throughput")
-    other = deployable("llama2-7b-throughput", revision="other")
+    uri = register_package("llama2-7b-throughput")
+    other = register_package("llama2-7b-throughput", revision="other")
     copy = inf2kit.paths.manifest(uri.split("/")[-2])  # type: ignore[attr-defined]
     copy.write_bytes(inf2kit.paths.manifest(other.split("/")[-2]).read_bytes())  # type: ignore[attr-defined]
     with pytest.raises(DeploymentError, match="not its own but that of"):

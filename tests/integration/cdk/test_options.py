@@ -16,7 +16,7 @@ from inf2kit.cdk import EndpointStack
 from inf2kit.errors import DeploymentError
 from infra.app import build_app
 from infra.context import Context
-from tests.helpers.stacks import deployable, only
+from tests.helpers.cdk import find_only, register_package
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -25,7 +25,7 @@ KEY = "arn:aws:kms:us-east-1:123456789012:key/12345678-1234-1234-1234-1234567890
 
 def test_more_instances_scale_on_texts_and_sooner_on_calls(template: Callable[..., Template]) -> None:
     rendered = template(max_instances="4")
-    target = only(rendered, "ApplicationAutoScaling::ScalableTarget")
+    target = find_only(rendered, "ApplicationAutoScaling::ScalableTarget")
     assert target["ResourceId"] == "endpoint/llama2-7b-throughput/variant/main"
     assert (target["MinCapacity"], target["MaxCapacity"]) == (1, 4)
     policies = {
@@ -63,11 +63,12 @@ def test_guardrails_fit_every_fleet_that_there_may_be(
     template: Callable[..., Template], context: dict[str, str], kind: str
 ) -> None:
     rendered = template(**context)
-    update = only(rendered, "SageMaker::Endpoint")["DeploymentConfig"]
+    update = find_only(rendered, "SageMaker::Endpoint")["DeploymentConfig"]
     assert len(update["AutoRollbackConfiguration"]["Alarms"]) == 3
     fewest = int(context.get("min_instances", 1))
     assert (
-        only(rendered, "SageMaker::EndpointConfig")["ProductionVariants"][0]["InitialInstanceCount"] == fewest
+        find_only(rendered, "SageMaker::EndpointConfig")["ProductionVariants"][0]["InitialInstanceCount"]
+        == fewest
     )
     if kind == "ROLLING":
         assert update["RollingUpdatePolicy"]["MaximumBatchSize"] == {"Type": "CAPACITY_PERCENT", "Value": 25}
@@ -81,7 +82,7 @@ def test_guardrails_fit_every_fleet_that_there_may_be(
 def warnings(tmp_path: Path, **context: str) -> list[str]:
     """What a synth says of a stack."""
     app = build_app(
-        {"package": deployable("llama2-7b-throughput"), **context}, outdir=str(tmp_path / "warned")
+        {"package": register_package("llama2-7b-throughput"), **context}, outdir=str(tmp_path / "warned")
     )
     stack = app.node.find_child("inf2-llama2-7b-throughput")
     return [
@@ -92,7 +93,7 @@ def warnings(tmp_path: Path, **context: str) -> list[str]:
 def test_an_update_without_roll_back_says_so(template: Callable[..., Template], tmp_path: Path) -> None:
     """An endpoint in alarm undoes its own mend; this is the way through."""
     rendered = template(rollback="false")
-    assert "AutoRollbackConfiguration" not in only(rendered, "SageMaker::Endpoint")["DeploymentConfig"]
+    assert "AutoRollbackConfiguration" not in find_only(rendered, "SageMaker::Endpoint")["DeploymentConfig"]
     (warning,) = warnings(tmp_path, rollback="false")
     assert "no alarm rolls back this update of llama2-7b-throughput" in warning
     assert warnings(tmp_path) == []
@@ -109,18 +110,18 @@ def test_an_asynchronous_endpoint_scales_to_zero_and_has_a_deadline_of_its_own(
     template: Callable[..., Template],
 ) -> None:
     rendered = template(asynchronous="true", min_instances="0", max_instances="2", async_deadline_s="1800")
-    name = only(rendered, "SageMaker::Endpoint")["EndpointName"]
+    name = find_only(rendered, "SageMaker::Endpoint")["EndpointName"]
     assert name == "llama2-7b-throughput-async", "no endpoint can be made asynchronous, or real-time again"
-    configuration = only(rendered, "SageMaker::EndpointConfig")
+    configuration = find_only(rendered, "SageMaker::EndpointConfig")
     output = configuration["AsyncInferenceConfig"]["OutputConfig"]
     assert output["S3OutputPath"] == "s3://models/inf2kit-async/llama2-7b-throughput-async/answers/"
     assert output["S3FailurePath"] == "s3://models/inf2kit-async/llama2-7b-throughput-async/failures/"
     assert configuration["AsyncInferenceConfig"]["ClientConfig"] == {"MaxConcurrentInvocationsPerInstance": 5}
     assert configuration["ProductionVariants"][0]["InitialInstanceCount"] == 1
-    variables = only(rendered, "SageMaker::Model")["PrimaryContainer"]["Environment"]
+    variables = find_only(rendered, "SageMaker::Model")["PrimaryContainer"]["Environment"]
     assert variables["INF2KIT_DEADLINE_SECONDS"] == "1800"
     assert int(variables["SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS"]) > 1800
-    assert only(rendered, "ApplicationAutoScaling::ScalableTarget")["MinCapacity"] == 0
+    assert find_only(rendered, "ApplicationAutoScaling::ScalableTarget")["MinCapacity"] == 0
     policies = {
         each["Properties"]["PolicyType"]: each["Properties"]
         for each in rendered.find_resources("AWS::ApplicationAutoScaling::ScalingPolicy").values()
@@ -141,7 +142,7 @@ def test_an_asynchronous_endpoint_scales_to_zero_and_has_a_deadline_of_its_own(
         if each["Properties"]["PolicyType"] == "StepScaling"
     )
     assert alarms["Wake"]["AlarmActions"] == [{"Ref": wake}]
-    parameter = json.loads(only(rendered, "SSM::Parameter")["Value"])
+    parameter = json.loads(find_only(rendered, "SSM::Parameter")["Value"])
     assert parameter["async_input"].endswith("/requests/")
     assert parameter["async_invocation_timeout_s"] == 1860, "SageMaker's own default is 900"
 
@@ -150,7 +151,7 @@ def test_a_key_of_the_customer_covers_volume_answers_and_captured_data(
     template: Callable[..., Template],
 ) -> None:
     rendered = template(kms_key_arn=KEY, asynchronous="true", data_capture_percent="10")
-    configuration = only(rendered, "SageMaker::EndpointConfig")
+    configuration = find_only(rendered, "SageMaker::EndpointConfig")
     assert configuration["KmsKeyId"] == KEY
     assert configuration["AsyncInferenceConfig"]["OutputConfig"]["KmsKeyId"] == KEY
     assert configuration["DataCaptureConfig"]["KmsKeyId"] == KEY
@@ -161,12 +162,12 @@ def test_a_key_of_the_customer_covers_volume_answers_and_captured_data(
 
 def test_a_key_of_the_log_is_that_of_the_topic(template: Callable[..., Template]) -> None:
     rendered = template(log_kms_key_arn=KEY)
-    assert only(rendered, "Logs::LogGroup")["KmsKeyId"] == KEY
-    assert only(rendered, "SNS::Topic")["KmsMasterKeyId"] == KEY
+    assert find_only(rendered, "Logs::LogGroup")["KmsKeyId"] == KEY
+    assert find_only(rendered, "SNS::Topic")["KmsMasterKeyId"] == KEY
 
 
 def test_data_capture_is_off_unless_asked_for(template: Callable[..., Template]) -> None:
-    assert "DataCaptureConfig" not in only(template(), "SageMaker::EndpointConfig")
+    assert "DataCaptureConfig" not in find_only(template(), "SageMaker::EndpointConfig")
 
 
 def test_a_vpc(template: Callable[..., Template]) -> None:
@@ -174,7 +175,7 @@ def test_a_vpc(template: Callable[..., Template]) -> None:
         subnet_ids="subnet-0123456789abcdef0,subnet-0123456789abcdef1",
         security_group_ids="sg-0123456789abcdef0",
     )
-    assert only(rendered, "SageMaker::Model")["VpcConfig"] == {
+    assert find_only(rendered, "SageMaker::Model")["VpcConfig"] == {
         "Subnets": ["subnet-0123456789abcdef0", "subnet-0123456789abcdef1"],
         "SecurityGroupIds": ["sg-0123456789abcdef0"],
     }
@@ -182,7 +183,7 @@ def test_a_vpc(template: Callable[..., Template]) -> None:
 
 def test_settings_of_the_engine_can_be_changed(template: Callable[..., Template]) -> None:
     rendered = template(environment="INF2KIT_QUEUE_SIZE=64,INF2KIT_PREFILLS_PER_STEP=2")
-    variables = only(rendered, "SageMaker::Model")["PrimaryContainer"]["Environment"]
+    variables = find_only(rendered, "SageMaker::Model")["PrimaryContainer"]["Environment"]
     assert (variables["INF2KIT_QUEUE_SIZE"], variables["INF2KIT_PREFILLS_PER_STEP"]) == ("64", "2")
     thresholds = {
         each["Properties"]["AlarmName"].rpartition("-")[2]: each["Properties"]["Threshold"]
@@ -194,7 +195,7 @@ def test_settings_of_the_engine_can_be_changed(template: Callable[..., Template]
 def test_another_instance_of_the_preset(template: Callable[..., Template]) -> None:
     rendered = template("llama2-7b-budget", instance_type="ml.inf2.xlarge")
     assert (
-        only(rendered, "SageMaker::EndpointConfig")["ProductionVariants"][0]["InstanceType"]
+        find_only(rendered, "SageMaker::EndpointConfig")["ProductionVariants"][0]["InstanceType"]
         == "ml.inf2.xlarge"
     )
 
@@ -205,12 +206,12 @@ def test_options_of_one_preset_only(template: Callable[..., Template]) -> None:
         "llama2-7b-latency": {"max_instances": 9},
     }
     rendered = template("llama2-7b-throughput", **context)
-    assert only(rendered, "ApplicationAutoScaling::ScalableTarget")["MaxCapacity"] == 3
+    assert find_only(rendered, "ApplicationAutoScaling::ScalableTarget")["MaxCapacity"] == 3
 
 
 def test_a_region_without_the_image_is_refused_before_it_is_deployed_to(tmp_path: Path) -> None:
     app = build_app(
-        {"package": deployable("llama2-7b-throughput")}, region="af-south-1", outdir=str(tmp_path)
+        {"package": register_package("llama2-7b-throughput")}, region="af-south-1", outdir=str(tmp_path)
     )
     stack = app.node.find_child("inf2-llama2-7b-throughput")
     (error,) = Annotations.from_stack(stack).find_error("*", Match.any_value())
@@ -219,7 +220,7 @@ def test_a_region_without_the_image_is_refused_before_it_is_deployed_to(tmp_path
 
 def test_a_key_of_another_region_is_refused_where_the_stack_has_one(tmp_path: Path) -> None:
     preset = inf2kit.load_preset("llama2-7b-throughput")
-    props = Context.parse({"package": deployable(preset), "kms_key_arn": KEY}).endpoint_props(preset)
+    props = Context.parse({"package": register_package(preset), "kms_key_arn": KEY}).endpoint_props(preset)
     app = cdk.App(outdir=str(tmp_path))
     there = cdk.Environment(account="123456789012", region="eu-west-1")
     with pytest.raises(DeploymentError, match="this stack is for eu-west-1; give a key of that region"):
@@ -231,7 +232,7 @@ def test_a_stage_is_a_stack_of_its_own(tmp_path: Path) -> None:
     names: list[set[str]] = []
     for context in ({}, {"stage": "dev"}, {"stage": "prod", "asynchronous": "true"}):
         app = build_app(
-            {"package": deployable("llama2-7b-throughput"), **context}, outdir=str(tmp_path / "cdk")
+            {"package": register_package("llama2-7b-throughput"), **context}, outdir=str(tmp_path / "cdk")
         )
         suffix = f"-{context['stage']}" if "stage" in context else ""
         stack = app.node.find_child(f"inf2-llama2-7b-throughput{suffix}")

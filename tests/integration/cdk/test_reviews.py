@@ -19,7 +19,7 @@ from cdk_nag import AwsSolutionsChecks
 import inf2kit
 from inf2kit.catalog import prices
 from infra.app import build_app
-from tests.helpers.stacks import NEURON_PRESETS, deployable
+from tests.helpers.cdk import NEURON_PRESETS, register_package
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -44,7 +44,7 @@ SNAPSHOTS = Path(__file__).parent / "snapshots"
 
 @pytest.mark.parametrize("context", [{}, EVERYTHING], ids=["default", "everything"])
 def test_cdk_nag_finds_nothing_that_is_not_explained(context: dict[str, str], tmp_path: Path) -> None:
-    packages = ",".join(deployable(name) for name in NEURON_PRESETS)
+    packages = ",".join(register_package(name) for name in NEURON_PRESETS)
     context = {"package": packages, **context}
     app = build_app(context, outdir=str(tmp_path))
     cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app, verbose=True))
@@ -89,4 +89,4 @@ def test_the_template_is_the_one_that_was_reviewed(
 
 def test_every_preset_has_a_price() -> None:
     for name in NEURON_PRESETS:
-        assert prices.shipped().of(inf2kit.load_preset(name).compute.instance_type)
+        assert prices.shipped().find(inf2kit.load_preset(name).compute.instance_type)

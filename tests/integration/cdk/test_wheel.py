@@ -15,7 +15,7 @@ import pytest
 
 import inf2kit
 from inf2kit.package import code
-from tests.helpers.stacks import deployable
+from tests.helpers.cdk import register_package
 
 PACKAGE = Path(inf2kit.__file__).parent
 ROOT = PACKAGE.parent
@@ -113,7 +113,7 @@ def test_without_the_extra_one_sentence_names_it(bare_python: Path, tmp_path: Pa
 def test_an_app_of_ones_own_deploys_an_endpoint_and_grants_a_role_its_use(
     python: Path, home: Path, tmp_path: Path
 ) -> None:
-    uri = deployable(PRESET)
+    uri = register_package(PRESET)
     (tmp_path / "app.py").write_text(APP, encoding="utf-8")
     result = run(python, "app.py", uri, cwd=tmp_path)
     assert Path(result.stdout.strip()).is_relative_to(python.parents[1]), "not the checkout's inf2kit"

@@ -12,8 +12,8 @@ import pytest
 
 from inf2kit.cdk import EndpointProps
 from infra.app import build_app
-from tests.helpers.rehearsing import generate
-from tests.helpers.support import wait_until
+from tests.helpers.cloud import generate
+from tests.helpers.servers import wait_until
 
 PRESET, NAME = "tinyllama-1.1b-starter", "tinyllama-1-1b-starter"
 STACK = f"inf2-{NAME}"

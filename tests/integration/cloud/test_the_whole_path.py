@@ -23,10 +23,10 @@ from inf2kit.rehearsal.cloud.settings import CloudSettings
 from inf2kit.rehearsal.container import processes
 from infra.app import build_app
 from tests.helpers import packages
-from tests.helpers.callers import calling
-from tests.helpers.hosted import ROLE
-from tests.helpers.rehearsing import generate, published
-from tests.helpers.support import wait_until
+from tests.helpers.background_calls import call_in_background
+from tests.helpers.cloud import generate, publish_package
+from tests.helpers.sagemaker import ROLE
+from tests.helpers.servers import wait_until
 
 REAL, SLOW, QUEUED = "tinyllama-1.1b-starter", "llama2-7b-throughput", "llama2-7b-latency"
 #: A load that takes 20 s, written into the package: what a template cannot ask for.
@@ -91,7 +91,7 @@ def test_the_whole_path(
     with steps.step("packages: one with a real model, two with the simulated backend"):
         contents = gather(inf2kit.load_preset(REAL), small_weights, rehearsal=True)
         uris = {
-            REAL: published(contents),
+            REAL: publish_package(contents),
             SLOW: package(SLOW, STRETCHED),
             QUEUED: package(QUEUED),
         }
@@ -109,7 +109,7 @@ def test_the_whole_path(
             assert "There were no differences" in said.stdout + said.stderr
     with steps.step("calls and streams by boto3"):
         calls_and_streams(runtime)
-    broken = published(packages.with_changed_code(contents, tmp_path, *BROKEN))
+    broken = publish_package(packages.with_changed_code(contents, tmp_path, *BROKEN))
     faulty = package(SLOW, FAULTY)
     apps = synthesized(
         tmp_path,
@@ -163,7 +163,7 @@ def synthesized(folder: Path, **contexts: dict[str, str]) -> dict[str, str]:
 def an_update_nobody_notices(steps: Steps, runtime: Any, cdk: Callable[..., Any], app: str) -> None:
     with (
         steps.step("an environment value updated under callers, with a load of 20 s"),
-        calling(runtime, name_of(SLOW), pause_s=0.2) as seen,
+        call_in_background(runtime, name_of(SLOW), pause_s=0.2) as seen,
     ):
         cdk("deploy", stack_of(SLOW), *UNASKED, "--app", app)
     assert seen.errors == []
@@ -206,7 +206,7 @@ def a_second_instance_then_no_gateway(
         a_second_instance(cloud, aws, runtime, name)
     with (
         steps.step("an update that forgets the gateway: callers notice"),
-        calling(runtime, name, pause_s=0.2) as seen,
+        call_in_background(runtime, name, pause_s=0.2) as seen,
     ):
         sagemaker.update_endpoint(EndpointName=name, EndpointConfigName="gatewayless")
         wait_until(lambda: seen.errors, 120, "calls that fail")
@@ -241,7 +241,7 @@ def a_second_instance(cloud: CloudSettings, aws: Callable[..., Any], runtime: An
         (variant,) = sagemaker.describe_endpoint(EndpointName=name)["ProductionVariants"]
         return int(variant["CurrentInstanceCount"])
 
-    with calling(runtime, name, threads=3, pause_s=0.0, max_new_tokens=20) as seen:
+    with call_in_background(runtime, name, threads=3, pause_s=0.0, max_new_tokens=20) as seen:
         wait_until(lambda: instances() == 2, 120, "a second instance")
         before, served = processor_time(cloud, name), seen.served
         wait_until(lambda: seen.served > served + 10, 60, "calls")
@@ -310,7 +310,7 @@ def a_broken_package_is_rolled_back(
     (before,) = generate(runtime, name_of(REAL))
     with (
         steps.step("a package with a broken inference.py, rolled back under callers"),
-        calling(runtime, name_of(REAL), threads=1, pause_s=0.5) as seen,
+        call_in_background(runtime, name_of(REAL), threads=1, pause_s=0.5) as seen,
     ):
         result = cdk("deploy", stack_of(REAL), *UNASKED, "--app", app, check=False)
     assert result.returncode != 0
@@ -333,7 +333,7 @@ def errors_roll_an_update_back(
 ) -> None:
     with (
         steps.step("a package that answers 500, rolled back by its alarm"),
-        calling(runtime, name_of(SLOW), threads=2, pause_s=0.1) as seen,
+        call_in_background(runtime, name_of(SLOW), threads=2, pause_s=0.1) as seen,
     ):
         result = cdk("deploy", stack_of(SLOW), *UNASKED, "--app", app, check=False)
         at_the_end = len(seen.errors)

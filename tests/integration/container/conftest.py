@@ -82,6 +82,6 @@ def package(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable
         folder = tmp_path_factory.mktemp("package")
         if changed:
             contents = packages.with_changed_code(contents, tmp_path_factory.mktemp("code"), new=changed)
-        return Deployable.of(contents, PRESET, folder)
+        return Deployable.from_contents(contents, PRESET, folder)
 
     return lay_out

@@ -15,8 +15,9 @@ from inf2kit.rehearsal.container import processes as container
 from inf2kit.rehearsal.container.launchers import LAUNCHER_VARIABLE
 from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.start import start_endpoint
-from tests.helpers.containers import GATEWAY, Container, Deployable, listeners, number_inside
-from tests.helpers.support import Caller, ping, wait_until
+from tests.helpers.containers import GATEWAY, Container, Deployable, find_listeners, pid_in_container
+from tests.helpers.local_endpoint import EndpointCaller
+from tests.helpers.servers import ping, wait_until
 
 _IN_A_NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount-proc", "--pid", "--fork", "--kill-child"]
 
@@ -28,10 +29,10 @@ def test_a_local_endpoint_in_a_faithful_container(
     monkeypatch.setenv(LAUNCHER_VARIABLE, "faithful")
     up = start_endpoint(simulated_preset, name="faithful")
     try:
-        assert Caller(up).stream("x", max_new_tokens=3)[-1]["details"]["generated_tokens"] == 3
+        assert EndpointCaller(up).stream("x", max_new_tokens=3)[-1]["details"]["generated_tokens"] == 3
         processes = container.list_processes(Path(up.run_dir))
-        (first,) = [process for process in processes if number_inside(process) == 1]
-        assert list(listeners(first)) == [GATEWAY]
+        (first,) = [process for process in processes if pid_in_container(process) == 1]
+        assert list(find_listeners(first)) == [GATEWAY]
         assert ping(up.gateway_port) == 200
         (server,) = [process for process in processes if process.name() == "java"]
         server.kill()
@@ -78,8 +79,8 @@ def test_a_real_model_runs_with_the_images_packages(
 ) -> None:
     """The first layers of one: transformers and torch compute there, and both ways say the same."""
     served = run(package(small_weights))
-    served.ready()
-    status, (answer,) = served.whole("My favorite place on earth is", max_new_tokens=8)
+    served.wait_until_ready()
+    status, (answer,) = served.generate("My favorite place on earth is", max_new_tokens=8)
     assert status == 200
     events = served.stream("My favorite place on earth is", max_new_tokens=8)[1]
     assert answer["generated_text"] == events[-1]["generated_text"] != ""

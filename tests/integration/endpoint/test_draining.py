@@ -14,18 +14,19 @@ import psutil
 
 from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.state import EndpointState
-from tests.helpers.support import Caller, ping, processes_of, wait_until
+from tests.helpers.local_endpoint import EndpointCaller, find_processes
+from tests.helpers.servers import ping, wait_until
 
 #: SageMaker kills a container so many seconds after it was told to end.
 KILLED_AFTER_S = 30.0
 
 
-def whole(caller: Caller, tokens: int) -> str:
+def whole(caller: EndpointCaller, tokens: int) -> str:
     (answer,) = caller.generate("x", max_new_tokens=tokens, ignore_eos=True, details=True)
     return str(answer["details"]["finish_reason"])
 
 
-def streamed(caller: Caller, tokens: int, begun: list[int]) -> str:
+def streamed(caller: EndpointCaller, tokens: int, begun: list[int]) -> str:
     events = []
     for part in caller.parts({"inputs": "x", "parameters": {"max_new_tokens": tokens}, "stream": True}):
         begun.append(1)
@@ -36,7 +37,7 @@ def streamed(caller: Caller, tokens: int, begun: list[int]) -> str:
 
 def eight_calls(ending: EndpointState, pool: ThreadPoolExecutor, tokens: int) -> list[Future[str]]:
     """Four whole and four streamed calls, all of them in rows."""
-    caller, begun = Caller(ending), list[int]()
+    caller, begun = EndpointCaller(ending), list[int]()
     calls = [pool.submit(whole, caller, tokens) for _ in range(4)]
     calls += [pool.submit(streamed, caller, tokens, begun) for _ in range(4)]
     wait_until(lambda: len(begun) > 40, 30, "the calls are under way")
@@ -55,7 +56,7 @@ def answer_of(port: int) -> tuple[int, str | None]:
 
 
 def model_server_of(state: EndpointState) -> psutil.Process:
-    (java,) = [each for each in processes_of(state, "ModelServer") if "java" in each.name()]
+    (java,) = [each for each in find_processes(state, "ModelServer") if "java" in each.name()]
     return java
 
 
@@ -88,7 +89,7 @@ def test_sigterm_in_the_middle_of_eight_calls_loses_none(
         for state in (short, long):
             left_s = began + KILLED_AFTER_S - time.monotonic()
             over = "gateway and engine have ended before they would be killed"
-            wait_until(lambda state=state: not processes_of(state, "inf2kit.serving."), left_s, over)
+            wait_until(lambda state=state: not find_processes(state, "inf2kit.serving."), left_s, over)
         log = LocalEndpoint("ending").find_log().read_text(encoding="utf-8")
         assert "ended: 0 texts are left without an answer" in log
 

@@ -21,7 +21,8 @@ import pytest
 
 from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.state import EndpointState
-from tests.helpers.support import Caller, ping, processes_of, wait_until
+from tests.helpers.local_endpoint import EndpointCaller, find_processes
+from tests.helpers.servers import ping, wait_until
 
 #: Open files of every process of this endpoint: a common limit, and soon reached.
 FILES = 1024
@@ -81,7 +82,7 @@ def test_large_bodies_cost_neither_memory_nor_ping(
     besieged: EndpointState, figure: Callable[[str], None]
 ) -> None:
     """36 bodies of 6.5 MB at once, of small objects: as Python has them they would be six gigabytes."""
-    (gateway,) = processes_of(besieged, "engine.gateway")
+    (gateway,) = find_processes(besieged, "engine.gateway")
     body = b'{"inputs": "x", "stream": true, "junk": [' + b"{}," * 2_180_000 + b"{}]}"
     most = memory_mb(gateway)
     with Pings(besieged.gateway_port) as pings, ThreadPoolExecutor(36) as pool:
@@ -116,7 +117,7 @@ def test_hostile_bodies_cost_another_caller_little(
     besieged: EndpointState, body: object, figure: Callable[[str], None], request: pytest.FixtureRequest
 ) -> None:
     hostile = json.dumps(body).encode()
-    caller, worst_s = Caller(besieged), 0.0
+    caller, worst_s = EndpointCaller(besieged), 0.0
     with ThreadPoolExecutor(2) as pool:
         attacks = [pool.submit(status_of, besieged.gateway_port, hostile) for _ in range(4)]
         while not all(attack.done() for attack in attacks):
@@ -138,7 +139,7 @@ def test_silent_connections_keep_nobody_out(besieged: EndpointState, figure: Cal
         for _ in range(FILES + 100):
             connection = socket.create_connection(("127.0.0.1", besieged.gateway_port), timeout=30)
             silent.append(opened.enter_context(contextlib.closing(connection)))
-        caller = Caller(besieged)
+        caller = EndpointCaller(besieged)
         with ThreadPoolExecutor(20) as pool:
             answers = list(pool.map(lambda _: caller.generate("x", max_new_tokens=2), range(8)))
         assert len(answers) == 8

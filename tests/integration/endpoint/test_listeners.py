@@ -11,7 +11,7 @@ import pytest
 
 from inf2kit.rehearsal.container import processes
 from inf2kit.rehearsal.local.state import EndpointState
-from tests.helpers.support import processes_of
+from tests.helpers.local_endpoint import find_processes
 
 BODY = '{"inputs": "x", "parameters": {"max_new_tokens": 1}}'
 
@@ -79,5 +79,5 @@ def test_the_gateway_does_nothing_for_a_page(
 
 def test_the_engine_has_the_container_s_environment_and_not_a_worker_s(hurried: EndpointState) -> None:
     """The model server tells its workers to compute on one thread, and what they import changes more."""
-    (engine,) = processes_of(hurried, "engine.server")
+    (engine,) = find_processes(hurried, "engine.server")
     assert not {"OMP_NUM_THREADS", "MXNET_USE_OPERATOR_TUNING"} & set(engine.environ())

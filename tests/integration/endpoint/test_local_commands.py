@@ -10,7 +10,7 @@ from pathlib import Path
 from inf2kit.rehearsal.container import processes
 from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.state import EndpointState
-from tests.helpers.support import wait_until
+from tests.helpers.servers import wait_until
 
 INF2KIT = str(Path(sys.executable).parent / "inf2kit")
 

@@ -17,7 +17,8 @@ from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.start import start_endpoint
 from inf2kit.rehearsal.local.state import EndpointState
 from tests.helpers import packages
-from tests.helpers.support import Caller, ping, wait_until
+from tests.helpers.local_endpoint import EndpointCaller
+from tests.helpers.servers import ping, wait_until
 
 LOAD_S = 20.0
 
@@ -35,7 +36,7 @@ def slow(start: Callable[..., EndpointState], simulated_preset: str) -> dict[str
 @pytest.fixture(scope="module")
 def broken(slow: object, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[object]]:
     """An ``up`` of a model with a configuration that nothing can load, while the slow ones load."""
-    directory = packages.linked(weights, tmp_path_factory.mktemp("broken") / "weights", "config.json")
+    directory = packages.link_files(weights, tmp_path_factory.mktemp("broken") / "weights", "config.json")
     (directory / "config.json").write_text('{"model_type": "llama", "hidden_size": 7}', encoding="utf-8")
     with ThreadPoolExecutor(1) as pool:
         yield pool.submit(start_endpoint, "smollm2-135m-local", name="broken", weights=directory)
@@ -101,7 +102,7 @@ def test_ping_is_true_with_the_gateway_and_early_without(
 
 def test_plain_mode_answers_but_does_not_stream(slow: dict[str, EndpointState]) -> None:
     wait_until(lambda: LocalEndpoint("plain").read_state().status == "InService", 30, "plain in service")  # type: ignore[union-attr]
-    caller = Caller(slow["plain"])
+    caller = EndpointCaller(slow["plain"])
     wait_until(lambda: _generates(slow["plain"].gateway_port), 60, "an answer")
     (answer,) = caller.generate("x", max_new_tokens=3, details=True)
     assert answer["details"]["generated_tokens"] == 3

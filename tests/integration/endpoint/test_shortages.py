@@ -14,7 +14,8 @@ import pytest
 
 from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.state import EndpointState
-from tests.helpers.support import Caller, metrics_of, ping, processes_of, wait_until
+from tests.helpers.local_endpoint import EndpointCaller, find_processes, read_metrics
+from tests.helpers.servers import ping, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def short(start: Callable[..., EndpointState], simulated_preset: str) -> Endpoin
 
 
 def process_of(state: EndpointState, module: str) -> psutil.Process:
-    (process,) = processes_of(state, module)
+    (process,) = find_processes(state, module)
     return process
 
 
@@ -31,7 +32,7 @@ def test_a_gateway_that_is_killed_under_load_is_back_at_once(
     short: EndpointState, figure: Callable[[str], None]
 ) -> None:
     """All rows and the queue are full of whole calls, which a first generation would have to wait for."""
-    caller = Caller(short)
+    caller = EndpointCaller(short)
     gateway = process_of(short, "engine.gateway")
     with ThreadPoolExecutor(12) as pool:
         calls = [pool.submit(_outcome, caller) for _ in range(12)]
@@ -88,7 +89,7 @@ def test_a_process_that_cannot_be_started_ends_no_other(short: EndpointState) ->
     resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE, limits)
     wait_until(lambda: ping(short.gateway_port) == 200, 60, "there is a gateway again")
     assert process_of(short, "engine.server") == engine
-    assert Caller(short).generate("x", max_new_tokens=2)
+    assert EndpointCaller(short).generate("x", max_new_tokens=2)
 
 
 def test_a_full_disk_and_a_log_that_cannot_be_written(short: EndpointState) -> None:
@@ -102,12 +103,12 @@ def test_a_full_disk_and_a_log_that_cannot_be_written(short: EndpointState) -> N
     limits = resource.prlimit(supervisor.pid, resource.RLIMIT_FSIZE)
     for process in processes:
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, limits[1]))
-    assert Caller(short).generate("x", max_new_tokens=2)
+    assert EndpointCaller(short).generate("x", max_new_tokens=2)
     for process in processes[1:]:
         process.kill()
         wait_until(lambda: ping(short.gateway_port) != 200, 5, "it is missed")
         wait_until(lambda: ping(short.gateway_port) == 200, 60, "there is another one")
-    assert Caller(short).generate("x", max_new_tokens=2)
+    assert EndpointCaller(short).generate("x", max_new_tokens=2)
     for module in (
         "engine.supervisor",
         "engine.gateway",
@@ -116,7 +117,7 @@ def test_a_full_disk_and_a_log_that_cannot_be_written(short: EndpointState) -> N
         resource.prlimit(process_of(short, module).pid, resource.RLIMIT_FSIZE, limits)
 
 
-def _outcome(caller: Caller) -> str:
+def _outcome(caller: EndpointCaller) -> str:
     try:
         caller.generate("x", max_new_tokens=200, ignore_eos=True)
     except Exception as error:
@@ -125,7 +126,7 @@ def _outcome(caller: Caller) -> str:
 
 
 def _rows(state: EndpointState) -> float:
-    return metrics_of(state)["inf2kit_rows_busy"]
+    return read_metrics(state)["inf2kit_rows_busy"]
 
 
 def _log(state: EndpointState) -> str:

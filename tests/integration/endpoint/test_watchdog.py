@@ -15,7 +15,8 @@ from botocore.exceptions import ClientError
 
 from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.state import EndpointState
-from tests.helpers.support import Caller, metrics_of, ping, processes_of, wait_until
+from tests.helpers.local_endpoint import EndpointCaller, find_processes, read_metrics
+from tests.helpers.servers import ping, wait_until
 
 #: The stall limit on a CPU, and what a busy machine may add.
 STALL_S, SPARE_S = 5.0, 5.0
@@ -45,7 +46,7 @@ def stopped(process: psutil.Process) -> Iterator[None]:
             process.send_signal(signal.SIGCONT)
 
 
-def refusal(caller: Caller, inputs: str = "x", **parameters: object) -> tuple[int, str] | None:
+def refusal(caller: EndpointCaller, inputs: str = "x", **parameters: object) -> tuple[int, str] | None:
     """The status and code that a call is refused with, or None where it is answered."""
     try:
         caller.generate(inputs, **{"max_new_tokens": 2, **parameters})
@@ -61,14 +62,14 @@ def refusal(caller: Caller, inputs: str = "x", **parameters: object) -> tuple[in
 def test_a_step_that_never_ends(frail: dict[str, EndpointState], figure: Callable[[str], None]) -> None:
     """A stream and a whole call are inside when the device stops answering; both have a deadline of 55 s."""
     hanging = frail["hanging"]
-    caller = Caller(hanging)
-    (engine,) = processes_of(hanging, "engine.server")
+    caller = EndpointCaller(hanging)
+    (engine,) = find_processes(hanging, "engine.server")
     with ThreadPoolExecutor(2) as pool:
         whole = pool.submit(refusal, caller, max_new_tokens=1000, ignore_eos=True)
         events = pool.submit(caller.stream, "y", max_new_tokens=1000, ignore_eos=True)
         # The counter is the engine's own, which answers until it is ended.
-        last = metrics_of(hanging)["inf2kit_generated_tokens_total"]
-        while (now := metrics_of(hanging)["inf2kit_generated_tokens_total"]) != last or now < 20:
+        last = read_metrics(hanging)["inf2kit_generated_tokens_total"]
+        while (now := read_metrics(hanging)["inf2kit_generated_tokens_total"]) != last or now < 20:
             last = now
             time.sleep(0.1)
         hung = time.monotonic()
@@ -86,7 +87,7 @@ def test_a_step_that_never_ends(frail: dict[str, EndpointState], figure: Callabl
 
 def test_a_stopped_engine_is_replaced(frail: dict[str, EndpointState]) -> None:
     crashing = frail["crashing"]
-    (engine,) = processes_of(crashing, "engine.server")
+    (engine,) = find_processes(crashing, "engine.server")
     with stopped(engine):
         wait_until(lambda: ping(crashing.gateway_port) == 503, STALL_S + SPARE_S, "/ping says 503")
         wait_until(lambda: not engine.is_running(), 10, "the engine was ended")
@@ -96,8 +97,8 @@ def test_a_stopped_engine_is_replaced(frail: dict[str, EndpointState]) -> None:
 def test_a_stopped_model_server_is_told_by_ping(frail: dict[str, EndpointState]) -> None:
     """Nobody waits beyond the deadline and its grace, and whole calls are not promised meanwhile."""
     crashing = frail["crashing"]
-    caller = Caller(crashing)
-    (java,) = [each for each in processes_of(crashing, "ModelServer") if "java" in each.name()]
+    caller = EndpointCaller(crashing)
+    (java,) = [each for each in find_processes(crashing, "ModelServer") if "java" in each.name()]
     with stopped(java):
         began = time.monotonic()
         assert refusal(caller) == (503, "unavailable")
@@ -110,10 +111,10 @@ def test_a_stopped_model_server_is_told_by_ping(frail: dict[str, EndpointState])
 def test_stopped_workers_keep_no_caller_beyond_the_deadline(frail: dict[str, EndpointState]) -> None:
     crashing = frail["crashing"]
     with ExitStack() as all_stopped:
-        for worker in processes_of(crashing, "model_service_worker"):
+        for worker in find_processes(crashing, "model_service_worker"):
             all_stopped.enter_context(stopped(worker))
         began = time.monotonic()
-        assert refusal(Caller(crashing)) == (503, "unavailable")
+        assert refusal(EndpointCaller(crashing)) == (503, "unavailable")
         assert time.monotonic() - began < DEADLINE_S + 3.0 + SPARE_S
         wait_until(lambda: ping(crashing.gateway_port) == 503, 5, "/ping says 503")
     wait_until(lambda: ping(crashing.gateway_port) == 200, 30, "/ping says 200 when they answer again")
@@ -121,31 +122,31 @@ def test_stopped_workers_keep_no_caller_beyond_the_deadline(frail: dict[str, End
 
 def test_a_stopped_supervisor_is_noticed_by_nobody(frail: dict[str, EndpointState]) -> None:
     crashing = frail["crashing"]
-    (supervisor,) = processes_of(crashing, "engine.supervisor")
+    (supervisor,) = find_processes(crashing, "engine.supervisor")
     with stopped(supervisor):
-        assert refusal(Caller(crashing)) is None
+        assert refusal(EndpointCaller(crashing)) is None
         assert ping(crashing.gateway_port) == 200
 
 
 def test_a_stopped_gateway_is_replaced(frail: dict[str, EndpointState]) -> None:
     crashing = frail["crashing"]
-    (gateway,) = processes_of(crashing, "engine.gateway")
+    (gateway,) = find_processes(crashing, "engine.gateway")
     with stopped(gateway):
         wait_until(lambda: not gateway.is_running(), 20, "the gateway was ended")
     wait_until(lambda: ping(crashing.gateway_port) == 200, 10, "another gateway has the port")
-    assert refusal(Caller(crashing)) is None
+    assert refusal(EndpointCaller(crashing)) is None
 
 
 def test_a_prompt_that_ends_the_engine_twice_is_refused(frail: dict[str, EndpointState]) -> None:
     """Seven tokens end this double. Other prompts are answered, and the engine is not ended a third time."""
     crashing = frail["crashing"]
-    caller, poison = Caller(crashing), "a b c d e f g"
+    caller, poison = EndpointCaller(crashing), "a b c d e f g"
     for _ in range(2):
-        (engine,) = processes_of(crashing, "engine.server")
+        (engine,) = find_processes(crashing, "engine.server")
         assert refusal(caller, poison) == (503, "unavailable")
         wait_until(lambda: not engine.is_running(), 10, "the engine has ended")  # noqa: B023
         wait_until(lambda: ping(crashing.gateway_port) == 200, 60, "another engine is ready")
-    restarts = metrics_of(crashing)["inf2kit_engine_restarts"]
+    restarts = read_metrics(crashing)["inf2kit_engine_restarts"]
     assert refusal(caller, poison) == (422, "crashed_before")
     assert refusal(caller, "a b c") is None
-    assert metrics_of(crashing)["inf2kit_engine_restarts"] == restarts
+    assert read_metrics(crashing)["inf2kit_engine_restarts"] == restarts

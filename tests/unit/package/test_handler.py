@@ -28,7 +28,7 @@ PRESET = inf2kit.load_preset("smollm2-135m-local")
     ],
 )
 def test_hooks_are_functions_or_imported_or_assigned(source: str, tmp_path: Path) -> None:
-    check_handler(packages.handler(tmp_path / "any-name.py", source))
+    check_handler(packages.write_handler(tmp_path / "any-name.py", source))
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_hooks_are_functions_or_imported_or_assigned(source: str, tmp_path: Path
 )
 def test_a_file_that_cannot_serve_is_refused(source: str, sentence: str, tmp_path: Path) -> None:
     with pytest.raises(PackageError, match=sentence):
-        check_handler(packages.handler(tmp_path / "own.py", source))
+        check_handler(packages.write_handler(tmp_path / "own.py", source))
 
 
 def test_a_missing_file_and_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
@@ -58,9 +58,9 @@ def test_a_missing_file_and_bytes_that_are_no_text_are_refused(tmp_path: Path) -
 
 
 def test_the_handler_ships_as_inference_py_and_changes_the_digest(tmp_path: Path) -> None:
-    weights = packages.weights(tmp_path / "weights")
+    weights = packages.write_weights(tmp_path / "weights")
     plain = gather(PRESET, weights)
-    own = gather(PRESET, weights, handler=packages.handler(tmp_path / "upper_case.py"))
+    own = gather(PRESET, weights, handler=packages.write_handler(tmp_path / "upper_case.py"))
     assert own.files["code/inference.py"] == tmp_path / "upper_case.py"
     assert {name for name in own.files if own.manifest.files[name] != plain.manifest.files[name]} == {
         "code/inference.py"
@@ -72,8 +72,8 @@ def test_the_handler_ships_as_inference_py_and_changes_the_digest(tmp_path: Path
 
 
 def test_the_commands_ship_and_show_the_handler(tmp_path: Path) -> None:
-    weights, out = packages.weights(tmp_path / "weights"), tmp_path / "out"
-    handler = packages.handler(tmp_path / "upper_case.py")
+    weights, out = packages.write_weights(tmp_path / "weights"), tmp_path / "out"
+    handler = packages.write_handler(tmp_path / "upper_case.py")
     arguments = ["package", weights, "--preset", PRESET.name, "--output", out, "--handler", handler]
     packaged = CliRunner().invoke(main, list(map(str, arguments)))
     assert packaged.exit_code == 0, packaged.output

@@ -31,7 +31,7 @@ NEURON = inf2kit.load_preset("llama2-7b-budget")
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    return packages.weights(tmp_path / "weights")
+    return packages.write_weights(tmp_path / "weights")
 
 
 def test_the_same_files_have_the_same_digest_wherever_and_whenever_they_were_written(
@@ -79,11 +79,11 @@ def test_an_artefact_that_was_compiled_for_something_else_is_refused(
     tmp_path: Path, changed: dict[str, object], said: str
 ) -> None:
     with pytest.raises(PackageError, match=said):
-        gather(NEURON, packages.compiled(tmp_path / "artefact", NEURON, **changed))
+        gather(NEURON, packages.write_artifacts(tmp_path / "artefact", NEURON, **changed))
 
 
 def test_an_artefact_of_the_right_versions_becomes_a_package_that_says_them(tmp_path: Path) -> None:
-    made = gather(NEURON, packages.compiled(tmp_path / "artefact", NEURON), revision="main").manifest
+    made = gather(NEURON, packages.write_artifacts(tmp_path / "artefact", NEURON), revision="main").manifest
     assert (made.target, made.revision, made.notice) == ("inf2", "main", None)
     assert made.versions["neuronx_cc"] == "2.21.18209.0"
     assert str(made.image_tag).endswith("sdk2.26.0-ubuntu22.04")
@@ -192,7 +192,7 @@ def test_pickles_are_left_out_but_for_the_compiled_graphs(weights: Path, tmp_pat
         (weights / name).parent.mkdir(exist_ok=True)
         (weights / name).write_bytes(b"\x80\x04")
     assert gather(LOCAL, weights).manifest.digest == digest
-    compiled = packages.compiled(tmp_path / "artefact", NEURON)
+    compiled = packages.write_artifacts(tmp_path / "artefact", NEURON)
     (compiled / "checkpoint/weights/old.pt").write_bytes(b"\x80\x04")
     files = gather(NEURON, compiled).files
     assert "model.pt" in files
@@ -200,7 +200,7 @@ def test_pickles_are_left_out_but_for_the_compiled_graphs(weights: Path, tmp_pat
 
 
 def test_an_upload_goes_on_by_sha256_where_a_key_makes_etags_mean_nothing(tmp_path: Path) -> None:
-    packages.safetensors(tmp_path / "shard", 3 * PART)
+    packages.write_safetensors(tmp_path / "shard", 3 * PART)
     source = Hashed.of(tmp_path / "shard")
     etag = '"not the MD5 of anything"'
     sent = [

@@ -19,15 +19,15 @@ from inf2kit.serving.engine.scheduler import Scheduler
 from inf2kit.serving.engine.sequence import Job
 from inf2kit.serving.shapes import StaticShapes
 from inf2kit.serving.wire import Generation, Parameters
-from tests.helpers.proof import Proof
+from tests.helpers.reference_model import ReferenceModel
 
 Compiled = Callable[..., Path]
 LENGTH = 64
 
 
 @pytest.fixture(scope="session")
-def proof(small_weights: Path) -> Proof:
-    return Proof(small_weights, [AutoTokenizer.from_pretrained(small_weights).eos_token_id])
+def proof(small_weights: Path) -> ReferenceModel:
+    return ReferenceModel(small_weights, [AutoTokenizer.from_pretrained(small_weights).eos_token_id])
 
 
 def loaded(path: Path, kind: type[NeuronBackend] = NeuronBackend, **shapes: Any) -> NeuronBackend:
@@ -97,15 +97,15 @@ def test_greedy_texts_of_rows_that_come_and_go_are_transformers_own(
     texts = run.finish()
     assert len(texts) == len(lengths) + 1
     assert len(texts[len(lengths) + 1]) == LENGTH - len(full.prompt_ids), "to the row's last position"
-    proof = Proof(weights, [])
-    ties = sum(proof.near_ties(run.prompts[number], new, Parameters()) for number, new in texts.items())
+    proof = ReferenceModel(weights, [])
+    ties = sum(proof.count_near_ties(run.prompts[number], new, Parameters()) for number, new in texts.items())
     assert ties == 0
     figure(
         f"neuron rows, batch {batch_size}: {len(texts)} texts of {sum(map(len, texts.values()))} tokens exact"
     )
 
 
-def test_sampling_on_the_host_is_the_same_code_as_ever(compiled: Compiled, proof: Proof) -> None:
+def test_sampling_on_the_host_is_the_same_code_as_ever(compiled: Compiled, proof: ReferenceModel) -> None:
     run = Run(loaded(compiled(4)))
     run.submit(ids(12, 1), 8, do_sample=True, seed=5, temperature=0.8, top_k=50)
     run.submit(ids(3, 2), 8, repetition_penalty=1.3)
@@ -119,16 +119,16 @@ def test_sampling_on_the_host_is_the_same_code_as_ever(compiled: Compiled, proof
                 {"do_sample": True, "seed": 6, "top_p": 0.9},
             ][number]
         )
-        assert proof.near_ties(run.prompts[number], new, parameters) == 0
+        assert proof.count_near_ties(run.prompts[number], new, parameters) == 0
 
 
-def test_a_shorter_context_graph_takes_shorter_prompts(compiled: Compiled, proof: Proof) -> None:
+def test_a_shorter_context_graph_takes_shorter_prompts(compiled: Compiled, proof: ReferenceModel) -> None:
     path = compiled(1, LENGTH, 16)
     run = Run(loaded(path, batch_size=1, max_context_length=16))
     run.submit(ids(16, 1), 30)
     run.submit(ids(2, 2), 5)
     for number, new in run.finish().items():
-        assert proof.near_ties(run.prompts[number], new, Parameters()) == 0
+        assert proof.count_near_ties(run.prompts[number], new, Parameters()) == 0
     with pytest.raises(ModelDirectoryError, match="max_context_length is 16, the preset asks for 63"):
         NeuronBackend(path, StaticShapes.resolve(1, LENGTH))
 
@@ -200,7 +200,7 @@ class ForgetsOthersAtAOneTokenPrompt(NeuronBackend):
     ],
 )
 def test_without_this_care_texts_are_wrong(
-    careless: type[NeuronBackend], lengths: list[int], compiled: Compiled, proof: Proof
+    careless: type[NeuronBackend], lengths: list[int], compiled: Compiled, proof: ReferenceModel
 ) -> None:
     def wrong(kind: type[NeuronBackend]) -> int:
         run = Run(loaded(compiled(4), kind))
@@ -210,7 +210,7 @@ def test_without_this_care_texts_are_wrong(
         for number, new in run.finish().items():
             logprobs = [token.logprob for token in run.ended[number].tokens]
             try:
-                proof.near_ties(run.prompts[number], new, Parameters(), logprobs)
+                proof.count_near_ties(run.prompts[number], new, Parameters(), logprobs)
             except AssertionError:
                 count += 1
         return count
@@ -250,7 +250,7 @@ def test_a_position_past_the_row_is_stopped_before_the_graph(compiled: Compiled)
         backend._decode([0], [5], [LENGTH])
 
 
-def test_sampling_on_the_device(compiled: Compiled, proof: Proof) -> None:
+def test_sampling_on_the_device(compiled: Compiled, proof: ReferenceModel) -> None:
     """Greedy is exact; the rest is as the graph does it; what it cannot do is refused."""
     backend = loaded(compiled(4, on_device=True))
     run = Run(backend)
@@ -260,7 +260,7 @@ def test_sampling_on_the_device(compiled: Compiled, proof: Proof) -> None:
     sampled = run.submit(ids(7, 9), 8, do_sample=True, top_k=3, top_p=0.9, temperature=0.7)
     texts = run.finish()
     for number in range(len(prompts)):
-        assert proof.near_ties(prompts[number], texts[number], Parameters()) == 0
+        assert proof.count_near_ties(prompts[number], texts[number], Parameters()) == 0
     assert run.ended[len(prompts)].seed is None, "its draws come from no seed"
     row = list(sampled.prompt_ids)
     for token_id in texts[len(prompts)]:

@@ -23,7 +23,7 @@ import psutil
 import pytest
 
 from inf2kit.serving.engine import protocol
-from tests.helpers.support import free_port, ping, wait_until
+from tests.helpers.servers import free_port, ping, wait_until
 
 DEADLINE_S = 2.0
 #: By which every call has ended, and what a busy machine may add.

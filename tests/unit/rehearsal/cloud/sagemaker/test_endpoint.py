@@ -11,7 +11,7 @@ from inf2kit.rehearsal.cloud.clock import Clock
 from inf2kit.rehearsal.cloud.sagemaker.endpoint import Endpoint
 from inf2kit.rehearsal.cloud.sagemaker.fleet import FleetError
 from inf2kit.rehearsal.runtime.server import Target
-from tests.helpers.support import wait_until
+from tests.helpers.servers import wait_until
 
 
 class FleetDouble:
