@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from inf2kit.package import gather
-from inf2kit.package.environment import environment
+from inf2kit.package import collect
+from inf2kit.package.environment import container_environment
 from inf2kit.presets import load_preset
 from inf2kit.rehearsal import model
 from inf2kit.rehearsal.container import launchers
@@ -60,9 +60,11 @@ def start_endpoint(
             is_ours = True
             endpoint.remove()
             progress("assembling the model directory")
-            contents = gather(preset, weights, rehearsal=rehearsal, handler=handler)
+            contents = collect(preset, weights, rehearsal=rehearsal, handler=handler)
             contents.materialise(endpoint.model_dir)
-            endpoint.create(preset_name, {**environment(preset, gateway=gateway), **(variables or {})})
+            endpoint.create(
+                preset_name, {**container_environment(preset, gateway=gateway), **(variables or {})}
+            )
             progress("starting the model server")
             host = endpoint.start_host()
         if wait_s is None:
