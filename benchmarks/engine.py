@@ -12,8 +12,8 @@ import torch
 
 from benchmarks.prompts import Prompts
 from benchmarks.report import Report, Row
-from inf2kit.serving.engine.backend.base import Backend, Chunk, Step
-from inf2kit.serving.engine.backend.cpu.backend import TorchBackend
+from inf2kit.serving.engine.backend.base import Backend, PrefillChunk, StepOutput
+from inf2kit.serving.engine.backend.cpu.backend import CpuBackend
 from inf2kit.serving.engine.input_processor import PlainText
 from inf2kit.serving.engine.scheduler import Scheduler
 from inf2kit.serving.engine.sequence import Job
@@ -30,23 +30,23 @@ class NullBackend(Backend):
     """No arithmetic at all: what remains is the engine."""
 
     def __init__(self, rows: int) -> None:
-        super().__init__(StaticShapes.of(rows, 2048))
+        super().__init__(StaticShapes.resolve(rows, 2048))
         self._logits = [torch.randn(rows, LLAMA2_VOCABULARY) * 3 for _ in range(8)]
         self._turn = 0
 
     def load(self) -> None:
         """There is nothing to load."""
 
-    def _prefill(self, chunks: Sequence[Chunk], starts: Sequence[int]) -> Step:
+    def _prefill(self, chunks: Sequence[PrefillChunk], starts: Sequence[int]) -> StepOutput:
         return self._step(len(chunks))
 
-    def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> Step:
+    def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> StepOutput:
         return self._step(len(rows))
 
-    def _step(self, rows: int) -> Step:
+    def _step(self, rows: int) -> StepOutput:
         # Not the same ones at every step, which would be in the processor's cache.
         self._turn = (self._turn + 1) % len(self._logits)
-        return Step(self._logits[self._turn][:rows])
+        return StepOutput(self._logits[self._turn][:rows])
 
 
 def job(ids: Sequence[int], parameters: Parameters, *, with_tokens: bool = False) -> Job:
@@ -102,7 +102,7 @@ def _null_step(tokenizer: PlainText, rows: int, parameters: Parameters, *, with_
 def prefills_per_step(report: Report, weights: Path, prompts: Prompts, runs: int) -> None:
     """Prefills between two decode steps: throughput against the stall of running rows."""
     began = time.perf_counter()
-    backend = TorchBackend(weights, StaticShapes.of(8, 2048), "float32")
+    backend = CpuBackend(weights, StaticShapes.resolve(8, 2048), "float32")
     backend.load()
     tokenizer = PlainText(prompts.tokenizer)
     choices = (1, 2, 4, 8)

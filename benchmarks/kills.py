@@ -25,7 +25,7 @@ from inf2kit.rehearsal import model
 from inf2kit.rehearsal.cloud import lifecycle
 from inf2kit.rehearsal.container import processes
 from tests.helpers import packages
-from tests.helpers.support import wait_until
+from tests.helpers.servers import wait_until
 
 _PRESET, _STACK, _NAME = "tinyllama-1.1b-starter", "inf2-tinyllama-1-1b-starter", "tinyllama-1-1b-starter"
 _ROOT = Path(inf2kit.__file__).parents[1]
@@ -61,9 +61,9 @@ def _synthesized(folder: Path, shell: dict[str, str]) -> list[Path]:
     """The same stack with two environments, so that every deployment has something to do."""
     _run(shell, "bootstrap", "--app", "", "aws://123456789012/us-east-1")
     boto3.client("s3").create_bucket(Bucket="models")
-    weights = packages.linked(model.prepare(), folder / "weights", ".safetensors")
-    packages.safetensors(weights / "model.safetensors")
-    contents = packages.with_replay(gather(inf2kit.load_preset(_PRESET), weights, rehearsal=True))
+    weights = packages.link_files(model.prepare(), folder / "weights", ".safetensors")
+    packages.write_safetensors(weights / "model.safetensors")
+    contents = packages.with_simulated_backend(gather(inf2kit.load_preset(_PRESET), weights, rehearsal=True))
     done = publish(contents, at("s3://models/llm"))
     paths.keep_manifest(done.digest, contents.manifest.to_bytes())
     apps = []

@@ -14,7 +14,7 @@ from benchmarks.report import Report, Row
 from inf2kit.serving.shapes import StaticShapes
 
 _TOKENS = 3000
-_SHAPES = StaticShapes.of(1, 1024)
+_SHAPES = StaticShapes.resolve(1, 1024)
 
 
 def perplexity(report: Report, raw: Raw, prompts: Prompts, runs: int) -> None:

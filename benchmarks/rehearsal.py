@@ -76,7 +76,7 @@ def _deploy(report: Report, settings: CloudSettings, folder: Path, runs: int) ->
 
 
 def _front(report: Report, settings: CloudSettings, runs: int) -> None:
-    direct = f"{_gate(settings)}/invocations"
+    direct = f"{_gateway(settings)}/invocations"
     through = f"{settings.url}/endpoints/{_NAME}/invocations"
     headers = _signed(settings)
     with report.section("one token through the rehearsal's front") as rows:
@@ -168,7 +168,7 @@ def _up_and_down(
     assert back.stat().st_size == file.stat().st_size
 
 
-def _gate(settings: CloudSettings) -> str:
+def _gateway(settings: CloudSettings) -> str:
     for process in processes.processes(settings.run_dir, below=True):
         port = process.environ().get("SAGEMAKER_BIND_TO_PORT")
         if port:

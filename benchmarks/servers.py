@@ -89,7 +89,7 @@ class Server:
 
 _KINDS = (
     ("inf2kit.serving.engine.server", "engine"),
-    ("inf2kit.serving.engine.gateway", "gate"),
+    ("inf2kit.serving.engine.gateway", "gateway"),
     ("inf2kit.serving.engine.supervisor", "supervisor"),
     ("java", "model server"),
     ("mms_worker", "workers"),
@@ -136,7 +136,7 @@ def preset_of(dtype: str, folder: Path) -> str:
 
 @contextmanager
 def kit(preset: str, name: str = "inf2kit-bench", **variables: str) -> Iterator[tuple[Server, EndpointState]]:
-    """A local endpoint, called through boto3: front, gate, model server, ``predict_fn``, engine."""
+    """A local endpoint, called through boto3: front, gateway, model server, ``predict_fn``, engine."""
     state = endpoint.up(preset, name=name, variables=variables)
     client = boto3_client(state)
 

@@ -1,11 +1,11 @@
 """Hours at full load with callers that leave and an engine that is killed: nothing may leak or be wrong.
 
-    python -m benchmarks.soak --minutes 60 [--kill-every 600] [--preset PRESET] [--replay] [--toxics]
+    python -m benchmarks.soak --minutes 60 [--kill-every 600] [--preset PRESET] [--simulated] [--toxics]
 
 Eight callers send requests of random lengths without a pause; every fifth one is a stream that is left in the
 middle. Every whole answer must equal the one that the same request got at the start, alone, or be a typed
 error; one that differs is proven token by token to be a near-tie of float32, or is wrong. With --toxics the
-network between front and gate delays, resets and forgets connections. Memory, open files,
+network between front and gateway delays, resets and forgets connections. Memory, open files,
 sockets, processes and busy rows are sampled all the time and compared at the end.
 """
 
@@ -143,10 +143,10 @@ class Soak:
         from transformers import AutoTokenizer
 
         from inf2kit.serving.wire.parameters import parse_parameters
-        from tests.helpers.proof import Proof
+        from tests.helpers.reference_model import ReferenceModel
 
         tokenizer = AutoTokenizer.from_pretrained(weights)
-        proof, proven = Proof(weights, [tokenizer.eos_token_id]), 0
+        proof, proven = ReferenceModel(weights, [tokenizer.eos_token_id]), 0
         for number, answers in self.outcome.differing.items():
             request = self._requests[number]
             prompt, parameters = (
@@ -155,7 +155,7 @@ class Soak:
             )
             for ids in answers:
                 try:
-                    proven += proof.near_ties(prompt, ids, parameters) > 0
+                    proven += proof.count_near_ties(prompt, ids, parameters) > 0
                 except AssertionError as error:
                     self.outcome.wrong.append(f"request {number}: {error}")
         return proven
@@ -254,7 +254,7 @@ class Soak:
         deadline = time.monotonic() + 30
         while busy and time.monotonic() < deadline:
             with contextlib.suppress(OSError):
-                with urllib.request.urlopen(self._state.gate_url + "/metrics", timeout=5) as response:
+                with urllib.request.urlopen(self._state.gateway_url + "/metrics", timeout=5) as response:
                     found = samples(response.read().decode())
                 busy = (
                     found.get("inf2kit_rows_busy", 1.0)
@@ -271,19 +271,23 @@ def main() -> None:
     options.add_argument("--minutes", type=float, default=60.0)
     options.add_argument("--kill-every", type=float, default=600.0, help="seconds")
     options.add_argument("--preset", default="smollm2-135m-local")
-    options.add_argument("--toxics", action="store_true", help="a bad network between front and gate")
-    options.add_argument("--replay", action="store_true", help="the timed double instead of the model")
-    options.add_argument("--step-seconds", type=float, default=0.01, help="a step of the double")
+    options.add_argument("--toxics", action="store_true", help="a bad network between front and gateway")
+    options.add_argument(
+        "--simulated", action="store_true", help="the simulated backend instead of the model"
+    )
+    options.add_argument(
+        "--step-seconds", type=float, default=0.01, help="seconds of a step of the simulated backend"
+    )
     given = options.parse_args()
-    replay = {"INF2KIT_BACKEND": "replay", "INF2KIT_REPLAY_STEP_SECONDS": f"{given.step_seconds:g}"}
-    variables = replay if given.replay else {}
+    simulated = {"INF2KIT_BACKEND": "simulated", "INF2KIT_SIMULATED_STEP_SECONDS": f"{given.step_seconds:g}"}
+    variables = simulated if given.simulated else {}
     state = endpoint.up(given.preset, name="inf2kit-soak", variables=variables)
     counts: Counter[str] = Counter()
     try:
         with ExitStack() as stack:
             url = ""
             if given.toxics:
-                url, counts = stack.enter_context(toxic_front(state.gate_url, state.name))
+                url, counts = stack.enter_context(toxic_front(state.gateway_url, state.name))
             soak = Soak(state, url=url)
             outcome = soak.run(given.minutes * 60, given.kill_every)
     finally:
@@ -296,10 +300,10 @@ def main() -> None:
         "samples": [vars(sample) for sample in outcome.samples],
     }
     (FOLDER / "soak.json").write_text(json.dumps(value, indent=1), encoding="utf-8")
-    what = "replay double (simulated)" if given.replay else given.preset
+    what = "simulated backend" if given.simulated else given.preset
     print(f"{given.minutes:g} minutes, {CALLERS} callers, {what}, engine killed {outcome.kills} times")
     if given.toxics:
-        print(f"  connections between front and gate: {dict(counts)}")
+        print(f"  connections between front and gateway: {dict(counts)}")
     print(f"  {outcome.exact} answers exact, {outcome.left} streams left, typed errors: {outcome.errors}")
     print(f"  {proven} other answers, each proven to be a near-tie of float32")
     print(f"  wrong: {len(outcome.wrong)} {outcome.wrong[:3]}")

@@ -25,17 +25,17 @@ _REPEATS, _WARM_UP = 100, 300
 
 
 def hops(report: Report, prompts: Prompts) -> None:
-    """What each hop adds to a call of one token; the replay double makes the token, in no time."""
+    """What each hop adds to a call of one token; the simulated backend makes the token, in no time."""
     began = time.perf_counter()
-    quick = {"INF2KIT_BACKEND": "replay", "INF2KIT_REPLAY_STEP_SECONDS": "0"}
+    quick = {"INF2KIT_BACKEND": "simulated", "INF2KIT_SIMULATED_STEP_SECONDS": "0"}
     with servers.kit(servers.PRESET, **quick) as (server, state):
         prompt = prompts.of(16)
         body = {"inputs": prompt, "parameters": {"max_new_tokens": 1}}
         client = servers.boto3_client(state)
         ways: dict[str, Callable[[], object]] = {
             "engine, its Unix socket": partial(_at_engine, state, body),
-            "gate, through model server and predict_fn": partial(
-                servers.post, state.gate_url + "/invocations", body
+            "gateway, through model server and predict_fn": partial(
+                servers.post, state.gateway_url + "/invocations", body
             ),
             "front": partial(servers.post, f"{state.url}/endpoints/{state.name}/invocations", body),
             "boto3": partial(servers.invoke, client, state.name, prompt, 1),
@@ -45,7 +45,7 @@ def hops(report: Report, prompts: Prompts) -> None:
             for _ in range(_WARM_UP):
                 ways["boto3"]()
             measured = {name: [_milliseconds(call) for _ in range(_REPEATS)] for name, call in ways.items()}
-    with report.section("one token, one caller, hop by hop (simulated: the replay double)", began) as rows:
+    with report.section("one token, one caller, hop by hop (simulated backend)", began) as rows:
         for name, found in measured.items():
             rows.append(Row(f"asked at the {name}", found, "ms", decimals=2))
 
@@ -169,7 +169,7 @@ def _steady_speed(state: EndpointState, seconds: float) -> float:
     """New tokens a second by the engine's own counter, without the start and the end of a load."""
 
     def count() -> tuple[float, float]:
-        with urllib.request.urlopen(state.gate_url + "/metrics", timeout=10) as response:
+        with urllib.request.urlopen(state.gateway_url + "/metrics", timeout=10) as response:
             found = samples(response.read().decode())
         return time.perf_counter(), found["inf2kit_generated_tokens_total"]
 

@@ -10,8 +10,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.report import Report, Row
-from inf2kit.serving.engine.backend.base import Chunk
-from inf2kit.serving.engine.backend.cpu.backend import TorchBackend
+from inf2kit.serving.engine.backend.base import PrefillChunk
+from inf2kit.serving.engine.backend.cpu.backend import CpuBackend
 from inf2kit.serving.shapes import StaticShapes
 
 _KINDS = {
@@ -35,10 +35,10 @@ def bandwidth() -> float:
 
 def breakdown(report: Report, weights: Path, runs: int) -> None:
     """A step of 1 and of 8 rows: seconds by kind of operation, and the roofline of reading the weights."""
-    backend = TorchBackend(weights, StaticShapes.of(8, 2048), "float32")
+    backend = CpuBackend(weights, StaticShapes.resolve(8, 2048), "float32")
     backend.load()
     read = (weights / "model.safetensors").stat().st_size
-    with report.section("where a decode step goes, torch backend, float32, rows of 160 tokens") as rows:
+    with report.section("where a decode step goes, CPU backend, float32, rows of 160 tokens") as rows:
         roofline_ms = [1e3 * read / bandwidth() for _ in range(runs)]
         rows.append(
             Row("roofline: reading the weights once", roofline_ms, "ms", note=f"{read / 1e6:.0f} MB a step")
@@ -71,5 +71,5 @@ def breakdown(report: Report, weights: Path, runs: int) -> None:
                 backend.release(row)
 
 
-def _fill(backend: TorchBackend, row: int) -> None:
-    backend.prefill([Chunk(row, [5 + row] * _USED)])
+def _fill(backend: CpuBackend, row: int) -> None:
+    backend.prefill([PrefillChunk(row, [5 + row] * _USED)])

@@ -22,7 +22,7 @@ app = cdk.App(outdir="{out}")
 s3.Bucket(cdk.Stack(app, "minimal"), "Bucket")
 app.synth()
 """
-_OURS = 'from infra.app import build; build({{"package": "{packages}"}}, outdir="{out}").synth()'
+_OURS = 'from infra.app import build_app; build_app({{"package": "{packages}"}}, outdir="{out}").synth()'
 
 
 def synth(report: Report, runs: int) -> None:

@@ -1,4 +1,4 @@
-"""A bad network between front and gate: connections that are slow, are reset, or fall silent."""
+"""A bad network between front and gateway: connections that are slow, are reset, or fall silent."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from inf2kit.rehearsal.local import ports
-from inf2kit.rehearsal.local.asgi_server import Server
-from inf2kit.rehearsal.runtime.front import Front, Target
+from inf2kit.rehearsal.local.asgi_server import LoopbackServer
+from inf2kit.rehearsal.runtime.server import SageMakerRuntime, Target
 
 #: What happens to a connection, and how often. One that is half open passes nothing more on and stays open.
 _TOXICS = {"none": 0.85, "latency": 0.1, "reset": 0.03, "half-open": 0.02}
@@ -77,7 +77,7 @@ class Toxics:
     async def _pass_on(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, toxic: str, left: list[int]
     ) -> None:
-        # The gate answers to a Host with its own port only; both have five digits.
+        # The gateway answers to a Host with its own port only; both have five digits.
         own, other = b":%d\r\n" % self.port, b":%d\r\n" % self._target
         while part := await reader.read(65536):
             if toxic == "latency":
@@ -95,12 +95,12 @@ class Toxics:
 
 
 @contextmanager
-def toxic_front(gate_url: str, name: str, seed: int = 0) -> Iterator[tuple[str, Counter[str]]]:
-    """A front of an endpoint whose connections to the gate are bad ones: its URL, and what they had."""
-    toxics = Toxics(int(urlsplit(gate_url).port or 0), seed)
+def toxic_front(gateway_url: str, name: str, seed: int = 0) -> Iterator[tuple[str, Counter[str]]]:
+    """A front of an endpoint whose connections to the gateway are bad ones: its URL, and what they had."""
+    toxics = Toxics(int(urlsplit(gateway_url).port or 0), seed)
     target = Target(f"http://127.0.0.1:{toxics.port}", "InService")
     (port,) = ports.choose(1, [toxics.port])
-    server = Server(Front(lambda wanted, _: target if wanted == name else None), port)
+    server = LoopbackServer(SageMakerRuntime(lambda wanted, _: target if wanted == name else None), port)
 
     async def run() -> None:
         proxy = asyncio.create_task(toxics.serve())

@@ -4,7 +4,7 @@
 
     print(Endpoint("smollm2-135m-local").generate("My favorite place on earth is").text)
 
-Importing this package is light: what is heavy is imported where it is first used.
+Importing this package is light: boto3 and the engine are imported where they are first used.
 """
 
 from __future__ import annotations
@@ -12,16 +12,38 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from inf2kit._version import __version__
+from inf2kit.errors import (
+    CloudError,
+    CompileError,
+    DeploymentError,
+    EndpointError,
+    Inf2KitError,
+    LocalEndpointError,
+    ModelDirectoryError,
+    PackageError,
+    PresetError,
+    RequestError,
+)
 
 if TYPE_CHECKING:
-    from inf2kit.client.endpoint import Endpoint, TextResult
+    from inf2kit.client import Endpoint, TextResult
     from inf2kit.offline import Model, load
     from inf2kit.presets import Preset, load_preset, preset_names
 
 __all__ = [
+    "CloudError",
+    "CompileError",
+    "DeploymentError",
     "Endpoint",
+    "EndpointError",
+    "Inf2KitError",
+    "LocalEndpointError",
     "Model",
+    "ModelDirectoryError",
+    "PackageError",
     "Preset",
+    "PresetError",
+    "RequestError",
     "TextResult",
     "__version__",
     "load",
@@ -29,9 +51,9 @@ __all__ = [
     "preset_names",
 ]
 
-_HOMES = {
-    "Endpoint": "inf2kit.client.endpoint",
-    "TextResult": "inf2kit.client.endpoint",
+_LAZY = {
+    "Endpoint": "inf2kit.client",
+    "TextResult": "inf2kit.client",
     "Model": "inf2kit.offline",
     "load": "inf2kit.offline",
     "Preset": "inf2kit.presets",
@@ -41,8 +63,12 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,8 +1,8 @@
-"""``inf2kit.load``: a model without an endpoint, in this process, by the same engine.
+"""``inf2kit.load``: run a model in this process, with the engine of the endpoints.
 
 import inf2kit
 
-model = inf2kit.load("llama2-7b-budget")
+model = inf2kit.load("models/DIGEST")
 print(model.generate("My favorite place on earth is", max_new_tokens=64, do_sample=True, top_k=50).text)
 """
 
@@ -11,96 +11,77 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, cast
 
-from inf2kit.client import TextResult
+from inf2kit.client.generation import TextGenerator
 from inf2kit.errors import ModelDirectoryError
 from inf2kit.serving.engine.protocol import WholeAnswer
 from inf2kit.serving.engine.settings import Settings
-from inf2kit.serving.model_dir import MANIFEST, NEURON_CONFIG
+from inf2kit.serving.model_dir import MANIFEST, MODEL_CONFIG, NEURON_CONFIG
 from inf2kit.serving.shapes import StaticShapes
 
 if TYPE_CHECKING:
     from inf2kit.serving.engine.in_process import InProcess
 
-_QUEUE = 1024
-#: Of weights that are compiled for nothing.
+#: Prompts that may wait for a row of the batch.
+_QUEUE_SIZE = 1024
+#: Tokens in a row of weights that are not compiled, unless the model has fewer positions.
 _SEQUENCE_LENGTH = 2048
 
 
-class Model:
-    """A model in this process; what ``inf2kit.load`` gives.
+class Model(TextGenerator):
+    """A model in this process, made by ``inf2kit.load``.
 
-    Calls may come from several threads: they share the rows of the batch. A device is held until the process
-    ends.
+    Threads may share it: their calls are decoded together, as one batch. It holds its device until the
+    process ends.
     """
 
     def __init__(self, engine: InProcess) -> None:
         self._engine = engine
 
-    @overload
-    def generate(self, prompt: str, **parameters: Any) -> TextResult: ...
-
-    @overload
-    def generate(self, prompt: Sequence[str], **parameters: Any) -> list[TextResult]: ...
-
-    def generate(self, prompt: str | Sequence[str], **parameters: Any) -> TextResult | list[TextResult]:
-        """Continue one text, or several at once, which fill the rows of the batch.
-
-        Args:
-            prompt: A text, or a list of texts.
-            **parameters: As ``Endpoint.generate``.
-
-        Raises:
-            RequestError: what was asked for is refused.
-        """
-        inputs = prompt if isinstance(prompt, str) else list(prompt)
-        body = {"inputs": inputs, "parameters": {**parameters, "details": True}}
+    def _answer(self, request: dict[str, Any]) -> list[dict[str, Any]]:
         answer = WholeAnswer()
-        for event in self._engine.call(body):
+        for event in self._engine.call(request):
             answer.take(event)
-        results = [TextResult.of(each) for each in cast("list[dict[str, Any]]", answer.body())]
-        return results[0] if isinstance(prompt, str) else results
+        return cast("list[dict[str, Any]]", answer.body())
 
-    def stream(self, prompt: str, **parameters: Any) -> Iterator[str]:
-        """Continue one text, giving its pieces as they come.
-
-        Raises:
-            RequestError: as ``generate``.
-        """
-        for event in self._engine.call({"inputs": prompt, "parameters": parameters}, stream=True):
-            token = event.get("token")
-            if token and token["text"]:
-                yield token["text"]
+    def _tokens(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        for event in self._engine.call(request, stream=True):
+            if event.get("token"):
+                yield event["token"]
 
 
 def load(
     directory: str | Path, *, batch_size: int | None = None, sequence_length: int | None = None
 ) -> Model:
-    """Load a model package, a folder that ``inf2kit compile`` has written, or plain weights for the CPU.
+    """Load a model package, a folder that ``inf2kit compile`` wrote, or plain weights for the CPU.
 
     Args:
-        directory: The folder.
-        batch_size: Rows of plain weights, 1 by default; compiled models have theirs.
-        sequence_length: Tokens of a row of plain weights, 2,048 by default or what the model has positions
-            for.
+        directory: The model's folder.
+        batch_size: Number of rows for plain weights, 1 by default. Compiled models have their own.
+        sequence_length: Number of tokens in a row of plain weights. The default is 2,048, or the model's
+            number of positions if that is lower.
 
     Raises:
         ModelDirectoryError: there is no model, it cannot be loaded here, or another process holds the
             device.
     """
     path = Path(directory).expanduser()
-    if not (path / "config.json").exists():
-        raise ModelDirectoryError(f"{path} lacks config.json, so it is no model; give a model's folder")
-    options = (batch_size, sequence_length)
-    if any(options) and any((path / name).exists() for name in (MANIFEST, NEURON_CONFIG)):
-        raise ModelDirectoryError(
-            f"{path} is made for static shapes; leave batch_size and sequence_length out, or compile again"
-        )
-    settings = _settings(path, *options)
+    if not (path / MODEL_CONFIG).exists():
+        raise ModelDirectoryError(f"{path} lacks {MODEL_CONFIG}, so it is no model; give a model's folder")
+    if (path / MANIFEST).exists() or (path / NEURON_CONFIG).exists():
+        if batch_size or sequence_length:
+            raise ModelDirectoryError(
+                f"{path} is made for static shapes; "
+                "leave batch_size and sequence_length out, or compile again"
+            )
+        settings = _package_settings(path) if (path / MANIFEST).exists() else _compiled_settings(path)
+    else:
+        settings = _weights_settings(path, batch_size or 1, sequence_length or _SEQUENCE_LENGTH)
     try:
         from inf2kit.serving.engine.backend import DeviceBusyError
         from inf2kit.serving.engine.in_process import InProcess
@@ -114,40 +95,66 @@ def load(
         raise ModelDirectoryError(str(error)) from None
 
 
-def _settings(path: Path, batch_size: int | None, sequence_length: int | None) -> Settings:
-    run_dir = Path(tempfile.gettempdir())
-    if (path / MANIFEST).exists():
-        settings = Settings.read(path, {"INF2KIT_RUN_DIR": str(run_dir)})
-        return dataclasses.replace(settings, deadline_s=math.inf, queue_size=_QUEUE)
-    compiled = path / NEURON_CONFIG
+def _package_settings(path: Path) -> Settings:
+    settings = Settings.read(path, {"INF2KIT_RUN_DIR": str(_run_dir())})
+    return dataclasses.replace(settings, deadline_s=math.inf, queue_size=_QUEUE_SIZE)
+
+
+def _compiled_settings(path: Path) -> Settings:
+    config = _read_json(path / NEURON_CONFIG)
     try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        if compiled.exists():
-            made = json.loads(compiled.read_text(encoding="utf-8"))
-            shapes = StaticShapes.of(
-                made["batch_size"], made["sequence_length"], made.get("max_context_length")
-            )
-            backend, dtype = "neuron", str(made["torch_dtype"])
-        else:
-            longest = min(int(config["max_position_embeddings"]), sequence_length or _SEQUENCE_LENGTH)
-            shapes = StaticShapes.of(batch_size or 1, longest)
-            backend, dtype = "torch", "float32"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelDirectoryError(f"a configuration in {path} cannot be read ({error!r})") from None
+        shapes = StaticShapes.from_dict(config)
+        dtype = str(config["torch_dtype"])
+    except (KeyError, ValueError, TypeError) as error:
+        raise _unreadable(path / NEURON_CONFIG, error) from None
+    return _settings(path, "neuron", dtype, shapes)
+
+
+def _weights_settings(path: Path, batch_size: int, sequence_length: int) -> Settings:
+    config = _read_json(path / MODEL_CONFIG)
+    try:
+        positions = int(config["max_position_embeddings"])
+        shapes = StaticShapes.resolve(batch_size, min(positions, sequence_length))
+    except (KeyError, ValueError, TypeError) as error:
+        raise _unreadable(path / MODEL_CONFIG, error) from None
+    return _settings(path, "cpu", "float32", shapes)
+
+
+def _settings(path: Path, backend: str, dtype: str, shapes: StaticShapes) -> Settings:
+    """Settings for a folder without a manifest. There is no server, so its settings are empty."""
     return Settings(
         model_dir=path,
-        run_dir=run_dir,
+        run_dir=_run_dir(),
         backend=backend,
-        model_name=str(config.get("_name_or_path") or path.name),
+        model_name=str(_read_json(path / MODEL_CONFIG).get("_name_or_path") or path.name),
         dtype=dtype,
         shapes=shapes,
-        queue_size=_QUEUE,
+        queue_size=_QUEUE_SIZE,
         prefills_per_step=1,
         deadline_s=math.inf,
-        gate_address=None,
+        gateway_address=None,
         model_server_address="",
         model_server_workers=1,
         notice=None,
         stall_s=None,
-        replay={},
+        simulated={},
     )
+
+
+def _run_dir() -> Path:
+    """Return a folder of the user's own. The engine of a server would put its sockets there."""
+    return Path(tempfile.gettempdir()) / f"inf2kit-{os.getuid()}"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    if not isinstance(values, dict):
+        raise _unreadable(path, TypeError("it is not a JSON object"))
+    return values
+
+
+def _unreadable(path: Path, error: Exception) -> ModelDirectoryError:
+    return ModelDirectoryError(f"{path} cannot be read ({error!r}); fetch or compile the model again")

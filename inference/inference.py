@@ -74,7 +74,7 @@ def _generate(body: object, settings: Settings, arrival: float) -> object:
         raise RequestError(
             400,
             "no_stream",
-            "this endpoint runs without its gate, which alone can stream; leave 'stream' out",
+            "this endpoint runs without its gateway, which alone can stream; leave 'stream' out",
         )
     answer = protocol.WholeAnswer()
     call = {"op": "generate", "body": body, "arrival": arrival}
@@ -85,10 +85,10 @@ def _generate(body: object, settings: Settings, arrival: float) -> object:
 
 
 def _arrival(context: Any, settings: Settings) -> float:
-    """When the call came to the gate, on the clock that all processes of the container share.
+    """When the call came to the gateway, on the clock that all processes of the container share.
 
-    Without a gate the header would be a caller's own invention.
+    Without a gateway the header would be a caller's own invention.
     """
-    if context is None or settings.gate_address is None:
+    if context is None or settings.gateway_address is None:
         return time.monotonic()
     return float(context.get_request_header(0, protocol.ARRIVAL_HEADER) or time.monotonic())

@@ -1,4 +1,4 @@
-"""The app: a stack for each preset, and one for the role of compilation jobs if it is asked for.
+"""The app: a stack for each preset, and one for the role of compilation jobs if the context asks for it.
 
 cdk ls
 cdk deploy inf2-llama2-7b-throughput -c package=s3://BUCKET/PREFIX/DIGEST/
@@ -11,37 +11,39 @@ from typing import Any
 
 import aws_cdk as cdk
 
-from inf2kit.cdk import compile_role
-from inf2kit.cdk.compile_role import CompileRoleStack
-from inf2kit.cdk.stack import EndpointStack, UnusableStack, check_registry
+from inf2kit.cdk import CompileRoleStack, EndpointStack
+from inf2kit.cdk.stack import PlaceholderStack, check_region
 from inf2kit.errors import DeploymentError
 from infra.context import Context
 
-#: Where a message came from, in paths of this run: it would make every synth another one.
-_CONTEXT = {"aws:cdk:disable-stack-trace": True}
+COMPILE_ROLE_STACK = "inf2-compile-role"
+#: Stack traces hold paths of the checkout, which would make every machine's templates differ.
+_CDK_CONTEXT = {"aws:cdk:disable-stack-trace": True}
 
 
-def build(context: Mapping[str, Any] | None = None, *, region: str | None = None, **options: Any) -> cdk.App:
-    """The app, with its stacks.
+def build_app(
+    values: Mapping[str, Any] | None = None, *, region: str | None = None, **options: Any
+) -> cdk.App:
+    """Build the app with its stacks.
 
     Args:
-        context: Instead of what ``cdk`` passes on.
-        region: Where ``cdk`` would deploy, if it knows. The stacks themselves are for any region.
-        **options: What ``cdk.App`` takes, such as ``outdir``.
+        values: Context values, in place of those that ``cdk`` passes on.
+        region: The region that ``cdk`` would deploy to, if known. The stacks can be deployed to any region.
+        **options: Options of ``aws_cdk.App``, such as ``outdir``.
 
     Raises:
-        Inf2KitError: the context cannot be meant.
+        Inf2KitError: a key or value of the context is wrong.
     """
-    app = cdk.App(context={**_CONTEXT, **(context or {})}, **options)
-    settings = Context.read(app.node.get_all_context())
-    for preset in settings.presets:
-        name = settings.stack_name(preset)
+    app = cdk.App(context={**_CDK_CONTEXT, **(values or {})}, **options)
+    context = Context.parse(app.node.get_all_context())
+    for preset in context.presets:
+        name = context.stack_name(preset)
         try:
             if region:
-                check_registry(region)
-            EndpointStack(app, name, props=settings.props(preset))
+                check_region(region)
+            EndpointStack(app, name, props=context.endpoint_props(preset))
         except DeploymentError as error:
-            UnusableStack(app, name, reason=str(error))
-    if settings.compile_role is not None:
-        CompileRoleStack(app, compile_role.NAME, props=settings.compile_role)
+            PlaceholderStack(app, name, reason=str(error))
+    if context.compile_role is not None:
+        CompileRoleStack(app, COMPILE_ROLE_STACK, props=context.compile_role)
     return app

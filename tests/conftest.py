@@ -19,19 +19,19 @@ from inf2kit.rehearsal.container import processes
 from inf2kit.rehearsal.local import endpoint
 from inf2kit.rehearsal.local.state import EndpointState
 from tests.helpers import packages
-from tests.helpers.support import Caller
+from tests.helpers.local_endpoint import EndpointCaller
 
 TEST_PRESET = """
-description = "The replay double: eight rows, tokens made up"
+description = "The simulated backend: eight rows, tokens made up"
 status = "simulated"
 [model]
-id = "inf2kit/replay"
+id = "inf2kit/simulated"
 gated = false
 [shapes]
 batch_size = 8
 sequence_length = 2048
 [compute]
-backend = "replay"
+backend = "simulated"
 instance_type = "local"
 tensor_parallel_size = 1
 dtype = "float32"
@@ -127,7 +127,7 @@ def weights() -> Path:
 @pytest.fixture(scope="session")
 def base_weights(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded model as a base model: without a chat template."""
-    return packages.linked(weights, tmp_path_factory.mktemp("base") / "weights", "chat_template.jinja")
+    return packages.link_files(weights, tmp_path_factory.mktemp("base") / "weights", "chat_template.jinja")
 
 
 @pytest.fixture(scope="session")
@@ -138,7 +138,7 @@ def small_weights(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     from safetensors.torch import save_file
 
     folder = tmp_path_factory.mktemp("small") / "weights"
-    path = packages.linked(weights, folder, ".safetensors", "config.json")
+    path = packages.link_files(weights, folder, ".safetensors", "config.json")
     config = json.loads((weights / "config.json").read_text(encoding="utf-8"))
     (path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 4}), encoding="utf-8")
     (file,) = weights.glob("*.safetensors")
@@ -166,9 +166,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def replay_preset(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A preset of one's own, as a user would write one, for the replay backend."""
-    path = tmp_path_factory.mktemp("presets") / "replay.toml"
+def simulated_preset(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A preset of one's own, as a user would write one, for the simulated backend."""
+    path = tmp_path_factory.mktemp("presets") / "simulated.toml"
     path.write_text(TEST_PRESET, encoding="utf-8")
     return str(path)
 
@@ -199,16 +199,16 @@ def served(weights: Path) -> Iterator[EndpointState]:
 
 
 @pytest.fixture(scope="session")
-def doubles(weights: Path, base_weights: Path, replay_preset: str) -> Iterator[dict[str, EndpointState]]:
-    """The replay doubles that several tests share, started side by side."""
-    slow = {"INF2KIT_REPLAY_STEP_SECONDS": "0.02"}
+def doubles(weights: Path, base_weights: Path, simulated_preset: str) -> Iterator[dict[str, EndpointState]]:
+    """The endpoints with the simulated backend that several tests share, started side by side."""
+    slow = {"INF2KIT_SIMULATED_STEP_SECONDS": "0.02"}
     choices: dict[str, tuple[dict[str, str], Path]] = {
         "victim": (slow, weights),
         "hurried": ({**slow, "INF2KIT_DEADLINE_SECONDS": "4"}, base_weights),
     }
     with ThreadPoolExecutor(len(choices)) as pool:
         starts = {
-            name: pool.submit(endpoint.up, replay_preset, name=name, variables=variables, weights=files)
+            name: pool.submit(endpoint.up, simulated_preset, name=name, variables=variables, weights=files)
             for name, (variables, files) in choices.items()
         }
     states = {name: start.result() for name, start in starts.items()}
@@ -220,17 +220,17 @@ def doubles(weights: Path, base_weights: Path, replay_preset: str) -> Iterator[d
 
 @pytest.fixture(scope="session")
 def victim(doubles: dict[str, EndpointState]) -> EndpointState:
-    """The replay double, slow enough to be killed in the middle: 400 tokens take 8 s."""
+    """The simulated backend, slow enough to be killed in the middle: 400 tokens take 8 s."""
     return doubles["victim"]
 
 
 @pytest.fixture(scope="session")
 def hurried(doubles: dict[str, EndpointState]) -> EndpointState:
-    """The replay double as a base model: 8 rows, a queue of 4, 50 tokens a second, a deadline of 4 s."""
+    """The simulated backend as a base model: 8 rows, a queue of 4, 50 tokens a second, a deadline of 4 s."""
     return doubles["hurried"]
 
 
 @pytest.fixture
-def caller(served: EndpointState) -> Caller:
+def caller(served: EndpointState) -> EndpointCaller:
     """boto3 for the served endpoint."""
-    return Caller(served)
+    return EndpointCaller(served)

@@ -1,4 +1,4 @@
-"""What somebody should hear of: errors, slowness, a full or broken engine, and an idle one that costs."""
+"""The alarms of an endpoint: errors, latency, saturation, engine failures, and the cost of idling."""
 
 from __future__ import annotations
 
@@ -7,42 +7,44 @@ from typing import Any
 from aws_cdk import Stack
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_iam as iam
+from aws_cdk import aws_kms as kms
 from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
 from inf2kit.cdk import log_metrics
 from inf2kit.cdk.props import EndpointProps
-from inf2kit.names import stack_name
 
 #: The name of the only variant.
 VARIANT = "main"
 _HOSTING, _INSTANCES = "AWS/SageMaker", "/aws/sagemaker/Endpoints"
 _MICROSECONDS = 1_000_000
 _MINUTE_S, _HOUR_S = 60, 3600
-#: What lasts shows in three of five minutes, as calls may be rarer than one a minute.
-_LASTING, _OF_MINUTES = 3, 5
-#: A text that was cut off took at least this share of its deadline.
-_CUT_OFF = 0.95
-#: Seconds of an asynchronous call beyond its deadline that are no waiting for a row yet.
+#: A lasting fault shows in 3 of 5 minutes, as there may be less than one call a minute.
+_LASTING_MINUTES, _WATCHED_MINUTES = 3, 5
+#: A text that the deadline cut off took at least this share of it.
+_CUT_OFF_SHARE = 0.95
+#: Seconds beyond its deadline after which an asynchronous call counts as waiting for capacity.
 _ASYNC_WAIT_S = 900
 _EVENTS = {
-    "EngineEnded": "The engine ended; its instance answers nothing until the model is loaded anew.",
-    "EngineStuck": "The device made no progress, and the engine was killed: its stacks are in the log.",
-    "DeviceAwaited": "An engine waits for NeuronCores that another process holds.",
-    "LoadFailed": "The model cannot be loaded, and nothing tries again: the reason is in the log.",
+    "EngineEnded": "The engine ended; its instance answers no call until the model is loaded again.",
+    "EngineStuck": "The device made no progress and the engine was killed; its stack traces are in the log.",
+    "DeviceAwaited": "The engine waits for NeuronCores that another process holds.",
+    "LoadFailed": "The model cannot be loaded and the engine does not try again; the reason is in the log.",
 }
+
+_Alarm = cloudwatch.CfnAlarm
 
 
 class Alarms(Construct):
     """The alarms of an endpoint and the topic they write to.
 
-    An alarm names the endpoint by its literal name: the endpoint lists the rollback alarms, so an alarm that
-    asked the endpoint for its name would be a cycle.
+    The alarms use the endpoint's literal name. A reference to the endpoint would be a cycle, as the endpoint
+    refers to the rollback alarms.
 
     Attributes:
-        topic: Where all alarms write.
-        rollback: Those that undo an update.
+        topic: The topic that every alarm notifies.
+        rollback: The alarms that roll an update back.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, props: EndpointProps) -> None:
@@ -59,18 +61,22 @@ class Alarms(Construct):
             self._idle()
 
     def rollback_names(self) -> list[str]:
-        """The names of the alarms that undo an update."""
+        """The names of the alarms that roll an update back."""
         return [str(alarm.alarm_name) for alarm in self.rollback]
 
     def _topic(self) -> sns.Topic:
         props, stack = self._props, Stack.of(self)
-        topic = sns.Topic(self, "Topic", display_name=f"inf2kit: {props.endpoint_name}", enforce_ssl=True)
-        if props.log_kms_key_arn:
-            cfn_topic = topic.node.default_child
-            assert isinstance(cfn_topic, sns.CfnTopic)  # noqa: S101
-            cfn_topic.kms_master_key_id = props.log_kms_key_arn
+        topic = sns.Topic(
+            self,
+            "Topic",
+            display_name=f"inf2kit: {props.endpoint_name}",
+            enforce_ssl=True,
+            master_key=kms.Key.from_key_arn(self, "TopicKey", props.log_kms_key_arn)
+            if props.log_kms_key_arn
+            else None,
+        )
         alarms = f"arn:{stack.partition}:cloudwatch:{stack.region}:{stack.account}:alarm:"
-        # A policy of the topic's own replaces SNS's default one, by which alarms may write to it.
+        # This policy replaces SNS's default, which lets alarms of the account publish.
         topic.add_to_resource_policy(
             iam.PolicyStatement(
                 sid="Alarms",
@@ -88,12 +94,12 @@ class Alarms(Construct):
         return topic
 
     def _errors(self) -> list[cloudwatch.CfnAlarm]:
-        """Server errors, as a share of the calls: many in one minute, or a few that go on."""
+        """Server errors as a share of the calls: many within a minute, or a lasting share of any number."""
         props, query = self._props, self._query
         refused = query("refused", "Sum", self._hosting("Invocation4XXErrors"))
         if props.asynchronous:
-            # Which of these is left out at zero is not documented, nor whether a failed call counts as
-            # processed. At worst a share is half of what it is.
+            # It is not documented which of these metrics are missing at zero, and whether a failed call
+            # counts as processed. At worst the computed share is half of the real one.
             queries = [
                 query("errors", "Sum", self._hosting("InvocationFailures")),
                 refused,
@@ -101,8 +107,8 @@ class Alarms(Construct):
             ]
             failed, calls = "(errors - FILL(refused, 0))", "(FILL(processed, 0) + errors)"
         else:
-            # Only InvocationModelErrors has what ends without a status, such as time-outs and closed sockets.
-            # It has every 4xx, too, among them the 429 of a full queue. Each call is a sample of both.
+            # Only InvocationModelErrors counts calls without a status, such as time-outs and closed sockets.
+            # It counts every 4xx as well, including the 429 of a full queue. Each call is a sample of both.
             answers = self._hosting("InvocationModelErrors")
             queries = [query("errors", "Sum", answers), refused, query("calls", "SampleCount", answers)]
             failed, calls = "(errors - refused)", "calls"
@@ -114,32 +120,32 @@ class Alarms(Construct):
         return [
             self._alarm(
                 "Errors",
-                f"{count} server errors within a minute, and {percent} % of its calls. A 429 is none.",
+                f"{count} server errors within a minute, and {percent} % of its calls. A 429 is not counted.",
                 metrics=[*queries, _expression(f"IF({failed} >= {count}, {share}, 0)", "percent of many")],
                 threshold=percent,
                 periods=1,
             ),
             self._alarm(
                 "ErrorRate",
-                f"{percent} % of the calls are server errors in {_LASTING} of {_OF_MINUTES} minutes, "
-                "however few calls there are.",
+                f"{percent} % of the calls are server errors in {_LASTING_MINUTES} of {_WATCHED_MINUTES} "
+                "minutes, however few calls there are.",
                 metrics=[*queries, _expression(share, "percent")],
                 threshold=percent,
-                periods=_OF_MINUTES,
-                of_them=_LASTING,
+                periods=_WATCHED_MINUTES,
+                breaching=_LASTING_MINUTES,
             ),
         ]
 
     def _latency(self) -> cloudwatch.CfnAlarm:
         return self._alarm(
             "Latency",
-            "Half of the calls take as long as a call may: texts are cut off at the deadline.",
+            "Half of the calls take as long as the deadline allows: texts are cut off.",
             extended_statistic="p50",
-            # One sample counts: an endpoint with one row ends one such text a minute.
+            # A single sample counts: an endpoint with batch size 1 ends one such text a minute.
             evaluate_low_sample_count_percentile="evaluate",
-            threshold=_CUT_OFF * self._props.preset.serving.deadline_s * _MICROSECONDS,
-            periods=_OF_MINUTES,
-            of_them=_LASTING,
+            threshold=_CUT_OFF_SHARE * self._props.preset.serving.deadline_s * _MICROSECONDS,
+            periods=_WATCHED_MINUTES,
+            breaching=_LASTING_MINUTES,
             **self._hosting("ModelLatency"),
         )
 
@@ -148,21 +154,21 @@ class Alarms(Construct):
         if props.asynchronous:
             self._alarm(
                 "Saturation",
-                "Calls wait for a quarter of an hour longer than a call may take: more instances are needed.",
+                "The oldest call waits for a quarter of an hour beyond the deadline: add instances.",
                 statistic="Maximum",
-                # The oldest request may be one that is being answered.
+                # The oldest request may be one that is running.
                 threshold=props.async_deadline_s + _ASYNC_WAIT_S,
                 periods=5,
-                **self._hosting("ApproximateAgeOfOldestRequest", of_variant=False),
+                **self._hosting("ApproximateAgeOfOldestRequest", by_variant=False),
             )
             return
-        rows, queue = props.preset.shapes.batch_size, props.queue_size
+        batch_size, queue_size = props.preset.shapes.batch_size, props.queue_size
         self._alarm(
             "Saturation",
-            f"Texts take all {rows} rows of an instance and half of its queue of {queue}; soon calls are "
-            "refused (429).",
+            f"Texts fill the batch of {batch_size} and half of the queue of {queue_size} of an instance; "
+            "calls are soon refused with 429.",
             statistic="Maximum",
-            threshold=rows + max(1, queue // 2),
+            threshold=batch_size + max(1, queue_size // 2),
             periods=5,
             **self._logged(log_metrics.TEXTS_INSIDE),
         )
@@ -172,14 +178,14 @@ class Alarms(Construct):
         cost = "" if price is None else f" It costs about ${price[0]:.2f} an hour ({price[1]}, an estimate)."
         # An asynchronous endpoint has no Invocations.
         calls = self._hosting("InvocationsProcessed" if props.asynchronous else "Invocations")
-        # Whether a streamed call is an invocation is not documented. Its texts are seen in any case.
+        # It is not documented whether a streamed call is an invocation. Its texts are counted in any case.
         texts = self._logged(log_metrics.TEXTS_INSIDE)
-        # There only while an instance runs: hours before the first deployment are not idle ones.
+        # This metric exists only while an instance runs: hours before the first deployment are not idle.
         running = {**self._hosting("CPUUtilization"), "namespace": _INSTANCES}
         self._alarm(
             "IdleMoney",
-            f"Nobody has called {props.endpoint_name} for {props.idle_hours} hours.{cost} "
-            f"Stop it with: cdk destroy {stack_name(props.preset.name, props.stage)}",
+            f"No call to {props.endpoint_name} in {props.idle_hours} hours.{cost} "
+            f"Delete it with: cdk destroy {Stack.of(self).stack_name}",
             metrics=[
                 query("calls", "Sum", calls, _HOUR_S),
                 query("texts", "Maximum", texts, _HOUR_S),
@@ -198,9 +204,9 @@ class Alarms(Construct):
         *,
         threshold: float,
         periods: int,
-        of_them: int | None = None,
+        breaching: int | None = None,
         comparison: str = "GreaterThanOrEqualToThreshold",
-        **watched: Any,
+        **metric: Any,
     ) -> cloudwatch.CfnAlarm:
         return cloudwatch.CfnAlarm(
             self,
@@ -208,47 +214,45 @@ class Alarms(Construct):
             alarm_name=f"{self._props.endpoint_name}-{construct_id}",
             alarm_description=description,
             evaluation_periods=periods,
-            datapoints_to_alarm=of_them,
+            datapoints_to_alarm=breaching,
             threshold=threshold,
             comparison_operator=comparison,
-            # No call is no fault.
+            # A minute without a call is not a fault.
             treat_missing_data="notBreaching",
             alarm_actions=[self.topic.topic_arn],
-            **watched,
+            **metric,
         )
 
-    def _hosting(self, metric: str, *, of_variant: bool = True) -> dict[str, Any]:
-        """One of SageMaker's own metrics, of a minute."""
-        dimensions = self._dimensions()[: 2 if of_variant else 1]
+    def _hosting(self, metric: str, *, by_variant: bool = True) -> dict[str, Any]:
+        """A metric of SageMaker, per minute."""
+        dimensions = self._dimensions()[: 2 if by_variant else 1]
         return {"namespace": _HOSTING, "metric_name": metric, "dimensions": dimensions, "period": _MINUTE_S}
 
     def _logged(self, metric: str) -> dict[str, Any]:
-        """A metric from the log, of a minute."""
+        """A metric from the log, per minute."""
         name = log_metrics.metric_name(metric, self._props.endpoint_name)
         return {"namespace": log_metrics.NAMESPACE, "metric_name": name, "period": _MINUTE_S}
 
     def _query(
-        self, query_id: str, statistic: str, watched: dict[str, Any], period_s: int = _MINUTE_S
-    ) -> Any:
-        """A metric as a part of an expression."""
-        of = cloudwatch.CfnAlarm
-        metric = {name: value for name, value in watched.items() if name != "period"}
-        return of.MetricDataQueryProperty(
+        self, query_id: str, statistic: str, metric: dict[str, Any], period_s: int = _MINUTE_S
+    ) -> cloudwatch.CfnAlarm.MetricDataQueryProperty:
+        """A metric as an operand of an expression."""
+        identity = {key: value for key, value in metric.items() if key != "period"}
+        return _Alarm.MetricDataQueryProperty(
             id=query_id,
             return_data=False,
-            metric_stat=of.MetricStatProperty(
-                metric=of.MetricProperty(**metric), period=period_s, stat=statistic
+            metric_stat=_Alarm.MetricStatProperty(
+                metric=_Alarm.MetricProperty(**identity), period=period_s, stat=statistic
             ),
         )
 
-    def _dimensions(self) -> list[Any]:
-        of = cloudwatch.CfnAlarm.DimensionProperty
+    def _dimensions(self) -> list[cloudwatch.CfnAlarm.DimensionProperty]:
         return [
-            of(name="EndpointName", value=self._props.endpoint_name),
-            of(name="VariantName", value=VARIANT),
+            _Alarm.DimensionProperty(name="EndpointName", value=self._props.endpoint_name),
+            _Alarm.DimensionProperty(name="VariantName", value=VARIANT),
         ]
 
 
-def _expression(text: str, label: str) -> Any:
-    """What an alarm with several metrics looks at."""
-    return cloudwatch.CfnAlarm.MetricDataQueryProperty(id="value", expression=text, label=label)
+def _expression(text: str, label: str) -> cloudwatch.CfnAlarm.MetricDataQueryProperty:
+    """The value that an alarm on several metrics compares with its threshold."""
+    return _Alarm.MetricDataQueryProperty(id="value", expression=text, label=label)

@@ -1,4 +1,4 @@
-"""What props of a stack must be, so that a mistake costs a synth and not a deployment."""
+"""Checks of an endpoint's props, so that a mistake fails the synth and not the deployment."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ if TYPE_CHECKING:
     from inf2kit.cdk.props import EndpointProps
 
 _GB = 1e9
-#: Slower than any volume: what a start must be allowed at the least.
+#: The shortest time-out of a start in seconds, plus seconds per gigabyte: a slow volume reads 100 MB/s.
 _LEAST_START_S, _LEAST_START_S_PER_GB = 60, 10
-#: Retentions that CloudWatch Logs takes.
+#: Days of retention that CloudWatch Logs accepts.
 _RETENTIONS = (
     *(1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545),
     *(731, 1096, 1827, 2192, 2557, 2922, 3288, 3653),
 )
-#: Fewest instances that an update may split: a canary is at most half of them, a batch a quarter.
+#: The fewest instances of each kind of rollout: a canary is at most half of the instances, a batch a quarter.
 ROLLOUTS = {"all_at_once": 1, "canary": 2, "rolling": 4}
-#: What a call may take beyond its deadline, until its answer is in S3.
+#: Seconds between an asynchronous call's deadline and SageMaker's time-out, for writing the answer to S3.
 ASYNC_MARGIN_S = 60
-#: Options that name a key.
-KEYS = ("kms_key_arn", "package_kms_key_arn", "log_kms_key_arn")
-#: SageMaker ends an asynchronous invocation after an hour.
+#: The props that name a KMS key.
+KEY_OPTIONS = ("kms_key_arn", "package_kms_key_arn", "log_kms_key_arn")
+#: Seconds after which SageMaker ends an asynchronous invocation.
 _ASYNC_LIMIT_S = 3600
-#: Variables of the engine that may be chosen; the others are inf2kit's own affair.
+#: The engine's variables that users may set; inf2kit sets the others.
 _TUNABLE = (
     *("INF2KIT_PREFILLS_PER_STEP", "INF2KIT_QUEUE_SIZE"),
     *("INF2KIT_STALL_SECONDS", "INF2KIT_TORCH_THREADS"),
 )
-#: Bytes of a preset's own texts: a template's Description has 1,024, a stack's name 128 characters.
+#: Bytes of a preset's description and name: a template's Description has 1,024 bytes, a stack's name 128.
 _LONGEST_DESCRIPTION, _LONGEST_NAME = 1000, 100
-#: Bytes of a container's variables together.
+#: Bytes of all of a container's variables.
 _LONGEST_ENVIRONMENT = 32 * 1024
 _VARIABLE = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
-def check(props: EndpointProps) -> None:
-    """Refuse props that make no sense.
+def check_props(props: EndpointProps) -> None:
+    """Check every prop of an endpoint.
 
     Raises:
-        DeploymentError: naming the first of them, its value and what is allowed.
+        DeploymentError: a prop is wrong; the message has its name, its value and what is allowed.
     """
     preset = props.preset
     if preset.compute.backend != "neuron":
         raise _wrong(props, "preset", preset.name, "one for Neuron; this one runs on this machine only")
     try:
-        preset.on(props.instance_type)
+        preset.with_instance_type(props.instance_type)
         props.package.manifest.check_fits(preset, catalog.image().tag)
     except (PackageError, PresetError) as error:
         raise DeploymentError(str(error)) from None
@@ -66,7 +66,7 @@ def check(props: EndpointProps) -> None:
     _check_options(props)
     _check_keys(props)
     _check_texts(props)
-    # A file of prices that cannot be read is said now, and not in the middle of a stack.
+    # Read the prices now: a file that cannot be read must fail here, not in the middle of a stack.
     _ = props.usd_per_hour
 
 
@@ -82,7 +82,7 @@ def _check_fleet(props: EndpointProps) -> None:
             props.rollout,
             f"all_at_once with fewer than {ROLLOUTS[props.rollout]} min_instances",
         )
-    # Beyond the rows texts wait in each instance; an asynchronous backlog waits in S3.
+    # Above the batch size texts wait in the instance; an asynchronous backlog waits in S3.
     _within(props, "target_concurrency", 1, 10_000 if props.asynchronous else props.preset.shapes.batch_size)
     _within(props, "scale_out_cooldown_s", 0, 3600)
     _within(props, "scale_in_cooldown_s", 0, 86_400)
@@ -105,11 +105,11 @@ def _check_times(props: EndpointProps) -> None:
 
 
 def _check_environment(props: EndpointProps) -> None:
-    own = environment.environment(props.preset)
+    reserved = environment.environment(props.preset)
     for name, value in props.environment.items():
         if not _VARIABLE.fullmatch(name):
             raise _wrong(props, f"environment {name}", value, "named by letters, digits and '_'")
-        if name in own or (name.startswith("INF2KIT_") and name not in _TUNABLE):
+        if name in reserved or (name.startswith("INF2KIT_") and name not in _TUNABLE):
             raise _wrong(
                 props,
                 f"environment {name}",
@@ -154,22 +154,22 @@ def _check_options(props: EndpointProps) -> None:
 
 
 def _check_keys(props: EndpointProps) -> None:
-    arns = {name: getattr(props, name) for name in KEYS if getattr(props, name)}
+    arns = {name: getattr(props, name) for name in KEY_OPTIONS if getattr(props, name)}
     for name, value in arns.items():
         if not re.fullmatch(r"arn:[\w-]+:kms:[\w-]+:\d{12}:key/.+", value):
             raise _wrong(props, name, value, "the ARN of a key (an alias cannot be granted)")
-    # A key works in its own region only, which is the stack's.
-    places = {name: value.split(":")[1:4:2] for name, value in arns.items()}
-    for name, place in places.items():
-        first = next(iter(places))
-        if place != places[first]:
-            raise _wrong(props, name, arns[name], f"in the region of {first}, {':'.join(places[first])}")
+    # A key can be used in its own region only, and all of them are used in the stack's region.
+    regions = {name: value.split(":")[1:4:2] for name, value in arns.items()}
+    for name, region in regions.items():
+        first = next(iter(regions))
+        if region != regions[first]:
+            raise _wrong(props, name, arns[name], f"in the region of {first}, {':'.join(regions[first])}")
     if props.bucket_owner and not re.fullmatch(r"\d{12}", props.bucket_owner):
         raise _wrong(props, "bucket_owner", props.bucket_owner, "an account of 12 digits")
 
 
 def _check_texts(props: EndpointProps) -> None:
-    """What a preset of one's own says ends in a template, whose texts are limited."""
+    """Check the texts of a preset that go into the template, which limits their length."""
     for name, text, most in (
         ("name", props.preset.name, _LONGEST_NAME),
         ("description", props.preset.description, _LONGEST_DESCRIPTION),

@@ -1,7 +1,8 @@
-"""Metrics from the container's log, for what SageMaker does not measure: restarts, and texts inside.
+"""Metrics from the container's log, for what SageMaker does not measure: restarts and admitted texts.
 
-A container without a network cannot put metrics itself. Its log reaches CloudWatch, and metric filters count
-the lines below. The engine's supervisor and its gate print them; nothing else in this app knows their words.
+A container without a network cannot publish metrics. Its log does reach CloudWatch, where metric filters
+count the lines below. The engine's supervisor and gateway print them. No other module of the constructs
+knows the wording of these lines.
 """
 
 from __future__ import annotations
@@ -9,24 +10,25 @@ from __future__ import annotations
 from aws_cdk import aws_logs as logs
 from constructs import Construct
 
-#: Lines of the supervisor, by the metric that counts them.
+#: The supervisor's lines, by the name of the metric that counts them.
 EVENTS = {
     "EngineEnded": "inf2kit supervisor: the engine ended",
     "EngineStuck": "inf2kit supervisor: the engine is stuck",
     "DeviceAwaited": "inf2kit supervisor: waiting for the device",
     "LoadFailed": "inf2kit supervisor: cannot load the model",
 }
-#: The gate's own line, a JSON object such as ``{"inf2kit": "load", "texts_inside": 7, ...}``.
+#: The gateway's line, a JSON object such as ``{"inf2kit": "load", "texts_inside": 7, ...}``.
 _LOAD_LINE, _LOAD_VALUE = '{ $.inf2kit = "load" }', "$.texts_inside"
 NAMESPACE = "inf2kit"
-#: Each sample is the number of texts in one instance, running or waiting.
+#: Each sample is the number of texts that run or wait in one instance.
 TEXTS_INSIDE = "TextsInside"
 
 
 def metric_name(metric: str, endpoint_name: str) -> str:
     """The name of a metric of one endpoint.
 
-    A filter takes dimensions from the line only, and no line has the endpoint's name.
+    The endpoint is part of the name because a filter takes dimensions from the line only, and no line has the
+    endpoint's name.
     """
     return f"{metric}-{endpoint_name}"
 

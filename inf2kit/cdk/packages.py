@@ -1,8 +1,8 @@
-"""The package that a stack deploys: a place in S3 with a digest, and its manifest, read on this machine."""
+"""The model package that a stack deploys: its location in S3, and its manifest."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,21 +13,59 @@ from inf2kit.package import Manifest, split
 
 @dataclass(frozen=True)
 class DeployedPackage:
-    """A package in S3 whose manifest is known.
+    """A package in S3 with its manifest.
 
     Attributes:
         bucket: The bucket's name.
-        prefix: Its key prefix in the bucket, ending in ``DIGEST/``.
-        manifest: What is in it.
+        prefix: The package's key prefix in the bucket, ending in ``DIGEST/``.
+        manifest: The package's files, preset and versions.
     """
 
     bucket: str
     prefix: str
     manifest: Manifest
 
+    @classmethod
+    def from_uri(cls, uri: str, *, manifest_files: Sequence[str | Path] = ()) -> DeployedPackage:
+        """Return the package of a URI. This reads local files only and makes no network call.
+
+        Args:
+            uri: ``s3://BUCKET/PREFIX/DIGEST/``, as ``inf2kit package`` prints it.
+            manifest_files: Copies of packages' ``inf2kit.json``. A package that is in none of them is looked
+                up among the copies that ``inf2kit package`` keeps on this machine.
+
+        Raises:
+            DeploymentError: the URI has no digest, the manifest is not on this machine, or the manifest is
+                that of another package.
+        """
+        scheme, _, location = uri.partition("://")
+        bucket, _, key = location.partition("/")
+        if scheme != "s3" or not bucket:
+            raise DeploymentError(
+                f"package {uri!r} is not in S3; "
+                "give the s3://BUCKET/PREFIX/DIGEST/ that 'inf2kit package' prints"
+            )
+        try:
+            _, digest = split(key)
+            content = _read_manifests(manifest_files).get(digest) or _read_kept_copy(digest)
+            if content is None:
+                raise DeploymentError(
+                    f"the manifest of {uri} is not on this machine; fetch it and name it: "
+                    f"aws s3 cp {uri.rstrip('/')}/inf2kit.json . && cdk ... -c manifest=inf2kit.json "
+                    "(in your own app: DeployedPackage.from_uri(uri, manifest_files=['inf2kit.json']))"
+                )
+            manifest = Manifest.parse(content, f"the manifest of {uri}")
+        except PackageError as error:
+            raise DeploymentError(str(error)) from None
+        if manifest.digest != digest:
+            raise DeploymentError(
+                f"the manifest of {uri} is not its own but that of {manifest.digest}: one of them was changed"
+            )
+        return cls(bucket, f"{key.rstrip('/')}/", manifest)
+
     @property
     def folder(self) -> str:
-        """The key prefix that all packages beside this one have too, such as ``models/``; may be empty."""
+        """The key prefix that contains this package and others, such as ``models/``; may be empty."""
         return self.prefix.removesuffix(f"{self.manifest.digest}/")
 
     @property
@@ -36,53 +74,18 @@ class DeployedPackage:
         return f"s3://{self.bucket}/{self.prefix}"
 
 
-def read(uri: str, manifest_files: Sequence[Path] = ()) -> DeployedPackage:
-    """The package of a URI, without asking S3.
-
-    Args:
-        uri: ``s3://BUCKET/PREFIX/DIGEST/``.
-        manifest_files: Manifests to look into; otherwise the copy that packaging has left is read.
-
-    Raises:
-        DeploymentError: the URI has no digest, or its manifest is not here or not its own.
-    """
-    scheme, _, rest = uri.partition("://")
-    bucket, _, key = rest.partition("/")
-    if scheme != "s3" or not bucket:
-        raise DeploymentError(
-            f"package {uri!r} is not in S3; "
-            "give the s3://BUCKET/PREFIX/DIGEST/ that 'inf2kit package' has printed"
-        )
-    try:
-        _, digest = split(key)
-        manifests = _given(manifest_files)
-        content = manifests.get(digest) or _kept(digest)
-        if content is None:
-            raise DeploymentError(
-                f"the manifest of {uri} is not on this machine; fetch it and name it: "
-                f"aws s3 cp {uri.rstrip('/')}/inf2kit.json . && cdk ... -c manifest=inf2kit.json"
-            )
-        manifest = Manifest.parse(content, f"the manifest of {uri}")
-    except PackageError as error:
-        raise DeploymentError(str(error)) from None
-    if manifest.digest != digest:
-        raise DeploymentError(
-            f"the manifest of {uri} is not its own but that of {manifest.digest}: one of them was changed"
-        )
-    return DeployedPackage(bucket, f"{key.rstrip('/')}/", manifest)
-
-
-def _kept(digest: str) -> bytes | None:
+def _read_kept_copy(digest: str) -> bytes | None:
     path = paths.manifest(digest)
     return path.read_bytes() if path.exists() else None
 
 
-def _given(files: Sequence[Path]) -> Mapping[str, bytes]:
+def _read_manifests(files: Sequence[str | Path]) -> dict[str, bytes]:
+    """The contents of manifest files, by their packages' digests."""
     manifests = {}
-    for path in files:
+    for file in files:
         try:
-            content = path.read_bytes()
+            content = Path(file).read_bytes()
         except OSError as error:
-            raise DeploymentError(f"manifest {path} cannot be read: {error.strerror}") from None
-        manifests[Manifest.parse(content, str(path)).digest] = content
+            raise DeploymentError(f"manifest {file} cannot be read: {error.strerror}") from None
+        manifests[Manifest.parse(content, str(file)).digest] = content
     return manifests

@@ -1,4 +1,4 @@
-"""Who may do what: the container's execution role, and whoever calls the endpoint."""
+"""The permissions of an endpoint: its execution role, and what a caller is granted."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from inf2kit.cdk.props import EndpointProps
 from inf2kit.cdk.statements import allow
 
 _INVOKE = ("sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointWithResponseStream")
-_ASYNC_PLACES = ("requests", "answers", "failures")
+_INVOKE_ASYNC = ("sagemaker:InvokeEndpointAsync",)
 
 
 class ExecutionRole(Construct):
-    """What SageMaker and the container may do on the endpoint's behalf, and nothing else.
+    """The permissions of SageMaker and the container on behalf of the endpoint, and nothing else.
 
     Attributes:
-        role: For the Model.
-        policies: Must be there before the Model is made, which is checked against them.
+        role: The execution role of the Model.
+        policies: The role's policies. They must exist before the Model, as SageMaker checks them on creation.
     """
 
     def __init__(
@@ -45,137 +45,125 @@ class ExecutionRole(Construct):
         )
         groups = {
             "Policy": [
-                *statements.image(self._stack),
-                *self._logs(log_group),
-                self._rollback(rollback_alarm_names),
+                *statements.pull_image(self._stack),
+                self._write_log(log_group),
+                statements.put_metrics(),
+                self._read_alarms(rollback_alarm_names),
             ],
-            "Packages": self._packages(),
-            "Async": self._async(),
-            "Capture": self._capture(),
-            "Volume": statements.volume_key(props.kms_key_arn),
-            "Network": statements.network(self._stack, props.subnet_ids, props.security_group_ids),
+            "Packages": self._read_packages(),
+            "Async": self._serve_async_calls(),
+            "Capture": self._capture_data(),
+            "Volume": statements.encrypt_volume(props.kms_key_arn),
+            "Network": statements.join_vpc(self._stack, props.subnet_ids, props.security_group_ids),
         }
         self.policies = [self._policy(name, group) for name, group in groups.items() if group]
 
     def _policy(self, name: str, group: list[iam.PolicyStatement]) -> iam.Policy:
-        """A policy that is named by what it says.
+        """A policy whose logical id is a hash of its content, so that it is never changed in place.
 
-        So it is never changed: an update adds the new one first, and CloudFormation takes the old one away
-        when no fleet runs by it any more. Changed in place, it would take rights from the fleet that serves.
+        An update adds the new policy first. CloudFormation deletes the old one during cleanup, when no
+        instance needs it any more. A change in place would take permissions from the running instances.
         """
         content = json.dumps(
-            self._stack.resolve([each.to_statement_json() for each in group]), sort_keys=True
+            self._stack.resolve([statement.to_statement_json() for statement in group]), sort_keys=True
         )
         construct_id = f"{name}{hashlib.sha256(content.encode()).hexdigest()[:8]}"
         return iam.Policy(self, construct_id, roles=[self.role], statements=group)
 
-    def _packages(self) -> list[iam.PolicyStatement]:
-        """All packages of the prefix, not one: a roll-back needs the one before, whatever the stack says."""
+    def _read_packages(self) -> list[iam.PolicyStatement]:
+        """Read every package of the folder: a rollback needs the previous one, whatever the stack deploys."""
         props, stack = self._props, self._stack
-        package, owner = props.package, self._owner(props.package.bucket)
-        uri = f"s3://{package.bucket}/{package.folder}"
+        package, owner = props.package, bucket_owner(stack, props, props.package.bucket)
+        objects = statements.objects_arn(stack, f"s3://{package.bucket}/{package.folder}")
         group = [
-            allow("Package", ["s3:GetObject"], [statements.below(stack, uri)], statements.owned_by(owner)),
-            statements.listing(stack, "PackageNames", package.bucket, package.folder, owner),
+            allow("Package", ["s3:GetObject"], [objects], statements.owned_by(owner)),
+            statements.list_objects(stack, "PackageNames", package.bucket, package.folder, owner),
         ]
         if props.package_kms_key_arn:
-            decrypt, key = ["kms:Decrypt"], props.package_kms_key_arn
-            group.append(allow("PackageKey", decrypt, [key], statements.through_s3(stack)))
+            group.append(statements.decrypt_objects(stack, "PackageKey", [props.package_kms_key_arn]))
         return group
 
-    def _logs(self, group: logs.CfnLogGroup) -> list[iam.PolicyStatement]:
-        name = str(group.log_group_name)
-        return [
-            allow(
-                "Logs",
-                ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"],
-                [
-                    self._arn("logs", f"log-group:{name}:log-stream:*"),
-                    self._arn("logs", f"log-group:{name}"),
-                ],
-            ),
-            statements.metrics(),
-        ]
+    def _write_log(self, log_group: logs.CfnLogGroup) -> iam.PolicyStatement:
+        group = statements.arn(self._stack, "logs", f"log-group:{log_group.log_group_name}")
+        actions = ["logs:CreateLogStream", "logs:DescribeLogStreams", "logs:PutLogEvents"]
+        return allow("Logs", actions, [f"{group}:log-stream:*", group])
 
-    def _rollback(self, names: list[str]) -> iam.PolicyStatement:
-        alarms = [self._arn("cloudwatch", f"alarm:{name}") for name in names]
+    def _read_alarms(self, names: list[str]) -> iam.PolicyStatement:
+        """SageMaker reads the rollback alarms with the role during an update."""
+        alarms = [statements.arn(self._stack, "cloudwatch", f"alarm:{name}") for name in names]
         return allow("RollbackAlarms", ["cloudwatch:DescribeAlarms"], alarms)
 
-    def _async(self) -> list[iam.PolicyStatement]:
+    def _serve_async_calls(self) -> list[iam.PolicyStatement]:
         props = self._props
         if not props.asynchronous:
             return []
-        # Callers put their requests beside the answers.
-        return self._written(props.async_output, "Async", ["s3:GetObject"])
+        # The requests are under the same prefix as the answers.
+        return self._write_objects(props.async_output, "Async", "s3:GetObject")
 
-    def _capture(self) -> list[iam.PolicyStatement]:
+    def _capture_data(self) -> list[iam.PolicyStatement]:
         props = self._props
-        if not props.data_capture_percent:
-            return []
-        return self._written(props.data_capture_output, "Capture", [])
+        return self._write_objects(props.data_capture_output, "Capture") if props.data_capture_percent else []
 
-    def _written(self, uri: str, sid: str, more: list[str]) -> list[iam.PolicyStatement]:
+    def _write_objects(self, uri: str, sid: str, *more_actions: str) -> list[iam.PolicyStatement]:
         stack, props = self._stack, self._props
         bucket = uri.removeprefix("s3://").partition("/")[0]
-        actions = ["s3:AbortMultipartUpload", "s3:PutObject", *more]
-        owned = statements.owned_by(self._owner(bucket))
-        group = [allow(sid, actions, [statements.below(stack, uri)], owned)]
-        # What names no key of its own is encrypted with the bucket's.
-        of_bucket = props.package_kms_key_arn if bucket == props.package.bucket else ""
-        key = props.kms_key_arn or of_bucket
+        actions = ["s3:AbortMultipartUpload", "s3:PutObject", *more_actions]
+        owned = statements.owned_by(bucket_owner(stack, props, bucket))
+        group = [allow(sid, actions, [statements.objects_arn(stack, uri)], owned)]
+        # An object for which no key is named is encrypted with the bucket's default key.
+        key = props.kms_key_arn or _bucket_key(props, bucket)
         if key:
-            use = ["kms:Decrypt", "kms:GenerateDataKey"]
-            group.append(allow(f"{sid}Key", use, [key], statements.through_s3(stack)))
+            group.append(statements.encrypt_objects(stack, f"{sid}Key", [key]))
         return group
 
-    def _owner(self, bucket: str) -> str:
-        return owner(self._stack, self._props, bucket)
 
-    def _arn(self, service: str, resource: str) -> str:
-        return statements.arn(self._stack, service, resource)
-
-
-def owner(stack: Stack, props: EndpointProps, bucket: str) -> str:
-    """The account that a bucket must belong to."""
+def bucket_owner(stack: Stack, props: EndpointProps, bucket: str) -> str:
+    """The account that must own a bucket: the deploying one, unless ``props.bucket_owner`` applies."""
     return props.bucket_owner if props.bucket_owner and bucket == props.package.bucket else stack.account
 
 
 def grant_invoke(grantee: iam.IGrantable, stack: Stack, endpoint_arn: str, props: EndpointProps) -> iam.Grant:
-    """Let somebody call an endpoint, in the ways that it answers.
+    """Allow a role, user or function to call an endpoint.
 
     Args:
-        grantee: A role, a user, a function.
-        stack: Has the endpoint.
+        grantee: A construct of any stack of the app.
+        stack: The endpoint's stack.
         endpoint_arn: The endpoint's ARN.
-        props: What it is; an asynchronous endpoint is called through S3.
+        props: The endpoint's props. Callers of an asynchronous endpoint also get its requests and answers
+            in S3.
     """
-    if not props.asynchronous:
-        return iam.Grant.add_to_principal(
-            grantee=grantee, actions=list(_INVOKE), resource_arns=[endpoint_arn]
-        )
     grant = iam.Grant.add_to_principal(
-        grantee=grantee, actions=["sagemaker:InvokeEndpointAsync"], resource_arns=[endpoint_arn]
+        grantee=grantee,
+        actions=list(_INVOKE_ASYNC if props.asynchronous else _INVOKE),
+        resource_arns=[endpoint_arn],
     )
-    for statement in async_caller(stack, props):
-        grantee.grant_principal.add_to_principal_policy(statement)
+    if props.asynchronous:
+        for statement in _exchange_async_objects(stack, props):
+            grantee.grant_principal.add_to_principal_policy(statement)
     return grant
 
 
-def async_caller(stack: Stack, props: EndpointProps) -> list[iam.PolicyStatement]:
-    """What callers of an asynchronous endpoint need in S3: to put requests, and to read the answers."""
+def _exchange_async_objects(stack: Stack, props: EndpointProps) -> list[iam.PolicyStatement]:
+    """Write the requests of asynchronous calls to S3, and read their answers."""
     bucket, _, prefix = props.async_output.removeprefix("s3://").partition("/")
-    account = owner(stack, props, bucket)
+    account = bucket_owner(stack, props, bucket)
     owned = statements.owned_by(account)
-    places = {name: statements.below(stack, f"{props.async_output}{name}/") for name in _ASYNC_PLACES}
+    requests, answers, failures = (
+        statements.objects_arn(stack, f"{props.async_output}{name}/")
+        for name in ("requests", "answers", "failures")
+    )
     group = [
-        allow("Requests", ["s3:AbortMultipartUpload", "s3:PutObject"], [places["requests"]], owned),
-        allow("Answers", ["s3:GetObject"], [places["answers"], places["failures"]], owned),
-        # Without it an answer that is not there yet is a 403 instead of a 404.
-        statements.listing(stack, "AnswerNames", bucket, prefix, account),
+        allow("Requests", ["s3:AbortMultipartUpload", "s3:PutObject"], [requests], owned),
+        allow("Answers", ["s3:GetObject"], [answers, failures], owned),
+        # Without this an answer that does not exist yet is a 403 instead of a 404.
+        statements.list_objects(stack, "AnswerNames", bucket, prefix, account),
     ]
-    of_bucket = props.package_kms_key_arn if bucket == props.package.bucket else ""
-    keys = sorted({key for key in (props.kms_key_arn, of_bucket) if key})
+    keys = sorted({key for key in (props.kms_key_arn, _bucket_key(props, bucket)) if key})
     if keys:
-        use = ["kms:Decrypt", "kms:GenerateDataKey"]
-        group.append(allow("AsyncKey", use, keys, statements.through_s3(stack)))
+        group.append(statements.encrypt_objects(stack, "AsyncKey", keys))
     return group
+
+
+def _bucket_key(props: EndpointProps, bucket: str) -> str:
+    """The default key of a bucket, which is known for the package's bucket only."""
+    return props.package_kms_key_arn if bucket == props.package.bucket else ""

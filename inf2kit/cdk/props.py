@@ -1,72 +1,81 @@
-"""What a stack is told: typed, with defaults, and refused at synth where it makes no sense."""
+"""The props of the stacks: typed, with defaults, and checked when they are created."""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from inf2kit import catalog, names
-from inf2kit.catalog import prices
+from inf2kit.catalog.prices import hourly_price
 from inf2kit.cdk import checks
 from inf2kit.cdk.packages import DeployedPackage
+from inf2kit.errors import DeploymentError
 from inf2kit.package import environment as container
 from inf2kit.presets import Preset
 
 _GB = 1e9
-#: Seconds for any start, and for each gigabyte: a load over 24 cores takes 8 to 40 minutes.
+#: Seconds allowed for a start, plus seconds per gigabyte: loading a model over 24 NeuronCores takes 8 to 40
+#: minutes.
 _START_S, _START_S_PER_GB = 900, 90
 _SPARE_GB = 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointProps:
-    """An endpoint of one preset.
+    """The props of an endpoint that serves one preset.
 
     Attributes:
-        preset: What it serves, and with which shapes.
-        package: The model package.
-        stage: Ends the names of stack, endpoint and parameter, so that one account has several of a preset.
-        endpoint_name: The EndpointName; by default the preset's own, with the stage, and with ``-async``
-            where that is meant, as SageMaker cannot make one kind of endpoint the other.
-        instance_type: One of the preset's; its default by default.
-        min_instances: Fewest instances. Only an asynchronous endpoint may have 0.
-        max_instances: Most instances; more than the fewest makes it scale.
-        scalable: Whether the variant is registered with Application Auto Scaling. SageMaker refuses another
-            instance type while it is.
-        target_concurrency: Texts inside an instance, running or waiting, that scaling aims at; three quarters
-            of the rows by default. For an asynchronous endpoint, calls per instance that run or wait in S3;
-            by default a full instance and as many waiting as it has rows.
-        scale_out_cooldown_s: Seconds between two additions.
-        scale_in_cooldown_s: Seconds between two removals; long, as the next load takes minutes.
-        startup_timeout_s: Seconds the container has until ``/ping`` says 200, 60..3600.
-        download_timeout_s: Seconds the model may take to come from S3, 60..3600.
+        preset: The model, its shapes and its instance types.
+        package: The model package to serve.
+        stage: A suffix for the names of stack, endpoint and parameter, so that one account can have several
+            endpoints of a preset.
+        endpoint_name: The EndpointName. Default: the preset's name with the stage, and ``-async`` for an
+            asynchronous endpoint, because SageMaker cannot change the kind of an existing endpoint.
+        instance_type: One of the preset's instance types. Default: the preset's own default.
+        min_instances: The fewest instances. Only an asynchronous endpoint may have 0.
+        max_instances: The most instances. The endpoint scales if this is more than ``min_instances``.
+        scalable: Whether the variant is registered with Application Auto Scaling. SageMaker refuses to change
+            the instance type of a registered variant.
+        target_concurrency: The load of an instance that scaling aims at. Real-time: texts that run or wait in
+            an instance; default: three quarters of the batch size. Asynchronous: calls per instance that run
+            or wait in S3; default: a full instance and one batch more.
+        scale_out_cooldown_s: Seconds between two additions of instances.
+        scale_in_cooldown_s: Seconds between two removals. The default is long, as a load takes minutes.
+        startup_timeout_s: Seconds until the container's ``/ping`` must answer 200, 60..3600.
+        download_timeout_s: Seconds that the download of the model from S3 may take, 60..3600.
         volume_gb: Gigabytes of each instance's volume, at most 512.
-        rollout: How an update exchanges instances: ``all_at_once``, ``canary`` (from two instances on) or
-            ``rolling`` (a quarter at a time, from four on).
-        rollback: Whether alarms undo an update. False lets a mend through to an endpoint that is in alarm.
-        network_isolation: Whether the container has no network and no credentials.
-        environment: Variables beside the ones that inf2kit sets, such as ``INF2KIT_QUEUE_SIZE``.
-        asynchronous: Whether calls come and answers go by S3, for generations past 60 s.
-        async_output: Where their answers go; a prefix in the package's bucket by default.
-        async_deadline_s: Seconds a call may take there; beyond 840 callers must pass
-            ``InvocationTimeoutSeconds``, as SageMaker's own default is 900.
-        bucket_owner: The account that owns the package's bucket; the deploying one by default.
+        rollout: How an update replaces instances: ``all_at_once``, ``canary`` (at least two instances) or
+            ``rolling`` (a quarter at a time, at least four instances).
+        rollback: Whether alarms roll an update back. Set false to fix an endpoint that is in alarm.
+        network_isolation: Whether the container has neither network nor credentials.
+        environment: Environment variables besides those that inf2kit sets, such as ``INF2KIT_QUEUE_SIZE``.
+        asynchronous: Whether requests and answers go through S3, for generations that take more than 60 s.
+        async_output: The ``s3://BUCKET/PREFIX/`` of requests and answers. Default: a prefix in the package's
+            bucket.
+        async_deadline_s: Seconds that an asynchronous call may take. Above 840 callers must pass
+            ``InvocationTimeoutSeconds``, as SageMaker's default is 900.
+        bucket_owner: The account that owns the package's bucket. Default: the deploying account.
         package_kms_key_arn: The key that the package's bucket is encrypted with.
-        kms_key_arn: A customer-managed key for the volume and for what the endpoint writes to S3.
-        subnet_ids: Subnets of a VPC; with ``security_group_ids``.
-        security_group_ids: Groups of that VPC; with ``subnet_ids``.
-        data_capture_percent: Share of the calls whose content is kept in S3; 0 keeps nothing.
-        data_capture_output: Where; a prefix in the package's bucket by default.
-        alarm_email: An address that the alarms' topic writes to.
-        max_errors_per_minute: Server errors that, within one minute, alarm and roll an update back.
-        max_errors_percent: The least share of the calls that server errors must be for that. At this share
-            in three of five minutes, any number of them alarms.
-        idle_hours: Hours without a call after which the money alarm says what it costs.
-        log_retention_days: How long the container's log is kept.
-        log_removal: What happens to the log with the stack: ``destroy`` or ``retain``.
-        log_kms_key_arn: A key for the log and the alarms' topic; its policy must allow both services.
+        kms_key_arn: A customer-managed key for the volume and for everything the endpoint writes to S3.
+        subnet_ids: Subnets of a VPC; needs ``security_group_ids``.
+        security_group_ids: Security groups of that VPC; needs ``subnet_ids``.
+        data_capture_percent: The percentage of calls that SageMaker captures to S3; 0 captures nothing.
+        data_capture_output: The ``s3://BUCKET/PREFIX/`` of captured calls. Default: a prefix in the package's
+            bucket.
+        alarm_email: An address that is subscribed to the alarms' topic.
+        max_errors_per_minute: Server errors within one minute that raise an alarm and roll an update back.
+        max_errors_percent: The percentage of calls that these errors must be at least. At this percentage in
+            three of five minutes, any number of errors raises an alarm.
+        idle_hours: Hours without a call after which an alarm reports what the endpoint costs.
+        log_retention_days: Days that CloudWatch keeps the container's log.
+        log_removal: What happens to the log when the stack is deleted: ``destroy`` or ``retain``.
+        log_kms_key_arn: A key for the log and the alarms' topic. Its policy must allow both services.
+
+    Raises:
+        DeploymentError: a prop is out of range, or does not fit the preset, the package or another prop.
     """
 
     preset: Preset
@@ -107,27 +116,27 @@ class EndpointProps:
 
     def __post_init__(self) -> None:
         preset, size_gb = self.preset, self.package.manifest.size / _GB
-        start = min(3600, _START_S + math.ceil(_START_S_PER_GB * size_gb))
-        home = f"s3://{self.package.bucket}"
+        start_s = min(3600, _START_S + math.ceil(_START_S_PER_GB * size_gb))
+        bucket = f"s3://{self.package.bucket}"
         name = self.endpoint_name or names.endpoint_name(preset.name, self.stage)
         if self.asynchronous and not self.endpoint_name:
             name = f"{name}-async"
-        rows = preset.shapes.batch_size
-        target = self.concurrent_calls + rows if self.asynchronous else 0.75 * rows
+        batch_size = preset.shapes.batch_size
+        concurrency = self.concurrent_calls + batch_size if self.asynchronous else 0.75 * batch_size
         defaults = {
             "endpoint_name": name,
             "instance_type": preset.compute.instance_type,
-            "target_concurrency": max(1.0, target),
-            "startup_timeout_s": start,
-            "download_timeout_s": start,
+            "target_concurrency": max(1.0, concurrency),
+            "startup_timeout_s": start_s,
+            "download_timeout_s": start_s,
             "volume_gb": math.ceil(self.least_volume_gb + _SPARE_GB),
-            "async_output": f"{home}/inf2kit-async/{name}/",
-            "data_capture_output": f"{home}/inf2kit-data-capture/{name}/",
+            "async_output": f"{bucket}/inf2kit-async/{name}/",
+            "data_capture_output": f"{bucket}/inf2kit-data-capture/{name}/",
         }
-        for key, value in defaults.items():
-            if not getattr(self, key):
-                object.__setattr__(self, key, value)
-        checks.check(self)
+        for option, value in defaults.items():
+            if not getattr(self, option):
+                object.__setattr__(self, option, value)
+        checks.check_props(self)
 
     @property
     def variables(self) -> dict[str, str]:
@@ -135,7 +144,7 @@ class EndpointProps:
         deadline_s = float(self.async_deadline_s) if self.asynchronous else None
         return {
             **container.environment(self.preset, deadline_s=deadline_s),
-            # What the engine must find in the package that it loads.
+            # The engine compares this with the digest of the package that it loads.
             "INF2KIT_PACKAGE_DIGEST": self.package.manifest.digest,
             **self.environment,
         }
@@ -143,21 +152,66 @@ class EndpointProps:
     @property
     def concurrent_calls(self) -> int:
         """Calls that SageMaker sends to one instance of an asynchronous endpoint at a time."""
-        # Enough that every row is taken, and the next call waits at the door.
+        # A full batch, and one call that waits for the next free place in it.
         return self.preset.shapes.batch_size + 1
 
     @cached_property
     def usd_per_hour(self) -> tuple[float, str] | None:
-        """Dollars an hour of the fewest instances (of one, where there may be none), and their region."""
-        price = prices.current().of(self.instance_type)
-        return None if price is None else (price[0] * max(1, self.min_instances), price[1])
+        """Dollars per hour of ``min_instances`` instances (at least one), and the price's region."""
+        price = hourly_price(self.instance_type)
+        return None if price is None else (price.usd_per_hour * max(1, self.min_instances), price.region)
 
     @property
     def queue_size(self) -> int:
-        """Prompts that may wait for a row."""
+        """Prompts that may wait for a place in the batch."""
         return int(self.environment.get("INF2KIT_QUEUE_SIZE", self.preset.serving.queue_size))
 
     @property
     def least_volume_gb(self) -> float:
-        """Gigabytes that the image and the model take."""
+        """Gigabytes that the image and the model need."""
         return catalog.image().unpacked_gb + 1.2 * self.package.manifest.size / _GB
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompileRoleProps:
+    """The props of the role of compilation jobs.
+
+    Attributes:
+        output: The ``s3://BUCKET/PREFIX`` of packages, as in ``inf2kit compile --job --output``.
+        token_secret: The name or ARN of the secret with the hub's token; empty if no model is gated.
+        bucket_owner: The account that owns the bucket. Default: the deploying account.
+        bucket_kms_key_arn: The key that the bucket is encrypted with.
+        volume_kms_key_arn: The key of ``--volume-kms-key``.
+        subnet_ids: The subnets of ``--subnet``.
+        security_group_ids: The groups of ``--security-group``.
+
+    Raises:
+        DeploymentError: the output is not in S3, or the secret is neither a name nor an ARN.
+    """
+
+    output: str
+    token_secret: str = ""
+    bucket_owner: str = ""
+    bucket_kms_key_arn: str = ""
+    volume_kms_key_arn: str = ""
+    subnet_ids: tuple[str, ...] = ()
+    security_group_ids: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/[^*?]*)?", self.output):
+            raise DeploymentError(f"compile_output is {self.output!r}; it must be s3://BUCKET/PREFIX")
+        if not re.fullmatch(r"(arn:[\w-]+:secretsmanager:[\w:-]+:)?[\w/+=.@-]*", self.token_secret):
+            raise DeploymentError(
+                f"compile_token_secret is {self.token_secret!r}; it must be a secret's name or ARN"
+            )
+
+    @property
+    def bucket(self) -> str:
+        """The bucket's name."""
+        return self.output.removeprefix("s3://").partition("/")[0]
+
+    @property
+    def folder(self) -> str:
+        """The packages' key prefix, such as ``models/``; empty if they are at the top of the bucket."""
+        prefix = self.output.removeprefix("s3://").partition("/")[2].strip("/")
+        return f"{prefix}/" if prefix else ""

@@ -1,4 +1,4 @@
-"""How an update reaches the callers: which traffic first, how long it is watched, what undoes it."""
+"""How an update reaches the callers: how traffic moves, how long it is watched, and what rolls it back."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from aws_cdk import aws_sagemaker as sagemaker
 
 from inf2kit.cdk.props import EndpointProps
 
-#: Seconds in which the new instances are watched: five minutes of an alarm, and its metrics' delay.
+#: Seconds that new instances are watched: an alarm's five minutes, and the delay of its metrics.
 _WATCH_S = 480
-#: SageMaker's own longest.
-_LONGEST_S = 28_800
+#: Seconds of the longest update that SageMaker allows.
+_MAX_UPDATE_S = 28_800
 
 _Endpoint = sagemaker.CfnEndpoint
 
@@ -18,14 +18,14 @@ _Endpoint = sagemaker.CfnEndpoint
 def deployment_config(
     props: EndpointProps, alarms: list[cloudwatch.CfnAlarm]
 ) -> sagemaker.CfnEndpoint.DeploymentConfigProperty:
-    """The guardrails of an update.
+    """The deployment guardrails of an endpoint.
 
-    An update keeps the number of instances that run, which a template does not know. All at once is right for
-    any number; a canary or a rolling update needs as many as the props have checked ``min_instances`` for.
+    An update keeps the running number of instances, which is not known at synth. All at once works with any
+    number. A canary or a rolling update needs the ``min_instances`` that the checks of the props ask for.
 
     Args:
-        props: What is deployed.
-        alarms: Each of them undoes the update, unless ``props.rollback`` is false.
+        props: The props of the endpoint.
+        alarms: Alarms that roll the update back, unless ``props.rollback`` is false.
     """
     rollback = _Endpoint.AutoRollbackConfigProperty(
         alarms=[_Endpoint.AlarmProperty(alarm_name=str(alarm.alarm_name)) for alarm in alarms]
@@ -38,7 +38,7 @@ def deployment_config(
                 maximum_batch_size=_percent(25),
                 rollback_maximum_batch_size=_percent(100),
                 wait_interval_in_seconds=_WATCH_S,
-                maximum_execution_timeout_in_seconds=_longest(props, steps=4),
+                maximum_execution_timeout_in_seconds=_timeout_s(props, steps=4),
             ),
         )
     canary = props.rollout == "canary"
@@ -53,7 +53,7 @@ def deployment_config(
                 else None,
             ),
             termination_wait_in_seconds=_WATCH_S,
-            maximum_execution_timeout_in_seconds=_longest(props, steps=1),
+            maximum_execution_timeout_in_seconds=_timeout_s(props, steps=1),
         ),
     )
 
@@ -62,7 +62,7 @@ def _percent(value: int) -> sagemaker.CfnEndpoint.CapacitySizeProperty:
     return _Endpoint.CapacitySizeProperty(type="CAPACITY_PERCENT", value=value)
 
 
-def _longest(props: EndpointProps, *, steps: int) -> int:
-    """A start, the watching, and ten minutes of SageMaker's own, for each step."""
+def _timeout_s(props: EndpointProps, *, steps: int) -> int:
+    """Seconds for each step: a start, two watches, and ten minutes for SageMaker."""
     step = props.download_timeout_s + props.startup_timeout_s + 2 * _WATCH_S + 600
-    return min(_LONGEST_S, steps * step)
+    return min(_MAX_UPDATE_S, steps * step)

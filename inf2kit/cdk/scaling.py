@@ -1,4 +1,4 @@
-"""How many instances run: by the texts inside them, or by the calls that wait in S3."""
+"""Application Auto Scaling of an endpoint, by the texts in its instances or by the calls that wait in S3."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from inf2kit.cdk import log_metrics
 from inf2kit.cdk.alarms import VARIANT
 from inf2kit.cdk.props import EndpointProps
 
-#: Long enough that the first step is seen; short, as a fleet may be back at zero soon after.
+#: Seconds in which the first step takes effect. Longer would delay the next start from zero.
 _WAKE_COOLDOWN_S = 300
 _DIMENSION = "sagemaker:variant:DesiredInstanceCount"
 _BACKLOG = "ApproximateBacklogSizePerInstance"
 
-property_of = autoscaling.CfnScalingPolicy
+_Policy = autoscaling.CfnScalingPolicy
 
 
 class Scaling(Construct):
-    """The bounds of the fleet, target tracking between them, and from zero a step of its own.
+    """The bounds of the number of instances, target tracking between them, and a step policy from zero.
 
-    The bounds are registered where nothing scales, too: Application Auto Scaling then sets the number of
-    instances when ``min_instances`` changes, as an update of the endpoint keeps the number that it has.
+    The bounds are registered even if the endpoint does not scale: an update of the endpoint keeps its number
+    of instances, so Application Auto Scaling must apply a changed ``min_instances``.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Scaling(Construct):
             min_capacity=props.min_instances,
             max_capacity=props.max_instances,
         )
-        # The endpoint by its literal name, as the alarms; so the order has to be said.
+        # The target has the endpoint's literal name, so the dependency is not implied.
         self._target.add_resource_dependency(endpoint)
         if props.max_instances > props.min_instances:
             self._track()
@@ -50,12 +50,12 @@ class Scaling(Construct):
             self._wake()
 
     def _track(self) -> None:
-        """Follow the load of an instance, up to the target.
+        """Track the load per instance.
 
-        A call may have many texts. Each instance logs how many are inside it, running or waiting, so the
-        average of the samples is that of an instance. Calls are seen sooner, every ten seconds instead of
-        every minute, but a list of texts counts as one. The larger fleet of the two is started, and instances
-        are taken away when both agree.
+        A call may have many texts. Each instance logs how many texts it runs or has waiting, so the average
+        of the samples is the load per instance. A second policy tracks calls: SageMaker measures those every
+        ten seconds instead of every minute, but counts a list of texts as one. Auto scaling follows the
+        policy that asks for more instances, and removes instances only if both agree.
         """
         props = self._props
         if props.asynchronous:
@@ -66,7 +66,7 @@ class Scaling(Construct):
         self._target_tracking(
             "TrackCalls",
             {
-                "predefined_metric_specification": property_of.PredefinedMetricSpecificationProperty(
+                "predefined_metric_specification": _Policy.PredefinedMetricSpecificationProperty(
                     predefined_metric_type="SageMakerVariantConcurrentRequestsPerModelHighResolution"
                 )
             },
@@ -74,7 +74,7 @@ class Scaling(Construct):
 
     def _target_tracking(self, construct_id: str, metric: dict[str, Any]) -> None:
         props = self._props
-        configuration = property_of.TargetTrackingScalingPolicyConfigurationProperty(
+        configuration = _Policy.TargetTrackingScalingPolicyConfigurationProperty(
             target_value=props.target_concurrency,
             scale_out_cooldown=props.scale_out_cooldown_s,
             scale_in_cooldown=props.scale_in_cooldown_s,
@@ -83,16 +83,16 @@ class Scaling(Construct):
         self._policy(construct_id, "TargetTrackingScaling", tracking=configuration)
 
     def _wake(self) -> None:
-        """From zero there is no instance to divide a backlog by, so tracking never starts one."""
+        """Start the first instance, which tracking cannot: at zero a backlog per instance is undefined."""
         policy = self._policy(
             "Wake",
             "StepScaling",
-            step=property_of.StepScalingPolicyConfigurationProperty(
+            step=_Policy.StepScalingPolicyConfigurationProperty(
                 adjustment_type="ChangeInCapacity",
                 metric_aggregation_type="Average",
                 cooldown=_WAKE_COOLDOWN_S,
                 step_adjustments=[
-                    property_of.StepAdjustmentProperty(metric_interval_lower_bound=0, scaling_adjustment=1)
+                    _Policy.StepAdjustmentProperty(metric_interval_lower_bound=0, scaling_adjustment=1)
                 ],
             ),
         )
@@ -100,7 +100,7 @@ class Scaling(Construct):
             self,
             "Backlog",
             alarm_name=f"{self._props.endpoint_name}-Wake",
-            alarm_description="Calls wait and no instance runs: one is started.",
+            alarm_description="Calls wait and no instance runs: start one.",
             namespace="AWS/SageMaker",
             metric_name="HasBacklogWithoutCapacity",
             dimensions=[
@@ -135,13 +135,13 @@ class Scaling(Construct):
 
 
 def _customized(metric: str, namespace: str, endpoint_name: str | None = None) -> dict[str, Any]:
-    """A metric that is an instance's share of the load already."""
-    of_endpoint = property_of.MetricDimensionProperty(name="EndpointName", value=endpoint_name or "")
+    """A metric that is already a load per instance."""
+    dimension = _Policy.MetricDimensionProperty(name="EndpointName", value=endpoint_name or "")
     return {
-        "customized_metric_specification": property_of.CustomizedMetricSpecificationProperty(
+        "customized_metric_specification": _Policy.CustomizedMetricSpecificationProperty(
             namespace=namespace,
             metric_name=metric,
-            dimensions=[of_endpoint] if endpoint_name else None,
+            dimensions=[dimension] if endpoint_name else None,
             statistic="Average",
         )
     }

@@ -1,4 +1,4 @@
-"""One endpoint and everything it needs."""
+"""The stack of one endpoint, with everything that it needs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
 from inf2kit import catalog
-from inf2kit.cdk import acknowledgements
+from inf2kit.cdk import acknowledgements, statements
 from inf2kit.cdk.alarms import VARIANT, Alarms
-from inf2kit.cdk.checks import ASYNC_MARGIN_S, KEYS, ROLLOUTS
+from inf2kit.cdk.checks import ASYNC_MARGIN_S, KEY_OPTIONS, ROLLOUTS
 from inf2kit.cdk.log_metrics import LogMetrics
 from inf2kit.cdk.permissions import ExecutionRole, grant_invoke
 from inf2kit.cdk.props import EndpointProps
@@ -27,18 +27,29 @@ from inf2kit.names import parameter_name
 
 
 class EndpointStack(Stack):
-    """A preset's endpoint: model, configuration, endpoint, role, alarms, scaling, and where to find it.
+    """An endpoint with its model, configuration, execution role, log, alarms and scaling.
+
+    ``inf2kit.Endpoint`` looks up the endpoint's name in a parameter of Systems Manager, which is named
+    ``/inf2kit/presets/PRESET``.
+
+    Args:
+        scope: The app or a stage of it.
+        construct_id: The stack's name.
+        props: What to deploy.
+        **kwargs: The props of ``aws_cdk.Stack``, such as ``env``.
 
     Attributes:
-        endpoint_arn: For permissions.
+        endpoint_arn: The endpoint's ARN, for policies.
+
+    Raises:
+        DeploymentError: the stack's region has no image, or a key is in another region.
     """
 
     def __init__(self, scope: Construct, construct_id: str, *, props: EndpointProps, **kwargs: Any) -> None:
         super().__init__(scope, construct_id, description=f"inf2kit: {props.preset.description}", **kwargs)
         self._props = props
-        self._check_region()
-        where = f"{self.region}:{self.account}"
-        self.endpoint_arn = f"arn:{self.partition}:sagemaker:{where}:endpoint/{props.endpoint_name.lower()}"
+        self._check_stack_region()
+        self.endpoint_arn = statements.arn(self, "sagemaker", f"endpoint/{props.endpoint_name.lower()}")
         log_group = self._log_group()
         LogMetrics(self, "LogMetrics", endpoint_name=props.endpoint_name, log_group=log_group)
         alarms = Alarms(self, "Alarms", props=props)
@@ -51,36 +62,41 @@ class EndpointStack(Stack):
         )
         model = self._model(role)
         endpoint = self._endpoint(model, alarms)
-        # SageMaker would make the log group by itself, and would keep it for ever.
+        # Otherwise SageMaker creates the log group, without an end to its retention.
         endpoint.add_resource_dependency(log_group)
         if props.scalable:
             Scaling(self, "Scaling", props=props, endpoint=endpoint)
-        self._tell(alarms)
+        self._publish_endpoint()
+        self._output_values(alarms)
         Tags.of(self).add("inf2kit:preset", props.preset.name)
         Tags.of(self).add("inf2kit:endpoint", props.endpoint_name)
-        acknowledgements.explain(self, props)
-        self._warn()
+        acknowledgements.acknowledge_endpoint(self, props)
+        self._add_warnings()
 
     def grant_invoke(self, grantee: iam.IGrantable) -> iam.Grant:
-        """Let a role, a user or a function call this endpoint, and no other.
+        """Allow a role, user or function to call this endpoint, and no other endpoint.
 
-        For an asynchronous endpoint this includes its requests and answers in S3.
+        The grantee gets ``InvokeEndpoint`` and ``InvokeEndpointWithResponseStream``, or for an asynchronous
+        endpoint ``InvokeEndpointAsync``, its requests and answers in S3 and the use of their keys.
+
+        Args:
+            grantee: A construct of this stack or of any other stack of the app, such as a Lambda function.
         """
         return grant_invoke(grantee, self, self.endpoint_arn, self._props)
 
-    def _check_region(self) -> None:
-        """What can be known of a region before AWS refuses it; a stack that deploys anywhere has none yet."""
+    def _check_stack_region(self) -> None:
+        """Check the region, unless the stack can be deployed to any region."""
         if Token.is_unresolved(self.region):
             return
-        check_registry(self.region)
-        for name in KEYS:
-            arn = getattr(self._props, name)
+        check_region(self.region)
+        for option in KEY_OPTIONS:
+            arn = getattr(self._props, option)
             if arn and arn.split(":")[3] != self.region:
                 raise DeploymentError(
-                    f"{name} is {arn}, and this stack is for {self.region}; give a key of that region"
+                    f"{option} is {arn}, and this stack is for {self.region}; give a key of that region"
                 )
 
-    def _warn(self) -> None:
+    def _add_warnings(self) -> None:
         props, warn = self._props, Annotations.of(self).add_warning_v2
         notice = props.package.manifest.notice
         if notice:
@@ -88,14 +104,14 @@ class EndpointStack(Stack):
         if not props.rollback:
             warn(
                 "inf2kit:rollback",
-                f"rollback=false: no alarm undoes this update of {props.endpoint_name}, however it fails its "
-                "callers; deploy with rollback again as soon as it serves",
+                f"rollback=false: no alarm rolls back this update of {props.endpoint_name}, even if every "
+                "call fails; deploy with rollback again as soon as the endpoint serves",
             )
         if props.min_instances >= ROLLOUTS["rolling"] and props.rollout == "all_at_once":
             warn(
                 "inf2kit:rollout",
                 f"an update of {props.min_instances} instances all at once needs as many again; "
-                "-c rollout=rolling exchanges a quarter at a time",
+                "-c rollout=rolling replaces a quarter at a time",
             )
 
     def _log_group(self) -> logs.CfnLogGroup:
@@ -133,7 +149,7 @@ class EndpointStack(Stack):
             if props.subnet_ids
             else None,
         )
-        # SageMaker checks the role's permissions when the model is made.
+        # SageMaker checks the role's permissions when the model is created.
         model.node.add_dependency(*role.policies)
         return model
 
@@ -143,13 +159,13 @@ class EndpointStack(Stack):
             variant_name=VARIANT,
             model_name=model.attr_model_name,
             instance_type=props.instance_type,
-            # An endpoint cannot be made with none; scaling takes the last one away later.
+            # An endpoint cannot start with 0 instances; scaling removes the last one later.
             initial_instance_count=max(1, props.min_instances),
             initial_variant_weight=1.0,
             volume_size_in_gb=props.volume_gb,
             container_startup_health_check_timeout_in_seconds=props.startup_timeout_s,
             model_data_download_timeout_in_seconds=props.download_timeout_s,
-            # Without it inf2 starts with an old driver.
+            # The default image of the instance has an old Neuron driver.
             inference_ami_version=catalog.image().inference_ami_version,
             routing_config=sagemaker.CfnEndpointConfig.RoutingConfigProperty(
                 routing_strategy="LEAST_OUTSTANDING_REQUESTS"
@@ -160,21 +176,21 @@ class EndpointStack(Stack):
             "Configuration",
             production_variants=[variant],
             kms_key_id=props.kms_key_arn or None,
-            async_inference_config=self._asynchronous(),
+            async_inference_config=self._async_inference(),
             data_capture_config=self._data_capture(),
         )
         configuration.override_logical_id(f"Configuration{suffix}")
         return configuration
 
-    def _asynchronous(self) -> sagemaker.CfnEndpointConfig.AsyncInferenceConfigProperty | None:
-        props, of = self._props, sagemaker.CfnEndpointConfig
+    def _async_inference(self) -> sagemaker.CfnEndpointConfig.AsyncInferenceConfigProperty | None:
+        props, config = self._props, sagemaker.CfnEndpointConfig
         if not props.asynchronous:
             return None
-        return of.AsyncInferenceConfigProperty(
-            client_config=of.AsyncInferenceClientConfigProperty(
+        return config.AsyncInferenceConfigProperty(
+            client_config=config.AsyncInferenceClientConfigProperty(
                 max_concurrent_invocations_per_instance=props.concurrent_calls
             ),
-            output_config=of.AsyncInferenceOutputConfigProperty(
+            output_config=config.AsyncInferenceOutputConfigProperty(
                 s3_output_path=f"{props.async_output}answers/",
                 s3_failure_path=f"{props.async_output}failures/",
                 kms_key_id=props.kms_key_arn or None,
@@ -182,47 +198,47 @@ class EndpointStack(Stack):
         )
 
     def _data_capture(self) -> sagemaker.CfnEndpointConfig.DataCaptureConfigProperty | None:
-        props, of = self._props, sagemaker.CfnEndpointConfig
+        props, config = self._props, sagemaker.CfnEndpointConfig
         if not props.data_capture_percent:
             return None
-        return of.DataCaptureConfigProperty(
+        return config.DataCaptureConfigProperty(
             enable_capture=True,
             initial_sampling_percentage=props.data_capture_percent,
             destination_s3_uri=props.data_capture_output,
             kms_key_id=props.kms_key_arn or None,
             capture_options=[
-                of.CaptureOptionProperty(capture_mode="Input"),
-                of.CaptureOptionProperty(capture_mode="Output"),
+                config.CaptureOptionProperty(capture_mode="Input"),
+                config.CaptureOptionProperty(capture_mode="Output"),
             ],
-            # Otherwise what was captured is in base64.
-            capture_content_type_header=of.CaptureContentTypeHeaderProperty(
+            # Without this the captured bodies are in base64.
+            capture_content_type_header=config.CaptureContentTypeHeaderProperty(
                 json_content_types=["application/json"]
             ),
         )
 
     def _endpoint(self, model: sagemaker.CfnModel, alarms: Alarms) -> sagemaker.CfnEndpoint:
-        own: dict[str, Any] = {
-            # An update keeps the number of instances that run, which Application Auto Scaling chooses.
+        update: dict[str, Any] = {
+            # Keep the running number of instances, which Application Auto Scaling chooses.
             "retain_all_variant_properties": True,
             "deployment_config": deployment_config(self._props, alarms.rollback),
         }
-        # SageMaker refuses to update an endpoint to the configuration that it has. So whatever changes the
-        # endpoint alone has to bring another configuration with it.
-        suffix = hashlib.sha256(json.dumps(self.resolve(own), sort_keys=True).encode()).hexdigest()[:8]
+        # SageMaker refuses an update to the same configuration. So a change of these properties must replace
+        # the configuration too, which a hash of them in its logical id does.
+        suffix = hashlib.sha256(json.dumps(self.resolve(update), sort_keys=True).encode()).hexdigest()[:8]
         configuration = self._configuration(model, suffix)
         endpoint = sagemaker.CfnEndpoint(
             self,
             "Endpoint",
             endpoint_name=self._props.endpoint_name,
             endpoint_config_name=configuration.attr_endpoint_config_name,
-            **own,
+            **update,
         )
         for alarm in alarms.rollback:
             endpoint.add_resource_dependency(alarm)
         return endpoint
 
-    def _tell(self, alarms: Alarms) -> None:
-        """Where callers find the endpoint, and what it costs."""
+    def _publish_endpoint(self) -> None:
+        """Write the parameter in which ``inf2kit.Endpoint`` looks up the endpoint of a preset."""
         props, shapes = self._props, self._props.preset.shapes
         endpoint = {
             "endpoint_name": props.endpoint_name,
@@ -234,7 +250,7 @@ class EndpointStack(Stack):
         }
         if props.asynchronous:
             endpoint["async_input"] = f"{props.async_output}requests/"
-            # Callers must ask for it: SageMaker itself gives a call 15 minutes only.
+            # Callers must pass this: SageMaker's default is 15 minutes.
             endpoint["async_invocation_timeout_s"] = props.async_deadline_s + ASYNC_MARGIN_S
         ssm.CfnParameter(
             self,
@@ -244,7 +260,10 @@ class EndpointStack(Stack):
             description="Where inf2kit's client finds the endpoint of this preset",
             value=json.dumps(endpoint, sort_keys=True),
         )
-        CfnOutput(self, "EndpointName", value=props.endpoint_name)
+
+    def _output_values(self, alarms: Alarms) -> None:
+        """Output the endpoint's name and ARN, the alarms' topic, and the estimated cost."""
+        CfnOutput(self, "EndpointName", value=self._props.endpoint_name)
         CfnOutput(self, "EndpointArn", value=self.endpoint_arn)
         CfnOutput(self, "AlarmTopicArn", value=alarms.topic.topic_arn)
         CfnOutput(self, "EstimatedUsdPerHour", value=self._estimate())
@@ -258,11 +277,20 @@ class EndpointStack(Stack):
         return f"{usd:.2f} for {instances} x {self._props.instance_type} in {region} (estimate)"
 
 
-def check_registry(region: str) -> None:
-    """Refuse a region where nobody keeps the image.
+class PlaceholderStack(Stack):
+    """A stack of a preset that cannot be deployed: ``cdk ls`` lists it, ``cdk deploy`` shows the reason."""
+
+    def __init__(self, scope: Construct, construct_id: str, *, reason: str, **kwargs: Any) -> None:
+        super().__init__(scope, construct_id, **kwargs)
+        Annotations.of(self).add_error(reason)
+        acknowledgements.acknowledge_empty(self)
+
+
+def check_region(region: str) -> None:
+    """Check that the container's image is available in a region.
 
     Raises:
-        DeploymentError: it is one.
+        DeploymentError: it is not.
     """
     registries = catalog.image().registries
     if region not in registries:
@@ -270,12 +298,3 @@ def check_registry(region: str) -> None:
             f"there is no registry of deep learning containers in {region!r}; there are "
             f"{', '.join(registries)}"
         )
-
-
-class UnusableStack(Stack):
-    """A preset's place in ``cdk ls`` while it cannot be deployed; the reason is told to who tries."""
-
-    def __init__(self, scope: Construct, construct_id: str, *, reason: str, **kwargs: Any) -> None:
-        super().__init__(scope, construct_id, **kwargs)
-        Annotations.of(self).add_error(reason)
-        acknowledgements.explain_empty(self)

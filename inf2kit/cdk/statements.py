@@ -1,4 +1,8 @@
-"""Parts of policies that several roles have: where an S3 object may lie, who may assume a role, an image."""
+"""Policy statements and their parts, for the execution role, the compilation role and callers.
+
+Every statement on S3 objects is bound to the account that owns the bucket: a bucket's name can be taken by
+another account after the bucket is deleted.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +16,31 @@ from inf2kit import catalog
 
 
 def allow(
-    sid: str, actions: list[str], resources: list[str], conditions: dict[str, Any] | None = None
+    sid: str, actions: Sequence[str], resources: Sequence[str], conditions: dict[str, Any] | None = None
 ) -> iam.PolicyStatement:
-    """A statement that allows."""
-    return iam.PolicyStatement(sid=sid, actions=actions, resources=resources, conditions=conditions)
+    """A statement that allows actions on resources."""
+    return iam.PolicyStatement(
+        sid=sid, actions=list(actions), resources=list(resources), conditions=conditions
+    )
 
 
 def arn(stack: Stack, service: str, resource: str) -> str:
-    """A resource of this account in this region."""
+    """The ARN of a resource in the stack's account and region."""
     return f"arn:{stack.partition}:{service}:{stack.region}:{stack.account}:{resource}"
 
 
+def bucket_arn(stack: Stack, bucket: str) -> str:
+    """The ARN of a bucket."""
+    return f"arn:{stack.partition}:s3:::{bucket}"
+
+
+def objects_arn(stack: Stack, uri: str) -> str:
+    """The ARN of every object under an ``s3://BUCKET/PREFIX`` URI."""
+    return bucket_arn(stack, f"{uri.removeprefix('s3://')}*")
+
+
 def sagemaker_principal(stack: Stack) -> iam.IPrincipal:
-    """SageMaker, acting for this account's own endpoints and jobs in this region."""
+    """SageMaker, on behalf of endpoints and jobs of the stack's account and region."""
     return iam.ServicePrincipal(
         "sagemaker.amazonaws.com",
         conditions={
@@ -34,23 +50,13 @@ def sagemaker_principal(stack: Stack) -> iam.IPrincipal:
     )
 
 
-def bucket_arn(stack: Stack, bucket: str) -> str:
-    """The ARN of a bucket."""
-    return f"arn:{stack.partition}:s3:::{bucket}"
-
-
-def below(stack: Stack, uri: str) -> str:
-    """The objects under an ``s3://`` prefix."""
-    return bucket_arn(stack, f"{uri.removeprefix('s3://')}*")
-
-
 def owned_by(account: str) -> dict[str, Any]:
-    """Only in a bucket of this account: a name that was given up can be taken by anybody."""
+    """The condition that the bucket belongs to an account."""
     return {"StringEquals": {"aws:ResourceAccount": account}}
 
 
-def listing(stack: Stack, sid: str, bucket: str, prefix: str, account: str) -> iam.PolicyStatement:
-    """Names under a prefix, such as ``models/``; an empty one is the whole bucket."""
+def list_objects(stack: Stack, sid: str, bucket: str, prefix: str, account: str) -> iam.PolicyStatement:
+    """List the keys under a prefix such as ``models/``; an empty prefix is the whole bucket."""
     return allow(
         sid,
         ["s3:ListBucket"],
@@ -59,12 +65,17 @@ def listing(stack: Stack, sid: str, bucket: str, prefix: str, account: str) -> i
     )
 
 
-def through_s3(stack: Stack) -> dict[str, Any]:
-    """Only for objects that S3 keeps."""
-    return {"StringEquals": {"kms:ViaService": f"s3.{stack.region}.{stack.url_suffix}"}}
+def decrypt_objects(stack: Stack, sid: str, keys: Sequence[str]) -> iam.PolicyStatement:
+    """Read S3 objects that are encrypted with these keys."""
+    return allow(sid, ["kms:Decrypt"], keys, _via_s3(stack))
 
 
-def image(stack: Stack) -> list[iam.PolicyStatement]:
+def encrypt_objects(stack: Stack, sid: str, keys: Sequence[str]) -> iam.PolicyStatement:
+    """Read and write S3 objects that are encrypted with these keys."""
+    return allow(sid, ["kms:Decrypt", "kms:GenerateDataKey"], keys, _via_s3(stack))
+
+
+def pull_image(stack: Stack) -> list[iam.PolicyStatement]:
     """Pull the container's image."""
     account = stack.regional_fact(region_info.FactName.DLC_REPOSITORY_ACCOUNT)
     repository = catalog.image().repository
@@ -78,14 +89,14 @@ def image(stack: Stack) -> list[iam.PolicyStatement]:
     ]
 
 
-def metrics() -> iam.PolicyStatement:
-    """The instances' own metrics, which go through the role. The action has no resources to name."""
+def put_metrics() -> iam.PolicyStatement:
+    """Publish the instances' metrics, which SageMaker does with the role. The action has no resources."""
     namespaces = {"cloudwatch:namespace": ["/aws/sagemaker/*", "AWS/SageMaker"]}
     return allow("Metrics", ["cloudwatch:PutMetricData"], ["*"], {"StringLike": namespaces})
 
 
-def volume_key(key_arn: str) -> list[iam.PolicyStatement]:
-    """Let AWS encrypt the volume of an instance; nothing without a key."""
+def encrypt_volume(key_arn: str) -> list[iam.PolicyStatement]:
+    """Let AWS encrypt the volume of an instance; no statement without a key."""
     if not key_arn:
         return []
     for_aws = {"Bool": {"kms:GrantIsForAWSResource": "true"}}
@@ -95,18 +106,23 @@ def volume_key(key_arn: str) -> list[iam.PolicyStatement]:
     ]
 
 
-def network(stack: Stack, subnet_ids: Sequence[str], group_ids: Sequence[str]) -> list[iam.PolicyStatement]:
-    """Join a VPC; nothing without subnets."""
+def join_vpc(stack: Stack, subnet_ids: Sequence[str], group_ids: Sequence[str]) -> list[iam.PolicyStatement]:
+    """Create network interfaces in a VPC; no statement without subnets."""
     if not subnet_ids:
         return []
     describe = ["DhcpOptions", "NetworkInterfaces", "SecurityGroups", "Subnets", "Vpcs"]
-    change = [f"{verb}NetworkInterface{what}" for verb in ("Create", "Delete") for what in ("", "Permission")]
-    places = [
+    change = [f"{verb}NetworkInterface{noun}" for verb in ("Create", "Delete") for noun in ("", "Permission")]
+    resources = [
         arn(stack, "ec2", "network-interface/*"),
         *(arn(stack, "ec2", f"subnet/{subnet}") for subnet in subnet_ids),
         *(arn(stack, "ec2", f"security-group/{group}") for group in group_ids),
     ]
     return [
-        allow("Networks", [f"ec2:Describe{what}" for what in describe], ["*"]),
-        allow("Interfaces", [f"ec2:{what}" for what in change], places),
+        allow("Networks", [f"ec2:Describe{noun}" for noun in describe], ["*"]),
+        allow("Interfaces", [f"ec2:{action}" for action in change], resources),
     ]
+
+
+def _via_s3(stack: Stack) -> dict[str, Any]:
+    """The condition that S3 uses the key."""
+    return {"StringEquals": {"kms:ViaService": f"s3.{stack.region}.{stack.url_suffix}"}}

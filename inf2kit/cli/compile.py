@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,51 +10,61 @@ import click
 
 import inf2kit
 from inf2kit.cli.output import steps
-from inf2kit.cli.package import publish_contents
-from inf2kit.compile.spec import CompileSpec
+from inf2kit.cli.publishing import PLACE, handler_option, publish_contents, store_options
 from inf2kit.errors import CompileError
 from inf2kit.presets import Preset
 
 if TYPE_CHECKING:
-    from inf2kit.compile.job import Job
+    from inf2kit.compile.job import JobPlan
+    from inf2kit.package import Store
 
 
 @click.command()
 @click.argument("preset")
-@click.option("--output", metavar="DIR|s3://BUCKET/PREFIX", required=True, help="Where the package goes.")
+@click.option("--output", metavar=PLACE, required=True, help="The folder or prefix that holds packages.")
 @click.option(
-    "--model", metavar="ID|PATH", help="Another model of the same architecture: on the hub, or a folder."
+    "--model",
+    metavar="ID|PATH",
+    help="Another model of the same architecture: a name on the hub, or a folder.",
 )
 @click.option("--revision", help="A commit, branch or tag of the model on the hub.")
-@click.option("--batch-size", type=click.IntRange(1, 256), help="Rows decoded together.")
-@click.option("--sequence-length", type=click.IntRange(2), help="Tokens of a row, prompt and new ones.")
+@click.option("--batch-size", type=click.IntRange(1, 256), help="Sequences that are decoded together.")
+@click.option("--sequence-length", type=click.IntRange(2), help="Tokens of a sequence, prompt and new ones.")
 @click.option(
     "--max-context-length",
     type=click.IntRange(1),
-    help="Tokens of a prompt. The first token always waits for so many: fewer are faster.",
+    help="Tokens of the longest prompt. Every prompt is padded to it: a smaller value is faster.",
 )
 @click.option("--tensor-parallel-size", type=int, help="NeuronCores that the weights are split over.")
-@click.option("--dtype", type=click.Choice(["float16", "bfloat16", "float32"]))
+@click.option(
+    "--dtype",
+    type=click.Choice(["float16", "bfloat16", "float32"]),
+    help="The precision of weights and arithmetic.",
+)
 @click.option(
     "--on-device-sampling",
     is_flag=True,
     help="Choose tokens on the device: no seeds, penalties or minimum lengths, and a top_k of at most 256.",
 )
-@click.option("--push-to-hub", metavar="REPO", help="Put the compiled graphs on the Hugging Face hub too.")
-@click.option("--public", is_flag=True, help="Let everybody read what --push-to-hub puts there.")
+@handler_option
+@click.option("--push-to-hub", metavar="REPO", help="Also push the compiled graphs to the Hugging Face hub.")
+@click.option("--public", is_flag=True, help="Let everybody read what --push-to-hub pushes.")
 @click.option(
-    "--job", "as_job", is_flag=True, help="Let a SageMaker Processing job compile; not proven on AWS."
+    "--job", "as_job", is_flag=True, help="Compile in a SageMaker Processing job; not proven on AWS."
 )
 @click.option("--role", metavar="ARN", help="The job's execution role.")
-@click.option("--token-secret", metavar="NAME", help="The hub's token in Secrets Manager, for the job.")
-@click.option("--volume-kms-key", metavar="ARN", help="Encrypts the job's volume.")
-@click.option("--subnet", "subnets", multiple=True, metavar="ID", help="In the job's VPC; may be repeated.")
+@click.option("--token-secret", metavar="NAME", help="The secret in Secrets Manager with the hub's token.")
+@click.option("--volume-kms-key", metavar="ARN", help="The key that encrypts the job's volume.")
+@click.option("--subnet", "subnets", multiple=True, metavar="ID", help="A subnet for the job; repeatable.")
 @click.option(
-    "--security-group", "security_groups", multiple=True, metavar="ID", help="In that VPC; may be repeated."
+    "--security-group",
+    "security_groups",
+    multiple=True,
+    metavar="ID",
+    help="A security group of the subnets' VPC; repeatable.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be done; of a job, its request.")
-@click.option("--region", help="The region that deploys; boto3's own by default.")
-@click.option("--bucket-owner", metavar="ACCOUNT", help="Whose the bucket is; the caller's by default.")
+@click.option("--dry-run", is_flag=True, help="Print the plan, or a job's request, and do nothing.")
+@store_options
 def compile_(
     preset: str,
     output: str,
@@ -69,6 +76,7 @@ def compile_(
     tensor_parallel_size: int | None,
     dtype: str | None,
     on_device_sampling: bool,
+    handler: Path | None,
     push_to_hub: str | None,
     public: bool,
     as_job: bool,
@@ -85,19 +93,29 @@ def compile_(
 
         inf2kit compile llama2-7b-budget --output s3://BUCKET/models
 
-    Needs the compiler, which the endpoint's own image has; no device. Takes minutes where the hub's cache has
-    the graphs and up to more than an hour where it has not; what is compiled is kept, and the same command
-    goes on from there. For a preset of this machine's CPU it prepares the package without a compiler.
+    The compiler must be installed, as it is in the endpoint's own image; no device is needed. It takes some
+    minutes where the hub's cache has the graphs, and up to more than an hour where it has not. The compiled
+    model is kept, and after an interruption the same command goes on from there. For a preset of this
+    machine's CPU the command makes the package without a compiler.
     """
+    from inf2kit import aws
     from inf2kit.compile import hub, job, local
+    from inf2kit.compile.spec import CompileSpec
     from inf2kit.package import at
+    from inf2kit.package.handler import check_handler
 
-    chosen = inf2kit.load_preset(preset)
-    if chosen.compute.backend != "neuron":
-        _prepare(chosen, preset, output, model, revision, dry_run, region, bucket_owner)
+    loaded = inf2kit.load_preset(preset)
+    if handler is not None:
+        check_handler(handler)
+    if loaded.compute.backend != "neuron":
+        if dry_run:
+            click.echo(f"nothing to compile: {loaded.name} runs on the CPU")
+            click.echo(f"package {model or loaded.model.id} to {output}")
+            return
+        _package_for_cpu(loaded, preset, at(output, region, bucket_owner), model, revision, handler)
         return
-    spec = CompileSpec.of(
-        chosen,
+    spec = CompileSpec.from_preset(
+        loaded,
         model=model,
         revision=revision,
         batch_size=batch_size,
@@ -112,107 +130,102 @@ def compile_(
             raise click.UsageError("--job needs --role")
         if push_to_hub:
             raise click.UsageError("a job pushes nothing to the hub; push from a machine that has compiled")
-        request = partial(
-            job.plan,
-            chosen,
+        # A spec that cannot be compiled is refused before anything is started.
+        local.plan(spec, gated=False)
+        with aws.translate_errors(CompileError, "compiling as a job"):
+            job_region = region or aws.default_region()
+        job_plan = job.plan(
+            loaded,
             spec,
             output,
             role=role,
+            region=job_region,
             token_secret=token_secret,
+            now=dt.datetime.now(dt.timezone.utc),
             bucket_owner=bucket_owner,
             volume_kms_key=volume_kms_key,
             subnets=subnets,
             security_groups=security_groups,
+            handler=handler,
         )
-        _as_job(request, spec, output, dry_run, region, bucket_owner)
+        if dry_run:
+            click.echo("\n".join(job_plan.lines()))
+            click.echo(job.NOT_PROVEN, err=True)
+        else:
+            _run_job(job_plan, at(output, job_region, bucket_owner))
         return
-    planned = local.plan(spec, gated=chosen.model.gated and model is None)
+    plan = local.plan(spec, gated=loaded.model.gated and model is None)
     if dry_run:
-        click.echo("\n".join(planned.lines()))
+        click.echo("\n".join(plan.lines()))
         click.echo(f"package it to {output}")
         if push_to_hub:
-            who = "for everybody to read" if public else "private"
-            click.echo(f"push graphs, configuration and tokenizer to {push_to_hub}, {who}, no weights")
+            readers = "for everybody to read" if public else "private"
+            click.echo(f"push graphs, configuration and tokenizer to {push_to_hub}, {readers}, no weights")
         return
-    step = steps()
+    progress = steps()
     store = at(output, region, bucket_owner)
     store.check_writable()
-    folder, exact = local.run(planned, step)
-    publish_contents(spec.applied_to(chosen), preset, folder, store, step, revision=exact)
-    if spec.applied_to(chosen) != chosen:
+    compiled = local.execute(plan, progress)
+    compiled_preset = spec.apply_to(loaded)
+    publish_contents(
+        compiled_preset, preset, compiled.path, store, progress, revision=compiled.revision, handler=handler
+    )
+    if compiled_preset != loaded:
         click.echo(
-            f"this is not what {chosen.name} says: to deploy it, make a preset of your own that says it",
+            f"the shapes, cores or model differ from those of {loaded.name}: to deploy the package, make a "
+            "preset of your own with the same values",
             err=True,
         )
     if push_to_hub:
-        step(f"pushing to {push_to_hub}")
-        click.echo(hub.push(folder, push_to_hub, public=public))
+        progress(f"pushing to {push_to_hub}")
+        click.echo(hub.push(compiled.path, push_to_hub, public=public))
 
 
-def _as_job(
-    request: Callable[..., Job],
-    spec: CompileSpec,
-    output: str,
-    dry_run: bool,
-    region: str | None,
-    bucket_owner: str | None,
-) -> None:
-    from inf2kit import aws, paths
-    from inf2kit.compile import job, job_progress, local
-    from inf2kit.package import at, split
+def _run_job(plan: JobPlan, store: Store) -> None:
+    """Start a job, follow it to its end, and print the package's place."""
+    from inf2kit import paths
+    from inf2kit.compile import job, job_progress
+    from inf2kit.package import split
 
-    local.plan(spec, gated=False)  # what cannot be compiled is refused before anything is started
-    with aws.errors(CompileError, "compiling as a job"):
-        place = region or aws.client("sagemaker").meta.region_name
-    compilation = request(region=place, now=dt.datetime.now(dt.timezone.utc))
-    if dry_run:
-        click.echo(json.dumps(compilation.request, indent=2))
-        click.echo(job.NOT_PROVEN, err=True)
-        return
-    step = steps()
-    store = at(output, place, bucket_owner)
+    progress = steps()
     store.check_writable()
-    job.start(compilation, step, place)
+    job.execute(plan, progress)
     try:
-        where = job_progress.follow(compilation.name, step, place)
+        place = job_progress.follow(plan.name, progress, plan.description.region)
     except KeyboardInterrupt:
-        look = f"aws sagemaker describe-processing-job --processing-job-name {compilation.name}"
-        click.echo(f"the job goes on: {look}", err=True)
+        describe = f"aws sagemaker describe-processing-job --processing-job-name {plan.name}"
+        click.echo(f"the job goes on: {describe}", err=True)
         raise SystemExit(130) from None
-    click.echo(where)
-    _, digest = split(where)
+    click.echo(place)
+    _, digest = split(place)
     if content := store.manifest(digest):
-        # As packaging does: a synth reads it.
+        # 'cdk deploy' reads the manifest from this copy, as after packaging on this machine.
         paths.keep_manifest(digest, content)
 
 
-def _prepare(
+def _package_for_cpu(
     preset: Preset,
     preset_argument: str,
-    output: str,
+    store: Store,
     model: str | None,
     revision: str | None,
-    dry_run: bool,
-    region: str | None,
-    bucket_owner: str | None,
+    handler: Path | None,
 ) -> None:
-    """The same command for a preset of the CPU: there is nothing to compile."""
+    """Package the model of a preset for the CPU, which needs no compilation."""
     from inf2kit.compile import hub
-    from inf2kit.package import at
+    from inf2kit.compile.hub import ModelFolder
     from inf2kit.rehearsal import model as embedded
 
     name = model or preset.model.id
-    if dry_run:
-        click.echo(f"nothing to compile: {preset.name} runs on the CPU\npackage {name} to {output}")
-        return
-    step = steps()
-    store = at(output, region, bucket_owner)
+    progress = steps()
     store.check_writable()
     if name == embedded.MODEL_ID:
-        weights, exact = embedded.prepare(step), revision
+        source = ModelFolder(embedded.prepare(progress), revision)
     else:
         if not Path(name).is_dir():
             hub.check_token(name, gated=preset.model.gated and model is None)
-            step(f"fetching {name}")
-        weights, exact = hub.fetch(name, revision)
-    publish_contents(preset, preset_argument, weights, store, step, revision=exact)
+            progress(f"fetching {name}")
+        source = hub.fetch(name, revision)
+    publish_contents(
+        preset, preset_argument, source.path, store, progress, revision=source.revision, handler=handler
+    )

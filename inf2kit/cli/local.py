@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import click
 
@@ -17,18 +18,40 @@ def local() -> None:
 @local.command("up")
 @click.argument("preset")
 @click.option("--name", help="The EndpointName; the preset's own by default.")
-@click.option("--gate/--no-gate", default=True, help="Without it the toolkit runs as it is: no streaming.")
+@click.option(
+    "--gateway/--no-gateway", default=True, help="Without it the toolkit runs as it is: no streaming."
+)
 @click.option(
     "--env", "variables", multiple=True, metavar="NAME=VALUE", help="For the container; repeatable."
 )
+@click.option(
+    "--handler",
+    type=click.Path(path_type=Path),
+    help="A Python file that takes the place of inf2kit's inference.py.",
+)
 @click.option("--wait", "wait_s", type=float, default=600.0, show_default=True, help="Seconds to wait.")
-def local_up(preset: str, name: str | None, gate: bool, variables: tuple[str, ...], wait_s: float) -> None:
+def local_up(
+    preset: str,
+    name: str | None,
+    gateway: bool,
+    variables: tuple[str, ...],
+    handler: Path | None,
+    wait_s: float,
+) -> None:
     """Start an endpoint from PRESET and wait until it is in service."""
     from inf2kit.rehearsal.local import endpoint
 
     began = time.monotonic()
     given = dict(_variable(variable) for variable in variables)
-    state = endpoint.up(preset, name=name, gate=gate, variables=given, wait_s=wait_s, progress=steps())
+    state = endpoint.up(
+        preset,
+        name=name,
+        gateway=gateway,
+        variables=given,
+        handler=handler,
+        wait_s=wait_s,
+        progress=steps(),
+    )
     click.echo(f"{state.name} is in service after {time.monotonic() - began:.0f} s; endpoint_url {state.url}")
     click.echo(f'try:  inf2kit generate {state.name} "My favorite place on earth is"')
     click.echo(f"stop: inf2kit local down {state.name}")

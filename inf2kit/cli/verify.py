@@ -43,6 +43,6 @@ def verify_device(report: Path, tensor_parallel_size: str, dtype: str, questions
     made.write(report)
     left = made.open_questions()
     if made.simulated:
-        click.echo("simulated: a double stood in for the device, so no question is answered", err=True)
+        click.echo("simulated: there was no Neuron device, so no question is answered", err=True)
     answered = len(known_questions()) - len(left)
     click.echo(f"{report}: {answered} of {len(known_questions())} questions answered")

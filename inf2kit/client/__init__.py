@@ -1,5 +1,6 @@
-"""Calling an endpoint. This package is light: it imports boto3, and that only when an endpoint is called."""
+"""The client of endpoints. It is light: boto3 is imported when the first endpoint is created."""
 
-from inf2kit.client.endpoint import Endpoint, TextResult
+from inf2kit.client.endpoint import Endpoint
+from inf2kit.client.generation import TextResult
 
 __all__ = ["Endpoint", "TextResult"]

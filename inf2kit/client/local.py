@@ -21,7 +21,7 @@ def local_endpoint_url(name: str) -> str | None:
     """The ``endpoint_url`` for boto3 of a local endpoint, or None where no such endpoint is up."""
     try:
         state = json.loads((paths.endpoint(name) / STATE_FILE).read_text(encoding="utf-8"))
-        pid, run_dir, port = int(state["host_pid"]), str(state["run_dir"]), int(state["front_port"])
+        pid, run_dir, port = int(state["host_pid"]), str(state["run_dir"]), int(state["runtime_port"])
     except (OSError, ValueError, TypeError, KeyError, LocalEndpointError):
         return None
     # A host that was killed leaves its state, and its port may be somebody else's by now.

@@ -1,1 +1,1 @@
-"""Compiling a model for Neuron: what (spec), how (export), where (here, or a job of SageMaker)."""
+"""Compile a model for Neuron: the spec, the export, and where it runs (this machine or a SageMaker job)."""

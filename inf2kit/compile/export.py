@@ -1,7 +1,7 @@
-"""The compilation itself, in a process of its own: ``python -m inf2kit.compile.export SPEC SOURCE TARGET``.
+"""The program that compiles: ``python -m inf2kit.compile.export SPEC SOURCE TARGET``.
 
-Runs where optimum-neuron and its compiler are, which is the endpoint's own image: Python 3.10. No device is
-needed.
+It needs optimum-neuron and its compiler, which the endpoint's own image has, on Python 3.10. It needs no
+device.
 """
 
 from __future__ import annotations
@@ -13,18 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from inf2kit.compile.spec import CompileSpec
+from inf2kit.serving.model_dir import GENERATION_CONFIG
 
-#: Begins a line of progress; everything else that is printed is the compiler's.
+#: Begins a line of progress. All other output is the compiler's.
 MARK = "inf2kit: "
 
 
 def neuron_config(spec: CompileSpec, source: Path, config: Any) -> Any:
-    """optimum-neuron's configuration of a compilation.
+    """Return optimum-neuron's configuration of a compilation.
 
     Args:
         spec: What to compile.
-        source: A folder of weights: only what is exported from a folder gets its shards saved beside it.
-        config: The model's own, of transformers; its dtype is the one that is compiled.
+        source: The folder of weights. optimum-neuron saves the shards only for a model that it loads from a
+            folder.
+        config: The model's configuration of transformers; its dtype is the one that is compiled.
     """
     from optimum.neuron import NeuronModelForCausalLM
 
@@ -32,63 +34,62 @@ def neuron_config(spec: CompileSpec, source: Path, config: Any) -> Any:
         str(source),
         config=config,
         instance_type="inf2",
-        batch_size=spec.batch_size,
-        sequence_length=spec.sequence_length,
+        batch_size=spec.shapes.batch_size,
+        sequence_length=spec.shapes.sequence_length,
         tensor_parallel_size=spec.tensor_parallel_size,
     )
     # get_neuron_config has no arguments for these.
     settings.on_device_sampling = spec.on_device_sampling
-    settings.max_context_length = spec.max_context_length
+    settings.max_context_length = spec.shapes.prefill_length
     return settings
 
 
 def export(spec: CompileSpec, source: Path, target: Path) -> None:
-    """Compile, and save graphs, shards, configuration and tokenizer.
+    """Compile a model, and save graphs, shards, configuration and tokenizer.
 
     Args:
         spec: What to compile.
-        source: A folder of weights and tokenizer.
-        target: Is made.
+        source: The folder of weights and tokenizer.
+        target: The folder that is written.
     """
-    # inf2 is compiled as trn1, whose cores are the same; the documented "inf2" is not normalised by this
-    # variable.
+    # inf2 has trn1's cores and is compiled as trn1. The variable does not accept the documented "inf2".
     os.environ["NEURON_PLATFORM_TARGET_OVERRIDE"] = "trn1"
     import torch
     from optimum.neuron import NeuronModelForCausalLM
     from transformers import AutoConfig, AutoTokenizer
 
-    # The default, said here: a repository's own code is never run.
-    own_code = {"trust_remote_code": False}
-    config = AutoConfig.from_pretrained(source, **own_code).get_text_config()
+    # The default, repeated here because it matters: a repository's own code is never run.
+    no_remote_code = {"trust_remote_code": False}
+    config = AutoConfig.from_pretrained(source, **no_remote_code).get_text_config()
     config.torch_dtype = getattr(torch, spec.dtype)
     settings = neuron_config(spec, source, config)
-    _say(_expectation(spec, settings))
-    _say("compiling: a prefill and a decode graph")
+    _report(_expectation(spec, settings))
+    _report("compiling: a prefill and a decode graph")
     model = NeuronModelForCausalLM.export(
-        str(source), settings, config=config, load_weights=False, **own_code
+        str(source), settings, config=config, load_weights=False, **no_remote_code
     )
     if not Path(spec.model).exists():
-        # Where the weights are from; 'push_to_hub' then leaves them there.
+        # A pushed model names the weights' origin instead of holding them.
         model.neuron_config.checkpoint_id, model.neuron_config.checkpoint_revision = spec.model, spec.revision
-    _say("saving the graphs, and a shard of the weights for each core")
+    _report("saving the graphs, and a shard of the weights for each core")
     model.save_pretrained(str(target))
-    AutoTokenizer.from_pretrained(source, **own_code).save_pretrained(target)
-    if (source / "generation_config.json").exists():
-        shutil.copyfile(source / "generation_config.json", target / "generation_config.json")
+    AutoTokenizer.from_pretrained(source, **no_remote_code).save_pretrained(target)
+    if (source / GENERATION_CONFIG).exists():
+        shutil.copyfile(source / GENERATION_CONFIG, target / GENERATION_CONFIG)
 
 
 def _expectation(spec: CompileSpec, settings: Any) -> str:
-    """How long it may take, by what the hub's cache of compiled graphs has."""
-    long = "up to an hour and more for a large model"
+    """Estimate how long the compilation takes, by the hub's cache of compiled graphs."""
+    slow = "up to an hour and more for a large model"
     if Path(spec.model).exists():
-        return f"the hub's cache knows no model by its folder; compiling may take {long}"
+        return f"the hub's cache does not list models in folders; compiling may take {slow}"
     from optimum.neuron.cache.hub_cache import get_hub_cached_entries
 
     try:
         entries = get_hub_cached_entries(spec.model, task="text-generation")
     except Exception as error:  # no network, no token, another layout of the cache
         return (
-            f"the hub's cache cannot be asked ({str(error).partition(chr(10))[0]}); compiling may take {long}"
+            f"the hub's cache cannot be asked ({str(error).partition(chr(10))[0]}); compiling may take {slow}"
         )
     keys = (
         "batch_size",
@@ -98,15 +99,15 @@ def _expectation(spec: CompileSpec, settings: Any) -> str:
         "on_device_sampling",
         "target",
     )
-    wanted = {key: getattr(settings, key) for key in keys} | {"torch_dtype": spec.dtype}
-    if any(all(entry.get(key) == value for key, value in wanted.items()) for entry in entries):
+    values = {key: getattr(settings, key) for key in keys} | {"torch_dtype": spec.dtype}
+    if any(all(entry.get(key) == value for key, value in values.items()) for entry in entries):
         return "the hub's cache has these graphs: some minutes"
-    return f"the hub's cache has {len(entries)} compilations of this model, none with these shapes: {long}"
+    return f"the hub's cache has {len(entries)} compilations of this model, none with these shapes: {slow}"
 
 
-def _say(what: str) -> None:
-    print(f"{MARK}{what}", flush=True)  # noqa: T201 - a process of its own: its output is read
+def _report(step: str) -> None:
+    print(f"{MARK}{step}", flush=True)  # noqa: T201 - the parent process reads this output
 
 
 if __name__ == "__main__":
-    export(CompileSpec.read(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]))
+    export(CompileSpec.from_file(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]))

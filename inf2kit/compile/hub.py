@@ -1,25 +1,38 @@
-"""The Hugging Face hub: weights from it, compiled models to it. The token is read, never passed on or
-printed."""
+"""The Hugging Face hub: fetch weights, push compiled models. The token is never passed on or printed."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from inf2kit.errors import CompileError
 
-#: What a model needs of its repository: weights as safetensors, configuration, tokenizer.
-_WANTED = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer*", "*.model", "*.jinja"]
+#: The files of a repository that a model needs: weights as safetensors, configuration, tokenizer.
+_PATTERNS = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer*", "*.model", "*.jinja"]
 _INSTALL = "pip install huggingface_hub"
-#: Every token of the hub begins so.
+#: Every token of the hub begins with it.
 TOKEN_PREFIX = "hf_"  # noqa: S105 - a prefix, no token
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model on this machine's disk.
+
+    Attributes:
+        path: The folder of weights and tokenizer.
+        revision: The commit on the hub that it comes from; None where that is not known.
+    """
+
+    path: Path
+    revision: str | None
 
 
 def check_token(model: str, *, gated: bool) -> None:
     """Refuse a gated model without a token, before anything is fetched.
 
     Raises:
-        CompileError: saying how to get one.
+        CompileError: there is no token; the message tells how to get one.
     """
     if gated and not _hub().get_token():
         raise CompileError(
@@ -28,23 +41,22 @@ def check_token(model: str, *, gated: bool) -> None:
         )
 
 
-def fetch(model: str, revision: str | None, token: str | None = None) -> tuple[Path, str | None]:
-    """A folder with the model's weights and tokenizer, and its exact revision; from the hub's cache where it
-    is there.
+def fetch(model: str, revision: str | None, token: str | None = None) -> ModelFolder:
+    """Fetch a model's weights and tokenizer, or take them from the hub's cache.
 
     Args:
-        model: A name on the hub, or a folder, which is taken as it is.
+        model: A name on the hub, or a folder, which is returned as it is.
         revision: A commit, branch or tag of the model on the hub.
-        token: Instead of the one that the user has logged in with.
+        token: A token instead of the one that the user has logged in with.
 
     Raises:
-        CompileError: it cannot be fetched.
+        CompileError: the model cannot be fetched, or has no safetensors.
     """
     if Path(model).is_dir():
-        return Path(model), revision
+        return ModelFolder(Path(model), revision)
     hub = _hub()
     try:
-        folder = Path(hub.snapshot_download(model, revision=revision, allow_patterns=_WANTED, token=token))
+        folder = Path(hub.snapshot_download(model, revision=revision, allow_patterns=_PATTERNS, token=token))
     except Exception as error:  # the hub's client raises its own, requests' and the system's
         reason = str(error).partition("\n")[0]
         raise CompileError(
@@ -56,12 +68,12 @@ def fetch(model: str, revision: str | None, token: str | None = None) -> tuple[P
             f"{model} has no weights as safetensors; choose a revision that has, or save them so with "
             "transformers"
         )
-    # The folder of a snapshot is named by its commit.
-    return folder, folder.name
+    # The hub's cache names a snapshot's folder by its commit.
+    return ModelFolder(folder, folder.name)
 
 
-def cache() -> Path:
-    """The folder that models of the hub are fetched into."""
+def cache_folder() -> Path:
+    """Return the folder that the hub's client fetches models into."""
     _hub()
     from huggingface_hub import constants
 
@@ -69,27 +81,27 @@ def cache() -> Path:
 
 
 def is_cached(model: str, revision: str | None) -> bool:
-    """Whether something of a model's weights was fetched before."""
+    """Return whether the hub's cache holds weights of a model."""
     try:
         folder = Path(_hub().snapshot_download(model, revision=revision, local_files_only=True))
-    except Exception:  # the client's own kinds: nothing is there, or it is no name of a model
+    except Exception:  # not cached, or not a model's name; the client's own exceptions
         return False
     return bool(list(folder.glob("*.safetensors")))
 
 
 def push(folder: Path, repository: str, *, public: bool = False) -> str:
-    """Put a compiled model on the hub, as optimum-neuron does; its address.
+    """Push a compiled model to the hub, as optimum-neuron does, and return its address.
 
-    Weights stay where they are from: the graphs name the base model and its revision. Whoever loads it needs
-    access to that one.
+    The weights are not pushed: the configuration names the base model and its revision, and whoever loads the
+    compiled model needs access to that.
 
     Args:
         folder: The compiled model.
-        repository: Its name on the hub; made where it is not there.
+        repository: Its name on the hub; created where it does not exist.
         public: Whether everybody may read it: a configuration, a tokenizer and graphs.
 
     Raises:
-        CompileError: it cannot be put there, or everybody may read what is there.
+        CompileError: the hub refuses, or the repository is public and ``public`` is false.
     """
     hub = _hub()
     api: Any = hub.HfApi()
@@ -106,7 +118,7 @@ def push(folder: Path, repository: str, *, public: bool = False) -> str:
         reason = str(error).partition("\n")[0]
         raise CompileError(
             f"the compiled model cannot be pushed to {repository} ({reason}); log in with 'hf auth login' as "
-            "somebody who may write there, and run the same command again: what is compiled is kept"
+            "a user who may write there, and run the same command again: the compiled model is kept"
         ) from None
     return str(address)
 

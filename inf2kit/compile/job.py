@@ -1,54 +1,64 @@
-"""Compiling as a SageMaker Processing job: the endpoint's own image on a CPU instance. Not proven on AWS.
+"""Compile in a SageMaker Processing job: the endpoint's own image on a CPU instance. Not proven on AWS.
 
-No device is needed to compile, and Processing has none. The job gets the code of this inf2kit as an input,
-and the hub's token by its name in Secrets Manager, which it reads itself: a token in an environment could be
-read by everybody who may describe the job.
+Compilation needs no device, and Processing has none. The job receives the code of this inf2kit as an input.
+It reads the hub's token from Secrets Manager itself: a token in the job's environment could be read by
+everybody who may describe the job.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from inf2kit import aws, catalog
 from inf2kit.compile.job_bundle import bundle
+from inf2kit.compile.job_description import JobDescription
 from inf2kit.compile.spec import CompileSpec
 from inf2kit.errors import CompileError
 from inf2kit.fit import Architecture
+from inf2kit.package.handler import check_handler
 from inf2kit.package.stores.bucket import client
 from inf2kit.presets import Preset
 from inf2kit.serving.wire.parameters import nearest
 
 Progress = Callable[[str], None]
 
-NOT_PROVEN = "not proven on AWS: nobody has run a compilation job of this version there"
-#: Where the container finds its input.
+NOT_PROVEN = "not proven on AWS: no compilation job of this version has run there"
+#: The folder of the job's input in its container.
 INPUT = "/opt/ml/processing/input/code"
-#: The job's own description of what it is to do, beside its code.
+#: The job's description, in that folder.
 JOB_FILE = "job.json"
+_HANDLER_FOLDER = "handler"
+_UPLOAD_THREADS = 10
 
 
 @dataclass(frozen=True)
-class Job:
+class JobPlan:
     """A job that is not started yet.
 
     Attributes:
         name: The job's name.
-        request: For ``create_processing_job``.
-        description: What its container is to do.
-        code: The prefix that its code goes under.
+        request: The arguments of ``create_processing_job``.
+        description: What the container is to do.
+        code_uri: The ``s3://`` prefix that the job's input goes under.
+        handler: The user's own ``inference.py``, which becomes part of the input.
     """
 
     name: str
-    request: dict[str, Any]
-    description: dict[str, Any]
-    code: str
+    request: Mapping[str, Any]
+    description: JobDescription
+    code_uri: str
+    handler: Path | None
+
+    def lines(self) -> list[str]:
+        """Return the request for ``--dry-run``, as JSON."""
+        return json.dumps(self.request, indent=2).splitlines()
 
 
 def plan(
@@ -64,24 +74,27 @@ def plan(
     volume_kms_key: str | None = None,
     subnets: Sequence[str] = (),
     security_groups: Sequence[str] = (),
-) -> Job:
-    """The request of a job, to be printed or sent.
+    handler: Path | None = None,
+) -> JobPlan:
+    """Plan a job, without calling AWS.
 
     Args:
-        preset: Has the instance and the time-out in its table ``[compile]``.
-        spec: What is compiled.
+        preset: Names the instance and the time limit in its table ``[compile]``.
+        spec: What to compile.
         output: ``s3://BUCKET/PREFIX`` of the packages.
-        role: An execution role that may read and write there.
-        region: Where job, endpoint and bucket are.
+        role: The ARN of an execution role that may read and write there.
+        region: The region of job, endpoint and bucket.
         token_secret: The name or ARN of a secret that holds the hub's token.
-        now: Becomes part of the job's name.
+        now: The time that becomes part of the job's name.
         bucket_owner: The account that the bucket belongs to; the role's own by default.
-        volume_kms_key: Encrypts the job's volume.
-        subnets: In a VPC that the job reaches the hub and AWS through; SageMaker's own network by default.
-        security_groups: In that VPC.
+        volume_kms_key: The ARN of a key that encrypts the job's volume.
+        subnets: Subnets of a VPC from which the job reaches the hub and AWS; SageMaker's network by default.
+        security_groups: Security groups of that VPC.
+        handler: A file that ships as ``code/inference.py`` instead of inf2kit's own.
 
     Raises:
-        CompileError: something is missing or makes no sense.
+        CompileError: an argument is missing or wrong.
+        PackageError: the handler cannot serve.
     """
     if not output.startswith("s3://"):
         raise CompileError(f"--output is {output!r}; a job writes to s3://BUCKET/PREFIX")
@@ -103,15 +116,8 @@ def plan(
         raise CompileError("a job in a VPC needs both: --subnet and --security-group")
     _check_instance(preset.compile.instance_type)
     name = f"inf2kit-{preset.endpoint_name[:34].rstrip('-')}-{now:%Y%m%d-%H%M%S}"
-    prefix = f"{output.rstrip('/')}/jobs/{name}"
-    description = {
-        "spec": dataclasses.asdict(spec),
-        "preset": {"name": preset.name, "values": _values(preset)},
-        "output": output,
-        "region": region,
-        "token_secret": token_secret,
-        "bucket_owner": bucket_owner,
-    }
+    code_uri = f"{output.rstrip('/')}/jobs/{name}/code"
+    handler_path = f"{_HANDLER_FOLDER}/{check_handler(handler).name}" if handler else None
     request: dict[str, Any] = {
         "ProcessingJobName": name,
         "RoleArn": role,
@@ -125,7 +131,7 @@ def plan(
             {
                 "InputName": "code",
                 "S3Input": {
-                    "S3Uri": f"{prefix}/code",
+                    "S3Uri": code_uri,
                     "LocalPath": INPUT,
                     "S3DataType": "S3Prefix",
                     "S3InputMode": "File",
@@ -147,85 +153,74 @@ def plan(
     if subnets:
         network = {"Subnets": list(subnets), "SecurityGroupIds": list(security_groups)}
         request["NetworkConfig"] = {"VpcConfig": network}
-    return Job(name, request, description, f"{prefix}/code")
+    description = JobDescription(spec, preset, output, region, token_secret, bucket_owner, handler_path)
+    return JobPlan(name, request, description, code_uri, handler)
+
+
+def execute(plan: JobPlan, progress: Progress) -> None:
+    """Upload the job's input and start the job.
+
+    Args:
+        plan: The job.
+        progress: Called with the name of each step.
+
+    Raises:
+        CompileError: AWS refuses a call.
+        PackageError: a package that the job needs is not installed.
+    """
+    description = plan.description
+    files = bundle()
+    if description.handler and plan.handler:
+        files[description.handler] = plan.handler
+    bucket, _, prefix = plan.code_uri.removeprefix("s3://").partition("/")
+    s3, _ = client(description.region, description.bucket_owner)
+
+    def upload(path: str) -> None:
+        s3.upload_file(str(files[path]), bucket, f"{prefix}/{path}")
+
+    progress(f"sending {len(files)} files of code to {plan.code_uri}")
+    with aws.translate_errors(CompileError, f"sending code to {plan.code_uri}"):
+        with ThreadPoolExecutor(_UPLOAD_THREADS) as pool:
+            list(pool.map(upload, files))
+        s3.put_object(Bucket=bucket, Key=f"{prefix}/{JOB_FILE}", Body=description.to_json().encode())
+    with aws.translate_errors(CompileError, f"starting the job {plan.name}"):
+        aws.client("sagemaker", description.region).create_processing_job(**plan.request)
+    progress(f"the job {plan.name} is started; {NOT_PROVEN}")
 
 
 def image_uri(region: str) -> str:
-    """The endpoint's image in a region's registry.
+    """Return the URI of the endpoint's image in a region's registry.
 
     Raises:
-        CompileError: there is none in that region.
+        CompileError: the region has no registry.
     """
     image = catalog.image()
     account = image.registries.get(region)
     if account is None:
-        close = nearest([region], *image.registries) or ";"
+        suggestion = nearest([region], *image.registries) or ";"
         raise CompileError(
-            f"there is no registry of deep learning containers in {region!r}{close} there are "
+            f"there is no registry of deep learning containers in {region!r}{suggestion} there are "
             f"{', '.join(image.registries)}"
         )
-    return f"{account}.dkr.ecr.{region}.{_domain(region)}/{image.repository}:{image.tag}"
-
-
-def _domain(region: str) -> str:
-    """The domain of a region's partition, as botocore has it; not every one is amazonaws.com."""
-    import botocore.session
-
-    session = botocore.session.get_session()
-    with aws.errors(CompileError, f"asking boto3 for the domain of {region}, which a newer one may know,"):
-        partition = session.get_partition_for_region(region)
-    every = session.get_component("data_loader").load_data("partitions")["partitions"]
-    return str(next(each for each in every if each["id"] == partition)["outputs"]["dnsSuffix"])
-
-
-def start(job: Job, progress: Progress, region: str) -> None:
-    """Put the code where the job finds it, and start the job.
-
-    Raises:
-        CompileError: AWS refuses.
-    """
-    bucket, _, prefix = job.code.removeprefix("s3://").partition("/")
-    files = bundle()
-    s3, _ = client(region, job.description["bucket_owner"])
-    progress(f"sending {len(files)} files of code to {job.code}")
-    with aws.errors(CompileError, f"sending code to {job.code}"):
-        with ThreadPoolExecutor(10) as pool:
-            for _ in pool.map(
-                lambda each: s3.upload_file(str(each[1]), bucket, f"{prefix}/{each[0]}"), files.items()
-            ):
-                pass
-        body = json.dumps(job.description).encode()
-        s3.put_object(Bucket=bucket, Key=f"{prefix}/{JOB_FILE}", Body=body)
-    with aws.errors(CompileError, f"starting the job {job.name}"):
-        aws.client("sagemaker", region).create_processing_job(**job.request)
-    progress(f"the job {job.name} is started; {NOT_PROVEN}")
+    with aws.translate_errors(
+        CompileError, f"asking boto3 for the domain of {region}, which a newer one may know,"
+    ):
+        domain = aws.dns_suffix(region)
+    return f"{account}.dkr.ecr.{region}.{domain}/{image.repository}:{image.tag}"
 
 
 def _check_instance(instance_type: str) -> None:
     import botocore.session
 
     model = botocore.session.get_session().get_service_model("sagemaker")
-    known = model.shape_for("ProcessingInstanceType").enum
-    if instance_type not in known:
-        close = nearest([instance_type], *known) or "; choose one such as ml.m5.12xlarge"
-        raise CompileError(f"SageMaker Processing has no instance {instance_type!r}{close}")
+    instance_types = model.shape_for("ProcessingInstanceType").enum
+    if instance_type not in instance_types:
+        suggestion = nearest([instance_type], *instance_types) or "; choose one such as ml.m5.12xlarge"
+        raise CompileError(f"SageMaker Processing has no instance {instance_type!r}{suggestion}")
 
 
 def _volume_gb(spec: CompileSpec) -> int:
-    """Weights as fetched, as shards, and as the package links them; and the compiler's files."""
+    """Estimate the volume: weights as fetched and as shards, the package, and the compiler's files."""
     if spec.model not in catalog.models():
         return 200
     return 30 + round(4 * spec.weight_bytes(Architecture.find(spec.model)) / 1e9)
-
-
-def _values(preset: Preset) -> dict[str, Any]:
-    """The preset as its file has it: without what is not set."""
-    tables = dataclasses.asdict(preset)
-    del tables["name"]
-    return {
-        name: {key: value for key, value in table.items() if value is not None}
-        if isinstance(table, dict)
-        else table
-        for name, table in tables.items()
-        if table is not None
-    }

@@ -1,4 +1,4 @@
-"""What a compilation job's container gets: this inf2kit, and what its packaging copies into packages."""
+"""The input of a compilation job's container: this inf2kit, and the files that packaging copies."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 import inf2kit
 from inf2kit.package import code, vendor
 
-#: What inf2kit needs to read TOML on the image's Python 3.10. Its compiled parts are for another Python.
+#: inf2kit reads TOML with it on the image's Python 3.10. Its compiled parts are for another Python.
 _TOML = "tomli"
 
 
 def bundle() -> dict[str, Path]:
-    """The files that the container needs, by their path below its input.
+    """List the files that the container needs, by their path in its input.
 
-    What packaging vendors lies in ``vendor/`` with its metadata, as data: on Python's path it would take the
-    place of the image's own packages, for the compiler too.
+    Vendored packages lie in ``vendor/`` with their metadata, as data. On Python's path they would take the
+    place of the image's own packages, also for the compiler.
 
     Raises:
-        PackageError: a package is missing, or is not the one that ships.
+        PackageError: a package is missing, or is not the version that ships.
     """
     package = Path(inf2kit.__file__).parent
     files = {
@@ -31,10 +31,10 @@ def bundle() -> dict[str, Path]:
         if path.suffix in (".py", ".txt"):
             files[f"inference/{path.relative_to(inference).as_posix()}"] = path
     for name, version in code.vendored().items():
-        # With what the job's own packaging leaves out, so that it can compare all of RECORD.
-        for file, where in vendor.checked_files(vendor.pinned(name, version)).items():
-            files[f"vendor/{file.as_posix()}"] = where
-    for file, where in vendor.checked_files(vendor.distribution(_TOML)).items():
+        # All files of RECORD, also those that do not ship: the job's own packaging compares them too.
+        for file, installed in vendor.checked_files(vendor.pinned(name, version)).items():
+            files[f"vendor/{file.as_posix()}"] = installed
+    for file, installed in vendor.checked_files(vendor.distribution(_TOML)).items():
         if file.parts[0] == _TOML and file.suffix == ".py":
-            files[file.as_posix()] = where
+            files[file.as_posix()] = installed
     return files

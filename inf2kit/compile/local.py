@@ -1,15 +1,10 @@
-"""Compiling on this machine: check first, fetch, compile in a process of its own, keep the result."""
+"""Compile on this machine: check first, fetch the weights, compile in a child process, keep the result."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -17,130 +12,115 @@ from pathlib import Path
 
 from inf2kit import catalog, paths
 from inf2kit.compile import disk_space, hub
-from inf2kit.compile.export import MARK
+from inf2kit.compile.export_process import run_export
+from inf2kit.compile.hub import ModelFolder
 from inf2kit.compile.spec import CompileSpec
 from inf2kit.errors import CompileError
 from inf2kit.fit import Architecture
 
 Progress = Callable[[str], None]
 
-_POLL_S = 0.5
-#: Between two lines that say that the compiler is still at work.
-_SAY_EVERY_S = 30.0
-_LOG = "compile.log"
+_REVISION_FILE = ".revision"
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What compiling would do.
+class CompilePlan:
+    """One compilation on this machine.
 
     Attributes:
-        spec: What is compiled.
+        spec: What to compile.
         gated: Whether the hub asks for a token.
-        folder: Where the result is kept.
-        done: Whether it is there already.
-        disk: Bytes that are written.
+        folder: Where the compiled model is kept.
+        is_compiled: Whether it is there already.
+        shard_bytes: Bytes that are written there; None where the model's size is not known.
     """
 
     spec: CompileSpec
     gated: bool
     folder: Path
-    done: bool
-    disk: int | None
+    is_compiled: bool
+    shard_bytes: int | None
 
     def lines(self) -> list[str]:
-        """The plan for people."""
-        spec = self.spec
-        where = "on the device" if spec.on_device_sampling else "on the host"
-        size = f"about {self.disk / 1e9:.1f} GB" if self.disk else "as many bytes as the weights have"
+        """Return the plan for ``--dry-run``."""
+        spec, versions = self.spec, catalog.image().versions
+        sampling = "on the device" if spec.on_device_sampling else "on the host"
+        size = f"about {self.shard_bytes / 1e9:.1f} GB" if self.shard_bytes else "as large as the weights"
         return [
             f"compile {spec.model}" + (f", revision {spec.revision}" if spec.revision else ""),
-            f"  {spec.batch_size} rows of {spec.sequence_length} tokens, prompts up to "
-            f"{spec.max_context_length}, "
-            f"{spec.dtype}, {spec.tensor_parallel_size} cores, sampling {where}",
-            f"  with optimum-neuron {catalog.image().versions['optimum_neuron']} and neuronx-cc "
-            f"{catalog.image().versions['neuronx_cc']}, as in the image {catalog.image().tag}",
-            f"  to {self.folder}" + (": it is there already" if self.done else f", {size}"),
+            f"  {spec.shapes.batch_size} rows of {spec.shapes.sequence_length} tokens, prompts up to "
+            f"{spec.shapes.max_context_length}, {spec.dtype}, {spec.tensor_parallel_size} cores, "
+            f"sampling {sampling}",
+            f"  with optimum-neuron {versions['optimum_neuron']} and neuronx-cc "
+            f"{versions['neuronx_cc']}, as in the image {catalog.image().tag}",
+            f"  to {self.folder}" + (": it is there already" if self.is_compiled else f", {size}"),
         ]
 
 
-def plan(spec: CompileSpec, *, gated: bool) -> Plan:
-    """What is to be done.
+def plan(spec: CompileSpec, *, gated: bool) -> CompilePlan:
+    """Plan a compilation.
+
+    Args:
+        spec: What to compile.
+        gated: Whether the hub asks for a token.
 
     Raises:
-        CompileError: the model cannot be compiled so, as far as its architecture is known here.
+        CompileError: the model cannot be compiled for these cores or positions. A model whose architecture is
+            not on this machine is checked after it is fetched.
     """
-    disk = None
+    shard_bytes = None
     if spec.model in catalog.models() or Path(spec.model).exists():
         architecture = Architecture.find(spec.model)
         spec.check(architecture)
-        disk = spec.shard_bytes(architecture)
-    # What is compiled by other versions is something else.
-    versions = catalog.image().versions
-    source = ""
-    if Path(spec.model).is_dir():
-        # Another model may take the folder's place: by size and time, as nobody would hash 13 GB to ask.
-        files = sorted(path for path in Path(spec.model).iterdir() if path.is_file())
-        source = "".join(f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}\n" for path in files)
-    name = f"{spec.to_json()} {versions['optimum_neuron']} {versions['neuronx_cc']} {source}"
-    folder = paths.home() / "compiled" / hashlib.sha256(name.encode()).hexdigest()[:16]
-    return Plan(spec, gated, folder, folder.is_dir(), disk)
+        shard_bytes = spec.shard_bytes(architecture)
+    folder = paths.home() / "compiled" / _cache_key(spec)
+    return CompilePlan(spec, gated, folder, folder.is_dir(), shard_bytes)
 
 
-def run(planned: Plan, progress: Progress, *, token: str | None = None) -> tuple[Path, str | None]:
-    """Compile, or take what was compiled before: its folder, and the model's exact revision.
+def execute(plan: CompilePlan, progress: Progress, *, token: str | None = None) -> ModelFolder:
+    """Compile, or return the model that an earlier run has compiled.
 
     Args:
-        planned: The plan.
-        progress: Told each step.
+        plan: The plan.
+        progress: Called with the name of each step.
         token: A token of the hub, instead of the one that the user has logged in with.
 
     Raises:
         CompileError: the compiler is missing, or the compilation has failed; its log is kept.
     """
-    revision_file = planned.folder / ".revision"
-    if planned.done:
-        progress(f"compiled before, in {planned.folder}")
-        return planned.folder, (revision_file.read_text(encoding="utf-8") or None)
+    if plan.is_compiled:
+        progress(f"compiled before, in {plan.folder}")
+        revision = (plan.folder / _REVISION_FILE).read_text(encoding="utf-8")
+        return ModelFolder(plan.folder, revision or None)
     check_compiler()
-    spec = planned.spec
+    spec = plan.spec
     if not Path(spec.model).is_dir():
-        hub.check_token(spec.model, gated=planned.gated and token is None)
-        _check_room(planned)
+        hub.check_token(spec.model, gated=plan.gated and token is None)
+        _check_room(plan)
         progress(f"fetching {spec.model}")
-    source, revision = hub.fetch(spec.model, spec.revision, token)
-    architecture = Architecture.find(str(source))
+    source = hub.fetch(spec.model, spec.revision, token)
+    architecture = Architecture.find(str(source.path))
     spec.check(architecture)
-    needed = spec.shard_bytes(architecture)
-    work = planned.folder.with_suffix(".making")
+    shard_bytes = spec.shard_bytes(architecture)
+    work = plan.folder.with_suffix(".making")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    disk_space.check({work: needed + needed // 10})
-    _export(replace(spec, revision=revision), source, work, progress)
-    (work / "model" / ".revision").write_text(revision or "", encoding="utf-8")
-    (work / "model").rename(planned.folder)
+    disk_space.check_room({work: _with_margin(shard_bytes)})
+    compiled = run_export(replace(spec, revision=source.revision), source.path, work, progress)
+    (compiled / _REVISION_FILE).write_text(source.revision or "", encoding="utf-8")
+    compiled.rename(plan.folder)
     shutil.rmtree(work)
-    return planned.folder, revision
-
-
-def _check_room(planned: Plan) -> None:
-    """Before the weights are fetched, as far as the model's size is known."""
-    if planned.disk is None:
-        return
-    needs = {planned.folder: planned.disk + planned.disk // 10}
-    if not hub.is_cached(planned.spec.model, planned.spec.revision):
-        needs[hub.cache()] = planned.spec.weight_bytes(Architecture.find(planned.spec.model))
-    disk_space.check(needs)
+    return ModelFolder(plan.folder, source.revision)
 
 
 def check_compiler() -> None:
-    """The compiler is here, and in the versions that the endpoint's image loads.
+    """Check that the compiler is installed, in the versions that the endpoint's image loads.
 
     Raises:
-        CompileError: it is not; what to do instead.
+        CompileError: it is not; the message names the ways to compile elsewhere.
     """
     image = catalog.image()
-    elsewhere = (
+    advice = (
         f"compile in the image {image.tag}, which has both and needs no device, or let SageMaker do that: "
         "add --job"
     )
@@ -150,88 +130,37 @@ def check_compiler() -> None:
         if importlib.util.find_spec(module) is None
     ]
     if missing:
-        raise CompileError(f"{' and '.join(missing)} cannot be found on this machine; {elsewhere}")
+        raise CompileError(f"{' and '.join(missing)} cannot be found on this machine; {advice}")
     installed = metadata.version("optimum-neuron")
     if installed != image.versions["optimum_neuron"]:
         raise CompileError(
             f"optimum-neuron {installed} is installed here, and the endpoint's image loads only what "
-            f"{image.versions['optimum_neuron']} has compiled; {elsewhere}"
+            f"{image.versions['optimum_neuron']} has compiled; {advice}"
         )
 
 
-def _export(spec: CompileSpec, source: Path, work: Path, progress: Progress) -> None:
-    """The compilation in a process group of its own, which ends whole, and which memory may kill alone."""
-    (work / "spec.json").write_text(spec.to_json(), encoding="utf-8")
-    command = [sys.executable, "-m", "inf2kit.compile.export", "spec.json", str(source.resolve()), "model"]
-    environment = {
-        **child_environment(),
-        "BASE_COMPILE_WORK_DIR": str(work / "compiler"),
-        "PYTHONUNBUFFERED": "1",
-    }
-    log = work / _LOG
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=work,
-            env=environment,
-            # Nobody's "yes" to a question about running a repository's own code.
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        _follow(process, log, work / "compiler", progress)
-    except BaseException:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        raise
-    if process.returncode == 0:
+def _cache_key(spec: CompileSpec) -> str:
+    """Name a compilation by the spec, the compiler's versions and the files of a local model."""
+    files = ""
+    if Path(spec.model).is_dir():
+        # Another model may take the folder's place. Size and time tell that without hashing 13 GB.
+        paths_ = sorted(path for path in Path(spec.model).iterdir() if path.is_file())
+        files = "".join(f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}\n" for path in paths_)
+    versions = catalog.image().versions
+    key = f"{spec.to_json()} {versions['optimum_neuron']} {versions['neuronx_cc']} {files}"
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def _check_room(plan: CompilePlan) -> None:
+    """Check the disks before the weights are fetched, where the model's size is known."""
+    if plan.shard_bytes is None:
         return
-    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    log = _kept_log(work)
-    if process.returncode < 0:
-        weights = spec.weight_bytes(Architecture.find(str(source)))
-        raise CompileError(
-            f"the compilation was ended by signal {-process.returncode}; 9 is often a lack of memory: it "
-            "holds the weights "
-            f"about three times, {3 * weights / 1e9:.0f} GB; its log is {log}"
-        )
-    raise CompileError(
-        f"the compilation has failed: {lines[-1] if lines else 'it said nothing'}; its log is {log}"
-    )
+    needs = {plan.folder: _with_margin(plan.shard_bytes)}
+    if not hub.is_cached(plan.spec.model, plan.spec.revision):
+        needs[hub.cache_folder()] = plan.spec.weight_bytes(Architecture.find(plan.spec.model))
+    disk_space.check_room(needs)
 
 
-def child_environment() -> dict[str, str]:
-    """This process's environment, for one of Python that finds this inf2kit wherever it is started."""
-    root = Path(__file__).resolve().parents[2]
-    path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {**os.environ, "PYTHONPATH": path}
-
-
-def _kept_log(work: Path) -> Path:
-    """Keep the log where the next try does not remove it."""
-    target = work.with_suffix(".log")
-    shutil.copyfile(work / _LOG, target)
-    return target
-
-
-def _follow(process: subprocess.Popen[bytes], log: Path, compiler: Path, progress: Progress) -> None:
-    """Pass on what the process says of its progress, and that it lives where it says nothing."""
-    began = last_line = time.monotonic()
-    with log.open(encoding="utf-8", errors="replace") as lines:
-        while True:
-            ended = process.poll() is not None
-            while line := lines.readline():
-                if line.startswith(MARK):
-                    progress(line.removeprefix(MARK).rstrip())
-                    last_line = time.monotonic()
-            if ended:
-                return
-            if time.monotonic() - last_line > _SAY_EVERY_S:
-                last_line = time.monotonic()
-                graphs = len(list(compiler.rglob("*.neff")))
-                progress(
-                    f"compiling for {(last_line - began) / 60:.1f} minutes; {graphs} of 2 graphs are done"
-                )
-            time.sleep(_POLL_S)
+def _with_margin(shard_bytes: int) -> int:
+    """Add a tenth for the graphs and the compiler's own files."""
+    return shard_bytes + shard_bytes // 10

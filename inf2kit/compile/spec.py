@@ -1,16 +1,19 @@
-"""What is to be compiled: a model, its static shapes and the cores it is split over."""
+"""The specification of a compilation: a model, its static shapes and the cores that it is split over."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from inf2kit.errors import CompileError
 from inf2kit.fit import Architecture, check_cores, check_positions
 from inf2kit.fit.memory import BYTES, weights_per_core
 from inf2kit.presets import Preset
+from inf2kit.serving.shapes import StaticShapes
 
 
 @dataclass(frozen=True)
@@ -20,104 +23,99 @@ class CompileSpec:
     Attributes:
         model: A model's name on the Hugging Face hub, or a folder of weights.
         revision: A commit, branch or tag of the model on the hub; None for the newest.
-        batch_size: Rows decoded together.
-        sequence_length: Tokens of a row, prompt and new ones.
-        max_context_length: Tokens that the prefill graph takes. Its cost does not depend on the prompt, so a
-            shorter one gives a faster first token, and refuses longer prompts.
-        tensor_parallel_size: NeuronCores.
+        shapes: The static shapes. Every prompt is padded to ``max_context_length``, so a smaller value gives
+            a faster first token.
+        tensor_parallel_size: NeuronCores that the weights are split over.
         dtype: The precision of weights and arithmetic.
-        on_device_sampling: Whether tokens are chosen on the device. That spares the way of the logits to the
-            host; seeds, penalties and minimum lengths are then refused, and so is sampling without a top_k of
-            at most 256.
+        on_device_sampling: Whether the device chooses the tokens, so that logits are not copied to the host.
+            The endpoint then refuses seeds, penalties, minimum lengths, and sampling without a top_k of at
+            most 256.
     """
 
     model: str
     revision: str | None
-    batch_size: int
-    sequence_length: int
-    max_context_length: int
+    shapes: StaticShapes
     tensor_parallel_size: int
     dtype: str
     on_device_sampling: bool = False
 
-    def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.sequence_length < 2:
-            raise CompileError(
-                f"batch_size is {self.batch_size} and sequence_length {self.sequence_length}; "
-                "they must be at least 1 and 2"
-            )
-        if not 1 <= self.max_context_length <= self.sequence_length:
-            raise CompileError(
-                f"max_context_length is {self.max_context_length}; it must be within 1..sequence_length, "
-                f"which is {self.sequence_length}"
-            )
-
     def check(self, architecture: Architecture) -> None:
-        """Refuse what the model cannot be compiled for.
+        """Check that a model of this architecture can be compiled so.
 
         Raises:
-            CompileError: cores that it cannot be split over, or more positions than it has.
+            CompileError: it cannot be split over these cores, or has fewer positions.
         """
         check_cores(architecture, self.tensor_parallel_size)
-        check_positions(architecture, self.sequence_length, self.model)
+        check_positions(architecture, self.shapes.sequence_length, self.model)
 
     def shard_bytes(self, architecture: Architecture) -> int:
-        """Bytes of the shards of all cores."""
+        """Return the bytes of the shards of all cores together."""
         return self.tensor_parallel_size * weights_per_core(
             architecture, self.tensor_parallel_size, self.dtype
         )
 
     def weight_bytes(self, architecture: Architecture) -> int:
-        """Bytes of the weights as they are before they are split."""
+        """Return the bytes of the weights before they are split."""
         return architecture.parameters * BYTES[self.dtype]
 
     @classmethod
-    def of(cls, preset: Preset, **changes: object) -> CompileSpec:
-        """What a preset asks for, with some of it changed.
-
-        Args:
-            preset: The preset.
-            changes: Attributes of this class; None leaves the preset's.
+    def from_preset(
+        cls,
+        preset: Preset,
+        *,
+        model: str | None = None,
+        revision: str | None = None,
+        batch_size: int | None = None,
+        sequence_length: int | None = None,
+        max_context_length: int | None = None,
+        tensor_parallel_size: int | None = None,
+        dtype: str | None = None,
+        on_device_sampling: bool = False,
+    ) -> CompileSpec:
+        """Take a preset's values, some of them replaced; None leaves the preset's value.
 
         Raises:
-            CompileError: the values make no sense together.
+            CompileError: the values contradict each other.
         """
-        shapes, compute = preset.shapes, preset.compute
-        values: dict[str, object] = {
-            "model": preset.model.id,
-            "revision": None,
-            "batch_size": shapes.batch_size,
-            "sequence_length": shapes.sequence_length,
-            "max_context_length": shapes.max_context_length,
-            "tensor_parallel_size": compute.tensor_parallel_size,
-            "dtype": compute.dtype,
-        }
-        values |= {name: value for name, value in changes.items() if value is not None}
-        values["max_context_length"] = values["max_context_length"] or values["sequence_length"]
-        return cls(**values)  # type: ignore[arg-type]
-
-    def applied_to(self, preset: Preset) -> Preset:
-        """The preset of what is compiled, which the package says and the engine reads."""
-        context = self.max_context_length if self.max_context_length < self.sequence_length else None
-        shapes = dataclasses.replace(
-            preset.shapes,
-            batch_size=self.batch_size,
-            sequence_length=self.sequence_length,
-            max_context_length=context,
+        try:
+            shapes = preset.shapes.with_changes(batch_size, sequence_length, max_context_length)
+        except ValueError as error:
+            raise CompileError(str(error)) from None
+        if max_context_length is not None and max_context_length > shapes.sequence_length:
+            raise CompileError(
+                f"max_context_length is {max_context_length}; it must be within 1..sequence_length, "
+                f"which is {shapes.sequence_length}"
+            )
+        return cls(
+            model=model or preset.model.id,
+            revision=revision,
+            shapes=shapes,
+            tensor_parallel_size=tensor_parallel_size or preset.compute.tensor_parallel_size,
+            dtype=dtype or preset.compute.dtype,
+            on_device_sampling=on_device_sampling,
         )
+
+    def apply_to(self, preset: Preset) -> Preset:
+        """Return a preset with the compiled values: the manifest records it, and the engine reads it."""
         compute = dataclasses.replace(
             preset.compute, tensor_parallel_size=self.tensor_parallel_size, dtype=self.dtype
         )
         model = preset.model
         if not Path(self.model).exists():
             model = dataclasses.replace(model, id=self.model)
-        return dataclasses.replace(preset, model=model, shapes=shapes, compute=compute)
+        return dataclasses.replace(preset, model=model, shapes=self.shapes, compute=compute)
 
     def to_json(self) -> str:
-        """For another process."""
+        """Return the spec for another process, which reads it with ``from_file``."""
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
-    def read(cls, path: Path) -> CompileSpec:
-        """What another process has written."""
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
+    def from_dict(cls, values: Mapping[str, Any]) -> CompileSpec:
+        """Read a spec back from ``dataclasses.asdict``."""
+        spec = cls(**values)
+        return dataclasses.replace(spec, shapes=StaticShapes.from_dict(values["shapes"]))
+
+    @classmethod
+    def from_file(cls, path: Path) -> CompileSpec:
+        """Read the spec that another process has written with ``to_json``."""
+        return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))

@@ -10,6 +10,8 @@ from inf2kit.package import vendor
 #: The parts of inf2kit that run inside the container.
 _SHIPPED = ("__init__.py", "_version.py", "errors.py", "serving")
 _DATA = ("vendor.txt",)
+#: The handler's path in a package; the container's environment names it to the toolkit.
+INFERENCE = "code/inference.py"
 _PACKAGE = Path(inf2kit.__file__).parent
 
 
@@ -19,14 +21,19 @@ def inference_source() -> Path:
     return installed if installed.is_dir() else _PACKAGE.parent / "inference"
 
 
-def files() -> dict[str, Path]:
-    """The files of ``code/`` by their path in the package, the same wherever it is made.
+def files(handler: Path | None = None) -> dict[str, Path]:
+    """List the files of ``code/`` by their path in the package; they are the same on every machine.
+
+    Args:
+        handler: A file that ships as ``code/inference.py`` instead of inf2kit's own.
 
     Raises:
         PackageError: a package to vendor is missing, or is not the one that ships.
     """
     inference = inference_source()
     shipped = {f"code/{path.relative_to(inference).as_posix()}": path for path in _sources(inference)}
+    if handler is not None:
+        shipped[INFERENCE] = handler
     for name in _SHIPPED:
         for path in _sources(_PACKAGE / name):
             shipped[f"code/inf2kit/{path.relative_to(_PACKAGE).as_posix()}"] = path

@@ -14,6 +14,7 @@ import inf2kit
 from inf2kit import catalog
 from inf2kit.package import code
 from inf2kit.package import weights as source
+from inf2kit.package.handler import check_handler
 from inf2kit.package.hashing import Hashed
 from inf2kit.package.manifest import Manifest
 from inf2kit.presets import Preset, load_preset
@@ -56,7 +57,12 @@ class Contents:
 
 
 def gather(
-    preset: Preset, weights: Path, *, revision: str | None = None, rehearsal: bool = False
+    preset: Preset,
+    weights: Path,
+    *,
+    revision: str | None = None,
+    rehearsal: bool = False,
+    handler: Path | None = None,
 ) -> Contents:
     """Everything that a package of ``preset`` will hold.
 
@@ -66,21 +72,22 @@ def gather(
         revision: The model's revision on its hub.
         rehearsal: Whether a preset for Neuron gets the embedded model on the CPU in the place of its own;
             its shapes stay, and every answer says what stands in.
+        handler: A file that ships as ``code/inference.py`` instead of inf2kit's own.
 
     Raises:
-        PackageError: the directory is not whole, or was made for something else.
+        PackageError: the directory is not whole, or was made for something else; or the handler cannot serve.
     """
     notice = None
     if rehearsal and preset.compute.backend == "neuron":
         preset, notice = _rehearsed(preset)
     files = source.files_of(weights)
     versions = source.check(files, preset, weights)
-    files |= code.files()
+    files |= code.files(handler and check_handler(handler))
     compiled = preset.compute.backend == "neuron"
     hashed = _hashed(files)
     manifest = Manifest(
         inf2kit=inf2kit.__version__,
-        preset=preset.described(),
+        preset=preset.to_manifest(),
         revision=revision,
         target="inf2" if compiled else "cpu",
         image_tag=catalog.image().tag if compiled else None,
@@ -88,6 +95,7 @@ def gather(
         notice=notice,
         files={name: each.entry for name, each in hashed.items()},
         vendored=code.vendored(),
+        handler=handler.name if handler else None,
     )
     return Contents(manifest, files, {name: each.parts for name, each in hashed.items()})
 

@@ -13,13 +13,13 @@ _WORKER_S, _GRACE_S = 120.0, 60.0
 _SCRATCH = "/home/model-server/tmp"
 
 
-def environment(preset: Preset, *, gate: bool = True, deadline_s: float | None = None) -> dict[str, str]:
+def environment(preset: Preset, *, gateway: bool = True, deadline_s: float | None = None) -> dict[str, str]:
     """Environment variables of an endpoint's container.
 
     Args:
         preset: What is deployed.
-        gate: Whether the gate owns the endpoint's port. Without it the toolkit has the port: no streaming,
-            and a ``/ping`` that answers before the model is loaded.
+        gateway: Whether the gateway owns the endpoint's port. Without it the toolkit has the port: no
+            streaming, and a ``/ping`` that answers before the model is loaded.
         deadline_s: Seconds a call may take, instead of the preset's; for asynchronous endpoints.
     """
     longest = max(_WORKER_S, (deadline_s or preset.serving.deadline_s) + _GRACE_S)
@@ -47,7 +47,7 @@ def environment(preset: Preset, *, gate: bool = True, deadline_s: float | None =
     }
     if deadline_s is not None:
         variables["INF2KIT_DEADLINE_SECONDS"] = f"{deadline_s:g}"
-    if gate:
-        variables["INF2KIT_GATE_ADDRESS"] = "0.0.0.0:8080"
+    if gateway:
+        variables["INF2KIT_GATEWAY_ADDRESS"] = "0.0.0.0:8080"
         variables["MMS_INFERENCE_ADDRESS"] = f"unix:{_SCRATCH}/model-server.sock"
     return variables

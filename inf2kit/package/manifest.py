@@ -12,6 +12,7 @@ from typing import Any
 from inf2kit.errors import PackageError
 from inf2kit.presets import Preset
 from inf2kit.serving.model_dir import FORMAT, digest_of
+from inf2kit.serving.shapes import StaticShapes
 
 #: A package's digest: the first 32 hexadecimal digits of its manifest's sha256.
 DIGEST = re.compile(r"[0-9a-f]{32}")
@@ -46,6 +47,7 @@ class Manifest:
         notice: What about it is not the real thing, such as a rehearsal's model; None for real ones.
         files: Every other file of the package, by its path.
         vendored: Versions of the packages in ``code/vendor``; empty where an earlier inf2kit made it.
+        handler: The name of the user's file that ships as ``code/inference.py``; None for inf2kit's own.
     """
 
     inf2kit: str
@@ -57,6 +59,7 @@ class Manifest:
     notice: str | None
     files: Mapping[str, Entry]
     vendored: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    handler: str | None = None
 
     @property
     def digest(self) -> str:
@@ -73,11 +76,18 @@ class Manifest:
         """The preset that the package was made for."""
         return str(self.preset["name"])
 
+    @property
+    def shapes(self) -> StaticShapes:
+        """The static shapes of the preset."""
+        return StaticShapes.from_dict(self.preset["shapes"])
+
     def to_bytes(self) -> bytes:
         """The file's content: the same for the same values."""
         values = {"format": FORMAT, **dataclasses.asdict(self)}
-        if not self.vendored:
-            del values["vendored"]
+        # Optional values are left out, so that packages without them keep their digests.
+        for name in ("vendored", "handler"):
+            if not values[name]:
+                del values[name]
         return (json.dumps(values, indent=1, sort_keys=True) + "\n").encode()
 
     @classmethod
@@ -101,7 +111,7 @@ class Manifest:
                 )
             files = {path: Entry(**entry) for path, entry in values.pop("files").items()}
             manifest = cls(**values, files=files)
-            manifest.preset["name"]
+            _ = manifest.preset_name, manifest.shapes  # raise where the preset is not whole
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise PackageError(
                 f"{where} is not a manifest of a model package ({error}); {_MAKE_AGAIN}"
@@ -119,9 +129,10 @@ class Manifest:
                 f"the package {self.digest} was made for the preset {self.preset_name!r}, not for "
                 f"{preset.name!r}; deploy that one, or package for this one with --preset {preset.name}"
             )
-        wanted = dataclasses.asdict(preset)
+        requested = dataclasses.asdict(preset)
+        manifest_preset = {**self.preset, "shapes": dataclasses.asdict(self.shapes)}
         for path in _MUST_AGREE:
-            packaged, asked = _at(self.preset, path), _at(wanted, path)
+            packaged, asked = _at(manifest_preset, path), _at(requested, path)
             # A rehearsal has the preset's shapes, but another model on another backend.
             if packaged != asked and (self.notice is None or path[0] == "shapes"):
                 raise PackageError(

@@ -52,7 +52,7 @@ class SageMaker:
         Raises:
             PackageError: SageMaker cannot be asked.
         """
-        with aws.errors(PackageError, "asking SageMaker which packages its models use"):
+        with aws.translate_errors(PackageError, "asking SageMaker which packages its models use"):
             # Endpoints first: the model of an endpoint that is made meanwhile is then seen all the same.
             serving = list(self._serving())
             models = dict(self._loaded())

@@ -116,11 +116,11 @@ def _check_compiled(files: Mapping[str, Path], preset: Preset, source: Path) -> 
         "without its shards it would fetch the weights from a hub at start, which an endpoint without a "
         "network cannot; compile it from a local copy of the model",
     )
-    shapes = preset.shapes.static()
+    shapes = preset.shapes
     asked = {
         "batch_size": shapes.batch_size,
         "sequence_length": shapes.sequence_length,
-        "max_context_length": preset.shapes.max_context_length or shapes.sequence_length,
+        "max_context_length": shapes.prefill_length,
         "tp_degree": tensor_parallel_size,
         "torch_dtype": preset.compute.dtype,
     }

@@ -1,4 +1,4 @@
-"""The little of ASGI that the gate and the local front share.
+"""The little of ASGI that the gateway and the local front share.
 
 This module ships inside the model package: standard library only.
 """

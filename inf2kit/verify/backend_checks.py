@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from inf2kit.serving.engine.backend import Chunk
+from inf2kit.serving.engine.backend import PrefillChunk
 from inf2kit.serving.engine.backend.neuron import NeuronBackend, read_neuron_config
 from inf2kit.serving.engine.scheduler import Scheduler
 from inf2kit.serving.engine.sequence import Job
@@ -58,7 +58,7 @@ class Rows:
 
     def __init__(self, compiled: Path, source: Path) -> None:
         self.backend = backend_of(compiled)
-        self.config, self.shapes = self.backend.compiled_for, self.backend.shapes
+        self.config, self.shapes = self.backend.neuron_config, self.backend.shapes
         before, began = _peak_host(), time.monotonic()
         self.backend.load()
         self.load_s, self.load_host = time.monotonic() - began, _peak_host() - before
@@ -138,7 +138,7 @@ class Rows:
         found = {}
         for count in range(1, self.shapes.batch_size + 1):
             for row in range(count):
-                self.backend.prefill([Chunk(row, _ids(8, row))])
+                self.backend.prefill([PrefillChunk(row, _ids(8, row))])
             rows = list(range(count))
             times = [_timed(partial(self.backend.decode, rows, [5] * count)) for _ in range(20)]
             found[str(count)] = 1e3 * statistics.median(times)
@@ -149,7 +149,7 @@ class Rows:
     def _timed_prefill(self, length: int) -> float:
         times = []
         for _ in range(5):
-            times.append(_timed(lambda: self.backend.prefill([Chunk(0, _ids(length, 1))])))
+            times.append(_timed(lambda: self.backend.prefill([PrefillChunk(0, _ids(length, 1))])))
             self.backend.release(0)
         return statistics.median(times)
 
@@ -171,7 +171,7 @@ class Rows:
 def backend_of(compiled: Path) -> NeuronBackend:
     """The Neuron backend of a compiled model, not loaded yet."""
     config = read_neuron_config(compiled)
-    shapes = StaticShapes.of(config["batch_size"], config["sequence_length"], config["max_context_length"])
+    shapes = StaticShapes.from_dict(config)
     return NeuronBackend(compiled, shapes)
 
 

@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import inf2kit
+from inf2kit import toml
 from inf2kit.compile import local
+from inf2kit.compile.export_process import child_environment
 from inf2kit.compile.spec import CompileSpec
 from inf2kit.errors import CompileError, EndpointError, Inf2KitError
-from inf2kit.fit import Architecture, need
+from inf2kit.fit import Architecture, estimate_memory
+from inf2kit.presets import Compute, Model, Preset, Serving
 from inf2kit.serving.shapes import StaticShapes
 from inf2kit.verify import probe_model
 from inf2kit.verify.questions import questions
@@ -27,7 +30,7 @@ from inf2kit.verify.report import Answer, Report
 
 Progress = Callable[[str], None]
 
-BATCH_SIZE, SEQUENCE_LENGTH, CONTEXT_LENGTH = 4, 512, 256
+_SHAPES = StaticShapes(batch_size=4, sequence_length=512, max_context_length=256)
 _PHASE_S = 1800
 _READY_S = 900
 _POLL_S = 0.2
@@ -66,13 +69,11 @@ def verify(tensor_parallel_size: int, dtype: str, progress: Progress) -> Report:
 
 
 def _compiled(source: Path, cores: int, dtype: str, on_device: bool, progress: Progress) -> Path:
-    shapes = (BATCH_SIZE, SEQUENCE_LENGTH, CONTEXT_LENGTH)
-    spec = CompileSpec(str(source), None, *shapes, cores, dtype, on_device)
+    spec = CompileSpec(str(source), None, _SHAPES, cores, dtype, on_device)
     # In the probe's own folder, not in the user's: it is of use to nobody else.
     folder = source.parent / f"compiled-{on_device}"
-    made = dataclasses.replace(local.plan(spec, gated=False), folder=folder, done=False)
-    folder, _ = local.run(made, progress)
-    return folder
+    plan = dataclasses.replace(local.plan(spec, gated=False), folder=folder, is_compiled=False)
+    return local.execute(plan, progress).path
 
 
 def _phase(compiled: Path, source: Path, scratch: Path, names: set[str]) -> dict[str, Answer]:
@@ -87,7 +88,7 @@ def _phase(compiled: Path, source: Path, scratch: Path, names: set[str]) -> dict
             text=True,
             check=False,
             timeout=_PHASE_S,
-            env=local.child_environment(),
+            env=child_environment(),
         )
         lines = ended.stderr.strip().splitlines()
         last = lines[-1] if lines else f"it ended with status {ended.returncode}"
@@ -108,12 +109,13 @@ def _judge_memory(answers: dict[str, Answer], source: Path, cores: int, dtype: s
     if not answer.found["bytes"]:
         answer.error = "the driver shows no memory under /sys/devices/virtual/neuron_device"
         return
-    shapes = StaticShapes.of(BATCH_SIZE, SEQUENCE_LENGTH, CONTEXT_LENGTH)
-    answer.found["estimate_for_a_core"] = need(Architecture.find(str(source)), shapes, cores, dtype).core
+    answer.found["estimate_for_a_core"] = estimate_memory(
+        Architecture.find(str(source)), _SHAPES, cores, dtype
+    ).per_core
 
 
 def _endpoint(compiled: Path, scratch: Path, cores: int, dtype: str, progress: Progress) -> dict[str, Answer]:
-    """A package of the probe behind gate, model server and toolkit; its engine is then killed."""
+    """A package of the probe behind gateway, model server and toolkit; its engine is then killed."""
     answers = {name: Answer(name) for name in ("endpoint", "restart")}
     try:
         with _up(compiled, scratch, cores, dtype) as (seconds, caller):
@@ -151,7 +153,7 @@ def _up(
     from inf2kit.rehearsal.local import endpoint
 
     preset = scratch / "verify-device.toml"
-    preset.write_text(_preset(cores, dtype), encoding="utf-8")
+    preset.write_text(toml.dumps(_preset(cores, dtype).to_dict()), encoding="utf-8")
     began = time.monotonic()
     try:
         state = endpoint.up(str(preset), name=_ENDPOINT, weights=compiled, rehearsal=False, wait_s=_READY_S)
@@ -161,25 +163,17 @@ def _up(
         endpoint.down(_ENDPOINT)
 
 
-def _preset(cores: int, dtype: str) -> str:
+def _preset(cores: int, dtype: str) -> Preset:
     instance = "ml.inf2.xlarge" if cores <= 2 else "ml.inf2.24xlarge" if cores <= 12 else "ml.inf2.48xlarge"
-    return f"""description = "the probe of verify-device"
-status = "a probe"
-[model]
-id = "inf2kit/probe"
-gated = false
-[shapes]
-batch_size = {BATCH_SIZE}
-sequence_length = {SEQUENCE_LENGTH}
-max_context_length = {CONTEXT_LENGTH}
-[compute]
-backend = "neuron"
-instance_type = "{instance}"
-tensor_parallel_size = {cores}
-dtype = "{dtype}"
-[serving]
-queue_size = 8
-"""
+    return Preset(
+        name=_ENDPOINT,
+        description="the probe of verify-device",
+        status="a probe",
+        model=Model("inf2kit/probe", gated=False),
+        shapes=_SHAPES,
+        compute=Compute("neuron", instance, (instance,), cores, dtype),
+        serving=Serving(queue_size=8),
+    )
 
 
 def _kill_engine() -> None:

@@ -1,4 +1,4 @@
-"""Faithful containers for tests: started from a synthesised template, called on their own port."""
+"""Faithful containers: started from a synthesized template, called on a port of their own."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ import inf2kit
 from inf2kit import paths
 from inf2kit.package import Contents
 from inf2kit.rehearsal.container import namespaces, processes
-from infra.app import build
-from tests.helpers.stacks import BUCKET, only
-from tests.helpers.support import free_port, ping
+from infra.app import build_app
+from tests.helpers.cdk import BUCKET, find_only
+from tests.helpers.servers import free_port, ping
 
 START_S = 180.0
 _ENTER = [
@@ -38,26 +38,26 @@ _ENTER = [
 ]
 
 
-#: All that may be open.
-GATE = ("0.0.0.0", 8080)  # noqa: S104 - of a network with a loopback only
+#: The only address on which anything may listen.
+GATEWAY = ("0.0.0.0", 8080)  # noqa: S104 - in a network namespace that has only a loopback
 
 
 @dataclass(frozen=True)
 class Deployable:
-    """A package on this disk, and the environment that its stack gives to the Model."""
+    """A package on this disk, and the environment that its stack sets for the Model."""
 
     model_dir: Path
     variables: dict[str, str]
 
     @classmethod
-    def of(cls, contents: Contents, preset: str, folder: Path) -> Deployable:
-        """Lay a package out, and synthesise the stack of its preset."""
+    def from_contents(cls, contents: Contents, preset: str, folder: Path) -> Deployable:
+        """Write a package to a folder, and synthesize the stack of its preset."""
         contents.materialise(folder / "model")
         manifest = contents.manifest
         paths.keep_manifest(manifest.digest, manifest.to_bytes())
-        app = build({"package": f"{BUCKET}/{manifest.digest}/"}, outdir=str(folder / "cdk.out"))
+        app = build_app({"package": f"{BUCKET}/{manifest.digest}/"}, outdir=str(folder / "cdk.out"))
         stack = app.node.find_child(f"inf2-{inf2kit.load_preset(preset).endpoint_name}")
-        model = only(Template.from_stack(stack), "SageMaker::Model")  # type: ignore[arg-type]
+        model = find_only(Template.from_stack(stack), "SageMaker::Model")  # type: ignore[arg-type]
         return cls(folder / "model", model["PrimaryContainer"]["Environment"])
 
 
@@ -73,20 +73,20 @@ class Container:
 
     @property
     def processes(self) -> list[psutil.Process]:
-        """All but the keeper."""
+        """All processes except the keeper."""
         return [each for each in processes.processes(self.run_dir) if each.pid != self.keeper.pid]
 
     @property
-    def first(self) -> psutil.Process:
-        """Its process 1."""
-        return next(each for each in self.processes if number_inside(each) == 1)
+    def init(self) -> psutil.Process:
+        """The process with pid 1 in the container."""
+        return next(each for each in self.processes if pid_in_container(each) == 1)
 
-    def named(self, word: str) -> list[psutil.Process]:
-        """Processes with a word in their command line."""
+    def find_processes(self, word: str) -> list[psutil.Process]:
+        """Return the processes with a word in their command line."""
         return [each for each in self.processes if any(word in part for part in _cmdline(each))]
 
-    def ready(self) -> float:
-        """Wait until it is; seconds since its start."""
+    def wait_until_ready(self) -> float:
+        """Wait until /ping says 200, and return the seconds since the start."""
         ends = time.monotonic() + START_S
         while (status := ping(self.port)) != 200:
             ended = self.keeper.poll()
@@ -96,8 +96,8 @@ class Container:
         return time.monotonic() - self.began
 
     def run(self, script: str) -> Any:
-        """The JSON that a Python script prints in the container."""
-        command = [*_ENTER, "--target", str(self.first.pid), "/opt/conda/bin/python", "-c", script]
+        """Run a Python script in the container, and return the JSON that it prints."""
+        command = [*_ENTER, "--target", str(self.init.pid), "/opt/conda/bin/python", "-c", script]
         environment = {
             **namespaces.IMAGE_VARIABLES,
             "PATH": f"/usr/sbin:{namespaces.IMAGE_VARIABLES['PATH']}",
@@ -106,13 +106,13 @@ class Container:
         assert output.returncode == 0, output.stderr
         return json.loads(output.stdout)
 
-    def whole(self, prompt: str, **parameters: Any) -> tuple[int, Any]:
-        """Status and JSON of a whole call."""
+    def generate(self, prompt: str, **parameters: Any) -> tuple[int, Any]:
+        """Call without a stream; return status and JSON."""
         with self._call({"inputs": prompt, "parameters": parameters}) as response:
             return response.status, json.loads(response.read())
 
     def stream(self, prompt: str, **parameters: Any) -> tuple[int, list[Any]]:
-        """Status and events of a streamed call, or its error's JSON."""
+        """Call with a stream; return status and events, or the JSON of the error."""
         with self._call({"inputs": prompt, "parameters": parameters, "stream": True}) as response:
             body = response.read()
             if response.status != 200:
@@ -122,7 +122,7 @@ class Container:
             return 200, [json.loads(record.removeprefix(b"data:")) for record in records[:-1]]
 
     def metric(self, name: str) -> float:
-        """A sample of the gate's metrics."""
+        """Return a sample of the gateway's metrics."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
         connection.request("GET", "/metrics")
         lines = connection.getresponse().read().decode().splitlines()
@@ -134,12 +134,12 @@ class Container:
         return connection.getresponse()
 
     def tail(self) -> str:
-        """The end of its log."""
+        """The end of the log."""
         return self.log.read_text(encoding="utf-8", errors="replace")[-3000:] if self.log.exists() else ""
 
 
 def start(deployable: Deployable, python: namespaces.Python, folder: Path, **extra: str) -> Container:
-    """Start a container of a package; ``extra`` are variables that its stack does not set."""
+    """Start a container of a package; ``extra`` are variables in addition to those of the stack."""
     run_dir = Path(tempfile.mkdtemp(prefix="inf2kit-"))
     port, log = free_port(), folder / "log"
     began = time.monotonic()
@@ -155,8 +155,8 @@ def start(deployable: Deployable, python: namespaces.Python, folder: Path, **ext
     return Container(port, run_dir, log, keeper, began)
 
 
-def number_inside(process: psutil.Process) -> int:
-    """The number that a process has in the innermost namespace it is in."""
+def pid_in_container(process: psutil.Process) -> int:
+    """Return the pid of a process in its innermost namespace, or 0 when it has ended."""
     try:
         status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
     except OSError:
@@ -164,8 +164,8 @@ def number_inside(process: psutil.Process) -> int:
     return int(status.partition("NSpid:")[2].partition("\n")[0].split()[-1])
 
 
-def listeners(process: psutil.Process) -> dict[tuple[str, int], str]:
-    """Who listens on TCP in a process's network: address and port to the command line's words."""
+def find_listeners(process: psutil.Process) -> dict[tuple[str, int], str]:
+    """Return the TCP listeners of a process's network: command line by address and port."""
     inodes = {}
     for name in ("tcp", "tcp6"):
         lines = Path(f"/proc/{process.pid}/net/{name}").read_text(encoding="utf-8").splitlines()[1:]
@@ -180,7 +180,7 @@ def listeners(process: psutil.Process) -> dict[tuple[str, int], str]:
                 inode = str(descriptor.readlink()).removeprefix("socket:[").removesuffix("]")
                 if inode in inodes:
                     owners[inodes[inode]] = " ".join(_cmdline(each))
-    assert len(owners) == len(inodes), f"somebody outside the container listens in its network: {inodes}"
+    assert len(owners) == len(inodes), f"a process outside the container listens in its network: {inodes}"
     return owners
 
 

@@ -1,4 +1,4 @@
-"""Running things in the environments that have an optimum-neuron."""
+"""Run modules in the environments that have an optimum-neuron."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ ROOT = Path(__file__).resolve().parents[2]
 VERSIONS = ("0.4.1", "0.4.5")
 
 
-def python(version: str) -> str:
-    """The Python of an environment, which 'make setup' has made."""
+def find_python(version: str) -> str:
+    """Return the Python of an environment that 'make setup' creates."""
     path = Path(sys.prefix) / f"neuron-{version}" / "bin" / "python"
     if not path.exists():
         pytest.fail(f"{path} is missing; run 'make setup'")
     return str(path)
 
 
-def run(
+def run_module(
     version: str, *arguments: str, timeout_s: float = 300, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """``python -m ...`` there; its output, both streams in one."""
+    """Run ``python -m ...`` there; standard error is merged into the output."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "inference")])
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     return subprocess.run(
-        [python(version), "-m", *arguments],
+        [find_python(version), "-m", *arguments],
         cwd=ROOT,
         env={**environment, "PYTHONPATH": path, **variables},
         stdout=subprocess.PIPE,

@@ -18,10 +18,23 @@ from inf2kit.presets import Preset
 
 #: Bytes of a 7B model in float16.
 SIZE = 13_500_000_000
+#: A user's own handler: inf2kit's hooks, and texts in upper case.
+HANDLER = """
+from inf2kit.serving import worker
+from inf2kit.serving.worker import input_fn, model_fn, output_fn
 
 
-def safetensors(path: Path, length: int = 64, fill: bytes = b"\1") -> None:
-    """A file of one tensor."""
+def predict_fn(data, model, context=None):
+    prediction = worker.predict_fn(data, model, context)
+    if isinstance(prediction, list):
+        for generation in prediction:
+            generation["generated_text"] = generation["generated_text"].upper()
+    return prediction
+"""
+
+
+def write_safetensors(path: Path, length: int = 64, fill: bytes = b"\1") -> None:
+    """Write a file with one tensor."""
     header = json.dumps({"a": {"dtype": "U8", "shape": [length], "data_offsets": [0, length]}}).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
@@ -32,8 +45,14 @@ def safetensors(path: Path, length: int = 64, fill: bytes = b"\1") -> None:
             length -= len(block)
 
 
-def linked(source: Path, target: Path, *without: str) -> Path:
-    """A folder with another one's files, but for some names or suffixes."""
+def write_handler(path: Path, source: str = HANDLER) -> Path:
+    """Write a user's own handler."""
+    path.write_text(source, encoding="utf-8")
+    return path
+
+
+def link_files(source: Path, target: Path, *without: str) -> Path:
+    """Link the files of a folder into a new one, except those of some names or suffixes."""
     target.mkdir()
     for file in source.iterdir():
         if file.name not in without and file.suffix not in without:
@@ -44,27 +63,27 @@ def linked(source: Path, target: Path, *without: str) -> Path:
     return target
 
 
-def weights(path: Path, *, shards: int = 2, length: int = 2 * 2**20) -> Path:
-    """Plain weights with a tokenizer; each shard is another one."""
+def write_weights(path: Path, *, shards: int = 2, length: int = 2 * 2**20) -> Path:
+    """Write plain weights with a tokenizer; the shards differ in their content."""
     path.mkdir(parents=True)
     (path / "config.json").write_text('{"vocab_size": 10}', encoding="utf-8")
     (path / "tokenizer.json").write_text("{}", encoding="utf-8")
     names = [f"model-{shard + 1:05}-of-{shards:05}.safetensors" for shard in range(shards)]
     for shard, name in enumerate(names):
-        safetensors(path / name, length, bytes([shard + 1]))
+        write_safetensors(path / name, length, bytes([shard + 1]))
     index = {"weight_map": {f"layer.{shard}": name for shard, name in enumerate(names)}}
     (path / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
     return path
 
 
-def compiled(path: Path, preset: Preset, **changed: Any) -> Path:
-    """What optimum-neuron leaves of an export, but for its content."""
+def write_artifacts(path: Path, preset: Preset, **changed: Any) -> Path:
+    """Write files as optimum-neuron's export does, with placeholders for content."""
     path.mkdir(parents=True)
     shapes, versions = preset.shapes, catalog.image().versions
     config = {
         "batch_size": shapes.batch_size,
         "sequence_length": shapes.sequence_length,
-        "max_context_length": shapes.sequence_length,
+        "max_context_length": shapes.prefill_length,
         "tp_degree": preset.compute.tensor_parallel_size,
         "torch_dtype": preset.compute.dtype,
         "optimum_neuron_version": versions["optimum_neuron"],
@@ -76,15 +95,17 @@ def compiled(path: Path, preset: Preset, **changed: Any) -> Path:
     (path / "tokenizer.json").write_text("{}", encoding="utf-8")
     (path / "model.pt").write_bytes(b"graph")
     for rank in range(preset.compute.tensor_parallel_size):
-        safetensors(path / f"checkpoint/weights/tp{rank}_sharded_checkpoint.safetensors", fill=bytes([rank]))
+        write_safetensors(
+            path / f"checkpoint/weights/tp{rank}_sharded_checkpoint.safetensors", fill=bytes([rank])
+        )
     return path
 
 
-def manifest(preset: Preset, *, size: int = SIZE, **changed: Any) -> Manifest:
-    """The manifest of a package that need not be anywhere."""
+def build_manifest(preset: Preset, *, size: int = SIZE, **changed: Any) -> Manifest:
+    """Build the manifest of a package that need not exist."""
     values: dict[str, Any] = {
         "inf2kit": inf2kit.__version__,
-        "preset": preset.described(),
+        "preset": preset.to_manifest(),
         "revision": None,
         "target": "inf2",
         "image_tag": catalog.image().tag,
@@ -98,7 +119,7 @@ def manifest(preset: Preset, *, size: int = SIZE, **changed: Any) -> Manifest:
 def with_changed_code(
     contents: Contents, folder: Path, name: str = "inference.py", old: str = "", new: str = "\n"
 ) -> Contents:
-    """The same package, but for a piece of one of its modules; without ``old`` something is added."""
+    """Return the package with a piece of one module replaced; without ``old``, ``new`` is appended."""
     text = contents.files[f"code/{name}"].read_text(encoding="utf-8")
     assert old in text
     path = folder / f"changed-{len(list(folder.iterdir()))}.py"
@@ -110,9 +131,11 @@ def with_changed_code(
     return Contents(manifest, {**contents.files, f"code/{name}": path}, parts)
 
 
-def with_replay(contents: Contents) -> Contents:
-    """The same package, but for the timed double in the place of its model: it starts in seconds."""
+def with_simulated_backend(contents: Contents) -> Contents:
+    """Return the package with the simulated backend instead of its model: it starts in seconds."""
     preset = dict(contents.manifest.preset)
-    preset["compute"] = {**preset["compute"], "backend": "replay"}
-    manifest = dataclasses.replace(contents.manifest, preset=preset, notice="rehearsal: the replay double")
+    preset["compute"] = {**preset["compute"], "backend": "simulated"}
+    manifest = dataclasses.replace(
+        contents.manifest, preset=preset, notice="rehearsal: the simulated backend"
+    )
     return dataclasses.replace(contents, manifest=manifest)

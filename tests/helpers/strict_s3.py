@@ -1,4 +1,4 @@
-"""A door before the local AWS: S3 as strict as AWS's own where moto is not, and refusals on demand."""
+"""A proxy for moto's S3 that is as strict as AWS where moto is not, and refuses calls on demand."""
 
 from __future__ import annotations
 
@@ -35,41 +35,41 @@ class Call:
     body: bytes
 
 
-#: The error code that a call gets, or None for moto's answer.
-Judge = Callable[[Call], str | None]
+#: Return the error code of a call, or None to let moto answer.
+Rule = Callable[[Call], str | None]
 
 
-def owner(call: Call) -> str | None:
-    """As S3 for who asks for an owner, and strict with who does not."""
+def require_owner(call: Call) -> str | None:
+    """Refuse calls that do not name the expected bucket owner; S3 itself checks only a name that is given."""
     names = ["x-amz-expected-bucket-owner"]
     if "x-amz-copy-source" in call.headers:
         names.append("x-amz-source-expected-bucket-owner")
     return None if all(call.headers.get(name) == ACCOUNT for name in names) else "AccessDenied"
 
 
-def sha256(call: Call) -> str | None:
-    """As S3, but that bytes must come with their sha256."""
+def require_sha256(call: Call) -> str | None:
+    """Refuse uploads without the sha256 of their bytes; S3 itself accepts them."""
     if call.method != "PUT" or "x-amz-copy-source" in call.headers:
         return None
     expected = base64.b64encode(hashlib.sha256(call.body).digest()).decode()
     return None if call.headers.get("x-amz-checksum-sha256") == expected else "BadDigest"
 
 
-def no_listing_of_uploads(call: Call) -> str | None:
-    """A role without s3:ListBucketMultipartUploads and s3:ListMultipartUploadParts."""
+def deny_listing_uploads(call: Call) -> str | None:
+    """Act as for a role without s3:ListBucketMultipartUploads and s3:ListMultipartUploadParts."""
     query = urllib.parse.parse_qs(call.query, keep_blank_values=True)
     listing = call.method == "GET" and ("uploads" in query or "uploadId" in query)
     return "AccessDenied" if listing else None
 
 
-def no_writing(call: Call) -> str | None:
-    """A role without s3:PutObject, which multipart uploads need too."""
+def deny_writes(call: Call) -> str | None:
+    """Act as for a role without s3:PutObject, which multipart uploads need too."""
     query = urllib.parse.parse_qs(call.query, keep_blank_values=True)
     return "AccessDenied" if call.method == "PUT" or (call.method == "POST" and "uploads" in query) else None
 
 
-class EndedUploads:
-    """As S3: a piece of an upload that is completed or aborted is refused. moto fails with a 500."""
+class RefuseEndedUploads:
+    """Refuse parts of a completed or aborted upload, as S3 does; moto fails with a 500."""
 
     def __init__(self) -> None:
         self._ended: set[str] = set()
@@ -84,13 +84,13 @@ class EndedUploads:
 
 
 @contextmanager
-def door(moto: str, *judges: Judge, targets: tuple[str, ...] = ()) -> Iterator[str]:
-    """Open a door to moto; its address.
+def strict_proxy(moto: str, *rules: Rule, targets: tuple[str, ...] = ()) -> Iterator[str]:
+    """Start a proxy for moto, and return its address.
 
     Args:
-        moto: The address that is called.
-        judges: Asked about each call of S3.
-        targets: Operations of services that speak JSON, as their header names them, which are denied.
+        moto: Address of moto.
+        rules: Applied to each call of S3.
+        targets: Operations of JSON services to deny, named as in the X-Amz-Target header.
     """
     host = moto.removeprefix("http://")
 
@@ -102,7 +102,7 @@ def door(moto: str, *judges: Judge, targets: tuple[str, ...] = ()) -> Iterator[s
             headers = {name.lower(): value for name, value in self.headers.items()}
             path, _, query = self.path.partition("?")
             call = Call(self.command, path, query, headers, body)
-            codes = [code for judge in judges if path != "/" and (code := judge(call))]
+            codes = [code for rule in rules if path != "/" and (code := rule(call))]
             if headers.get("x-amz-target") in targets:
                 self._deny()
                 return

@@ -31,11 +31,11 @@ HEAVY = {"torch", "transformers", "numpy", "psutil", "httpx", "uvicorn", "sagema
 @given(st.lists(st.binary(max_size=50), max_size=4))
 def test_botocore_reads_our_frames(parts: list[bytes]) -> None:
     buffer = EventStreamBuffer()
-    buffer.add_data(b"".join(event_stream.payload_part(part) for part in parts))
+    buffer.add_data(b"".join(event_stream.encode_payload_part(part) for part in parts))
     events = list(buffer)
     assert [event.payload for event in events] == parts
     assert all(event.headers[":event-type"] == "PayloadPart" for event in events)
-    buffer.add_data(event_stream.model_stream_error("broke off", "X"))
+    buffer.add_data(event_stream.encode_model_stream_error("broke off", "X"))
     assert next(buffer).headers[":exception-type"] == "ModelStreamError"
 
 
@@ -48,7 +48,7 @@ def test_importing_inf2kit_is_light() -> None:
 
 @pytest.fixture
 def model_dir(tmp_path: Path) -> Path:
-    weights = packages.weights(tmp_path / "weights")
+    weights = packages.write_weights(tmp_path / "weights")
     gather(inf2kit.load_preset("smollm2-135m-local"), weights).materialise(tmp_path / "model")
     return tmp_path / "model"
 
@@ -64,7 +64,7 @@ def test_the_model_directory_holds_what_the_container_needs(model_dir: Path) -> 
 
 
 def test_the_container_code_imports_with_nothing_but_the_package(model_dir: Path) -> None:
-    """The gate's imports come from code/ alone, but for psutil, which the model server brings."""
+    """The gateway's imports come from code/ alone, but for psutil, which the model server brings."""
     code = model_dir / "code"
     script = (
         f"import sys; sys.path[:0] = [{str(code)!r}, {str(code / 'vendor')!r}];"

@@ -29,7 +29,7 @@ def client(region_name: str | None, owner: str | None = None, **config: Any) -> 
     """
     if owner is not None and not _ACCOUNT.fullmatch(owner):
         raise PackageError(f"the bucket's owner is {owner!r}; give an AWS account, 12 digits")
-    with aws.errors(PackageError, "asking AWS which account calls"):
+    with aws.translate_errors(PackageError, "asking AWS which account calls"):
         account = owner or str(aws.client("sts", region_name).get_caller_identity()["Account"])
     s3 = aws.client("s3", region_name, **config)
 

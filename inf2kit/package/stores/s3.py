@@ -50,7 +50,7 @@ class S3Store(Store):
         super().__init__()
         self.bucket = bucket
         self._prefix = prefix
-        with aws.errors(PackageError, f"reading s3://{bucket}"):
+        with aws.translate_errors(PackageError, f"reading s3://{bucket}"):
             self._s3, self.owner = client(region_name, owner, max_pool_connections=2 * _THREADS)
         self.region = str(self._s3.meta.region_name)
 
@@ -68,14 +68,14 @@ class S3Store(Store):
                 f"{self.region}"
             )
         at = {"Bucket": self.bucket, "Key": f"{self._prefix}{_PROBE}"}
-        with aws.errors(PackageError, f"writing to s3://{self.bucket}/{self._prefix}"):
+        with aws.translate_errors(PackageError, f"writing to s3://{self.bucket}/{self._prefix}"):
             upload = self._s3.create_multipart_upload(**at, ChecksumAlgorithm="SHA256")["UploadId"]
             self._s3.abort_multipart_upload(**at, UploadId=upload)
         self._uploads(self._prefix)
 
     def bucket_region(self) -> str:
         """Where the bucket is, and with it everything that loads its packages."""
-        with aws.errors(PackageError, f"looking at the bucket {self.bucket!r}"):
+        with aws.translate_errors(PackageError, f"looking at the bucket {self.bucket!r}"):
             answer = self._s3.head_bucket(Bucket=self.bucket)
         headers = answer["ResponseMetadata"]["HTTPHeaders"]
         return str(answer.get("BucketRegion") or headers.get("x-amz-bucket-region") or self.region)
@@ -88,7 +88,7 @@ class S3Store(Store):
         """
         from botocore.exceptions import ClientError
 
-        with aws.errors(PackageError, f"reading the policy of the bucket {self.bucket!r}"):
+        with aws.translate_errors(PackageError, f"reading the policy of the bucket {self.bucket!r}"):
             try:
                 policy = json.loads(self._s3.get_bucket_policy(Bucket=self.bucket)["Policy"])
             except ClientError as error:
@@ -142,7 +142,7 @@ class S3Store(Store):
     def _has(self, digest: str, name: str, entry: Entry) -> bool:
         from botocore.exceptions import ClientError
 
-        with aws.errors(PackageError, f"reading {self.where(digest)}{name}"):
+        with aws.translate_errors(PackageError, f"reading {self.where(digest)}{name}"):
             try:
                 head = self._s3.head_object(Bucket=self.bucket, Key=self._key(digest, name))
             except ClientError as error:
@@ -170,7 +170,7 @@ class S3Store(Store):
         def run(sent: Sent) -> None:
             from boto3.s3.transfer import TransferConfig
 
-            with aws.errors(PackageError, f"copying {name} from {self.where(origin[0])}"):
+            with aws.translate_errors(PackageError, f"copying {name} from {self.where(origin[0])}"):
                 self._s3.copy(
                     {"Bucket": self.bucket, "Key": self._key(*origin)},
                     self.bucket,
@@ -204,7 +204,7 @@ class S3Store(Store):
                 yield from upload.tasks(None, ())
 
     def _put(self, digest: str, name: str, source: Hashed, sent: Sent) -> None:
-        with aws.errors(PackageError, f"writing {self.where(digest)}{name}"):
+        with aws.translate_errors(PackageError, f"writing {self.where(digest)}{name}"):
             self._s3.put_object(
                 Bucket=self.bucket,
                 Key=self._key(digest, name),
@@ -216,7 +216,7 @@ class S3Store(Store):
 
     def commit(self, digest: str, content: bytes) -> None:
         """One small object."""
-        with aws.errors(PackageError, f"writing {self.where(digest)}{MANIFEST}"):
+        with aws.translate_errors(PackageError, f"writing {self.where(digest)}{MANIFEST}"):
             self._s3.put_object(
                 Bucket=self.bucket,
                 Key=self._key(digest, MANIFEST),
@@ -231,7 +231,7 @@ class S3Store(Store):
         """As it comes."""
         from botocore.exceptions import ClientError
 
-        with aws.errors(PackageError, f"reading {self.where(digest)}{name}"):
+        with aws.translate_errors(PackageError, f"reading {self.where(digest)}{name}"):
             try:
                 answer = self._s3.get_object(Bucket=self.bucket, Key=self._key(digest, name))
             except ClientError as error:
@@ -242,7 +242,7 @@ class S3Store(Store):
 
     def delete(self, digest: str) -> None:
         """The manifest first, then the rest, then what was sent of uploads that never ended."""
-        with aws.errors(PackageError, f"deleting {self.where(digest)}"):
+        with aws.translate_errors(PackageError, f"deleting {self.where(digest)}"):
             self._s3.delete_object(Bucket=self.bucket, Key=self._key(digest, MANIFEST))
             keys = [{"Key": each["Key"]} for each in self._objects(self._key(digest, ""))]
             for start in range(0, len(keys), 1000):
@@ -288,7 +288,7 @@ class S3Store(Store):
             return []
 
     def _pages(self, operation: str, what: str, **arguments: str) -> Iterator[dict[str, Any]]:
-        with aws.errors(PackageError, f"reading s3://{self.bucket}/{self._prefix}"):
+        with aws.translate_errors(PackageError, f"reading s3://{self.bucket}/{self._prefix}"):
             for page in self._s3.get_paginator(operation).paginate(Bucket=self.bucket, **arguments):
                 yield from page.get(what, ())
 

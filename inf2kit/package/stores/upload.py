@@ -61,7 +61,7 @@ class Upload:
                 if part["PartNumber"] <= len(self._spans) and self._is_same(part):
                     self._sent[part["PartNumber"]] = _named(part["PartNumber"], part)
         else:
-            with aws.errors(PackageError, self._doing):
+            with aws.translate_errors(PackageError, self._doing):
                 answer = self._s3.create_multipart_upload(
                     **self._at, **self._stored_with, ChecksumAlgorithm=_ALGORITHM
                 )
@@ -73,7 +73,7 @@ class Upload:
             yield Task(0, lambda _sent: self._complete())
 
     def _send(self, number: int, sent: Sent) -> None:
-        with aws.errors(PackageError, self._doing):
+        with aws.translate_errors(PackageError, self._doing):
             content = self._source.piece(number - 1)
             answer = self._unless_ended(
                 self._s3.upload_part,
@@ -92,7 +92,7 @@ class Upload:
 
     def _complete(self) -> None:
         parts = [self._sent[number] for number in sorted(self._sent)]
-        with aws.errors(PackageError, self._doing):
+        with aws.translate_errors(PackageError, self._doing):
             self._unless_ended(self._s3.complete_multipart_upload, MultipartUpload={"Parts": parts})
 
     def _unless_ended(self, call: Callable[..., Any], **arguments: Any) -> Any:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from inf2kit import aws
 from inf2kit.errors import CloudError
 from inf2kit.rehearsal.cloud import moto_app
 from inf2kit.rehearsal.cloud.access import Access, is_issued
@@ -38,8 +39,8 @@ from inf2kit.rehearsal.cloud.sagemaker.launcher import FleetContext
 from inf2kit.rehearsal.cloud.sagemaker.model_data import ModelDataCache
 from inf2kit.rehearsal.cloud.sagemaker.operations import SageMaker
 from inf2kit.rehearsal.cloud.settings import ACCOUNT, CloudSettings, write_state
-from inf2kit.rehearsal.local.asgi_server import Server
-from inf2kit.rehearsal.runtime.front import Front
+from inf2kit.rehearsal.local.asgi_server import LoopbackServer
+from inf2kit.rehearsal.runtime.server import SageMakerRuntime
 from inf2kit.serving.asgi import DisconnectedError, Receive, Scope, Send, answer, body_parts, request_headers
 
 _POLL_S = 1.0
@@ -80,7 +81,7 @@ class Cloud:
         endpoints = self._sagemaker.endpoints
         self._container_logs = ContainerLogs(ACCOUNT, settings.region, context.folder, self.metrics)
         self._endpoint_metrics = EndpointMetrics(self.metrics, endpoints)
-        self._front = Front(self._sagemaker.target, observe=self._endpoint_metrics.record_call)
+        self._runtime = SageMakerRuntime(self._sagemaker.target, observe=self._endpoint_metrics.record_call)
         self._async_inference = AsyncInference(
             endpoints.get,
             record=self._endpoint_metrics.record_async_call,
@@ -105,7 +106,7 @@ class Cloud:
             if async_route:
                 await self._async_inference.invoke(unquote(async_route[1]), scope, receive, send)
             else:
-                await self._front(scope, receive, send)
+                await self._runtime(scope, receive, send)
             return
         service, _, operation = headers.get("x-amz-target", "").partition(".")
         if service == "SageMaker" and self._sagemaker.handles(operation):
@@ -171,7 +172,7 @@ async def _serve(settings: CloudSettings, cloud: Cloud) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signalled.set)
-    server = Server(Access(cloud, settings.access_key, is_issued), settings.port)
+    server = LoopbackServer(Access(cloud, settings.access_key, is_issued), settings.port)
     serving = asyncio.create_task(server.serve())
     threading.Thread(target=cloud.poll, daemon=True, name="poll").start()
     ending = asyncio.create_task(signalled.wait())
@@ -218,18 +219,13 @@ def install(settings: CloudSettings) -> None:
 
 def _client_factory(settings: CloudSettings) -> Callable[[str, str], Any]:
     def client(service: str, region: str) -> Any:
-        import boto3
-        from botocore.config import Config
-
         # A new session for each client: creating clients from a shared one is not thread-safe.
-        return boto3.session.Session(
-            aws_access_key_id=settings.access_key,
-            aws_secret_access_key="rehearsal",  # noqa: S106 - signatures are not checked
-            region_name=region,
-        ).client(
+        return aws.client(
             service,
+            session=aws.local_session(settings.access_key, region),
             endpoint_url=settings.url,
-            config=Config(retries={"total_max_attempts": 1}, read_timeout=600),
+            retries={"total_max_attempts": 1},
+            read_timeout=600,
         )
 
     return client

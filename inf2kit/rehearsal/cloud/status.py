@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from inf2kit.rehearsal.cloud.lifecycle import environment
+from inf2kit import aws
 from inf2kit.rehearsal.cloud.settings import CloudSettings
 
 #: Kind, name, status and a detail.
@@ -28,12 +28,5 @@ def list_rows(settings: CloudSettings) -> list[Row]:
 
 
 def _client(settings: CloudSettings, service: str) -> Any:
-    import boto3
-
-    variables = environment(settings)
-    session = boto3.session.Session(
-        aws_access_key_id=variables["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
-        region_name=settings.region,
-    )
-    return session.client(service, endpoint_url=settings.url)
+    session = aws.local_session(settings.access_key, settings.region)
+    return aws.client(service, session=session, endpoint_url=settings.url)

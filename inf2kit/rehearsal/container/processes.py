@@ -117,10 +117,10 @@ def replaced(variables: Mapping[str, str], run_dir: Path, port: int) -> dict[str
             of this machine.
     """
     own = {
-        "INF2KIT_GATE_ADDRESS": f"127.0.0.1:{port}",
+        "INF2KIT_GATEWAY_ADDRESS": f"127.0.0.1:{port}",
         "MMS_MANAGEMENT_ADDRESS": f"unix:{run_dir}/management.sock",
         "MMS_INFERENCE_ADDRESS": f"unix:{run_dir}/model-server.sock"
-        if "INF2KIT_GATE_ADDRESS" in variables
+        if "INF2KIT_GATEWAY_ADDRESS" in variables
         else f"http://127.0.0.1:{port}",
         # One for all endpoints: a model server that compiles everything anew takes seconds longer to start.
         "PYTHONPYCACHEPREFIX": str(paths.bytecode()),
@@ -139,7 +139,7 @@ def stop(run_dir: Path) -> list[psutil.Process]:
     """End every process of an endpoint but this one, as SageMaker ends a container.
 
     SIGTERM to the container's first process, or to the model server where there is no such process;
-    SIGKILL to all half a minute later, or as soon as engine and gate have ended. On AWS a container lives
+    SIGKILL to all half a minute later, or as soon as engine and gateway have ended. On AWS a container lives
     through its half minute in any case; nobody needs to wait for an empty one.
 
     Returns:

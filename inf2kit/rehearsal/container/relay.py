@@ -1,6 +1,6 @@
 """Leads a caller on this machine's loopback to a container's port 8080, and no web page.
 
-The gate in a faithful container does as it does on AWS and answers whoever reaches it. On a person's machine
+The gateway in a faithful container answers whoever reaches it, as on AWS. On a person's machine
 any web page can make a browser call a port of it; so requests are read on their way, and those of browsers
 are refused.
 """
@@ -82,7 +82,7 @@ class Caller(_Side):
         try:
             reason = self._fault(data)
         except h11.RemoteProtocolError:
-            # The gate refuses it and hangs up; nothing that might follow is passed on.
+            # The gateway refuses it and hangs up; nothing that might follow is passed on.
             super().data_received(data)
             self.transport.pause_reading()
             return

@@ -1,4 +1,4 @@
-"""uvicorn for the processes of the rehearsal: on loopback, and without a say in signals."""
+"""uvicorn as the servers of the rehearsal use it: on loopback, with signals left to the owner."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from inf2kit.serving.asgi import KEEP_ALIVE_S
 from inf2kit.serving.loopback import Loopback
 
 
-class Server(uvicorn.Server):
-    """Leaves signals to its owner, who has containers to end before it ends itself; answers no web page.
+class LoopbackServer(uvicorn.Server):
+    """A server that refuses web pages and handles no signal: its owner must stop its containers first.
 
     Args:
         app: An ASGI application.
-        port: Of this machine.
+        port: The port on 127.0.0.1.
     """
 
     def __init__(self, app: Any, port: int) -> None:
@@ -29,7 +29,7 @@ class Server(uvicorn.Server):
                 backlog=512,
                 timeout_keep_alive=KEEP_ALIVE_S,
                 lifespan="off",
-                # What is tested, whatever else is installed.
+                # Fixed, because uvicorn would prefer other implementations where they are installed.
                 loop="asyncio",
                 http="h11",
                 ws="none",
@@ -40,5 +40,5 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Capture nothing."""
+        """Leave all signals to the owner."""
         yield

@@ -40,10 +40,11 @@ def up(
     preset_name: str,
     *,
     name: str | None = None,
-    gate: bool = True,
+    gateway: bool = True,
     variables: Mapping[str, str] | None = None,
     weights: Path | None = None,
     rehearsal: bool = True,
+    handler: Path | None = None,
     wait_s: float | None = 600.0,
     progress: Progress = lambda _: None,
 ) -> EndpointState:
@@ -52,11 +53,12 @@ def up(
     Args:
         preset_name: A preset's name, or a TOML file.
         name: The EndpointName; the preset's own by default.
-        gate: Without it the toolkit runs as it is, as an endpoint without the gate would.
+        gateway: Without it the toolkit runs as it is, as an endpoint without the gateway would.
         variables: Environment variables beside the preset's, as one would set on a Model.
         weights: A directory of weights and tokenizer; the embedded model by default.
         rehearsal: Whether the embedded model on the CPU stands in for that of a Neuron preset; false on a
             machine with a device, with ``weights`` that are compiled.
+        handler: A file that takes the place of inf2kit's ``inference.py``.
         wait_s: Seconds to wait for it; None returns at once, with the status ``Creating``.
         progress: Told each step, a phrase at a time.
 
@@ -82,9 +84,9 @@ def up(
             begun = True
             _down(name)
             progress("assembling the model directory")
-            gather(preset, weights, rehearsal=rehearsal).materialise(folder / "model")
+            gather(preset, weights, rehearsal=rehearsal, handler=handler).materialise(folder / "model")
             endpoint = _reserve(name, preset_name)
-            settings = {**environment(preset, gate=gate), **(variables or {})}
+            settings = {**environment(preset, gateway=gateway), **(variables or {})}
             (folder / ENVIRONMENT_FILE).write_text(json.dumps(settings), encoding="utf-8")
             progress("starting the model server")
             host = _start_host(endpoint)
@@ -172,10 +174,10 @@ def log_path(name: str) -> Path:
 def _reserve(name: str, preset: str) -> EndpointState:
     taken: set[int] = set()
     for other in filter(None, map(state.read, state.names())):
-        taken |= {other.front_port, other.gate_port}
+        taken |= {other.runtime_port, other.gateway_port}
     run_dir = tempfile.mkdtemp(prefix="inf2kit-")
-    front, gate = ports.choose(2, taken)
-    endpoint = EndpointState(name, preset, front, gate, run_dir)
+    front, gateway = ports.choose(2, taken)
+    endpoint = EndpointState(name, preset, front, gateway, run_dir)
     # Before anything is started, so that 'down' finds it whatever happens next.
     state.write(endpoint)
     return endpoint

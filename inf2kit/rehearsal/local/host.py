@@ -13,9 +13,9 @@ from pathlib import Path
 
 from inf2kit import paths
 from inf2kit.rehearsal.local import state
-from inf2kit.rehearsal.local.asgi_server import Server
+from inf2kit.rehearsal.local.asgi_server import LoopbackServer
 from inf2kit.rehearsal.local.instance import Instance
-from inf2kit.rehearsal.runtime.front import Front, Target
+from inf2kit.rehearsal.runtime.server import SageMakerRuntime, Target
 
 ENVIRONMENT_FILE = "environment.json"
 LOG_FILE = "endpoint.log"
@@ -31,7 +31,7 @@ class Host:
             base_dir=folder,
             run_dir=Path(endpoint.run_dir),
             variables=json.loads((folder / ENVIRONMENT_FILE).read_text(encoding="utf-8")),
-            port=endpoint.gate_port,
+            port=endpoint.gateway_port,
             log=folder / LOG_FILE,
             changed=self._remember,
         )
@@ -43,7 +43,7 @@ class Host:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ending.set)
-        server = Server(Front(self._target), self._state.front_port)
+        server = LoopbackServer(SageMakerRuntime(self._target), self._state.runtime_port)
         serving = asyncio.create_task(server.serve())
         ended = asyncio.create_task(ending.wait())
         await asyncio.wait({ended, serving}, return_when=asyncio.FIRST_COMPLETED)

@@ -15,7 +15,7 @@ from pathlib import Path
 from inf2kit import paths
 from inf2kit.rehearsal import folders
 from inf2kit.rehearsal.container import processes
-from inf2kit.rehearsal.runtime.front import Target
+from inf2kit.rehearsal.runtime.server import Target
 
 #: SageMaker gives /ping two seconds.
 _PING_LIMIT_S = 2.0

@@ -25,8 +25,8 @@ class EndpointState:
     Attributes:
         name: The EndpointName to call it by.
         preset: The preset's name or path.
-        front_port: Where boto3 goes.
-        gate_port: What stands in for the container's port 8080.
+        runtime_port: Where boto3 goes.
+        gateway_port: What stands in for the container's port 8080.
         run_dir: What stands in for the container's ``/tmp``.
         host_pid: The process that keeps it; 0 before there is one.
         status: ``Creating``, ``InService`` or ``Failed``.
@@ -35,8 +35,8 @@ class EndpointState:
 
     name: str
     preset: str
-    front_port: int
-    gate_port: int
+    runtime_port: int
+    gateway_port: int
     run_dir: str
     host_pid: int = 0
     status: str = "Creating"
@@ -45,12 +45,12 @@ class EndpointState:
     @property
     def url(self) -> str:
         """The ``endpoint_url`` for boto3."""
-        return f"http://127.0.0.1:{self.front_port}"
+        return f"http://127.0.0.1:{self.runtime_port}"
 
     @property
-    def gate_url(self) -> str:
+    def gateway_url(self) -> str:
         """The container's port."""
-        return f"http://127.0.0.1:{self.gate_port}"
+        return f"http://127.0.0.1:{self.gateway_port}"
 
     def host(self) -> psutil.Process | None:
         """The living host process, or None."""

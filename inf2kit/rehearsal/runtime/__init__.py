@@ -1,1 +1,1 @@
-"""``sagemaker-runtime`` for boto3: the data plane of local endpoints and of the rehearsal cloud."""
+"""SageMaker's runtime API, which boto3 calls ``sagemaker-runtime``, for local endpoints and the cloud."""

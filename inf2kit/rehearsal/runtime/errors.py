@@ -1,4 +1,4 @@
-"""What SageMaker's runtime answers in the place of a result."""
+"""The errors of SageMaker's runtime API, in the wording of AWS."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import Mapping
 
 import httpx
 
-_HEADER = "x-amzn-sagemaker-"
-#: What a call may name of other kinds of endpoints, and how SageMaker refuses it here.
-_OF_OTHER_KINDS = {
+HEADER_PREFIX = "x-amzn-sagemaker-"
+#: Headers that only other kinds of endpoints support, and how SageMaker refuses each.
+_UNSUPPORTED_HEADERS = {
     "target-model": "is not a multi-model endpoint and does not support target model header.",
     "inference-component": "has no inference components; leave InferenceComponentName out.",
     "target-container-hostname": "has one container only; leave TargetContainerHostname out.",
 }
 
 
-class RefusedError(Exception):
-    """What ``sagemaker-runtime`` answers in the place of a result.
+class RuntimeAPIError(Exception):
+    """An error response of the runtime API.
 
     Args:
-        status: HTTP status.
-        kind: The error's name.
-        message: A sentence.
-        **fields: Beside the message in the answer's body.
+        status: The HTTP status.
+        kind: The error's name, such as ``ValidationError``.
+        message: One sentence for the caller.
+        **fields: More fields of the response's body.
     """
 
     def __init__(self, status: int, kind: str, message: str, **fields: object) -> None:
@@ -31,42 +31,27 @@ class RefusedError(Exception):
         self.body = {"Message": message, **fields}
 
 
-def check_targets(name: str, headers: Mapping[str, str], variant: str) -> None:
-    """A call may name a variant of the endpoint, and nothing that only other kinds of endpoints have.
-
-    Args:
-        name: Of the endpoint.
-        headers: Of the call, names in lower case.
-        variant: That takes the call.
-
-    Raises:
-        RefusedError: it names another one.
-    """
-    for header, fault in _OF_OTHER_KINDS.items():
-        if headers.get(_HEADER + header):
-            raise RefusedError(400, "ValidationError", f"Endpoint {name} {fault}")
-    wanted = headers.get(f"{_HEADER}target-variant", "")
-    if wanted and wanted != variant:
-        raise RefusedError(400, "ValidationError", f"Variant {wanted} not found in endpoint {name}.")
+def validation_error(message: str) -> RuntimeAPIError:
+    """The call itself is wrong."""
+    return RuntimeAPIError(400, "ValidationError", message)
 
 
-def model_error(response: httpx.Response) -> RefusedError:
-    """The container has answered, and not with 200."""
-    text = response.text
-    return RefusedError(
+def model_error(response: httpx.Response) -> RuntimeAPIError:
+    """The container answered with a status other than 200."""
+    text, status = response.text, response.status_code
+    side = "client" if status < 500 else "server"
+    return RuntimeAPIError(
         424,
         "ModelError",
-        f'Received client error ({response.status_code}) from primary with message "{text}".'
-        if response.status_code < 500
-        else f'Received server error ({response.status_code}) from primary with message "{text}".',
+        f'Received {side} error ({status}) from primary with message "{text}".',
         OriginalMessage=text,
-        OriginalStatusCode=response.status_code,
+        OriginalStatusCode=status,
     )
 
 
-def timed_out() -> RefusedError:
-    """The container has not answered in time."""
-    return RefusedError(
+def timeout_error() -> RuntimeAPIError:
+    """The container did not answer in time."""
+    return RuntimeAPIError(
         424,
         "ModelError",
         "Invocation timed out while waiting for a response from container primary.",
@@ -75,9 +60,28 @@ def timed_out() -> RefusedError:
     )
 
 
-def unreachable(error: httpx.HTTPError) -> RefusedError:
-    """The container has not answered at all."""
+def unreachable_error(error: httpx.HTTPError) -> RuntimeAPIError:
+    """The connection to the container failed."""
     message = (
         f"the container did not answer ({type(error).__name__}); it may be restarting: try again in a moment"
     )
-    return RefusedError(503, "ServiceUnavailable", message)
+    return RuntimeAPIError(503, "ServiceUnavailable", message)
+
+
+def check_headers(endpoint: str, headers: Mapping[str, str], variant: str) -> None:
+    """Check the headers that select a part of an endpoint: only its variant can be selected.
+
+    Args:
+        endpoint: The endpoint's name.
+        headers: The call's headers, with names in lower case.
+        variant: The variant that takes the call.
+
+    Raises:
+        RuntimeAPIError: a header selects something else.
+    """
+    for header, message in _UNSUPPORTED_HEADERS.items():
+        if headers.get(HEADER_PREFIX + header):
+            raise validation_error(f"Endpoint {endpoint} {message}")
+    requested = headers.get(f"{HEADER_PREFIX}target-variant", "")
+    if requested and requested != variant:
+        raise validation_error(f"Variant {requested} not found in endpoint {endpoint}.")

@@ -1,47 +1,48 @@
-"""The binary event stream in which sagemaker-runtime sends a streamed answer.
+"""AWS's binary event stream, the format of streamed responses.
 
-A frame is: total length, header length, checksum of these two, headers, payload, checksum of all before.
-A header is: length of the name, name, type 7 (text), length of the value, value.
+A frame is: total length, length of the headers, checksum of these two, headers, payload, checksum of all of
+the above. A header is: length of the name, name, type 7 (string), length of the value, value.
+``botocore.eventstream`` decodes the same format.
 """
 
 from __future__ import annotations
 
+import json
 import struct
 import zlib
 from collections.abc import Mapping
 
 CONTENT_TYPE = "application/vnd.amazon.eventstream"
+_STRING = 7
 
 
-def payload_part(data: bytes) -> bytes:
-    """A part of the answer's body."""
+def encode_payload_part(data: bytes) -> bytes:
+    """Encode a part of the response's body."""
     headers = {
         ":message-type": "event",
         ":event-type": "PayloadPart",
         ":content-type": "application/octet-stream",
     }
-    return frame(headers, data)
+    return encode_frame(headers, data)
 
 
-def model_stream_error(message: str, code: str) -> bytes:
-    """The end of a stream that the container broke off."""
-    import json
-
+def encode_model_stream_error(message: str, code: str) -> bytes:
+    """Encode the exception that ends a stream early."""
     headers = {
         ":message-type": "exception",
         ":exception-type": "ModelStreamError",
         ":content-type": "application/json",
     }
-    return frame(headers, json.dumps({"Message": message, "ErrorCode": code}).encode())
+    return encode_frame(headers, json.dumps({"Message": message, "ErrorCode": code}).encode())
 
 
-def frame(headers: Mapping[str, str], payload: bytes) -> bytes:
-    """One frame; headers are text."""
+def encode_frame(headers: Mapping[str, str], payload: bytes) -> bytes:
+    """Encode one frame with string headers."""
     block = bytearray()
     for name, value in headers.items():
         encoded = value.encode()
         block += struct.pack("!B", len(name)) + name.encode()
-        block += struct.pack("!BH", 7, len(encoded)) + encoded
+        block += struct.pack("!BH", _STRING, len(encoded)) + encoded
     prelude = struct.pack("!II", 16 + len(block) + len(payload), len(block))
     message = prelude + struct.pack("!I", zlib.crc32(prelude)) + bytes(block) + payload
     return message + struct.pack("!I", zlib.crc32(message))

@@ -63,8 +63,8 @@ def _warm_up(backend: backends.Backend) -> float:
 
     Ready must mean that the next call is answered.
     """
-    longest = min(backend.prefill_tokens or 2, backend.shapes.max_context_length)
-    seconds = [_seconds_of(lambda: backend.prefill([backends.Chunk(0, [0] * longest)]))]
+    longest = min(backend.max_prefill_tokens or 2, backend.shapes.max_context_length)
+    seconds = [_seconds_of(lambda: backend.prefill([backends.PrefillChunk(0, [0] * longest)]))]
     if backend.shapes.sequence_length > longest:
         seconds.append(_seconds_of(lambda: backend.decode([0], [0])))
     backend.release(0)

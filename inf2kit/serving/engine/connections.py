@@ -1,4 +1,4 @@
-"""The gate's connections: bounded in number, and none of them may be silent, or unread, for long."""
+"""The gateway's connections: bounded in number, and none of them may be silent, or unread, for long."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Connections(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Capture nothing: the gate drains before it ends."""
+        """Capture nothing: the gateway drains before it ends."""
         yield
 
     def abort(self, scope: Scope) -> None:

@@ -1,4 +1,4 @@
-"""The gate: the process that owns the endpoint's port.
+"""The gateway: the process that owns the endpoint's port.
 
 The model server says healthy before its model is loaded and cannot stream. So the port opens only after a
 generation went all the way through model server, worker and engine; ``/ping`` tells the engine's state;
@@ -22,9 +22,9 @@ from inf2kit.errors import RequestError, unavailable
 from inf2kit.serving.asgi import Receive, Scope, Send, answer
 from inf2kit.serving.engine import protocol
 from inf2kit.serving.engine.connections import Connections
-from inf2kit.serving.engine.heartbeat import ENGINE, GATE, Heartbeat
+from inf2kit.serving.engine.heartbeat import ENGINE, GATEWAY, Heartbeat
 from inf2kit.serving.engine.invocations import Invocations
-from inf2kit.serving.engine.metrics import CONTENT_TYPE, GateMetrics, log_line, samples
+from inf2kit.serving.engine.metrics import CONTENT_TYPE, GatewayMetrics, log_line, samples
 from inf2kit.serving.engine.model_server import ModelServer
 from inf2kit.serving.engine.processes import (
     OPENED_FILE,
@@ -42,11 +42,11 @@ _POLL_S = 0.05
 _METRICS_EVERY_S, _LOAD_EVERY_S = 60.0, 10.0
 #: Seconds that calls go on after SIGTERM, and that they have to end after that. SageMaker kills after 30 s.
 _DRAIN_S, _DRAIN_END_S = 25.0, 2.0
-#: Seconds between two beats, and without one after which the gate counts as stuck.
+#: Seconds between two beats, and without one after which the gateway counts as stuck.
 _BEAT_S, _STALL_S = 0.5, 10.0
 
 
-class Gate:
+class Gateway:
     """An ASGI application for ``GET /ping``, ``POST /invocations`` and ``GET /metrics``.
 
     Args:
@@ -62,7 +62,7 @@ class Gate:
         self._heartbeat = heartbeat
         self._engine_state = "loading"
         self._model_server = ModelServer(settings.model_server_address)
-        self._metrics = GateMetrics()
+        self._metrics = GatewayMetrics()
         self.invocations = Invocations(settings, self._model_server)
 
     @property
@@ -108,13 +108,13 @@ class Gate:
         """Take no more calls. Those inside end by themselves, or after a while with what they have."""
         self.invocations.closing = True
         inside = self.invocations.admission
-        say("gate", f"ending: {inside.texts} texts are inside, and no more are taken")
+        say("gateway", f"ending: {inside.texts} texts are inside, and no more are taken")
         await self._empty_within(_DRAIN_S)
         if inside.texts:
             ending = asyncio.ensure_future(self._end_all())  # not waited for: an engine that hangs is silent
             await self._empty_within(_DRAIN_END_S)
             ending.cancel()
-        say("gate", f"ended: {inside.texts} texts are left without an answer")
+        say("gateway", f"ended: {inside.texts} texts are left without an answer")
 
     async def _end_all(self) -> None:
         """Have the engine end every text with what it has."""
@@ -151,7 +151,7 @@ class Gate:
             before, began = now, ended
 
     async def metrics(self) -> str:
-        """What the gate and, where it answers, the engine have counted, in Prometheus' text format."""
+        """What the gateway and, where it answers, the engine have counted, in Prometheus' text format."""
         restarts = 0
         with contextlib.suppress(OSError, ValueError, KeyError):
             state = (self._settings.run_dir / STATE_FILE).read_text(encoding="utf-8")
@@ -193,7 +193,7 @@ class Gate:
         except Exception:
             traceback.print_exc()
             self._metrics.answered(500, "internal_error")
-            raise RequestError(500, "internal_error", "the gate could not answer this call") from None
+            raise RequestError(500, "internal_error", "the gateway could not answer this call") from None
 
     async def _answer(
         self, send: Send, status: int, value: object, headers: dict[str, str] | None = None
@@ -204,7 +204,7 @@ class Gate:
 
 
 async def _beat() -> None:
-    heartbeat = Heartbeat.inherited(GATE)
+    heartbeat = Heartbeat.inherited(GATEWAY)
     heartbeat.begin(_STALL_S)
     while True:
         heartbeat.beat()
@@ -213,34 +213,34 @@ async def _beat() -> None:
 
 async def serve(settings: Settings) -> None:
     """Wait for a generation to go through, open the port, serve until SIGTERM, and end what is inside."""
-    gate = Gate(settings, Heartbeat.inherited(ENGINE))
+    gateway = Gateway(settings, Heartbeat.inherited(ENGINE))
     ending = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
     ended = asyncio.ensure_future(ending.wait())
-    background = [asyncio.create_task(task) for task in (gate.watch_engine(), _beat())]
+    background = [asyncio.create_task(task) for task in (gateway.watch_engine(), _beat())]
     opened = settings.run_dir / OPENED_FILE
     if not opened.exists():
-        proof = asyncio.ensure_future(gate.wait_for_a_generation())
+        proof = asyncio.ensure_future(gateway.wait_for_a_generation())
         await asyncio.wait({proof, ended}, return_when=asyncio.FIRST_COMPLETED)
         if not proof.done():
             return
-        say("gate", "a generation went through")
+        say("gateway", "a generation went through")
         with contextlib.suppress(OSError):
             opened.touch()
-    host, _, port = (settings.gate_address or "0.0.0.0:8080").rpartition(":")
+    host, _, port = (settings.gateway_address or "0.0.0.0:8080").rpartition(":")
     # On a person's own machine any web page can call a port of it; in a container there are none.
-    server = Connections(Loopback(gate) if host == "127.0.0.1" else gate, host, int(port))
-    gate.invocations.abort = server.abort
-    say("gate", f"opening {host}:{port}")
+    server = Connections(Loopback(gateway) if host == "127.0.0.1" else gateway, host, int(port))
+    gateway.invocations.abort = server.abort
+    say("gateway", f"opening {host}:{port}")
     serving = asyncio.create_task(server.serve())
-    tasks = (gate.log_metrics(), gate.log_load(), gate.watch_model_server())
+    tasks = (gateway.log_metrics(), gateway.log_load(), gateway.watch_model_server())
     background += [asyncio.create_task(task) for task in tasks]
     await asyncio.wait({serving, ended, *background}, return_when=asyncio.FIRST_COMPLETED)
     for task in background:
         if task.done():
-            task.result()  # its error ends the gate, which is started again: it would not know the state
+            task.result()  # its error ends the gateway, which is started again: it would not know the state
     if not serving.done():
-        await gate.drain()
+        await gateway.drain()
         server.should_exit = True
     await serving
     for task in background:

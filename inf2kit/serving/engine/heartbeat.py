@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 
 #: Name the file descriptors for child processes.
-ENGINE, GATE = "INF2KIT_ENGINE_HEARTBEAT_FD", "INF2KIT_GATE_HEARTBEAT_FD"
+ENGINE, GATEWAY = "INF2KIT_ENGINE_HEARTBEAT_FD", "INF2KIT_GATEWAY_HEARTBEAT_FD"
 _STAMP, _LIMIT = 0, 8
 _DOUBLE = struct.Struct("d")
 

@@ -156,8 +156,8 @@ def load_tokenizer(settings: Settings) -> Any:
     Raises:
         ModelDirectoryError: it cannot be loaded.
     """
-    if settings.backend == "replay" and (settings.model_dir / "tokenizer.json").exists():
-        # The double has no model, so it need not wait for the code of all models to be imported.
+    if settings.backend == "simulated" and (settings.model_dir / "tokenizer.json").exists():
+        # The simulated backend has no model, so the import of every model class is skipped.
         from transformers import PreTrainedTokenizerFast as Tokenizer
     else:
         from transformers import AutoTokenizer as Tokenizer
@@ -165,7 +165,7 @@ def load_tokenizer(settings: Settings) -> Any:
     try:
         return Tokenizer.from_pretrained(settings.model_dir, local_files_only=True)
     except Exception as error:
-        if backends.may_pass(error):
+        if backends.is_transient(error):
             raise
         first_line = str(error).partition("\n")[0]
         raise ModelDirectoryError(

@@ -1,4 +1,4 @@
-"""``POST /invocations`` at the gate: a call is read, validated, admitted, and answered.
+"""``POST /invocations`` at the gateway: a call is read, validated, admitted, and answered.
 
 A stream comes from the engine; a whole answer comes through the model server, or from the engine where the
 model server loses the call. Every call ends by its deadline and a grace, whatever the engine does.
@@ -147,7 +147,7 @@ class Invocations:
             whole = _as_json(read)
         else:
             whole = bytes(body)
-        until = arrival + self._settings.deadline_s + protocol.GATE_GRACE_S
+        until = arrival + self._settings.deadline_s + protocol.GATEWAY_GRACE_S
         return Call(request, read, whole, headers, arrival, until, gone)
 
     @contextlib.contextmanager

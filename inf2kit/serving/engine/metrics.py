@@ -1,6 +1,6 @@
 """What can be watched: counters and histograms for Prometheus, and one line a minute for the log.
 
-The engine counts what happens in its rows, the gate what happens at the door; ``GET /metrics`` gives both.
+The engine counts what happens in its rows, the gateway what happens at the door; ``GET /metrics`` gives both.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ class EngineMetrics:
         return str(generate_latest(self._registry).decode())
 
 
-class GateMetrics:
-    """Of one gate process."""
+class GatewayMetrics:
+    """Of one gateway process."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()

@@ -1,4 +1,4 @@
-"""The gate's client of the model server, through which whole answers go: ``predict_fn`` is in the path."""
+"""The gateway's client of the model server, through which whole answers go: ``predict_fn`` is in the path."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ModelServer:
         Args:
             body: JSON.
             headers: Of the request; custom attributes are passed on.
-            arrival: When the call came to the gate, which starts its deadline.
+            arrival: When the call came to the gateway, which starts its deadline.
             until: Monotonic time after which nothing is waited for.
 
         Raises:

@@ -16,7 +16,7 @@ TERMINAL = 78
 BUSY = 75
 #: The engine leaves here why it cannot load, before it ends.
 REASON_FILE = "reason"
-#: Made by the first gate of a container when it opens the port: a later one need not prove anything.
+#: Made by the first gateway of a container when it opens the port: a later one need not prove anything.
 OPENED_FILE = "opened"
 #: The supervisor keeps its state here: ``{"state": "...", "reason": null, "restarts": 0, "held": 0}``,
 #: "held" counts the starts that found the device held by another process.

@@ -36,11 +36,11 @@ from inf2kit.serving.wire import Generation, Token, Writer
 
 Event = dict[str, Any]
 
-#: The gate's note to a worker of when a call arrived, in seconds of the monotonic clock.
+#: The gateway's note to a worker of when a call arrived, in seconds of the monotonic clock.
 ARRIVAL_HEADER = "x-inf2kit-arrival"
 #: Seconds beyond a call's deadline within which the engine answers in any case. What asks it waits no longer,
-#: and the gate a little more than a worker: SageMaker ends a call after 60 s.
-WORKER_GRACE_S, GATE_GRACE_S = 2.0, 3.0
+#: and the gateway a little more than a worker: SageMaker ends a call after 60 s.
+WORKER_GRACE_S, GATEWAY_GRACE_S = 2.0, 3.0
 #: Longest line: a whole 6 MB request, whose text JSON may write with six characters for one.
 MAX_LINE = 64 * 1024 * 1024
 _NOT_THERE = "the engine is not running; it is being started: try again in a moment"
@@ -166,7 +166,7 @@ def _limit(connection: socket.socket, until: float) -> None:
 
 
 async def stream(path: Path, request: Event) -> AsyncGenerator[Event, None]:
-    """The same for the gate, which does not block; leaving the loop early gives the call up.
+    """The same for the gateway, which does not block; leaving the loop early gives the call up.
 
     Raises:
         RequestError: 503 when the engine is not there or goes away.

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 
 from inf2kit.errors import RequestError
 from inf2kit.serving.engine.admission import Admission, queue_timeout
-from inf2kit.serving.engine.backend import Backend, Chunk, Step
-from inf2kit.serving.engine.detokenizer import Detokenizer
+from inf2kit.serving.engine.backend import Backend, PrefillChunk, StepOutput
+from inf2kit.serving.engine.detokenizer import TokenDecoder
 from inf2kit.serving.engine.fair_queue import Waiting
 from inf2kit.serving.engine.metrics import EngineMetrics
-from inf2kit.serving.engine.sampler import choose, logprobs
+from inf2kit.serving.engine.sampler import logprobs, sample
 from inf2kit.serving.engine.sequence import Job, Slot
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Scheduler:
     def __init__(
         self,
         backend: Backend,
-        tokenizer: Detokenizer,
+        tokenizer: TokenDecoder,
         eos_ids: frozenset[int],
         *,
         queue_size: int,
@@ -158,7 +158,7 @@ class Scheduler:
         """Rows to the jobs whose turn it is."""
         while taken := self._next_job():
             row, job = taken
-            seeded = self._backend.returns == "logits"
+            seeded = not self._backend.samples_on_device
             self._encoding.append(
                 Slot(row, job, self._backend.shapes, self._tokenizer, self._eos_ids, seeded=seeded)
             )
@@ -210,19 +210,19 @@ class Scheduler:
                 self._live[slot.row] = slot
             if slots:
                 told = True
-                self._advance(slots, step.of(encoded))
+                self._advance(slots, step.select(encoded))
             for slot in first:
                 self._metrics.time_to_first_token.observe(time.monotonic() - slot.job.arrival)
         if waited_for and done:
             self._metrics.prefill_stall.observe(time.perf_counter() - began)
         return told
 
-    def _next_chunks(self) -> list[Chunk]:
+    def _next_chunks(self) -> list[PrefillChunk]:
         """What the next prefill takes, of the slots in their order."""
-        size = self._backend.prefill_tokens
+        size = self._backend.max_prefill_tokens
         if size is None:
             return [self._encoding[0].next_chunk(None)]
-        chunks: list[Chunk] = []
+        chunks: list[PrefillChunk] = []
         for slot in self._encoding:
             chunks.append(slot.next_chunk(size))
             size -= len(chunks[-1].ids)
@@ -239,7 +239,7 @@ class Scheduler:
         self._advance(slots, step)
         self._metrics.step.observe(time.perf_counter() - began)
 
-    def _advance(self, slots: Sequence[Slot], step: Step) -> None:
+    def _advance(self, slots: Sequence[Slot], step: StepOutput) -> None:
         """Choose the next id of each slot; finished ones leave."""
         probabilities: list[float | None] = [None] * len(slots)
         if step.ids is not None:
@@ -248,7 +248,7 @@ class Scheduler:
             ids = _chosen(step, slots)
             wanted = [index for index, slot in enumerate(slots) if slot.job.with_tokens]
             if wanted:
-                found = logprobs(step.of(wanted).logits, [max(ids[index], 0) for index in wanted])
+                found = logprobs(step.select(wanted).logits, [max(ids[index], 0) for index in wanted])
                 for index, value in zip(wanted, found, strict=True):
                     probabilities[index] = value
         self._metrics.generated_tokens.inc(len(slots))
@@ -280,15 +280,15 @@ class Scheduler:
             self._free.sort()
 
 
-def _chosen(step: Step, slots: Sequence[Slot]) -> list[int]:
+def _chosen(step: StepOutput, slots: Sequence[Slot]) -> list[int]:
     """The next id of each slot; one whose parameters cannot be computed has none, and the others go on."""
     try:
-        return choose(step.logits, [slot.sampling for slot in slots])
+        return sample(step.logits, [slot.sampling for slot in slots])
     except Exception:
         if len(slots) == 1:
             log.exception("row %d: no token can be chosen", slots[0].row)
             return [_NONE]
-    return [_chosen(step.of([index]), [slot])[0] for index, slot in enumerate(slots)]
+    return [_chosen(step.select([index]), [slot])[0] for index, slot in enumerate(slots)]
 
 
 def _too_late(job: Job) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from inf2kit.errors import RequestError
-from inf2kit.serving.engine.backend import Chunk
-from inf2kit.serving.engine.detokenizer import Detokenizer, TextStream
-from inf2kit.serving.engine.sampler import RowSampling
+from inf2kit.serving.engine.backend import PrefillChunk
+from inf2kit.serving.engine.detokenizer import IncrementalDetokenizer, TokenDecoder
+from inf2kit.serving.engine.sampler import RowSampler
 from inf2kit.serving.shapes import StaticShapes
 from inf2kit.serving.wire import Generation, Parameters, Token
 
@@ -98,7 +98,7 @@ class Slot:
         row: int,
         job: Job,
         shapes: StaticShapes,
-        tokenizer: Detokenizer,
+        tokenizer: TokenDecoder,
         eos_ids: frozenset[int],
         *,
         seeded: bool = True,
@@ -106,7 +106,7 @@ class Slot:
         self.row = row
         self.job = job
         self._seeded = seeded
-        self.sampling = RowSampling(job.parameters, job.prompt_ids, sorted(eos_ids))
+        self.sampling = RowSampler(job.parameters, job.prompt_ids, sorted(eos_ids))
         self.encoding = list(job.prompt_ids)
         self.encoded = 0
         self._shapes = shapes
@@ -115,12 +115,12 @@ class Slot:
         self.tokens: list[Token] = []
         self._in_row = len(self._ids)
         self._refills = 0
-        self._text = TextStream(
+        self._text = IncrementalDetokenizer(
             tokenizer,
             job.prompt_ids,
             job.parameters.stop,
             include_stop=job.parameters.include_stop_str_in_output,
-            at_the_end=not job.with_tokens,
+            only_at_end=not job.with_tokens,
         )
 
     @property
@@ -128,12 +128,12 @@ class Slot:
         """The id that the next decode step starts from."""
         return self._ids[-1]
 
-    def next_chunk(self, size: int | None) -> Chunk:
+    def next_chunk(self, size: int | None) -> PrefillChunk:
         """The ids to encode next, at most ``size``."""
         end = len(self.encoding) if size is None else min(self.encoded + size, len(self.encoding))
         ids = self.encoding[self.encoded : end]
         self.encoded = end
-        return Chunk(self.row, ids, last=end == len(self.encoding), parameters=self.job.parameters)
+        return PrefillChunk(self.row, ids, last=end == len(self.encoding), parameters=self.job.parameters)
 
     def is_full(self) -> bool:
         """Whether the row has no room for the last id."""
@@ -150,7 +150,7 @@ class Slot:
         """Accept the next id and tell the caller; the finish reason when the row is finished."""
         self._ids.append(token_id)
         self._in_row += 1
-        self.sampling.took(token_id)
+        self.sampling.record(token_id)
         finish_reason = self._finish_reason_of(token_id)
         text = self._text.flush() if finish_reason == "eos_token" else self._text.push(token_id)
         if self._text.stopped:

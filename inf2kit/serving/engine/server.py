@@ -151,7 +151,7 @@ class EngineServer:
             )
             left = len(jobs)
             events.put_nowait(accepted)
-            # The gate asks again when a worker was lost: such a call takes its own place.
+            # The gateway asks again when a worker was lost: such a call takes its own place.
             earlier = self._calls.pop(arrival, [])
             scheduler.submit(jobs, instead_of=earlier)
             if arrival is not None:

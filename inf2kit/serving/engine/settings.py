@@ -14,7 +14,7 @@ from inf2kit.errors import ModelDirectoryError
 from inf2kit.serving.model_dir import FORMAT, MANIFEST
 from inf2kit.serving.shapes import StaticShapes
 
-_REPLAY = "INF2KIT_REPLAY_"
+_SIMULATED = "INF2KIT_SIMULATED_"
 #: Less, and an engine that has nothing to do would be taken for a stuck one.
 _LEAST_STALL_S = 3.0
 
@@ -26,19 +26,19 @@ class Settings:
     Attributes:
         model_dir: The model package as SageMaker unpacks it, read-only.
         run_dir: Where sockets and the lock lie; one per container.
-        backend: ``neuron``, ``torch`` or ``replay``.
+        backend: ``neuron``, ``cpu`` or ``simulated``.
         model_name: The model's name in chat completions.
         dtype: Precision of weights and arithmetic.
         shapes: The static shapes the model was compiled for.
         queue_size: Prompts that may wait for a row.
         prefills_per_step: Prompts, or chunks of long ones, that are encoded between two decode steps.
         deadline_s: Seconds from arrival after which a call is answered with what there is.
-        gate_address: ``host:port`` the gate listens on; None for plain toolkit mode, without a gate.
-        model_server_address: Where the gate finds the model server: ``unix:PATH`` or a URL.
+        gateway_address: ``host:port`` the gateway listens on; None for plain toolkit mode, without a gateway.
+        model_server_address: Where the gateway finds the model server: ``unix:PATH`` or a URL.
         model_server_workers: Calls the model server takes at once.
         notice: What in this endpoint is not the real thing; it is put into every answer's warnings.
         stall_s: Seconds without a step after which the engine counts as stuck; None for the backend's own.
-        replay: What the replay backend is to do, by the names in ``backend.replay``.
+        simulated: What the simulated backend is to do, by the names in ``backend.simulated``.
     """
 
     model_dir: Path
@@ -50,12 +50,12 @@ class Settings:
     queue_size: int
     prefills_per_step: int
     deadline_s: float
-    gate_address: str | None
+    gateway_address: str | None
     model_server_address: str
     model_server_workers: int
     notice: str | None
     stall_s: float | None
-    replay: Mapping[str, float]
+    simulated: Mapping[str, float]
 
     @property
     def socket_path(self) -> Path:
@@ -78,30 +78,28 @@ class Settings:
         manifest = _manifest(model_dir)
         try:
             preset = manifest["preset"]
-            shapes, compute, serving = preset["shapes"], preset["compute"], preset["serving"]
+            compute, serving = preset["compute"], preset["serving"]
             settings = cls(
                 model_dir=model_dir,
                 run_dir=run_dir(environ),
                 backend=environ.get("INF2KIT_BACKEND") or compute["backend"],
                 model_name=preset["model"]["id"],
                 dtype=compute["dtype"],
-                shapes=StaticShapes.of(
-                    shapes["batch_size"], shapes["sequence_length"], shapes.get("max_context_length")
-                ),
+                shapes=StaticShapes.from_dict(preset["shapes"]),
                 queue_size=int(environ.get("INF2KIT_QUEUE_SIZE", serving["queue_size"])),
                 prefills_per_step=int(environ.get("INF2KIT_PREFILLS_PER_STEP", "1")),
                 deadline_s=float(environ.get("INF2KIT_DEADLINE_SECONDS", serving["deadline_s"])),
-                gate_address=environ.get("INF2KIT_GATE_ADDRESS"),
+                gateway_address=environ.get("INF2KIT_GATEWAY_ADDRESS"),
                 model_server_address=environ.get("MMS_INFERENCE_ADDRESS", "http://127.0.0.1:8080"),
                 model_server_workers=int(environ.get("SAGEMAKER_MODEL_SERVER_WORKERS", "1")),
                 notice=manifest.get("notice"),
                 stall_s=float(environ["INF2KIT_STALL_SECONDS"])
                 if environ.get("INF2KIT_STALL_SECONDS")
                 else None,
-                replay={
-                    name.removeprefix(_REPLAY).lower(): float(value)
+                simulated={
+                    name.removeprefix(_SIMULATED).lower(): float(value)
                     for name, value in environ.items()
-                    if name.startswith(_REPLAY)
+                    if name.startswith(_SIMULATED)
                 },
             )
             if not (math.isfinite(settings.deadline_s) and settings.deadline_s > 0):

@@ -1,4 +1,4 @@
-"""The supervisor: one per endpoint. It starts the engine and the gate, keeps both running, and ends with
+"""The supervisor: one per endpoint. It starts the engine and the gateway, keeps both running, and ends with
 the model server.
 
 Run as ``python -m inf2kit.serving.engine.supervisor MODEL_DIR MODEL_SERVER_PID``; ``watchdog`` does.
@@ -24,7 +24,7 @@ import psutil
 
 from inf2kit.errors import ModelDirectoryError
 from inf2kit.serving import CODE, VENDOR
-from inf2kit.serving.engine.heartbeat import ENGINE, GATE, Heartbeat
+from inf2kit.serving.engine.heartbeat import ENGINE, GATEWAY, Heartbeat
 from inf2kit.serving.engine.processes import (
     BUSY,
     OPENED_FILE,
@@ -50,18 +50,18 @@ _LEAST_LOAD_LIMIT_S = 600.0
 _STACKS_S = 0.5
 #: Seconds in which a killed process ends, unless the kernel cannot break off what it does with a device.
 _KILLED_S = 10.0
-#: Seconds that the gate has, when the model server has ended, until its calls are over. SageMaker kills a
+#: Seconds that the gateway has, when the model server has ended, until its calls are over. SageMaker kills a
 #: container 30 s after it told it to end.
 _DRAIN_S = 28.0
 
 
 class Supervisor:
-    """Watches an engine and a gate.
+    """Watches an engine and a gateway.
 
     Args:
         model_dir: The model package.
         model_server: The process to end with.
-        log: Where engine and gate write.
+        log: Where engine and gateway write.
     """
 
     def __init__(self, model_dir: str, model_server: psutil.Process, log: IO[bytes]) -> None:
@@ -70,12 +70,12 @@ class Supervisor:
         self._model_server = model_server
         self._log_file = log
         self._engine: subprocess.Popen[bytes] | None = None
-        self._gate: subprocess.Popen[bytes] | None = None
+        self._gateway: subprocess.Popen[bytes] | None = None
         self._failed_starts = 0
         self._restarts = 0
         self._held = 0
-        self._heartbeat, self._gate_heartbeat = Heartbeat.create(), Heartbeat.create()
-        # A supervisor of before may have had one; the gate's mark is from then.
+        self._heartbeat, self._gateway_heartbeat = Heartbeat.create(), Heartbeat.create()
+        # A supervisor of before may have had one; the gateway's mark is from then.
         self._was_ready, self._ever_ready = False, (self._run_dir / OPENED_FILE).exists()
         self._start_wait_s = 0.0
         self._load_began = self._ready_at = self._longest_load_s = 0.0
@@ -85,8 +85,8 @@ class Supervisor:
         self._busy_wait_s = 0.0
         self._killed_at: float | None = None
         self._parked = False
-        self._gate_began = 0.0
-        self._gate_wait_s = 0.0
+        self._gateway_began = 0.0
+        self._gateway_wait_s = 0.0
 
     def run(self, settings: Settings) -> None:
         """Supervise until the model server ends."""
@@ -94,12 +94,12 @@ class Supervisor:
             while self._model_server_lives():
                 self._attempt("engine", self._watch_engine)
                 # Also while no engine runs: somebody has to say so.
-                if settings.gate_address is not None and not self._parked:
-                    self._attempt("gate", self._watch_gate)
+                if settings.gateway_address is not None and not self._parked:
+                    self._attempt("gateway", self._watch_gateway)
                 time.sleep(_POLL_S)
             self._drain()
         finally:
-            for process in (self._gate, self._engine):
+            for process in (self._gateway, self._engine):
                 if process is not None:
                     process.kill()
                     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -135,13 +135,13 @@ class Supervisor:
             self.log(f"the {what} cannot be looked after ({error}); trying again in {wait_s:g} s")
 
     def _drain(self) -> None:
-        """The model server was told to end, or has crashed: the gate ends the calls that are inside."""
-        if self._gate is None:
+        """The model server was told to end, or has crashed: the gateway ends the calls that are inside."""
+        if self._gateway is None:
             return
         self.log("the model server has ended; no new calls are taken, and those inside are ended")
-        self._gate.terminate()
+        self._gateway.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._gate.wait(_DRAIN_S)
+            self._gateway.wait(_DRAIN_S)
 
     def _watch_engine(self) -> None:
         now = time.monotonic()
@@ -177,7 +177,7 @@ class Supervisor:
             return
         self._engine = None
         if status == TERMINAL:
-            self._stop_gate()
+            self._stop_gateway()
             self.park(self._reason())
             return
         if status == BUSY:
@@ -191,7 +191,7 @@ class Supervisor:
         self._restarts += 1
         ended = f"signal {-status}" if status < 0 else f"status {status}"
         if self._failed_starts >= _MAX_FAILED_STARTS and not self._ever_ready:
-            self._stop_gate()
+            self._stop_gateway()
             why = self._reason() if status > 0 else "signal 9 is often a lack of memory: choose more of it"
             times = f"{self._failed_starts} times while loading"
             self.park(f"the engine ended {times}, the last time with {ended}; {why}")
@@ -208,7 +208,7 @@ class Supervisor:
         """Who holds the device may be an engine of before, on its way out."""
         self._busy_since = self._busy_since or now
         if not self._ever_ready and now - self._busy_since > _BUSY_LIMIT_S:
-            self._stop_gate()
+            self._stop_gateway()
             self.park(
                 f"{self._reason()}; it was held for {now - self._busy_since:.0f} s, so it will not be free"
             )
@@ -231,7 +231,7 @@ class Supervisor:
         engine.send_signal(signal.SIGUSR1)
         time.sleep(_STACKS_S)
         engine.kill()
-        # Not waited for: the gate, and the end of the container, need looking after meanwhile.
+        # Not waited for: the gateway, and the end of the container, need looking after meanwhile.
         self._killed_at = time.monotonic()
 
     def _reason(self) -> str:
@@ -241,26 +241,26 @@ class Supervisor:
         except OSError:
             return "the engine could not write why; standard error has it"
 
-    def _watch_gate(self) -> None:
+    def _watch_gateway(self) -> None:
         now = time.monotonic()
-        if self._gate is not None and self._gate.poll() is None and self._gate_heartbeat.stalled:
-            self.log(f"the gate is stuck: nothing for {self._gate_heartbeat.silent_s:.0f} s")
-            self._gate.kill()
-            self._gate.wait()
-        if self._gate is not None and self._gate.poll() is not None:
-            self._gate_wait_s = next_wait_s(self._gate_wait_s, now - self._gate_began)
-            self.log(f"the gate ended with status {self._gate.returncode}; it is started again")
-            self._gate = None
-        if self._gate is None and now >= self._gate_began + self._gate_wait_s:
-            self._gate_began = now
-            self._gate_heartbeat.clear()
-            self._gate = self._start("inf2kit.serving.engine.gateway", CODE, VENDOR)
+        if self._gateway is not None and self._gateway.poll() is None and self._gateway_heartbeat.stalled:
+            self.log(f"the gateway is stuck: nothing for {self._gateway_heartbeat.silent_s:.0f} s")
+            self._gateway.kill()
+            self._gateway.wait()
+        if self._gateway is not None and self._gateway.poll() is not None:
+            self._gateway_wait_s = next_wait_s(self._gateway_wait_s, now - self._gateway_began)
+            self.log(f"the gateway ended with status {self._gateway.returncode}; it is started again")
+            self._gateway = None
+        if self._gateway is None and now >= self._gateway_began + self._gateway_wait_s:
+            self._gateway_began = now
+            self._gateway_heartbeat.clear()
+            self._gateway = self._start("inf2kit.serving.engine.gateway", CODE, VENDOR)
 
-    def _stop_gate(self) -> None:
-        if self._gate is not None:
-            self._gate.kill()
-            self._gate.wait()
-            self._gate = None
+    def _stop_gateway(self) -> None:
+        if self._gateway is not None:
+            self._gateway.kill()
+            self._gateway.wait()
+            self._gateway = None
 
     def _start(self, module: str, *path: Path) -> subprocess.Popen[bytes]:
         environment = {
@@ -268,7 +268,7 @@ class Supervisor:
             "PYTHONPATH": python_path(*path),
             "PYTHONUNBUFFERED": "1",
             ENGINE: str(self._heartbeat.fd),
-            GATE: str(self._gate_heartbeat.fd),
+            GATEWAY: str(self._gateway_heartbeat.fd),
         }
         # The child ends when this pipe closes, that is when this process ends, however it ends.
         return subprocess.Popen(
@@ -277,7 +277,7 @@ class Supervisor:
             stdin=subprocess.PIPE,
             stdout=self._log_file,
             stderr=self._log_file,
-            pass_fds=(self._heartbeat.fd, self._gate_heartbeat.fd),
+            pass_fds=(self._heartbeat.fd, self._gateway_heartbeat.fd),
         )
 
     def _model_server_lives(self) -> bool:
@@ -295,7 +295,7 @@ class Supervisor:
             "held": self._held,
         }
         scratch = path.with_suffix(".new")
-        # People and the gate's metrics read it: a full disk must not end the endpoint.
+        # People and the gateway's metrics read it: a full disk must not end the endpoint.
         with contextlib.suppress(OSError):
             scratch.write_text(json.dumps(value), encoding="utf-8")
             scratch.replace(path)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.helpers.neuron import ROOT, VERSIONS, run
+from tests.helpers.neuron import ROOT, VERSIONS, run_module
 
 
 @pytest.mark.timeout(600)
@@ -14,7 +14,7 @@ from tests.helpers.neuron import ROOT, VERSIONS, run
 def test_the_contract_holds(version: str, figure: Callable[[str], None]) -> None:
     """Every test of ``optimum/``, in an environment of its own."""
     options = ["-q", "-p", "no:cacheprovider", "-W", "ignore", "--rootdir", str(ROOT)]
-    ended = run(version, "pytest", "tests/contract/neuron/optimum", *options, timeout_s=580)
+    ended = run_module(version, "pytest", "tests/contract/neuron/optimum", *options, timeout_s=580)
     assert ended.returncode == 0, ended.stdout[-6000:]
     lines = ended.stdout.splitlines()
     for line in lines:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.helpers.neuron import ROOT, python
-from tests.helpers.support import wait_until
+from tests.helpers.neuron import ROOT, find_python
+from tests.helpers.servers import wait_until
 
 PRESET = """
 description = "one core"
@@ -33,7 +33,15 @@ queue_size = 4
 def test_a_compilation_has_nothing_on_its_standard_input(small_weights: Path, tmp_path: Path) -> None:
     preset = tmp_path / "own.toml"
     preset.write_text(PRESET, encoding="utf-8")
-    command = [python("0.4.1"), "-m", "inf2kit.cli", "compile", str(preset), "--model", str(small_weights)]
+    command = [
+        find_python("0.4.1"),
+        "-m",
+        "inf2kit.cli",
+        "compile",
+        str(preset),
+        "--model",
+        str(small_weights),
+    ]
     with subprocess.Popen(
         [*command, "--output", str(tmp_path / "out")],
         cwd=ROOT,

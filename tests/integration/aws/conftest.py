@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.helpers.support import free_port, wait_until
+from tests.helpers.servers import free_port, wait_until
 
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "test",

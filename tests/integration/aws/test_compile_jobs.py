@@ -24,8 +24,8 @@ from inf2kit.compile import disk_space, job, job_entrypoint, job_progress
 from inf2kit.compile.spec import CompileSpec
 from inf2kit.errors import CompileError
 from inf2kit.package import at, split, verify
-from tests.helpers import neuron, strict_s3
-from tests.helpers.neuron import python
+from tests.helpers import neuron, packages, strict_s3
+from tests.helpers.neuron import find_python
 
 ROLE = "arn:aws:iam::123456789012:role/service-role/Jobs"
 SECRET = "hub"  # noqa: S105 - its name
@@ -42,12 +42,12 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, str(tmp_path / name))
 
 
-def _plan(name: str = "llama2-7b-budget", output: str = "s3://models/m", **options: Any) -> job.Job:
+def _plan(name: str = "llama2-7b-budget", output: str = "s3://models/m", **options: Any) -> job.JobPlan:
     preset = inf2kit.load_preset(name)
     secret = SECRET if preset.model.gated else None
     return job.plan(
         preset,
-        CompileSpec.of(preset),
+        CompileSpec.from_preset(preset),
         output,
         role=ROLE,
         region="us-east-1",
@@ -59,15 +59,15 @@ def _plan(name: str = "llama2-7b-budget", output: str = "s3://models/m", **optio
 
 @pytest.mark.parametrize("name", NEURON)
 def test_the_request_of_each_preset_is_one_that_aws_takes(name: str, bucket: Any) -> None:
-    made = _plan(name)
+    plan = _plan(name)
     compute = inf2kit.load_preset(name)
     assert compute.compile is not None
-    boto3.client("sagemaker").create_processing_job(**made.request)  # botocore checks it by AWS's model
-    assert boto3.client("sagemaker").describe_processing_job(ProcessingJobName=made.name)
-    cluster = made.request["ProcessingResources"]["ClusterConfig"]
+    boto3.client("sagemaker").create_processing_job(**plan.request)  # botocore checks it by AWS's model
+    assert boto3.client("sagemaker").describe_processing_job(ProcessingJobName=plan.name)
+    cluster = plan.request["ProcessingResources"]["ClusterConfig"]
     assert cluster["InstanceType"] == compute.compile.instance_type
     assert cluster["VolumeSizeInGB"] > 30
-    image = made.request["AppSpecification"]["ImageUri"]
+    image = plan.request["AppSpecification"]["ImageUri"]
     assert (
         image
         == f"763104351884.dkr.ecr.us-east-1.amazonaws.com/{catalog.image().repository}:{catalog.image().tag}"
@@ -77,8 +77,8 @@ def test_the_request_of_each_preset_is_one_that_aws_takes(name: str, bucket: Any
 def test_the_token_is_named_and_never_sent(bucket: Any, tmp_path: Path, small_weights: Path) -> None:
     """The job as its container runs it, but for SageMaker: from S3, with AWS's secrets, into a package."""
     boto3.client("secretsmanager").create_secret(Name=SECRET, SecretString=json.dumps({"HF_TOKEN": TOKEN}))
-    preset = tmp_path / "own.toml"
-    preset.write_text(
+    preset_file = tmp_path / "own.toml"
+    preset_file.write_text(
         (Path(inf2kit.__file__).parent / "presets" / "llama2-7b-budget.toml")
         .read_text(encoding="utf-8")
         .replace("tensor_parallel_size = 2", "tensor_parallel_size = 1")
@@ -86,14 +86,21 @@ def test_the_token_is_named_and_never_sent(bucket: Any, tmp_path: Path, small_we
         .replace('dtype = "float16"', 'dtype = "float32"'),
         encoding="utf-8",
     )
-    chosen = inf2kit.load_preset(str(preset))
-    spec = CompileSpec.of(chosen, model=str(small_weights))
-    made = job.plan(
-        chosen, spec, "s3://models/m", role=ROLE, region="us-east-1", token_secret=SECRET, now=NOW
+    preset = inf2kit.load_preset(str(preset_file))
+    spec = CompileSpec.from_preset(preset, model=str(small_weights))
+    plan = job.plan(
+        preset,
+        spec,
+        "s3://models/m",
+        role=ROLE,
+        region="us-east-1",
+        token_secret=SECRET,
+        now=NOW,
+        handler=packages.write_handler(tmp_path / "upper_case.py"),
     )
-    said: list[str] = []
-    job.start(made, said.append, "us-east-1")
-    assert TOKEN not in json.dumps([made.request, made.description])
+    progress: list[str] = []
+    job.execute(plan, progress.append)
+    assert TOKEN not in json.dumps(plan.request) + plan.description.to_json()
     folder = tmp_path / "input"
     for found in bucket.objects.filter(Prefix="m/jobs/"):
         path = folder / found.key.partition("/code/")[2]
@@ -101,9 +108,9 @@ def test_the_token_is_named_and_never_sent(bucket: Any, tmp_path: Path, small_we
         bucket.download_file(found.key, str(path))
         assert TOKEN.encode() not in path.read_bytes()
     ended = subprocess.run(
-        [python("0.4.1"), "-m", "inf2kit.compile.job_entrypoint", str(folder / job.JOB_FILE)],
+        [find_python("0.4.1"), "-m", "inf2kit.compile.job_entrypoint", str(folder / job.JOB_FILE)],
         cwd=tmp_path,
-        env=_environment(made, folder, tmp_path / "work"),
+        env=_environment(plan, folder, tmp_path / "work"),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -113,57 +120,60 @@ def test_the_token_is_named_and_never_sent(bucket: Any, tmp_path: Path, small_we
     assert ended.returncode == 0, ended.stdout
     assert TOKEN not in ended.stdout
     last = ended.stdout.splitlines()[-1]
-    assert last.startswith(job_progress.PLACE)
-    where = last.removeprefix(job_progress.PLACE)
+    assert last.startswith(job_progress.PACKAGE_LINE)
+    where = last.removeprefix(job_progress.PACKAGE_LINE)
     place, digest = split(where)
     manifest = verify(at(place, "us-east-1"), digest)
     assert manifest.versions["optimum_neuron"] == "0.4.1"
+    assert manifest.handler == "upper_case.py"
+    handler = bucket.Object(f"m/{digest}/code/inference.py").get()["Body"].read()
+    assert handler == packages.HANDLER.encode()
 
 
 def test_states_and_the_tail_of_the_log_are_followed(bucket: Any) -> None:
-    made = _plan()
+    plan = _plan()
     logs = boto3.client("logs")
     logs.create_log_group(logGroupName=job_progress.LOG_GROUP)
-    stream = {"logGroupName": job_progress.LOG_GROUP, "logStreamName": f"{made.name}/algo-1-1"}
+    stream = {"logGroupName": job_progress.LOG_GROUP, "logStreamName": f"{plan.name}/algo-1-1"}
     logs.create_log_stream(**stream)
     now = int(dt.datetime.now(dt.timezone.utc).timestamp() * 1000)
     place = f"s3://models/m/{32 * '0'}/"
-    said_of_job = [*(f"line {line}" for line in range(40)), f"{job_progress.PLACE}{place}"]
-    events = [{"timestamp": now + number, "message": line} for number, line in enumerate(said_of_job)]
+    log_lines = [*(f"line {line}" for line in range(40)), f"{job_progress.PACKAGE_LINE}{place}"]
+    events = [{"timestamp": now + number, "message": line} for number, line in enumerate(log_lines)]
     logs.put_log_events(**stream, logEvents=events)
-    boto3.client("sagemaker").create_processing_job(**made.request)
-    said: list[str] = []
+    boto3.client("sagemaker").create_processing_job(**plan.request)
+    progress: list[str] = []
     # SageMaker's own message may be missing; the log has the place too.
-    assert job_progress.follow(made.name, said.append, "us-east-1", poll_s=0.05) == place
-    assert said[-1] == "the job is Completed"
-    assert "line 39" in said
-    assert "line 3" not in said, "the tail, not the whole"
+    assert job_progress.follow(plan.name, progress.append, "us-east-1", poll_s=0.05) == place
+    assert progress[-1] == "the job is Completed"
+    assert "line 39" in progress
+    assert "line 3" not in progress, "the tail, not the whole"
 
 
-def _environment(made: job.Job, folder: Path, work: Path) -> dict[str, str]:
+def _environment(plan: job.JobPlan, folder: Path, work: Path) -> dict[str, str]:
     """The container's, but for the path of its input and what a small machine needs."""
     variables = {
-        name: value.replace(job.INPUT, str(folder)) for name, value in made.request["Environment"].items()
+        name: value.replace(job.INPUT, str(folder)) for name, value in plan.request["Environment"].items()
     }
     return {**os.environ, **variables, "INF2KIT_HOME": str(work)}
 
 
 @pytest.mark.parametrize(
-    ("description", "said"),
+    ("description", "message"),
     [
         ({}, "the job failed where nothing was expected to: KeyError: 'spec'"),
         ({"spec": {"model": "x"}}, "the job failed where nothing was expected to: TypeError: "),
     ],
 )
 def test_whatever_a_job_dies_of_is_its_message(
-    description: dict[str, object], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    description: dict[str, object], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "job.json").write_text(json.dumps(description), encoding="utf-8")
-    message = tmp_path / "output/message"
-    assert job_entrypoint.main(str(tmp_path / "job.json"), message) == 1
-    assert message.read_text(encoding="utf-8").startswith(said)
+    message_file = tmp_path / "output/message"
+    assert job_entrypoint.main(str(tmp_path / "job.json"), message_file) == 1
+    assert message_file.read_text(encoding="utf-8").startswith(message)
     output = capsys.readouterr()
-    assert output.out.splitlines()[-1].startswith(said)
+    assert output.out.splitlines()[-1].startswith(message)
     assert "Traceback" not in output.out + output.err
 
 
@@ -180,9 +190,9 @@ def test_a_jobs_message_is_a_kilobyte_of_utf_8_at_most(tmp_path: Path) -> None:
 def test_a_job_that_may_not_write_ends_before_it_compiles(
     aws: str, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = _plan("tinyllama-1.1b-starter")
-    (tmp_path / "job.json").write_text(json.dumps(made.description), encoding="utf-8")
-    with strict_s3.door(aws, strict_s3.no_writing) as url:
+    plan = _plan("tinyllama-1.1b-starter")
+    (tmp_path / "job.json").write_text(plan.description.to_json(), encoding="utf-8")
+    with strict_s3.strict_proxy(aws, strict_s3.deny_writes) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         assert job_entrypoint.main(str(tmp_path / "job.json"), tmp_path / "message") == 1
     assert "writing to s3://models/m/ failed" in (tmp_path / "message").read_text(encoding="utf-8")
@@ -191,17 +201,17 @@ def test_a_job_that_may_not_write_ends_before_it_compiles(
 def test_a_jobs_code_goes_to_a_bucket_of_the_right_owner_only(
     aws: str, bucket: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with strict_s3.door(aws, strict_s3.owner) as url:
+    with strict_s3.strict_proxy(aws, strict_s3.require_owner) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
-        job.start(_plan(), lambda _: None, "us-east-1")
+        job.execute(_plan(), lambda _: None)
         assert any(each.key.endswith(job.JOB_FILE) for each in bucket.objects.all())
         with pytest.raises(CompileError, match=r"sending code to .* failed"):
-            job.start(_plan(bucket_owner="999999999999"), lambda _: None, "us-east-1")
+            job.execute(_plan(bucket_owner="999999999999"), lambda _: None)
 
 
 def test_a_job_works_where_there_is_most_room(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     environ: dict[str, str] = {}
-    job_entrypoint.work_in((tmp_path / "first", tmp_path / "second", Path("/proc/work")), environ)
+    job_entrypoint.choose_work_folder((tmp_path / "first", tmp_path / "second", Path("/proc/work")), environ)
     assert environ == {
         "INF2KIT_HOME": str(tmp_path / "first"),
         "HF_HOME": str(tmp_path / "first/hub"),
@@ -211,18 +221,18 @@ def test_a_job_works_where_there_is_most_room(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_too_little_room_is_told_before_anything_is_fetched(tmp_path: Path) -> None:
-    free = disk_space.free(tmp_path)
-    disk_space.check({tmp_path / "a": free // 4, tmp_path / "b": free // 4})
+    free = disk_space.free_bytes(tmp_path)
+    disk_space.check_room({tmp_path / "a": free // 4, tmp_path / "b": free // 4})
     with pytest.raises(CompileError, match=r"a has .* GB free and compiling writes .* GB there; make room"):
-        disk_space.check({tmp_path / "a": free // 4 * 3, tmp_path / "b": free // 4 * 3})
+        disk_space.check_room({tmp_path / "a": free // 4 * 3, tmp_path / "b": free // 4 * 3})
     code = (
         "import dataclasses, inf2kit; from inf2kit.compile import local; "
         "from inf2kit.compile.spec import CompileSpec; "
-        "spec = CompileSpec.of(inf2kit.load_preset('tinyllama-1.1b-starter')); "
-        "plan = dataclasses.replace(local.plan(spec, gated=False), disk=10**18); "
-        "local.run(plan, print)"
+        "spec = CompileSpec.from_preset(inf2kit.load_preset('tinyllama-1.1b-starter')); "
+        "plan = dataclasses.replace(local.plan(spec, gated=False), shard_bytes=10**18); "
+        "local.execute(plan, print)"
     )
-    ended = neuron.run("0.4.1", "timeit", "-n1", "-r1", code, INF2KIT_HOME=str(tmp_path / "home"))
+    ended = neuron.run_module("0.4.1", "timeit", "-n1", "-r1", code, INF2KIT_HOME=str(tmp_path / "home"))
     assert re.search(r"compiling writes 11000000\d\d\.\d GB there", ended.stdout.splitlines()[-1])
     assert "fetching" not in ended.stdout
 
@@ -230,25 +240,25 @@ def test_too_little_room_is_told_before_anything_is_fetched(tmp_path: Path) -> N
 def test_where_a_log_may_not_be_read_the_states_are_told(
     aws: str, bucket: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = _plan()
-    boto3.client("sagemaker").create_processing_job(**made.request)
-    said: list[str] = []
-    with strict_s3.door(aws, targets=("Logs_20140328.FilterLogEvents",)) as url:
+    plan = _plan()
+    boto3.client("sagemaker").create_processing_job(**plan.request)
+    progress: list[str] = []
+    with strict_s3.strict_proxy(aws, targets=("Logs_20140328.FilterLogEvents",)) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", url)
         with pytest.raises(CompileError, match="did not say where its package is"):
-            job_progress.follow(made.name, said.append, "us-east-1", poll_s=0.05)
-    assert said == [
+            job_progress.follow(plan.name, progress.append, "us-east-1", poll_s=0.05)
+    assert progress == [
         f"your credentials do not allow logs:FilterLogEvents on {job_progress.LOG_GROUP}: states only",
         "the job is Completed",
     ]
 
 
 def test_a_job_of_ones_own_network_and_key_is_one_that_aws_takes(bucket: Any) -> None:
-    made = _plan(volume_kms_key="arn:aws:kms:us-east-1:123456789012:key/x", **NETWORK)
-    boto3.client("sagemaker").create_processing_job(**made.request)
-    cluster = made.request["ProcessingResources"]["ClusterConfig"]
+    plan = _plan(volume_kms_key="arn:aws:kms:us-east-1:123456789012:key/x", **NETWORK)
+    boto3.client("sagemaker").create_processing_job(**plan.request)
+    cluster = plan.request["ProcessingResources"]["ClusterConfig"]
     assert cluster["VolumeKmsKeyId"].endswith("key/x")
-    assert made.request["NetworkConfig"]["VpcConfig"] == {
+    assert plan.request["NetworkConfig"]["VpcConfig"] == {
         "Subnets": ["subnet-1"],
         "SecurityGroupIds": ["sg-1"],
     }
@@ -349,8 +359,8 @@ def _command(*arguments: str) -> str:
     ],
 )
 def test_what_makes_no_sense_is_one_sentence(arguments: list[str], sentence: str, aws: str) -> None:
-    said = _command("llama2-7b-budget", "--output", "s3://models/m", "--job", *arguments)
-    assert sentence in said
+    output = _command("llama2-7b-budget", "--output", "s3://models/m", "--job", *arguments)
+    assert sentence in output
 
 
 def test_an_instance_that_processing_does_not_have_is_refused(tmp_path: Path, aws: str) -> None:
@@ -377,12 +387,12 @@ def test_the_dry_run_prints_the_request_and_starts_nothing(aws: str) -> None:
 
 
 def test_a_machine_without_the_compiler_says_where_there_is_one(tmp_path: Path) -> None:
-    said = _command("llama2-7b-budget", "--output", str(tmp_path / "out"))
-    assert "neuronx-cc and optimum-neuron cannot be found on this machine" in said
-    assert "add --job" in said
+    output = _command("llama2-7b-budget", "--output", str(tmp_path / "out"))
+    assert "neuronx-cc and optimum-neuron cannot be found on this machine" in output
+    assert "add --job" in output
     (tmp_path / "file").write_text("x", encoding="utf-8")
-    said = _command("llama2-7b-budget", "--output", str(tmp_path / "file" / "out"))
-    assert "cannot be written to" in said
+    output = _command("llama2-7b-budget", "--output", str(tmp_path / "file" / "out"))
+    assert "cannot be written to" in output
 
 
 def test_the_registries_are_those_of_cdk() -> None:

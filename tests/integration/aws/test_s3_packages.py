@@ -21,7 +21,7 @@ from inf2kit.cli import main
 from inf2kit.package import at, gather, listed, publish, split, verify
 from inf2kit.package.stores.s3 import PART
 from tests.helpers import packages
-from tests.helpers.support import wait_until
+from tests.helpers.servers import wait_until
 
 PRESET = "smollm2-135m-local"
 PLACE = "s3://models/llm"
@@ -31,6 +31,10 @@ def package(*arguments: object) -> Any:
     return CliRunner().invoke(main, ["package", *map(str, arguments)])
 
 
+def packages_command(*arguments: object) -> Any:
+    return CliRunner().invoke(main, ["packages", *map(str, arguments)])
+
+
 def made(weights: Path) -> str:
     result = package(weights, "--preset", PRESET, "--output", PLACE)
     assert result.exit_code == 0, result.output
@@ -38,7 +42,7 @@ def made(weights: Path) -> str:
 
 
 def test_a_package_goes_up_whole_and_once(bucket: Any, tmp_path: Path) -> None:
-    weights = packages.weights(tmp_path / "weights")
+    weights = packages.write_weights(tmp_path / "weights")
     uri = made(weights)
     assert re.fullmatch(r"s3://models/llm/[0-9a-f]{32}/", uri)
     keys = {each.key for each in bucket.objects.all()}
@@ -51,18 +55,20 @@ def test_a_package_goes_up_whole_and_once(bucket: Any, tmp_path: Path) -> None:
     )
     assert verify(at(PLACE), split(uri)[1]).files == contents.manifest.files
     assert "there already, and whole" in package(weights, "--preset", PRESET, "--output", PLACE).stderr
-    assert package("--verify", uri).stdout.startswith("whole: ")
+    assert packages_command("verify", uri).stdout.startswith("whole: ")
 
 
 def test_dry_run_sends_nothing(bucket: Any, tmp_path: Path) -> None:
-    weights = packages.weights(tmp_path / "weights")
+    weights = packages.write_weights(tmp_path / "weights")
     result = package(weights, "--preset", PRESET, "--output", PLACE, "--dry-run")
     assert re.search(r"\d+ files, \d+\.\d MB, to send", result.stdout)
     assert list(bucket.objects.all()) == []
 
 
 def test_one_changed_line_of_code_sends_code_only(bucket: Any, tmp_path: Path) -> None:
-    contents = gather(inf2kit.load_preset(PRESET), packages.weights(tmp_path / "weights", length=PART + 5))
+    contents = gather(
+        inf2kit.load_preset(PRESET), packages.write_weights(tmp_path / "weights", length=PART + 5)
+    )
     store = at(PLACE)
     publish(contents, store)
     again = publish(packages.with_changed_code(contents, tmp_path), store)
@@ -79,7 +85,7 @@ def test_one_changed_line_of_code_sends_code_only(bucket: Any, tmp_path: Path) -
 def test_a_killed_upload_does_not_look_whole_and_goes_on_with_the_rest(
     aws: str, bucket: Any, tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
-    weights = packages.weights(tmp_path / "weights", shards=1, length=16 * PART)
+    weights = packages.write_weights(tmp_path / "weights", shards=1, length=16 * PART)
     shard = "model-00001-of-00001.safetensors"
     command = [sys.executable, "-m", "inf2kit.cli", "package", weights, "--preset", PRESET, "--output", PLACE]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -123,7 +129,8 @@ def test_a_killed_upload_does_not_look_whole_and_goes_on_with_the_rest(
 
 def test_list_says_who_uses_a_package_and_prune_spares_it(bucket: Any, tmp_path: Path) -> None:
     uris = [
-        made(packages.weights(tmp_path / f"weights{number}", length=1000 + number)) for number in range(2)
+        made(packages.write_weights(tmp_path / f"weights{number}", length=1000 + number))
+        for number in range(2)
     ]
     boto3.client("sagemaker").create_model(
         ModelName="in-use",
@@ -135,13 +142,16 @@ def test_list_says_who_uses_a_package_and_prune_spares_it(bucket: Any, tmp_path:
             },
         },
     )
-    rows = package("--list", PLACE).stdout.splitlines()
+    rows = packages_command("list", PLACE).stdout.splitlines()
     assert [row.split()[-1] for row in rows[1:] if uris[0].split("/")[-2] in row] == ["in-use"]
-    spare = package("--prune", PLACE, "--keep", 0, "--older-than", 0, "--dry-run").stdout.splitlines()
+    spare = packages_command("prune", PLACE, "--keep", 0, "--older-than", 0, "--dry-run").stdout.splitlines()
     assert {line.split()[0] for line in spare} == set(uris[1:])
-    assert package("--prune", PLACE, "--keep", 0, "--older-than", 0, "--yes").exit_code == 0
+    assert packages_command("prune", PLACE, "--keep", 0, "--older-than", 0, "--yes").exit_code == 0
     assert {each.key.split("/")[1] for each in bucket.objects.all()} == {uris[0].split("/")[-2]}
-    assert package("--prune", PLACE, "--keep", 0, "--older-than", 0, "--yes").stdout == "nothing to prune\n"
+    assert (
+        packages_command("prune", PLACE, "--keep", 0, "--older-than", 0, "--yes").stdout
+        == "nothing to prune\n"
+    )
 
 
 def test_prune_asks_sagemaker_where_the_bucket_is(aws: str, tmp_path: Path) -> None:
@@ -150,7 +160,7 @@ def test_prune_asks_sagemaker_where_the_bucket_is(aws: str, tmp_path: Path) -> N
     boto3.client("s3", region_name=far).create_bucket(
         Bucket="far", CreateBucketConfiguration={"LocationConstraint": far}
     )
-    weights = packages.weights(tmp_path / "weights", length=1000)
+    weights = packages.write_weights(tmp_path / "weights", length=1000)
     uri = package(weights, "--preset", PRESET, "--output", "s3://far/x", "--region", far).stdout.strip()
     source = {"S3Uri": uri, "S3DataType": "S3Prefix", "CompressionType": "None"}
     boto3.client("sagemaker", region_name=far).create_model(
@@ -158,26 +168,28 @@ def test_prune_asks_sagemaker_where_the_bucket_is(aws: str, tmp_path: Path) -> N
         ExecutionRoleArn="arn:aws:iam::123456789012:role/x",
         PrimaryContainer={"Image": "x", "ModelDataSource": {"S3DataSource": source}},
     )
-    result = package("--prune", "s3://far/x", "--keep", 0, "--older-than", 0, "--yes")
+    result = packages_command("prune", "s3://far/x", "--keep", 0, "--older-than", 0, "--yes")
     assert result.stdout == "nothing to prune\n"
 
 
 def test_a_flipped_byte_in_the_bucket_is_found(bucket: Any, tmp_path: Path) -> None:
-    uri = made(packages.weights(tmp_path / "weights"))
+    uri = made(packages.write_weights(tmp_path / "weights"))
     key = f"{uri.removeprefix('s3://models/')}model-00001-of-00002.safetensors"
     content = bytearray(bucket.Object(key).get()["Body"].read())
     content[-1] ^= 1
     bucket.Object(key).put(Body=bytes(content))
-    result = package("--verify", uri)
+    result = packages_command("verify", uri)
     assert result.exit_code == 1
     assert "model-00001-of-00002.safetensors was changed" in result.stderr.splitlines()[-1]
 
 
 def test_a_bucket_that_is_not_there(aws: str, tmp_path: Path) -> None:
-    result = package(packages.weights(tmp_path / "weights"), "--preset", PRESET, "--output", "s3://no-such/x")
+    result = package(
+        packages.write_weights(tmp_path / "weights"), "--preset", PRESET, "--output", "s3://no-such/x"
+    )
     assert result.exit_code == 1
     assert (
-        "'no-such' failed: Not Found (404); it is not there; correct the name"
+        "'no-such' failed: Not Found (404); it does not exist; correct the name"
         in result.stderr.splitlines()[-1]
     )
 
@@ -186,7 +198,9 @@ def test_a_bucket_in_another_region(aws: str, tmp_path: Path) -> None:
     boto3.client("s3", region_name="eu-west-1").create_bucket(
         Bucket="far", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
     )
-    result = package(packages.weights(tmp_path / "weights"), "--preset", PRESET, "--output", "s3://far/x")
+    result = package(
+        packages.write_weights(tmp_path / "weights"), "--preset", PRESET, "--output", "s3://far/x"
+    )
     assert result.exit_code == 1
     assert "'far' is in eu-west-1, and you deploy in us-east-1" in result.stderr.splitlines()[-1]
 
@@ -197,6 +211,6 @@ def test_no_credentials(aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    result = package(packages.weights(tmp_path / "weights"), "--preset", PRESET, "--output", PLACE)
+    result = package(packages.write_weights(tmp_path / "weights"), "--preset", PRESET, "--output", PLACE)
     assert result.exit_code == 1
     assert "needs AWS credentials, and none were found" in result.stderr.splitlines()[-1]

@@ -22,16 +22,20 @@ from inf2kit.package.hashing import PART
 from inf2kit.package.stores.bucket import foreign_grants
 from tests.helpers import packages
 from tests.helpers import strict_s3 as strict
-from tests.helpers.support import wait_until
+from tests.helpers.servers import wait_until
 
 PRESET = inf2kit.load_preset("smollm2-135m-local")
 PLACE = "s3://models/llm"
-PRUNE = ("--prune", PLACE, "--keep", 0, "--older-than", 0)
+PRUNE = ("prune", PLACE, "--keep", 0, "--older-than", 0)
 SHARD = "model-00001-of-00001.safetensors"
 
 
 def package(*arguments: object) -> Any:
     return CliRunner().invoke(main, ["package", *map(str, arguments)])
+
+
+def packages_command(*arguments: object) -> Any:
+    return CliRunner().invoke(main, ["packages", *map(str, arguments)])
 
 
 def made(weights: Path, *arguments: object) -> str:
@@ -70,24 +74,24 @@ def digests(bucket: Any) -> set[str]:
 def test_every_call_names_the_owner_of_the_bucket(
     aws: str, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    weights = packages.weights(tmp_path / "weights", shards=1, length=PART + 5)
-    with strict.door(aws, strict.owner) as url:
+    weights = packages.write_weights(tmp_path / "weights", shards=1, length=PART + 5)
+    with strict.strict_proxy(aws, strict.require_owner) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         uri = made(weights)
-        assert package("--verify", uri).exit_code == 0
+        assert packages_command("verify", uri).exit_code == 0
         contents = gather(PRESET, weights)
         again = publish(packages.with_changed_code(contents, tmp_path), at(PLACE))
         assert again.copied
         tasks = list(at(PLACE).write("0" * 32, {SHARD: contents.hashed(SHARD)}))  # an upload that is left
         assert len(tasks) == 2
-        assert package("--list", PLACE).exit_code == 0
-        assert package(*PRUNE, "--yes").stdout.count("deleted") == 3
+        assert packages_command("list", PLACE).exit_code == 0
+        assert packages_command(*PRUNE, "--yes").stdout.count("deleted") == 3
         refused = package(
             weights, "--preset", PRESET.name, "--output", PLACE, "--bucket-owner", "999999999999"
         )
     assert refused.exit_code == 1
-    assert "the bucket is somebody else's" in refused.stderr.splitlines()[-1]
-    assert "give an AWS account" in package("--list", PLACE, "--bucket-owner", "me").stderr
+    assert "the bucket belongs to another account" in refused.stderr.splitlines()[-1]
+    assert "give an AWS account" in packages_command("list", PLACE, "--bucket-owner", "me").stderr
 
 
 @pytest.mark.parametrize("name", ["config.json", SHARD])
@@ -95,7 +99,7 @@ def test_every_call_names_the_owner_of_the_bucket(
 def test_a_file_that_changes_after_it_was_hashed_makes_no_package(
     bucket: Any, tmp_path: Path, name: str, place: str
 ) -> None:
-    weights = packages.weights(tmp_path / "weights", shards=1, length=PART + 5)
+    weights = packages.write_weights(tmp_path / "weights", shards=1, length=PART + 5)
     store = at(PLACE if place == "a bucket" else str(tmp_path / "out"))
     contents = gather(PRESET, weights)
     content = bytearray((weights / name).read_bytes())
@@ -110,7 +114,7 @@ def test_a_file_that_changes_after_it_was_hashed_makes_no_package(
 def test_publishing_again_mends_a_package_that_only_looks_whole(
     bucket: Any, tmp_path: Path, damage: str
 ) -> None:
-    weights = packages.weights(tmp_path / "weights", length=1000)
+    weights = packages.write_weights(tmp_path / "weights", length=1000)
     key = made(weights).removeprefix("s3://models/")
     if damage == "a file is gone":
         bucket.Object(f"{key}config.json").delete()
@@ -122,8 +126,8 @@ def test_publishing_again_mends_a_package_that_only_looks_whole(
 def test_bytes_go_up_with_their_sha256_which_s3_compares(
     aws: str, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    weights = packages.weights(tmp_path / "weights", shards=1, length=PART + 5)
-    with strict.door(aws, strict.sha256) as url:
+    weights = packages.write_weights(tmp_path / "weights", shards=1, length=PART + 5)
+    with strict.strict_proxy(aws, strict.require_sha256) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         uri = made(weights)
         verify(at(PLACE), split(uri)[1])
@@ -133,9 +137,9 @@ def test_two_who_publish_the_same_do_not_disturb_each_other(
     aws: str, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One has begun; another one goes on with its upload, completes it, and makes the package whole."""
-    contents = gather(PRESET, packages.weights(tmp_path / "weights", shards=1, length=3 * PART))
+    contents = gather(PRESET, packages.write_weights(tmp_path / "weights", shards=1, length=3 * PART))
     digest = contents.manifest.digest
-    with strict.door(aws, strict.EndedUploads()) as url:
+    with strict.strict_proxy(aws, strict.RefuseEndedUploads()) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         begun = list(at(PLACE).write(digest, {SHARD: contents.hashed(SHARD)}))
         begun[0].run(lambda _count: None)
@@ -149,7 +153,7 @@ def test_two_who_publish_the_same_do_not_disturb_each_other(
 
 
 def test_one_who_is_killed_beside_another_leaves_a_whole_package(bucket: Any, tmp_path: Path) -> None:
-    weights = packages.weights(tmp_path / "weights", shards=1, length=8 * PART)
+    weights = packages.write_weights(tmp_path / "weights", shards=1, length=8 * PART)
     command = [
         sys.executable,
         "-m",
@@ -179,8 +183,8 @@ def test_one_who_is_killed_beside_another_leaves_a_whole_package(bucket: Any, tm
 
 
 def test_a_package_that_is_deployed_while_prune_asks_stays(bucket: Any, tmp_path: Path) -> None:
-    uri = made(packages.weights(tmp_path / "weights", length=1000))
-    command = [sys.executable, "-m", "inf2kit.cli", "package", *map(str, PRUNE)]
+    uri = made(packages.write_weights(tmp_path / "weights", length=1000))
+    command = [sys.executable, "-m", "inf2kit.cli", "packages", *map(str, PRUNE)]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as process:
         said = ""
@@ -200,27 +204,27 @@ def test_nothing_is_pruned_while_an_endpoint_serves_what_cannot_be_described(
     bucket: Any, tmp_path: Path, gone: str
 ) -> None:
     """As after a deployment that was rolled back beside its stack: the model of what serves is deleted."""
-    uri = made(packages.weights(tmp_path / "weights", length=1000))
+    uri = made(packages.write_weights(tmp_path / "weights", length=1000))
     use(uri)
     serve("in-use")
     sagemaker = boto3.client("sagemaker")
     sagemaker.delete_model(ModelName="in-use")
     if gone == "endpoint_config":
         sagemaker.delete_endpoint_config(EndpointConfigName="config")
-    result = package(*PRUNE, "--yes")
+    result = packages_command(*PRUNE, "--yes")
     assert result.exit_code == 1
     assert "the endpoint live serves" in result.stderr
     assert "nothing more is pruned; update that endpoint, or delete it" in result.stderr
     verify(at(PLACE), split(uri)[1])
-    assert package("--list", PLACE).exit_code == 0
+    assert packages_command("list", PLACE).exit_code == 0
     sagemaker.delete_endpoint(EndpointName="live")
-    assert "deleted" in package(*PRUNE, "--yes").stdout
+    assert "deleted" in packages_command(*PRUNE, "--yes").stdout
 
 
 def test_a_model_that_loads_a_prefix_above_uses_every_package_below(bucket: Any, tmp_path: Path) -> None:
-    made(packages.weights(tmp_path / "weights", length=1000))
+    made(packages.write_weights(tmp_path / "weights", length=1000))
     use("s3://models/")
-    assert package(*PRUNE, "--yes").stdout == "nothing to prune\n"
+    assert packages_command(*PRUNE, "--yes").stdout == "nothing to prune\n"
 
 
 def _policy(effect: str, principal: object) -> dict[str, Any]:
@@ -251,34 +255,34 @@ def test_whom_a_policy_lets_in(effect: str, principal: object, foreign: list[str
 
 def test_prune_refuses_where_the_bucket_lets_other_accounts_in(bucket: Any, tmp_path: Path) -> None:
     """Their models cannot be seen from here."""
-    uri = made(packages.weights(tmp_path / "weights", length=1000))
+    uri = made(packages.write_weights(tmp_path / "weights", length=1000))
     policy = _policy("Allow", {"AWS": "arn:aws:iam::999999999999:root"})
     bucket.Policy().put(Policy=json.dumps(policy))
-    result = package(*PRUNE, "--yes")
+    result = packages_command(*PRUNE, "--yes")
     assert result.exit_code == 1
     assert "the policy of the bucket 'models' lets in arn:aws:iam::999999999999:root" in result.stderr
     verify(at(PLACE), split(uri)[1])
-    assert f"deleted {uri}" in package(*PRUNE, "--yes", "--foreign-accounts-checked").stdout
+    assert f"deleted {uri}" in packages_command(*PRUNE, "--yes", "--foreign-accounts-checked").stdout
 
 
 def test_a_role_that_may_not_list_uploads_publishes_all_the_same(
     aws: str, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """AmazonSageMakerFullAccess is such a role: there is nothing to go on with, and that is said once."""
-    weights = packages.weights(tmp_path / "weights", shards=1, length=PART + 5)
-    with strict.door(aws, strict.no_listing_of_uploads) as url:
+    weights = packages.write_weights(tmp_path / "weights", shards=1, length=PART + 5)
+    with strict.strict_proxy(aws, strict.deny_listing_uploads) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         result = package(weights, "--preset", PRESET.name, "--output", PLACE)
         assert result.exit_code == 0, result.stderr
         assert result.stderr.count("do not allow s3:ListBucketMultipartUploads") == 1
-        assert package("--list", PLACE).exit_code == 0
+        assert packages_command("list", PLACE).exit_code == 0
         verify(at(PLACE), split(result.stdout.strip())[1])
 
 
 def test_a_bucket_that_may_not_be_written_is_told_before_anything_is_read(
     aws: str, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with strict.door(aws, strict.no_writing) as url:
+    with strict.strict_proxy(aws, strict.deny_writes) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         result = package(tmp_path / "nowhere", "--preset", PRESET.name, "--output", PLACE)
     assert result.exit_code == 1
@@ -290,11 +294,11 @@ def test_a_bucket_that_may_not_be_written_is_told_before_anything_is_read(
 def test_a_folder_that_the_console_has_made_is_found_before_a_deployment_fails(
     bucket: Any, tmp_path: Path, name: str
 ) -> None:
-    weights = packages.weights(tmp_path / "weights", length=1000)
+    weights = packages.write_weights(tmp_path / "weights", length=1000)
     uri = made(weights)
     bucket.put_object(Key=f"{uri.removeprefix('s3://models/')}{name}", Body=b"")
     said = f"{name} is an object whose key ends in a slash"
-    result = package("--verify", uri)
+    result = packages_command("verify", uri)
     assert result.exit_code == 1
     assert said in result.stderr
     result = package(weights, "--preset", PRESET.name, "--output", PLACE)

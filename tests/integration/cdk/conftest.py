@@ -10,8 +10,8 @@ import pytest
 from aws_cdk.assertions import Template
 
 from inf2kit.names import stack_name
-from infra.app import build
-from tests.helpers.stacks import deployable
+from infra.app import build_app
+from tests.helpers.cdk import register_package
 
 
 @pytest.fixture
@@ -21,8 +21,8 @@ def template(tmp_path: Path) -> Callable[..., Template]:
     def synthesize(
         preset: str = "llama2-7b-throughput", *, manifest: dict[str, Any] | None = None, **context: Any
     ) -> Template:
-        settings = {"package": deployable(preset, **(manifest or {})), **context}
-        app = build(settings, outdir=str(tmp_path / "cdk.out"))
+        settings = {"package": register_package(preset, **(manifest or {})), **context}
+        app = build_app(settings, outdir=str(tmp_path / "cdk.out"))
         name = stack_name(preset, context.get("stage", ""))
         return Template.from_stack(app.node.find_child(name))  # type: ignore[arg-type]
 

@@ -15,7 +15,7 @@ import inf2kit
 import inf2kit.serving.engine.gateway
 import inf2kit.serving.engine.supervisor
 from inf2kit.cdk.log_metrics import EVENTS
-from tests.helpers.stacks import only
+from tests.helpers.cdk import find_only
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -155,8 +155,8 @@ def test_the_lines_are_those_that_the_container_prints() -> None:
         message = line.removeprefix(who)
         assert message != line
         assert re.search(rf'"{message}\b', supervisor), f"the supervisor does not say {message!r}"
-    gate = inspect.getsource(inf2kit.serving.engine.gateway)
-    assert re.search(r'"inf2kit": "load",\s+"texts_inside": ', gate)
+    gateway = inspect.getsource(inf2kit.serving.engine.gateway)
+    assert re.search(r'"inf2kit": "load",\s+"texts_inside": ', gateway)
 
 
 def test_saturation_counts_texts_in_one_instance(template: Callable[..., Template]) -> None:
@@ -199,7 +199,7 @@ def test_rollback_alarms(template: Callable[..., Template]) -> None:
         # A call may take a quarter of an hour there: no update is watched for so long.
         ({"asynchronous": "true"}, ["Errors", "ErrorRate"]),
     ):
-        endpoint = only(template(**context), "SageMaker::Endpoint")
+        endpoint = find_only(template(**context), "SageMaker::Endpoint")
         watched = endpoint["DeploymentConfig"]["AutoRollbackConfiguration"]["Alarms"]
         assert [each["AlarmName"].rpartition("-")[2] for each in watched] == names
 
@@ -219,7 +219,7 @@ def test_all_alarms_write_to_the_topic(template: Callable[..., Template]) -> Non
 
 def test_alarms_may_write_to_their_topic(template: Callable[..., Template]) -> None:
     """A policy of the topic's own takes the place of the default one, which allowed it."""
-    statements = only(template(), "SNS::TopicPolicy")["PolicyDocument"]["Statement"]
+    statements = find_only(template(), "SNS::TopicPolicy")["PolicyDocument"]["Statement"]
     allowed = {each["Sid"]: each for each in statements if each["Effect"] == "Allow"}
     assert allowed["Alarms"]["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
     assert allowed["Alarms"]["Action"] == "sns:Publish"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import inf2kit
-from tests.helpers.stacks import NEURON_PRESETS, deployable
+from tests.helpers.cdk import NEURON_PRESETS, register_package
 
 ROOT = Path(inf2kit.__file__).parents[1]
 CDK = Path(sys.executable).with_name("cdk")
@@ -39,7 +39,7 @@ def test_ls_shows_a_stack_for_each_preset(home: Path, tmp_path: Path) -> None:
 
 
 def test_two_synths_are_the_same_to_the_last_byte(home: Path, tmp_path: Path) -> None:
-    uri = deployable("llama2-7b-latency")
+    uri = register_package("llama2-7b-latency")
     for name in ("one", "two"):
         result = cdk(
             home, "synth", "inf2-llama2-7b-latency", "-q", "-c", f"package={uri}", "--output", tmp_path / name
@@ -76,7 +76,7 @@ def test_two_synths_are_the_same_to_the_last_byte(home: Path, tmp_path: Path) ->
 def test_a_mistake_is_one_sentence_and_a_failure(
     home: Path, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
-    throughput = deployable("llama2-7b-throughput")
+    throughput = register_package("llama2-7b-throughput")
     context = [each.format(throughput=throughput) for each in arguments]
     result = cdk(home, "synth", "-q", "--output", tmp_path / "out", *context)
     assert result.returncode != 0

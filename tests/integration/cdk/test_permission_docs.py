@@ -14,9 +14,9 @@ from aws_cdk import aws_iam as iam
 from aws_cdk.assertions import Template
 
 import inf2kit
-from inf2kit.cdk.stack import EndpointStack
+from inf2kit.cdk import EndpointStack
 from infra.context import Context
-from tests.helpers.stacks import deployable
+from tests.helpers.cdk import register_package
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -82,8 +82,8 @@ def test_no_statement_on_s3_is_for_anybodys_bucket() -> None:
 def test_callers_get_what_the_construct_grants(heading: str, context: dict[str, str]) -> None:
     preset = inf2kit.load_preset("llama2-7b-throughput")
     app = cdk.App()
-    settings = Context.read({"package": deployable(preset), **context})
-    stack = EndpointStack(app, "stack", props=settings.props(preset))
+    settings = Context.parse({"package": register_package(preset), **context})
+    stack = EndpointStack(app, "stack", props=settings.endpoint_props(preset))
     stack.grant_invoke(iam.User(stack, "Caller"))
     granted = [
         each

@@ -13,10 +13,10 @@ from aws_cdk import aws_iam as iam
 from aws_cdk.assertions import Template
 
 import inf2kit
-from inf2kit.cdk.stack import EndpointStack
-from infra.app import build
+from inf2kit.cdk import EndpointStack
+from infra.app import build_app
 from infra.context import Context
-from tests.helpers.stacks import deployable, only
+from tests.helpers.cdk import find_only, register_package
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -101,7 +101,7 @@ def test_the_execution_role_may_do_this_and_nothing_else(
             ("cloudwatch:DescribeAlarms", f"{ALARM}-async-Latency")
         }
     assert granted(rendered) == default | more
-    role = only(rendered, "IAM::Role")
+    role = find_only(rendered, "IAM::Role")
     assert "ManagedPolicyArns" not in role
     (trust,) = role["AssumeRolePolicyDocument"]["Statement"]
     assert trust["Principal"] == {"Service": "sagemaker.amazonaws.com"}
@@ -119,7 +119,7 @@ def test_the_execution_role_may_do_this_and_nothing_else(
 )
 def test_no_bucket_of_another_account_is_read_or_written(context: dict[str, str], tmp_path: Path) -> None:
     """A bucket's name can be taken by anybody once it is given up."""
-    app = build({"package": deployable(NAME), **context}, outdir=str(tmp_path))
+    app = build_app({"package": register_package(NAME), **context}, outdir=str(tmp_path))
     stacks = [f"inf2-{NAME}", *(["inf2-compile-role"] if "compile_output" in context else [])]
     for name in stacks:
         rendered = Template.from_stack(app.node.find_child(name))  # type: ignore[arg-type]
@@ -150,9 +150,9 @@ def test_listing_is_bound_to_packages_with_and_without_a_last_slash(
 
 
 def test_packages_may_lie_in_the_bucket_itself(tmp_path: Path) -> None:
-    uri = deployable(NAME).replace("/llm/", "/")
+    uri = register_package(NAME).replace("/llm/", "/")
     rendered = Template.from_stack(
-        build({"package": uri}, outdir=str(tmp_path)).node.find_child(f"inf2-{NAME}")  # type: ignore[arg-type]
+        build_app({"package": uri}, outdir=str(tmp_path)).node.find_child(f"inf2-{NAME}")  # type: ignore[arg-type]
     )
     assert ("s3:GetObject", "arn:aws:s3:::models/*") in granted(rendered)
 
@@ -228,7 +228,9 @@ def test_a_caller_is_granted_what_a_call_needs(
     preset = inf2kit.load_preset(NAME)
     app = cdk.App()
     stack = EndpointStack(
-        app, "stack", props=Context.read({"package": deployable(preset), **context}).props(preset)
+        app,
+        "stack",
+        props=Context.parse({"package": register_package(preset), **context}).endpoint_props(preset),
     )
     stack.grant_invoke(iam.User(stack, "Caller"))
     policies = Template.from_stack(stack).find_resources("AWS::IAM::Policy").values()
@@ -246,7 +248,7 @@ def test_a_caller_is_granted_what_a_call_needs(
 
 def compile_role(tmp_path: Path, **context: str) -> Template:
     """The stack of the role of compilation jobs."""
-    app = build({"compile_output": "s3://models/llm/", **context}, outdir=str(tmp_path / "role"))
+    app = build_app({"compile_output": "s3://models/llm/", **context}, outdir=str(tmp_path / "role"))
     return Template.from_stack(app.node.find_child("inf2-compile-role"))  # type: ignore[arg-type]
 
 
@@ -274,7 +276,7 @@ def test_a_compilation_job_may_do_this_and_nothing_else(tmp_path: Path) -> None:
         ("s3:ListBucketMultipartUploads", "arn:aws:s3:::models"),
         ("secretsmanager:GetSecretValue", SECRET),
     }
-    assert "ManagedPolicyArns" not in only(rendered, "IAM::Role")
+    assert "ManagedPolicyArns" not in find_only(rendered, "IAM::Role")
     assert rendered.find_outputs("RoleArn")
 
 
@@ -308,10 +310,10 @@ def test_a_compilation_job_may_be_in_a_vpc_with_a_key_for_its_volume(tmp_path: P
 def test_a_permissions_boundary_is_on_every_role(tmp_path: Path) -> None:
     context = {
         "@aws-cdk/core:permissionsBoundary": {"name": "boundary"},
-        "package": deployable(NAME),
+        "package": register_package(NAME),
         "compile_output": "s3://models/llm",
     }
-    app = build(context, outdir=str(tmp_path))
+    app = build_app(context, outdir=str(tmp_path))
     for stack in (f"inf2-{NAME}", "inf2-compile-role"):
         rendered = Template.from_stack(app.node.find_child(stack))  # type: ignore[arg-type]
         roles = rendered.find_resources("AWS::IAM::Role").values()

@@ -18,8 +18,8 @@ from cdk_nag import AwsSolutionsChecks
 
 import inf2kit
 from inf2kit.catalog import prices
-from infra.app import build
-from tests.helpers.stacks import NEURON_PRESETS, deployable
+from infra.app import build_app
+from tests.helpers.cdk import NEURON_PRESETS, register_package
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -44,9 +44,9 @@ SNAPSHOTS = Path(__file__).parent / "snapshots"
 
 @pytest.mark.parametrize("context", [{}, EVERYTHING], ids=["default", "everything"])
 def test_cdk_nag_finds_nothing_that_is_not_explained(context: dict[str, str], tmp_path: Path) -> None:
-    packages = ",".join(deployable(name) for name in NEURON_PRESETS)
+    packages = ",".join(register_package(name) for name in NEURON_PRESETS)
     context = {"package": packages, **context}
-    app = build(context, outdir=str(tmp_path))
+    app = build_app(context, outdir=str(tmp_path))
     cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app, verbose=True))
     app.synth()
 
@@ -60,7 +60,7 @@ def test_cfn_lint_is_clean(template: Callable[..., Template], tmp_path: Path) ->
     }.items():
         files.append(tmp_path / f"{name}.json")
         files[-1].write_text(json.dumps(template(**context).to_json()), encoding="utf-8")
-    role = build({"compile_output": "s3://models/llm"}, outdir=str(tmp_path / "role"))
+    role = build_app({"compile_output": "s3://models/llm"}, outdir=str(tmp_path / "role"))
     role_stack = role.node.find_child("inf2-compile-role")
     files.append(tmp_path / "role.json")
     files[-1].write_text(json.dumps(Template.from_stack(role_stack).to_json()), encoding="utf-8")  # type: ignore[arg-type]
@@ -89,4 +89,4 @@ def test_the_template_is_the_one_that_was_reviewed(
 
 def test_every_preset_has_a_price() -> None:
     for name in NEURON_PRESETS:
-        assert prices.shipped().of(inf2kit.load_preset(name).compute.instance_type)
+        assert prices.shipped().find(inf2kit.load_preset(name).compute.instance_type)

@@ -11,7 +11,7 @@ from aws_cdk.assertions import Template
 import inf2kit
 from inf2kit import catalog
 from inf2kit.package.environment import environment
-from tests.helpers.stacks import NEURON_PRESETS, only
+from tests.helpers.cdk import NEURON_PRESETS, find_only
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("home")
 @pytest.mark.parametrize("name", NEURON_PRESETS)
 def test_a_preset_becomes_an_endpoint(name: str, template: Callable[..., Template]) -> None:
     preset, rendered = inf2kit.load_preset(name), template(name)
-    model = only(rendered, "SageMaker::Model")
+    model = find_only(rendered, "SageMaker::Model")
     container = model["PrimaryContainer"]
     assert model["EnableNetworkIsolation"] is True
     assert "ModelName" not in model, "a name of its own would forbid its replacement"
@@ -31,7 +31,7 @@ def test_a_preset_becomes_an_endpoint(name: str, template: Callable[..., Templat
     assert (source["S3DataType"], source["CompressionType"]) == ("S3Prefix", "None")
     assert catalog.image().tag in json.dumps(container["Image"])
 
-    configuration = only(rendered, "SageMaker::EndpointConfig")
+    configuration = find_only(rendered, "SageMaker::EndpointConfig")
     (variant,) = configuration["ProductionVariants"]
     assert variant["InstanceType"] == preset.compute.instance_type
     assert variant["InitialInstanceCount"] == 1
@@ -42,7 +42,7 @@ def test_a_preset_becomes_an_endpoint(name: str, template: Callable[..., Templat
     assert 13.5 < variant["VolumeSizeInGB"] <= 512
     assert "EndpointConfigName" not in configuration
 
-    endpoint = only(rendered, "SageMaker::Endpoint")
+    endpoint = find_only(rendered, "SageMaker::Endpoint")
     assert endpoint["EndpointName"] == preset.endpoint_name
     assert endpoint["RetainAllVariantProperties"] is True
     update = endpoint["DeploymentConfig"]
@@ -72,7 +72,7 @@ def test_everything_is_there_before_what_needs_it(template: Callable[..., Templa
 
 def test_nothing_is_left_that_bills(template: Callable[..., Template]) -> None:
     rendered = template()
-    assert only(rendered, "Logs::LogGroup")["RetentionInDays"] == 30
+    assert find_only(rendered, "Logs::LogGroup")["RetentionInDays"] == 30
     retained = [
         each["Type"]
         for each in rendered.to_json()["Resources"].values()
@@ -83,7 +83,7 @@ def test_nothing_is_left_that_bills(template: Callable[..., Template]) -> None:
 
 def test_callers_find_the_endpoint_and_its_price(template: Callable[..., Template]) -> None:
     rendered = template()
-    parameter = only(rendered, "SSM::Parameter")
+    parameter = find_only(rendered, "SSM::Parameter")
     assert parameter["Name"] == "/inf2kit/presets/llama2-7b-throughput"
     endpoint = json.loads(parameter["Value"])
     assert endpoint["endpoint_name"] == "llama2-7b-throughput"
@@ -103,7 +103,7 @@ def test_cost_tags_have_no_price(template: Callable[..., Template]) -> None:
     """A refreshed price would be an update of every resource that has it."""
     rendered = template()
     for kind in ("Endpoint", "EndpointConfig", "Model"):
-        tags = {each["Key"]: each["Value"] for each in only(rendered, f"SageMaker::{kind}")["Tags"]}
+        tags = {each["Key"]: each["Value"] for each in find_only(rendered, f"SageMaker::{kind}")["Tags"]}
         assert tags == {
             "inf2kit:preset": "llama2-7b-throughput",
             "inf2kit:endpoint": "llama2-7b-throughput",

@@ -10,9 +10,9 @@ import pytest
 from aws_cdk.assertions import Template
 
 from inf2kit import paths
-from inf2kit.cdk.props import EndpointProps
+from inf2kit.cdk import EndpointProps
 from inf2kit.rehearsal.cloud.cloudformation.resources import replaced_by, replaces
-from tests.helpers.stacks import only
+from tests.helpers.cdk import find_only
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -119,7 +119,9 @@ def test_an_endpoint_is_never_updated_to_the_configuration_that_it_has(
         if replaced(old, new, "Endpoint"):
             continue
         assert own(old) == own(new) or replaced(old, new, "EndpointConfig")
-        kinds = ["AsyncInferenceConfig" in only(each, "SageMaker::EndpointConfig") for each in (old, new)]
+        kinds = [
+            "AsyncInferenceConfig" in find_only(each, "SageMaker::EndpointConfig") for each in (old, new)
+        ]
         assert kinds[0] == kinds[1], "SageMaker cannot take AsyncInferenceConfig away from an endpoint"
 
 
@@ -153,8 +155,8 @@ def test_the_number_of_instances_is_that_of_application_auto_scaling(
 ) -> None:
     for context in BEFORE.values():
         rendered = template(**context)
-        assert only(rendered, "SageMaker::Endpoint")["RetainAllVariantProperties"] is True
-        target = only(rendered, "ApplicationAutoScaling::ScalableTarget")
+        assert find_only(rendered, "SageMaker::Endpoint")["RetainAllVariantProperties"] is True
+        target = find_only(rendered, "ApplicationAutoScaling::ScalableTarget")
         low, high = int(context.get("min_instances", 1)), int(context.get("max_instances", 1))
         assert (target["MinCapacity"], target["MaxCapacity"]) == (low, high)
         policies = rendered.find_resources("AWS::ApplicationAutoScaling::ScalingPolicy")

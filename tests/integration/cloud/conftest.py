@@ -19,16 +19,16 @@ from inf2kit.rehearsal.cloud import lifecycle
 from inf2kit.rehearsal.cloud.settings import CloudSettings
 from inf2kit.rehearsal.container import processes
 from tests.helpers import packages
-from tests.helpers.hosted import Maker, execution_role
-from tests.helpers.rehearsing import BIN, ROOT, boto3_of, published, shell
+from tests.helpers.cloud import BIN, ROOT, boto3_client, publish_package, shell_environment
+from tests.helpers.sagemaker import ResourceMaker, create_role
 
 
 @pytest.fixture(scope="session")
 def cloud(home: Path) -> Iterator[CloudSettings]:
     """A cloud whose minutes last a second; nothing of it may be left."""
     settings = lifecycle.up(port=0, minute_s=1.0)
-    boto3_of(settings, "s3").create_bucket(Bucket="models")
-    execution_role(boto3_of(settings, "iam"))
+    boto3_client(settings, "s3").create_bucket(Bucket="models")
+    create_role(boto3_client(settings, "iam"))
     yield settings
     lifecycle.down()
     said = settings.folder.with_suffix(".log").read_text(encoding="utf-8")
@@ -61,7 +61,7 @@ def cdk(cloud: CloudSettings, home: Path, tmp_path: Path) -> Callable[..., subpr
         result = subprocess.run(
             [str(BIN / "cdk"), *arguments, "--ci", "--no-notices", *output],
             cwd=ROOT,
-            env=shell(cloud, home),
+            env=shell_environment(cloud, home),
             capture_output=True,
             text=True,
             check=False,
@@ -82,30 +82,30 @@ def bootstrapped(cdk: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def tokenizer_only(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedded model's tokenizer with a tensor for weights: enough for the replay double."""
-    path = packages.linked(weights, tmp_path_factory.mktemp("replay") / "weights", ".safetensors")
-    packages.safetensors(path / "model.safetensors")
+    """The embedded model's tokenizer with a tensor for weights: enough for the simulated backend."""
+    path = packages.link_files(weights, tmp_path_factory.mktemp("simulated") / "weights", ".safetensors")
+    packages.write_safetensors(path / "model.safetensors")
     return path
 
 
 @pytest.fixture
 def package(aws: Callable[..., Any], tokenizer_only: Path, tmp_path: Path) -> Callable[..., str]:
-    """Publish a package of a preset with the replay double, with changed code if wanted; its URI."""
+    """Publish a package of a preset with the simulated backend, with changed code if wanted; its URI."""
 
     def make(preset: str, *changes: tuple[str, str, str]) -> str:
         contents = gather(inf2kit.load_preset(preset), tokenizer_only, rehearsal=True)
-        contents = packages.with_replay(contents)
+        contents = packages.with_simulated_backend(contents)
         for name, old, new in changes:
             contents = packages.with_changed_code(contents, tmp_path, name, old, new)
-        return published(contents)
+        return publish_package(contents)
 
     return make
 
 
 @pytest.fixture
-def maker(aws: Callable[..., Any], package: Callable[..., str]) -> Iterator[Maker]:
-    """Models and endpoints by boto3, with the replay double; they are deleted."""
+def maker(aws: Callable[..., Any], package: Callable[..., str]) -> Iterator[ResourceMaker]:
+    """Models and endpoints by boto3, with the simulated backend; they are deleted."""
     preset = "tinyllama-1.1b-starter"
-    made = Maker(aws("sagemaker"), package(preset), environment(inf2kit.load_preset(preset)))
+    made = ResourceMaker(aws("sagemaker"), package(preset), environment(inf2kit.load_preset(preset)))
     yield made
-    made.clear()
+    made.delete_all()

@@ -10,8 +10,8 @@ from typing import Any
 import aws_cdk
 from aws_cdk import CfnResource
 
-from tests.helpers.hosted import Maker
-from tests.helpers.support import wait_until
+from tests.helpers.sagemaker import ResourceMaker
+from tests.helpers.servers import wait_until
 
 #: Refused by its service: the role is not there.
 IMPOSSIBLE = {"PolicyName": "p", "PolicyDocument": {"Statement": []}, "Roles": ["nobody"]}
@@ -57,9 +57,9 @@ def test_a_first_deployment_that_failed_is_made_anew_by_the_mended_command(
 
 
 def test_a_deployment_beside_another_one_leaves_a_stack_that_can_be_deployed(
-    bootstrapped: Callable[..., Any], aws: Callable[..., Any], maker: Maker, tmp_path: Path
+    bootstrapped: Callable[..., Any], aws: Callable[..., Any], maker: ResourceMaker, tmp_path: Path
 ) -> None:
-    maker.model("beside")
+    maker.create_model("beside")
     variant = {
         "VariantName": "main",
         "ModelName": "beside",

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from inf2kit.rehearsal.cloud.settings import CloudSettings
-from tests.helpers.hosted import Maker
-from tests.helpers.rehearsing import BIN, shell
+from tests.helpers.cloud import BIN, shell_environment
+from tests.helpers.sagemaker import ResourceMaker
 
 #: Made by ``make setup`` from clients/requirements.txt.
 CLIENTS = BIN.parent / "clients" / "bin"
@@ -18,15 +18,15 @@ HERE = Path(__file__).parent / "clients"
 
 
 def test_other_clients_call_an_endpoint(
-    cloud: CloudSettings, home: Path, aws: Callable[..., Any], maker: Maker, tmp_path: Path
+    cloud: CloudSettings, home: Path, aws: Callable[..., Any], maker: ResourceMaker, tmp_path: Path
 ) -> None:
-    maker.model("m")
-    maker.config("c", "m")
-    maker.endpoint("others", "c")
-    maker.settled("others")
+    maker.create_model("m")
+    maker.create_config("c", "m")
+    maker.create_endpoint("others", "c")
+    maker.wait_until_settled("others")
 
     def run(program: str, *arguments: str) -> str:
-        environment = {**shell(cloud, home), "AWS_PAGER": ""}
+        environment = {**shell_environment(cloud, home), "AWS_PAGER": ""}
         command = [str(CLIENTS / program), *arguments]
         result = subprocess.run(
             command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False

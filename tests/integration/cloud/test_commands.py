@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from inf2kit.rehearsal.cloud.settings import CloudSettings
-from tests.helpers.rehearsing import BIN
+from tests.helpers.cloud import BIN
 
 
 def inf2kit(home: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from inf2kit.cdk.props import EndpointProps
-from infra.app import build
-from tests.helpers.rehearsing import generate
-from tests.helpers.support import wait_until
+from inf2kit.cdk import EndpointProps
+from infra.app import build_app
+from tests.helpers.cloud import generate
+from tests.helpers.servers import wait_until
 
 PRESET, NAME = "tinyllama-1.1b-starter", "tinyllama-1-1b-starter"
 STACK = f"inf2-{NAME}"
@@ -78,7 +78,7 @@ def test_every_option_is_deployed_and_taken_back(
 
     def assembly(context: Mapping[str, str]) -> str:
         folder = str(tmp_path / str(abs(hash(json.dumps(context)))))
-        build({"package": uri, **context}, outdir=folder).synth()
+        build_app({"package": uri, **context}, outdir=folder).synth()
         return folder
 
     def deploy(context: Mapping[str, str], stack: str = STACK) -> None:

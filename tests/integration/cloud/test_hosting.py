@@ -17,9 +17,9 @@ import inf2kit
 from inf2kit.package.environment import environment
 from inf2kit.rehearsal.cloud.settings import CloudSettings
 from inf2kit.rehearsal.container import processes as container
-from tests.helpers.hosted import IMAGE, ROLE, Maker, allowing, execution_role
-from tests.helpers.rehearsing import generate
-from tests.helpers.support import wait_until
+from tests.helpers.cloud import generate
+from tests.helpers.sagemaker import IMAGE, ROLE, ResourceMaker, allow_policy, create_role
+from tests.helpers.servers import wait_until
 
 
 @pytest.mark.parametrize(
@@ -32,13 +32,13 @@ from tests.helpers.support import wait_until
         ({"name": "under_score"}, "satisfy regular expression"),
     ],
 )
-def test_a_model_that_aws_would_refuse(maker: Maker, change: dict[str, Any], said: str) -> None:
+def test_a_model_that_aws_would_refuse(maker: ResourceMaker, change: dict[str, Any], said: str) -> None:
     with pytest.raises(ClientError, match=said) as refused:
-        maker.model(change.get("name", "m"), **change.get("variables", {}))
+        maker.create_model(change.get("name", "m"), **change.get("variables", {}))
     assert refused.value.response["Error"]["Code"] == "ValidationException"
 
 
-def test_a_model_without_files_is_refused(maker: Maker, aws: Callable[..., Any]) -> None:
+def test_a_model_without_files_is_refused(maker: ResourceMaker, aws: Callable[..., Any]) -> None:
     source = {"S3Uri": "s3://models/nothing/", "S3DataType": "S3Prefix", "CompressionType": "None"}
     container = {"Image": IMAGE, "ModelDataSource": {"S3DataSource": source}}
     with pytest.raises(ClientError, match="Could not find model data at s3://models/nothing/"):
@@ -56,10 +56,12 @@ def test_a_model_without_files_is_refused(maker: Maker, aws: Callable[..., Any])
         ({"ModelName": "nobody"}, "Could not find model"),
     ],
 )
-def test_a_configuration_that_aws_would_refuse(maker: Maker, variant: dict[str, Any], said: str) -> None:
-    maker.model("m")
+def test_a_configuration_that_aws_would_refuse(
+    maker: ResourceMaker, variant: dict[str, Any], said: str
+) -> None:
+    maker.create_model("m")
     with pytest.raises(ClientError, match=said):
-        maker.config("c", "m", **variant)
+        maker.create_config("c", "m", **variant)
 
 
 @pytest.mark.parametrize(
@@ -69,16 +71,16 @@ def test_a_configuration_that_aws_would_refuse(maker: Maker, variant: dict[str, 
         ({"InstanceType": ""}, "satisfy enum value set|needs an InstanceType"),
     ],
 )
-def test_what_is_not_made_is_refused(maker: Maker, change: dict[str, Any], said: str) -> None:
-    maker.model("m")
+def test_what_is_not_made_is_refused(maker: ResourceMaker, change: dict[str, Any], said: str) -> None:
+    maker.create_model("m")
     with pytest.raises(ClientError, match=said):
-        maker.config("c", "m", **change)
+        maker.create_config("c", "m", **change)
 
 
-def test_every_inf2_instance_is_known(maker: Maker) -> None:
-    maker.model("m")
+def test_every_inf2_instance_is_known(maker: ResourceMaker) -> None:
+    maker.create_model("m")
     for size in ("xlarge", "8xlarge", "24xlarge", "48xlarge"):
-        maker.config(f"c-{size}", "m", InstanceType=f"ml.inf2.{size}")
+        maker.create_config(f"c-{size}", "m", InstanceType=f"ml.inf2.{size}")
 
 
 def test_another_region_has_no_endpoints_here(aws: Callable[..., Any]) -> None:
@@ -99,20 +101,20 @@ def model_server_of(cloud: CloudSettings, endpoint: str) -> psutil.Process:
 
 
 def test_an_endpoint_from_its_first_moment_to_its_last(
-    cloud: CloudSettings, maker: Maker, aws: Callable[..., Any]
+    cloud: CloudSettings, maker: ResourceMaker, aws: Callable[..., Any]
 ) -> None:
     """Created, refused while it starts, called, its container killed and replaced, deleted."""
     runtime, sagemaker = aws("sagemaker-runtime"), maker.sagemaker
-    maker.model("m")
-    maker.config("c", "m")
-    maker.endpoint("life", "c", Tags=[{"Key": "mine", "Value": "1"}])
+    maker.create_model("m")
+    maker.create_config("c", "m")
+    maker.create_endpoint("life", "c", Tags=[{"Key": "mine", "Value": "1"}])
     with pytest.raises(ClientError, match="in status Creating"):
         generate(runtime, "life")
     with pytest.raises(ClientError, match="Cannot update in-progress endpoint"):
         sagemaker.update_endpoint(EndpointName="life", EndpointConfigName="c")
-    assert maker.settled("life")["EndpointStatus"] == "InService"
+    assert maker.wait_until_settled("life")["EndpointStatus"] == "InService"
     tags = {tag["Key"]: tag["Value"] for tag in sagemaker.list_tags(ResourceArn=_arn("life"))["Tags"]}
-    assert tags == {"mine": "1", "inf2kit:rehearsal": "rehearsal: the replay double"}
+    assert tags == {"mine": "1", "inf2kit:rehearsal": "rehearsal: the simulated backend"}
     assert generate(runtime, "life")
     with pytest.raises(ClientError, match="not an asynchronous one"):
         runtime.invoke_endpoint_async(EndpointName="life", Body=b"{}")
@@ -145,13 +147,13 @@ def test_an_endpoint_from_its_first_moment_to_its_last(
     aws("logs").delete_log_group(logGroupName=group["logGroupName"])
 
 
-def test_an_instance_is_stopped_while_calls_run_in_it(maker: Maker, aws: Callable[..., Any]) -> None:
+def test_an_instance_is_stopped_while_calls_run_in_it(maker: ResourceMaker, aws: Callable[..., Any]) -> None:
     """SageMaker sends its signal without waiting: what becomes of the calls is the container's matter."""
-    maker.model("slow", INF2KIT_REPLAY_STEP_SECONDS="0.1")
-    maker.config("before", "slow")
-    maker.config("after", "slow")
-    maker.endpoint("stopped", "before")
-    assert maker.settled("stopped")["EndpointStatus"] == "InService"
+    maker.create_model("slow", INF2KIT_SIMULATED_STEP_SECONDS="0.1")
+    maker.create_config("before", "slow")
+    maker.create_config("after", "slow")
+    maker.create_endpoint("stopped", "before")
+    assert maker.wait_until_settled("stopped")["EndpointStatus"] == "InService"
     runtime, tokens = aws("sagemaker-runtime", read_timeout=70), 450
 
     def call() -> int:
@@ -181,16 +183,16 @@ def test_an_instance_is_stopped_while_calls_run_in_it(maker: Maker, aws: Callabl
         running = side_by_side.submit(call)
         wait_until(in_flight, 10, "the call runs")
         maker.sagemaker.update_endpoint(EndpointName="stopped", EndpointConfigName="after")
-        assert maker.settled("stopped")["EndpointConfigName"] == "after"
+        assert maker.wait_until_settled("stopped")["EndpointConfigName"] == "after"
         assert running.result() < tokens
 
 
-def test_an_endpoint_that_never_gets_ready_says_why(maker: Maker, aws: Callable[..., Any]) -> None:
+def test_an_endpoint_that_never_gets_ready_says_why(maker: ResourceMaker, aws: Callable[..., Any]) -> None:
     """No answer to /ping, then a deletion in the middle of a start."""
-    maker.model("m", INF2KIT_BACKEND="nonsense")
-    maker.config("c", "m")
-    maker.endpoint("never", "c")
-    failed = maker.settled("never")
+    maker.create_model("m", INF2KIT_BACKEND="nonsense")
+    maker.create_config("c", "m")
+    maker.create_endpoint("never", "c")
+    failed = maker.wait_until_settled("never")
     assert failed["EndpointStatus"] == "Failed"
     assert "did not pass the ping health check" in failed["FailureReason"]
     assert "nonsense" in failed["FailureReason"]
@@ -205,29 +207,29 @@ def test_a_container_that_writes_to_its_model_is_refused(
     preset = "tinyllama-1.1b-starter"
     writes = "import os\nopen(os.path.join(os.environ['SAGEMAKER_BASE_DIR'], 'model', 'written'), 'w')\n"
     uri = package(preset, ("inference.py", "import json\n", f"{writes}raise OSError\n"))
-    maker = Maker(aws("sagemaker"), uri, environment(inf2kit.load_preset(preset)))
+    maker = ResourceMaker(aws("sagemaker"), uri, environment(inf2kit.load_preset(preset)))
     try:
-        maker.model("m")
-        maker.config("c", "m")
-        maker.endpoint("writes", "c")
-        failed = maker.settled("writes")
+        maker.create_model("m")
+        maker.create_config("c", "m")
+        maker.create_endpoint("writes", "c")
+        failed = maker.wait_until_settled("writes")
         assert failed["EndpointStatus"] == "Failed"
         reason = failed["FailureReason"]
         assert "read-only" in reason or "Permission denied" in reason, json.dumps(reason)
     finally:
-        maker.clear()
+        maker.delete_all()
 
 
-def test_an_update_that_aws_would_refuse(maker: Maker) -> None:
+def test_an_update_that_aws_would_refuse(maker: ResourceMaker) -> None:
     """The configuration in use, an asynchronous one, and a roll-out that does not fit what is retained."""
     sagemaker = maker.sagemaker
-    maker.model("m")
-    maker.config("one", "m")
-    maker.config("two", "m", InitialInstanceCount=2)
+    maker.create_model("m")
+    maker.create_config("one", "m")
+    maker.create_config("two", "m", InitialInstanceCount=2)
     asynchronous = {"OutputConfig": {"S3OutputPath": "s3://models/answers"}}
-    maker.config("async", "m", asynchronous=asynchronous)
-    maker.endpoint("updated", "one")
-    maker.settled("updated")
+    maker.create_config("async", "m", asynchronous=asynchronous)
+    maker.create_endpoint("updated", "one")
+    maker.wait_until_settled("updated")
 
     def update(config: str, **more: Any) -> None:
         sagemaker.update_endpoint(EndpointName="updated", EndpointConfigName=config, **more)
@@ -247,10 +249,12 @@ def test_an_update_that_aws_would_refuse(maker: Maker) -> None:
     with pytest.raises(ClientError, match="A fleet of 1 instance cannot be updated with CANARY"):
         # The new configuration says two, and one is retained.
         update("two", RetainAllVariantProperties=True, DeploymentConfig=policy)
-    assert maker.settled("updated")["EndpointConfigName"] == "one"
+    assert maker.wait_until_settled("updated")["EndpointConfigName"] == "one"
 
 
-def test_a_call_that_is_being_processed_is_part_of_the_backlog(maker: Maker, aws: Callable[..., Any]) -> None:
+def test_a_call_that_is_being_processed_is_part_of_the_backlog(
+    maker: ResourceMaker, aws: Callable[..., Any]
+) -> None:
     """One call on one instance, for which nothing waits; and a line of the container's log is counted."""
     group = "/aws/sagemaker/Endpoints/counted"
     stacks, runtime = aws("cloudformation"), aws("sagemaker-runtime")
@@ -272,11 +276,11 @@ def test_a_call_that_is_being_processed_is_part_of_the_backlog(maker: Maker, aws
     }
     stacks.create_stack(StackName="counted", TemplateBody=json.dumps({"Resources": resources}))
     stacks.get_waiter("stack_create_complete").wait(StackName="counted", WaiterConfig={"Delay": 1})
-    maker.model("slow", INF2KIT_REPLAY_STEP_SECONDS="0.1")
+    maker.create_model("slow", INF2KIT_SIMULATED_STEP_SECONDS="0.1")
     output = {"OutputConfig": {"S3OutputPath": "s3://models/answers"}}
-    maker.config("slow", "slow", asynchronous=output)
-    maker.endpoint("counted", "slow")
-    assert maker.settled("counted")["EndpointStatus"] == "InService"
+    maker.create_config("slow", "slow", asynchronous=output)
+    maker.create_endpoint("counted", "slow")
+    assert maker.wait_until_settled("counted")["EndpointStatus"] == "InService"
     body = json.dumps({"inputs": "Hello", "parameters": {"max_new_tokens": 60}})
     runtime.invoke_endpoint_async(EndpointName="counted", ContentType="application/json", Body=body)
 
@@ -318,32 +322,32 @@ FOREIGN_TRUST = json.dumps(
 )
 
 
-def test_a_model_is_loaded_in_the_name_of_its_role(maker: Maker, aws: Callable[..., Any]) -> None:
+def test_a_model_is_loaded_in_the_name_of_its_role(maker: ResourceMaker, aws: Callable[..., Any]) -> None:
     iam = aws("iam")
     with pytest.raises(ClientError, match=r"Could not assume role .*role/nobody"):
-        maker.model("m", role="arn:aws:iam::123456789012:role/nobody")
+        maker.create_model("m", role="arn:aws:iam::123456789012:role/nobody")
     iam.create_role(RoleName="foreign", AssumeRolePolicyDocument=FOREIGN_TRUST)
     with pytest.raises(ClientError, match=r"allows principal 'sagemaker\.amazonaws\.com'"):
-        maker.model("m", role="arn:aws:iam::123456789012:role/foreign")
+        maker.create_model("m", role="arn:aws:iam::123456789012:role/foreign")
     iam.delete_role(RoleName="foreign")
     elsewhere = {"Condition": {"StringEquals": {"aws:ResourceAccount": "210987654321"}}}
     listing = (["s3:ListBucket"], "arn:aws:s3:::models")
     for policy in (
-        allowing((["s3:GetObject"], "*")),
-        allowing(listing, (["s3:GetObject"], "arn:aws:s3:::models/another/*")),
-        allowing(listing, (["s3:GetObject"], "*"), **elsewhere),
+        allow_policy((["s3:GetObject"], "*")),
+        allow_policy(listing, (["s3:GetObject"], "arn:aws:s3:::models/another/*")),
+        allow_policy(listing, (["s3:GetObject"], "*"), **elsewhere),
     ):
-        role = execution_role(iam, "narrow", policy)
+        role = create_role(iam, "narrow", policy)
         with pytest.raises(ClientError, match="Could not access model data"):
-            maker.model("m", role=role)
+            maker.create_model("m", role=role)
     prefix = maker.uri.removeprefix("s3://models/")
-    role = execution_role(iam, "narrow", allowing(listing, (["s3:Get*"], f"arn:aws:s3:::models/{prefix}*")))
-    maker.model("m", role=role)
-    maker.config("c", "m")
+    role = create_role(iam, "narrow", allow_policy(listing, (["s3:Get*"], f"arn:aws:s3:::models/{prefix}*")))
+    maker.create_model("m", role=role)
+    maker.create_config("c", "m")
     # A right that is taken away after the model was made is missed by an instance that starts.
-    execution_role(iam, "narrow", allowing(listing))
-    maker.endpoint("narrow", "c")
-    failed = maker.settled("narrow")
+    create_role(iam, "narrow", allow_policy(listing))
+    maker.create_endpoint("narrow", "c")
+    failed = maker.wait_until_settled("narrow")
     assert failed["EndpointStatus"] == "Failed"
     assert "Could not access model data" in failed["FailureReason"]
     iam.delete_role_policy(RoleName="narrow", PolicyName="own")
@@ -351,7 +355,7 @@ def test_a_model_is_loaded_in_the_name_of_its_role(maker: Maker, aws: Callable[.
 
 
 def test_an_answer_is_written_in_the_name_of_the_role(
-    cloud: CloudSettings, maker: Maker, aws: Callable[..., Any]
+    cloud: CloudSettings, maker: ResourceMaker, aws: Callable[..., Any]
 ) -> None:
     """Into a bucket that encrypts with a key: the role needs both, the bucket and its key."""
     iam, s3, runtime = aws("iam"), aws("s3"), aws("sagemaker-runtime")
@@ -364,11 +368,11 @@ def test_an_answer_is_written_in_the_name_of_the_role(
     )
     reading = (["s3:GetObject", "s3:ListBucket"], "*")
     writing = (["s3:PutObject"], "arn:aws:s3:::encrypted/answers/*")
-    role = execution_role(iam, "writer", allowing(reading, writing))
-    maker.model("m", role=role)
-    maker.config("c", "m", asynchronous={"OutputConfig": {"S3OutputPath": "s3://encrypted/answers"}})
-    maker.endpoint("writer", "c")
-    assert maker.settled("writer")["EndpointStatus"] == "InService"
+    role = create_role(iam, "writer", allow_policy(reading, writing))
+    maker.create_model("m", role=role)
+    maker.create_config("c", "m", asynchronous={"OutputConfig": {"S3OutputPath": "s3://encrypted/answers"}})
+    maker.create_endpoint("writer", "c")
+    assert maker.wait_until_settled("writer")["EndpointStatus"] == "InService"
     body = json.dumps({"inputs": "Hello", "parameters": {"max_new_tokens": 2}})
 
     def ask() -> str:
@@ -380,7 +384,7 @@ def test_an_answer_is_written_in_the_name_of_the_role(
     lost = ask()
     wait_until(lambda: f"may not write {lost}" in cloud.log.read_text(encoding="utf-8"), 30, "a refusal")
     assert "Contents" not in s3.list_objects_v2(Bucket="encrypted")
-    execution_role(iam, "writer", allowing(reading, writing, (["kms:GenerateDataKey"], key)))
+    create_role(iam, "writer", allow_policy(reading, writing, (["kms:GenerateDataKey"], key)))
     written = ask()
     wait_until(lambda: s3.list_objects_v2(Bucket="encrypted").get("Contents"), 30, "an answer")
     (found,) = s3.list_objects_v2(Bucket="encrypted")["Contents"]
@@ -391,7 +395,7 @@ def test_an_answer_is_written_in_the_name_of_the_role(
     iam.delete_role(RoleName="writer")
 
 
-def test_a_refused_model_leaves_no_tags(maker: Maker) -> None:
+def test_a_refused_model_leaves_no_tags(maker: ResourceMaker) -> None:
     arn = "arn:aws:sagemaker:us-east-1:123456789012:model/refused"
     with pytest.raises(ClientError, match="must have an Image"):
         maker.sagemaker.create_model(
@@ -400,7 +404,7 @@ def test_a_refused_model_leaves_no_tags(maker: Maker) -> None:
             PrimaryContainer={"Environment": {}},
             Tags=[{"Key": "of", "Value": "the refused one"}],
         )
-    maker.model("refused")
+    maker.create_model("refused")
     assert maker.sagemaker.list_tags(ResourceArn=arn)["Tags"] == []
 
 

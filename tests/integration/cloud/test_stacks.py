@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.helpers.hosted import Maker
-from tests.helpers.support import wait_until
+from tests.helpers.sagemaker import ResourceMaker
+from tests.helpers.servers import wait_until
 
 
 class Stacks:
@@ -377,10 +377,10 @@ def test_scaling_is_deployed_updated_and_removed(stacks: Stacks, aws: Callable[.
     assert most() == []
 
 
-def test_an_endpoint_is_updated_for_every_property_but_its_tags(stacks: Stacks, maker: Maker) -> None:
+def test_an_endpoint_is_updated_for_every_property_but_its_tags(stacks: Stacks, maker: ResourceMaker) -> None:
     """SageMaker refuses the configuration in use; a stack that changes only the endpoint finds that out."""
-    maker.model("stacked")
-    maker.config("stacked", "stacked")
+    maker.create_model("stacked")
+    maker.create_config("stacked", "stacked")
 
     def stack(**properties: Any) -> dict[str, Any]:
         own = {"EndpointName": "stacked", "EndpointConfigName": "stacked", **properties}

@@ -21,12 +21,12 @@ import inf2kit
 from inf2kit.package import gather
 from inf2kit.rehearsal.cloud.settings import CloudSettings
 from inf2kit.rehearsal.container import processes
-from infra.app import build
+from infra.app import build_app
 from tests.helpers import packages
-from tests.helpers.callers import calling
-from tests.helpers.hosted import ROLE
-from tests.helpers.rehearsing import generate, published
-from tests.helpers.support import wait_until
+from tests.helpers.background_calls import call_in_background
+from tests.helpers.cloud import generate, publish_package
+from tests.helpers.sagemaker import ROLE
+from tests.helpers.servers import wait_until
 
 REAL, SLOW, QUEUED = "tinyllama-1.1b-starter", "llama2-7b-throughput", "llama2-7b-latency"
 #: A load that takes 20 s, written into the package: what a template cannot ask for.
@@ -88,10 +88,10 @@ def test_the_whole_path(
     began = time.monotonic()
     with steps.step("cdk bootstrap"):
         cdk("bootstrap", "--app", "", "aws://123456789012/us-east-1")
-    with steps.step("packages: one with a real model, two with the replay double"):
+    with steps.step("packages: one with a real model, two with the simulated backend"):
         contents = gather(inf2kit.load_preset(REAL), small_weights, rehearsal=True)
         uris = {
-            REAL: published(contents),
+            REAL: publish_package(contents),
             SLOW: package(SLOW, STRETCHED),
             QUEUED: package(QUEUED),
         }
@@ -109,7 +109,7 @@ def test_the_whole_path(
             assert "There were no differences" in said.stdout + said.stderr
     with steps.step("calls and streams by boto3"):
         calls_and_streams(runtime)
-    broken = published(packages.with_changed_code(contents, tmp_path, *BROKEN))
+    broken = publish_package(packages.with_changed_code(contents, tmp_path, *BROKEN))
     faulty = package(SLOW, FAULTY)
     apps = synthesized(
         tmp_path,
@@ -120,7 +120,7 @@ def test_the_whole_path(
     with ThreadPoolExecutor() as side_by_side:
         jobs = [
             side_by_side.submit(an_update_nobody_notices, steps, runtime, cdk, apps["update"]),
-            side_by_side.submit(a_second_instance_then_no_gate, steps, cloud, aws, runtime, package(SLOW)),
+            side_by_side.submit(a_second_instance_then_no_gateway, steps, cloud, aws, runtime, package(SLOW)),
             side_by_side.submit(answers_by_s3, steps, aws),
         ]
         for job in jobs:
@@ -156,32 +156,32 @@ def calls_and_streams(runtime: Any) -> None:
 def synthesized(folder: Path, **contexts: dict[str, str]) -> dict[str, str]:
     """Assemblies for later deployments: a synth is mostly CDK's own start, which this pays once."""
     for name, context in contexts.items():
-        build(context, outdir=str(folder / name)).synth()
+        build_app(context, outdir=str(folder / name)).synth()
     return {name: str(folder / name) for name in contexts}
 
 
 def an_update_nobody_notices(steps: Steps, runtime: Any, cdk: Callable[..., Any], app: str) -> None:
     with (
         steps.step("an environment value updated under callers, with a load of 20 s"),
-        calling(runtime, name_of(SLOW), pause_s=0.2) as seen,
+        call_in_background(runtime, name_of(SLOW), pause_s=0.2) as seen,
     ):
         cdk("deploy", stack_of(SLOW), *UNASKED, "--app", app)
     assert seen.errors == []
     assert seen.served > 20
 
 
-def a_second_instance_then_no_gate(
+def a_second_instance_then_no_gateway(
     steps: Steps, cloud: CloudSettings, aws: Callable[..., Any], runtime: Any, quick: str
 ) -> None:
-    """An endpoint made by boto3: two instances by hand, then an update whose template forgets the gate."""
+    """An endpoint made by boto3: two instances by hand, then an update whose template forgets the gateway."""
     sagemaker, name = aws("sagemaker"), "by-hand"
     described = sagemaker.describe_endpoint(EndpointName=name_of(SLOW))
     config = sagemaker.describe_endpoint_config(EndpointConfigName=described["EndpointConfigName"])
     model = sagemaker.describe_model(ModelName=config["ProductionVariants"][0]["ModelName"])
     whole = model["PrimaryContainer"]
     source = {**whole["ModelDataSource"]["S3DataSource"], "S3Uri": quick}
-    gateless = {**whole["Environment"], "MMS_INFERENCE_ADDRESS": "http://0.0.0.0:8080"}
-    del gateless["INF2KIT_GATE_ADDRESS"]
+    gatewayless = {**whole["Environment"], "MMS_INFERENCE_ADDRESS": "http://0.0.0.0:8080"}
+    del gatewayless["INF2KIT_GATEWAY_ADDRESS"]
     containers = {
         # A token takes its time, and no processor's.
         "quick": {
@@ -190,10 +190,10 @@ def a_second_instance_then_no_gate(
             "Environment": {
                 **whole["Environment"],
                 "INF2KIT_PACKAGE_DIGEST": quick.split("/")[-2],
-                "INF2KIT_REPLAY_STEP_SECONDS": "0.05",
+                "INF2KIT_SIMULATED_STEP_SECONDS": "0.05",
             },
         },
-        "gateless": {**whole, "Environment": gateless},
+        "gatewayless": {**whole, "Environment": gatewayless},
     }
     for made, container_ in containers.items():
         sagemaker.create_model(ModelName=made, ExecutionRoleArn=ROLE, PrimaryContainer=container_)
@@ -205,10 +205,10 @@ def a_second_instance_then_no_gate(
     with steps.step("a second instance of it because of its calls; both serve"):
         a_second_instance(cloud, aws, runtime, name)
     with (
-        steps.step("an update that forgets the gate: callers notice"),
-        calling(runtime, name, pause_s=0.2) as seen,
+        steps.step("an update that forgets the gateway: callers notice"),
+        call_in_background(runtime, name, pause_s=0.2) as seen,
     ):
-        sagemaker.update_endpoint(EndpointName=name, EndpointConfigName="gateless")
+        sagemaker.update_endpoint(EndpointName=name, EndpointConfigName="gatewayless")
         wait_until(lambda: seen.errors, 120, "calls that fail")
     sagemaker.delete_endpoint(EndpointName=name)
     for made in containers:
@@ -241,7 +241,7 @@ def a_second_instance(cloud: CloudSettings, aws: Callable[..., Any], runtime: An
         (variant,) = sagemaker.describe_endpoint(EndpointName=name)["ProductionVariants"]
         return int(variant["CurrentInstanceCount"])
 
-    with calling(runtime, name, threads=3, pause_s=0.0, max_new_tokens=20) as seen:
+    with call_in_background(runtime, name, threads=3, pause_s=0.0, max_new_tokens=20) as seen:
         wait_until(lambda: instances() == 2, 120, "a second instance")
         before, served = processor_time(cloud, name), seen.served
         wait_until(lambda: seen.served > served + 10, 60, "calls")
@@ -310,7 +310,7 @@ def a_broken_package_is_rolled_back(
     (before,) = generate(runtime, name_of(REAL))
     with (
         steps.step("a package with a broken inference.py, rolled back under callers"),
-        calling(runtime, name_of(REAL), threads=1, pause_s=0.5) as seen,
+        call_in_background(runtime, name_of(REAL), threads=1, pause_s=0.5) as seen,
     ):
         result = cdk("deploy", stack_of(REAL), *UNASKED, "--app", app, check=False)
     assert result.returncode != 0
@@ -333,7 +333,7 @@ def errors_roll_an_update_back(
 ) -> None:
     with (
         steps.step("a package that answers 500, rolled back by its alarm"),
-        calling(runtime, name_of(SLOW), threads=2, pause_s=0.1) as seen,
+        call_in_background(runtime, name_of(SLOW), threads=2, pause_s=0.1) as seen,
     ):
         result = cdk("deploy", stack_of(SLOW), *UNASKED, "--app", app, check=False)
         at_the_end = len(seen.errors)

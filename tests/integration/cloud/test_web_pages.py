@@ -24,10 +24,10 @@ from botocore.exceptions import ClientError
 
 from inf2kit.rehearsal import folders
 from inf2kit.rehearsal.cloud.settings import CloudSettings
-from inf2kit.rehearsal.local.asgi_server import Server
-from inf2kit.rehearsal.runtime.front import Front
-from tests.helpers.rehearsing import boto3_of
-from tests.helpers.support import free_port, wait_until
+from inf2kit.rehearsal.local.asgi_server import LoopbackServer
+from inf2kit.rehearsal.runtime.server import SageMakerRuntime
+from tests.helpers.cloud import boto3_client
+from tests.helpers.servers import free_port, wait_until
 
 _KEY_OF_NOBODY = "AKIAIOSFODNN7EXAMPLE"
 
@@ -100,7 +100,7 @@ def test_the_cloud_does_nothing_for_a_page(cloud: CloudSettings, row: str, reque
     of_page = {name: value.format(port=cloud.port) for name, value in OF_PAGES[row].items()}
     own = signed(key_of(cloud), service)
     assert ask(cloud.port, method, path, {**own, **more, **of_page}, body).status == 403
-    buckets = boto3_of(cloud, "s3").list_buckets()["Buckets"]
+    buckets = boto3_client(cloud, "s3").list_buckets()["Buckets"]
     assert "made-by-a-page" not in [bucket["Name"] for bucket in buckets]
 
 
@@ -108,7 +108,7 @@ def test_the_cloud_does_nothing_for_a_page(cloud: CloudSettings, row: str, reque
 def front() -> Iterator[int]:
     """The front of a local endpoint, as its host starts it; its port."""
     port, ending = free_port(), threading.Event()
-    server = Server(Front(lambda _name, _variant: None), port)
+    server = LoopbackServer(SageMakerRuntime(lambda _name, _variant: None), port)
 
     async def serve() -> None:
         serving = asyncio.ensure_future(server.serve())
@@ -159,7 +159,7 @@ def test_the_double_that_does_the_rest_has_no_api_of_its_own(cloud: CloudSetting
 
 def test_its_state_is_not_reset_by_a_form(cloud: CloudSettings) -> None:
     assert ask(cloud.port, "POST", "/moto-api/reset", _FORM).status == 404
-    assert boto3_of(cloud, "s3").list_buckets()["Buckets"]
+    assert boto3_client(cloud, "s3").list_buckets()["Buckets"]
 
 
 #: What somebody sends who may not read the file with the key.
@@ -182,7 +182,7 @@ STRANGERS: dict[str, tuple[str, dict[str, str]]] = {
 
 @pytest.mark.parametrize("who", STRANGERS)
 def test_nobody_reads_an_object_without_the_key(cloud: CloudSettings, who: str) -> None:
-    boto3_of(cloud, "s3").put_object(Bucket="models", Key="private", Body=b"secret")
+    boto3_client(cloud, "s3").put_object(Bucket="models", Key="private", Body=b"secret")
     query, headers = STRANGERS[who]
     filled = {name: value.replace("{key}", key_of(cloud)) for name, value in headers.items()}
     answer = ask(cloud.port, "GET", "/models/private" + query.replace("{key}", key_of(cloud)), filled)
@@ -233,7 +233,7 @@ def test_a_call_of_a_stranger_is_refused_as_the_runtime_does(cloud: CloudSetting
 
 
 def test_presigned_addresses_and_assumed_roles_are_let_in(cloud: CloudSettings) -> None:
-    boto3_of(cloud, "s3").put_object(Bucket="models", Key="shared", Body=b"shared")
+    boto3_client(cloud, "s3").put_object(Bucket="models", Key="shared", Body=b"shared")
     s3 = boto3.session.Session(key_of(cloud), "rehearsal", region_name=cloud.region).client(
         "s3", endpoint_url=cloud.url, config=Config(signature_version="s3v4")
     )
@@ -242,7 +242,7 @@ def test_presigned_addresses_and_assumed_roles_are_let_in(cloud: CloudSettings) 
         assert response.read() == b"shared"
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(address.replace(key_of(cloud), _KEY_OF_NOBODY))  # noqa: S310
-    role = boto3_of(cloud, "sts").assume_role(
+    role = boto3_client(cloud, "sts").assume_role(
         RoleArn="arn:aws:iam::123456789012:role/r", RoleSessionName="mine"
     )
     given = role["Credentials"]

@@ -74,14 +74,14 @@ def run(python: Python, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ca
 
 @pytest.fixture(scope="module")
 def package(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Deployable]:
-    """A deployable package, of the replay double or of a ``model``; ``changed`` makes it another one."""
+    """A deployable package, of the simulated backend or of a ``model``; ``changed`` makes it another one."""
 
     def lay_out(model: Path | None = None, *, changed: str = "") -> Deployable:
         contents: Any = gather(inf2kit.load_preset(PRESET), model or weights, rehearsal=True)
-        contents = contents if model else packages.with_replay(contents)
+        contents = contents if model else packages.with_simulated_backend(contents)
         folder = tmp_path_factory.mktemp("package")
         if changed:
             contents = packages.with_changed_code(contents, tmp_path_factory.mktemp("code"), new=changed)
-        return Deployable.of(contents, PRESET, folder)
+        return Deployable.from_contents(contents, PRESET, folder)
 
     return lay_out

@@ -13,24 +13,25 @@ from inf2kit.client.local import MARK
 from inf2kit.errors import LocalEndpointError
 from inf2kit.rehearsal.container import processes as container
 from inf2kit.rehearsal.local import endpoint, state
-from tests.helpers.containers import GATE, Container, Deployable, listeners, number_inside
-from tests.helpers.support import Caller, ping, wait_until
+from tests.helpers.containers import GATEWAY, Container, Deployable, find_listeners, pid_in_container
+from tests.helpers.local_endpoint import EndpointCaller
+from tests.helpers.servers import ping, wait_until
 
 _IN_A_NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount-proc", "--pid", "--fork", "--kill-child"]
 
 
 def test_a_local_endpoint_in_a_faithful_container(
-    own_python: None, replay_preset: str, monkeypatch: pytest.MonkeyPatch
+    own_python: None, simulated_preset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Found, called and stopped like any other; what ends in it is not the container."""
     monkeypatch.setenv(container.LAUNCHER, "faithful")
-    up = endpoint.up(replay_preset, name="faithful")
+    up = endpoint.up(simulated_preset, name="faithful")
     try:
-        assert Caller(up).stream("x", max_new_tokens=3)[-1]["details"]["generated_tokens"] == 3
+        assert EndpointCaller(up).stream("x", max_new_tokens=3)[-1]["details"]["generated_tokens"] == 3
         processes = container.processes(Path(up.run_dir))
-        (first,) = [process for process in processes if number_inside(process) == 1]
-        assert list(listeners(first)) == [GATE]
-        assert ping(up.gate_port) == 200
+        (first,) = [process for process in processes if pid_in_container(process) == 1]
+        assert list(find_listeners(first)) == [GATEWAY]
+        assert ping(up.gateway_port) == 200
         (server,) = [process for process in processes if process.name() == "java"]
         server.kill()
         lost = wait_until(
@@ -45,11 +46,11 @@ def test_a_local_endpoint_in_a_faithful_container(
 
 
 def test_a_launcher_that_is_not_there_is_named(
-    home: Path, replay_preset: str, monkeypatch: pytest.MonkeyPatch
+    home: Path, simulated_preset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(container.LAUNCHER, "docker")
     with pytest.raises(LocalEndpointError, match="it is one of: everyday, faithful"):
-        endpoint.up(replay_preset, name="unlaunched")
+        endpoint.up(simulated_preset, name="unlaunched")
     assert state.read("unlaunched") is None
 
 
@@ -76,8 +77,8 @@ def test_a_real_model_runs_with_the_images_packages(
 ) -> None:
     """The first layers of one: transformers and torch compute there, and both ways say the same."""
     served = run(package(small_weights))
-    served.ready()
-    status, (answer,) = served.whole("My favorite place on earth is", max_new_tokens=8)
+    served.wait_until_ready()
+    status, (answer,) = served.generate("My favorite place on earth is", max_new_tokens=8)
     assert status == 200
     events = served.stream("My favorite place on earth is", max_new_tokens=8)[1]
     assert answer["generated_text"] == events[-1]["generated_text"] != ""

@@ -18,8 +18,8 @@ import pytest
 
 from inf2kit.rehearsal.container import processes
 from inf2kit.rehearsal.container.namespaces import IMAGE_VARIABLES, SAGEMAKER_VARIABLES
-from tests.helpers.containers import GATE, Container, Deployable, listeners
-from tests.helpers.support import ping, wait_until
+from tests.helpers.containers import GATEWAY, Container, Deployable, find_listeners
+from tests.helpers.servers import ping, wait_until
 
 #: A step of the second container; 1,200 tokens take longer than a draining may.
 STEP_S = 0.025
@@ -56,13 +56,13 @@ def first(run: Callable[..., Container], deployable: Deployable) -> Container:
 
 @pytest.fixture(scope="module")
 def second(run: Callable[..., Container], package: Callable[..., Deployable]) -> Container:
-    return run(package(changed="\n# another version\n"), INF2KIT_REPLAY_STEP_SECONDS=str(STEP_S))
+    return run(package(changed="\n# another version\n"), INF2KIT_SIMULATED_STEP_SECONDS=str(STEP_S))
 
 
 def test_ping_is_true_from_the_start(first: Container, figure: Callable[[str], None]) -> None:
     assert ping(first.port) is None, "nothing listens yet"
-    took_s = first.ready()
-    status, _ = first.whole("x", max_new_tokens=2)
+    took_s = first.wait_until_ready()
+    status, _ = first.generate("x", max_new_tokens=2)
     assert status == 200, "a call on the heels of the first good /ping is answered"
     figure(f"faithful container: /ping says 200 {took_s:.1f} s after the start")
 
@@ -73,7 +73,7 @@ def test_the_environment_is_the_templates(
     """By name and value: of process 1, and of the model server, to which what process 1 imports adds some."""
     expected = {**IMAGE_VARIABLES, **SAGEMAKER_VARIABLES, **deployable.variables}
     assert len(expected) == sum(map(len, (IMAGE_VARIABLES, SAGEMAKER_VARIABLES, deployable.variables)))
-    assert first.first.environ() == expected
+    assert first.init.environ() == expected
     (server,) = [process for process in first.processes if process.name() == "java"]
     inherited = server.environ()
     assert {name: inherited.get(name) for name in expected} == expected
@@ -86,9 +86,9 @@ def test_the_environment_is_the_templates(
     )
 
 
-def test_only_the_gate_listens(first: Container, figure: Callable[[str], None]) -> None:
-    (owner,) = (found := listeners(first.first)).values()
-    assert list(found) == [GATE]
+def test_only_the_gateway_listens(first: Container, figure: Callable[[str], None]) -> None:
+    (owner,) = (found := find_listeners(first.init)).values()
+    assert list(found) == [GATEWAY]
     assert "inf2kit.serving.engine.gateway" in owner
     figure(f"faithful container: on TCP only 0.0.0.0:8080 is open, by {owner.partition(' -m ')[2]}")
 
@@ -107,7 +107,7 @@ def test_it_is_as_bare_as_the_image(first: Container, figure: Callable[[str], No
 
 
 def test_whole_and_streamed_calls(first: Container) -> None:
-    status, (answer,) = first.whole("Hello", max_new_tokens=20, details=True)
+    status, (answer,) = first.generate("Hello", max_new_tokens=20, details=True)
     assert (status, answer["details"]["generated_tokens"]) == (200, 20)
     status, events = first.stream("Hello", max_new_tokens=20)
     assert (status, events[-1]["generated_text"]) == (200, answer["generated_text"])
@@ -133,7 +133,7 @@ def test_an_update_loses_no_call(first: Container, second: Container, figure: Ca
     answered = 0
     while ping(second.port) != 200:
         assert second.keeper.poll() is None, second.tail()
-        assert first.whole("x", max_new_tokens=2)[0] == 200
+        assert first.generate("x", max_new_tokens=2)[0] == 200
         answered += 1
         time.sleep(0.05)
     began = time.monotonic()
@@ -143,7 +143,7 @@ def test_an_update_loses_no_call(first: Container, second: Container, figure: Ca
         f"{time.monotonic() - began:.1f} s after SIGTERM"
     )
     first.keeper.wait(10)
-    assert second.whole("x", max_new_tokens=2)[0] == 200
+    assert second.generate("x", max_new_tokens=2)[0] == 200
 
 
 def test_sigterm_under_load_loses_no_call(second: Container, figure: Callable[[str], None]) -> None:
@@ -153,16 +153,16 @@ def test_sigterm_under_load_loses_no_call(second: Container, figure: Callable[[s
             pool.submit(call, f"call {number}", max_new_tokens=length, details=True)
             for call, lengths in (
                 (second.stream, (200, 200, 1200, 1200)),
-                (second.whole, (100, 100, 1200, 1200)),
+                (second.generate, (100, 100, 1200, 1200)),
             )
             for number, length in enumerate(lengths)
         ]
         wait_until(lambda: second.metric("inf2kit_texts_inside") == 8, 30, "eight calls are inside")
-        second.first.send_signal(signal.SIGTERM)
+        second.init.send_signal(signal.SIGTERM)
         began = time.monotonic()
         wait_until(lambda: ping(second.port) != 200, 2, "/ping says no more that it is ready")
         assert ping(second.port) == 503, "it says so, and is not gone"
-        status, refusal = second.whole("new", max_new_tokens=2)
+        status, refusal = second.generate("new", max_new_tokens=2)
         assert status == 503, refusal
         outcomes = [call.exception() or _reason(*call.result()) for call in calls]
     took_s = time.monotonic() - began
@@ -175,8 +175,8 @@ def test_sigterm_under_load_loses_no_call(second: Container, figure: Callable[[s
     assert lost == []
     assert outcomes.count("time_limit") >= 1, "some take longer than 25 s"
     assert took_s < 30, "SIGKILL comes then"
-    wait_until(lambda: not second.named("engine."), 5, "engine and gate have ended")
-    assert second.first.is_running(), "the container does not end with its model server"
+    wait_until(lambda: not second.find_processes("engine."), 5, "engine and gateway have ended")
+    assert second.init.is_running(), "the container does not end with its model server"
 
 
 def test_a_container_outlives_its_model_server_and_only_ping_tells(
@@ -184,12 +184,12 @@ def test_a_container_outlives_its_model_server_and_only_ping_tells(
 ) -> None:
     """A restart of the first package, whose model server then ends by itself."""
     third = run(deployable)
-    figure(f"faithful container: ready again {third.ready():.1f} s after a restart")
+    figure(f"faithful container: ready again {third.wait_until_ready():.1f} s after a restart")
     (server,) = [process for process in third.processes if process.name() == "java"]
     server.kill()
     wait_until(lambda: ping(third.port) != 200, 10, "/ping tells")
-    wait_until(lambda: not third.named("engine."), 10, "engine and gate end with it")
-    assert third.first.is_running()
+    wait_until(lambda: not third.find_processes("engine."), 10, "engine and gateway end with it")
+    assert third.init.is_running()
     assert third.keeper.poll() is None
     began = time.monotonic()
     assert processes.stop(third.run_dir) == []

@@ -9,12 +9,12 @@ import pytest
 
 from inf2kit import Endpoint
 from inf2kit.rehearsal.local.state import EndpointState
-from tests.helpers.support import Caller
+from tests.helpers.local_endpoint import EndpointCaller
 
 PROMPT = "My favorite place on earth is"
 
 
-def test_greedy_text_is_english_and_counted(caller: Caller) -> None:
+def test_greedy_text_is_english_and_counted(caller: EndpointCaller) -> None:
     (answer,) = caller.generate(PROMPT, max_new_tokens=12, details=True)
     assert answer["generated_text"].startswith(" the ocean")
     details = answer["details"]
@@ -27,7 +27,7 @@ def test_greedy_text_is_english_and_counted(caller: Caller) -> None:
     assert "warnings" not in answer
 
 
-def test_prompts_of_one_call_come_back_in_order_and_as_if_alone(caller: Caller) -> None:
+def test_prompts_of_one_call_come_back_in_order_and_as_if_alone(caller: EndpointCaller) -> None:
     prompts = ["Water boils at", "1, 2, 3, 4,", PROMPT, "Once upon a time, in a village by the sea,"]
     together = caller.generate(prompts, max_new_tokens=8, return_full_text=True)
     alone = [caller.generate(prompt, max_new_tokens=8, return_full_text=True)[0] for prompt in prompts]
@@ -37,7 +37,7 @@ def test_prompts_of_one_call_come_back_in_order_and_as_if_alone(caller: Caller) 
     ]
 
 
-def test_a_seed_repeats_a_sampled_text_in_any_company(caller: Caller) -> None:
+def test_a_seed_repeats_a_sampled_text_in_any_company(caller: EndpointCaller) -> None:
     parameters = {"max_new_tokens": 12, "temperature": 0.9, "top_k": 50, "top_p": 0.9, "seed": 7}
     alone = caller.generate(PROMPT, **parameters)
     with ThreadPoolExecutor(4) as pool:
@@ -51,7 +51,7 @@ def test_a_seed_repeats_a_sampled_text_in_any_company(caller: Caller) -> None:
     "prompt",
     [PROMPT, "中文和日本語のテキスト:", "Emoji only: 😀🎉🚀 and again 😀", "naïve café — ", "def f(x):\n\t"],
 )
-def test_streamed_text_equals_unstreamed(caller: Caller, prompt: str) -> None:
+def test_streamed_text_equals_unstreamed(caller: EndpointCaller, prompt: str) -> None:
     # High temperature makes byte tokens likely: characters that come in several tokens.
     for parameters in ({"max_new_tokens": 16}, {"max_new_tokens": 24, "temperature": 2.0, "seed": 3}):
         (whole,) = caller.generate(prompt, **parameters)
@@ -62,12 +62,12 @@ def test_streamed_text_equals_unstreamed(caller: Caller, prompt: str) -> None:
         assert all(event["generated_text"] is None for event in events[:-1])
 
 
-def test_a_stream_comes_token_by_token(caller: Caller) -> None:
+def test_a_stream_comes_token_by_token(caller: EndpointCaller) -> None:
     body = {"inputs": PROMPT, "parameters": {"max_new_tokens": 20}, "stream": True}
     assert len(list(caller.parts(body))) >= 15  # two may share a packet; one packet would be no stream
 
 
-def test_stop_texts_end_the_text_and_never_show_up(caller: Caller) -> None:
+def test_stop_texts_end_the_text_and_never_show_up(caller: EndpointCaller) -> None:
     (free,) = caller.generate(PROMPT, max_new_tokens=24)
     stop = free["generated_text"][20:28]  # across the borders of tokens
     (answer,) = caller.generate(PROMPT, max_new_tokens=24, stop=[stop], details=True)
@@ -79,7 +79,7 @@ def test_stop_texts_end_the_text_and_never_show_up(caller: Caller) -> None:
     assert kept["generated_text"] == free["generated_text"][:28]
 
 
-def test_forced_lengths_are_honoured(caller: Caller) -> None:
+def test_forced_lengths_are_honoured(caller: EndpointCaller) -> None:
     chat = "<|im_start|>user\nSay yes.<|im_end|>\n<|im_start|>assistant\n"
     (short,) = caller.generate(chat, max_new_tokens=60, details=True)
     assert short["details"]["finish_reason"] == "eos_token"
@@ -90,7 +90,7 @@ def test_forced_lengths_are_honoured(caller: Caller) -> None:
     assert forced["details"]["generated_tokens"] == 60
 
 
-def test_chat_through_the_template(caller: Caller) -> None:
+def test_chat_through_the_template(caller: EndpointCaller) -> None:
     messages = [{"role": "user", "content": [{"type": "text", "text": "What is the capital of France?"}]}]
     answer = caller.invoke(
         {"model": "any", "messages": messages, "temperature": 0, "sagemaker_base_url": None}
@@ -112,7 +112,7 @@ def test_chat_through_the_template(caller: Caller) -> None:
     assert events[-1]["usage"] == answer["usage"]
 
 
-def test_leaked_keys_are_named_not_refused(caller: Caller) -> None:
+def test_leaked_keys_are_named_not_refused(caller: EndpointCaller) -> None:
     (answer,) = caller.invoke(
         {"inputs": PROMPT, "parameters": {"max_new_tokens": 2, "temprature": 1}, "sagemaker_base_url": "x"}
     )
@@ -120,7 +120,7 @@ def test_leaked_keys_are_named_not_refused(caller: Caller) -> None:
     assert any("did you mean 'temperature'" in warning for warning in answer["warnings"])
 
 
-def test_a_length_beyond_the_row_is_clamped_and_said(caller: Caller) -> None:
+def test_a_length_beyond_the_row_is_clamped_and_said(caller: EndpointCaller) -> None:
     long = "word " * 2040
     (answer,) = caller.generate(long, max_new_tokens=10**30, details=True)
     room = 2048 - answer["details"]["input_length"]
@@ -128,7 +128,7 @@ def test_a_length_beyond_the_row_is_clamped_and_said(caller: Caller) -> None:
     assert f"lowered to {room}" in answer["warnings"][0]
 
 
-def test_the_sdk_says_the_same_as_boto3(served: EndpointState, caller: Caller) -> None:
+def test_the_sdk_says_the_same_as_boto3(served: EndpointState, caller: EndpointCaller) -> None:
     endpoint = Endpoint(served.name)
     result = endpoint.generate(PROMPT, max_new_tokens=8)
     assert result.text == caller.generate(PROMPT, max_new_tokens=8)[0]["generated_text"]
@@ -136,7 +136,7 @@ def test_the_sdk_says_the_same_as_boto3(served: EndpointState, caller: Caller) -
     assert [each.text for each in endpoint.generate([PROMPT, PROMPT], max_new_tokens=8)] == [result.text] * 2
 
 
-def test_custom_attributes_and_the_variant_come_back_and_nothing_else(caller: Caller) -> None:
+def test_custom_attributes_and_the_variant_come_back_and_nothing_else(caller: EndpointCaller) -> None:
     response = caller.client.invoke_endpoint(
         EndpointName=caller.name,
         ContentType="application/json",

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from inf2kit import Endpoint
 from inf2kit.errors import EndpointError
 from inf2kit.rehearsal.local.state import EndpointState
-from tests.helpers.support import Caller, processes_of
+from tests.helpers.local_endpoint import EndpointCaller, find_processes
 
 JSON = "application/json"
 X: dict[str, Any] = {"inputs": "x"}
@@ -73,7 +73,7 @@ CASES = [
     ("body", "content_type", "status", "code"), [c[1:] for c in CASES], ids=[c[0] for c in CASES]
 )
 def test_refused_with_status_code_and_sentence(
-    caller: Caller, body: object, content_type: str, status: int, code: str
+    caller: EndpointCaller, body: object, content_type: str, status: int, code: str
 ) -> None:
     with pytest.raises(ClientError) as refused:
         caller.invoke(body, content_type)
@@ -96,11 +96,11 @@ def test_refused_with_status_code_and_sentence(
         (with_parameter(max_new_tokens=2, temperature=None, top_k=None, stop=None, seed=None), JSON),
     ],
 )
-def test_unusual_but_fine(caller: Caller, body: object, content_type: str) -> None:
+def test_unusual_but_fine(caller: EndpointCaller, body: object, content_type: str) -> None:
     assert caller.invoke(body, content_type)
 
 
-def test_a_body_of_seven_megabytes(caller: Caller) -> None:
+def test_a_body_of_seven_megabytes(caller: EndpointCaller) -> None:
     with pytest.raises(ClientError) as refused:
         caller.invoke(json.dumps({"inputs": "x" * 7_000_000}))
     assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 413
@@ -120,8 +120,8 @@ def test_an_unknown_endpoint(served: EndpointState) -> None:
         Endpoint("nobody", endpoint_url=served.url).generate("x")
 
 
-def test_no_worker_was_lost(served: EndpointState, caller: Caller) -> None:
+def test_no_worker_was_lost(served: EndpointState, caller: EndpointCaller) -> None:
     """After all of the above the same workers answer."""
-    log = (processes_of(served, "model_service_worker"), caller.generate("x", max_new_tokens=1))
+    log = (find_processes(served, "model_service_worker"), caller.generate("x", max_new_tokens=1))
     assert len(log[0]) == 11  # ten workers, and the one they are forked from
     assert log[1]

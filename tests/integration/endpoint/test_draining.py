@@ -14,18 +14,19 @@ import psutil
 
 from inf2kit.rehearsal.local import endpoint
 from inf2kit.rehearsal.local.state import EndpointState
-from tests.helpers.support import Caller, ping, processes_of, wait_until
+from tests.helpers.local_endpoint import EndpointCaller, find_processes
+from tests.helpers.servers import ping, wait_until
 
 #: SageMaker kills a container so many seconds after it was told to end.
 KILLED_AFTER_S = 30.0
 
 
-def whole(caller: Caller, tokens: int) -> str:
+def whole(caller: EndpointCaller, tokens: int) -> str:
     (answer,) = caller.generate("x", max_new_tokens=tokens, ignore_eos=True, details=True)
     return str(answer["details"]["finish_reason"])
 
 
-def streamed(caller: Caller, tokens: int, begun: list[int]) -> str:
+def streamed(caller: EndpointCaller, tokens: int, begun: list[int]) -> str:
     events = []
     for part in caller.parts({"inputs": "x", "parameters": {"max_new_tokens": tokens}, "stream": True}):
         begun.append(1)
@@ -36,7 +37,7 @@ def streamed(caller: Caller, tokens: int, begun: list[int]) -> str:
 
 def eight_calls(ending: EndpointState, pool: ThreadPoolExecutor, tokens: int) -> list[Future[str]]:
     """Four whole and four streamed calls, all of them in rows."""
-    caller, begun = Caller(ending), list[int]()
+    caller, begun = EndpointCaller(ending), list[int]()
     calls = [pool.submit(whole, caller, tokens) for _ in range(4)]
     calls += [pool.submit(streamed, caller, tokens, begun) for _ in range(4)]
     wait_until(lambda: len(begun) > 40, 30, "the calls are under way")
@@ -55,18 +56,18 @@ def answer_of(port: int) -> tuple[int, str | None]:
 
 
 def model_server_of(state: EndpointState) -> psutil.Process:
-    (java,) = [each for each in processes_of(state, "ModelServer") if "java" in each.name()]
+    (java,) = [each for each in find_processes(state, "ModelServer") if "java" in each.name()]
     return java
 
 
 def test_sigterm_in_the_middle_of_eight_calls_loses_none(
-    start: Callable[..., EndpointState], replay_preset: str, figure: Callable[[str], None]
+    start: Callable[..., EndpointState], simulated_preset: str, figure: Callable[[str], None]
 ) -> None:
     """Texts of some seconds are whole; what takes longer than a container has ends with what there is."""
-    slow = {"INF2KIT_REPLAY_STEP_SECONDS": "0.02"}
+    slow = {"INF2KIT_SIMULATED_STEP_SECONDS": "0.02"}
     with ThreadPoolExecutor(2) as pool:
         short, long = pool.map(
-            lambda name: start(replay_preset, name=name, variables=slow), ("ending", "ending-late")
+            lambda name: start(simulated_preset, name=name, variables=slow), ("ending", "ending-late")
         )
     with ThreadPoolExecutor(16) as pool:
         calls = {"ending": eight_calls(short, pool, 100), "ending-late": eight_calls(long, pool, 2040)}
@@ -74,8 +75,8 @@ def test_sigterm_in_the_middle_of_eight_calls_loses_none(
         for state in (short, long):
             model_server_of(state).send_signal(signal.SIGTERM)
         for state in (short, long):
-            wait_until(lambda state=state: ping(state.gate_port) == 503, 2.0, "/ping says 503 at once")
-            assert answer_of(state.gate_port) == (503, "close")
+            wait_until(lambda state=state: ping(state.gateway_port) == 503, 2.0, "/ping says 503 at once")
+            assert answer_of(state.gateway_port) == (503, "close")
         for name, futures in calls.items():
             ends = Counter(future.result() for future in futures)
             lost = sum(count for end, count in ends.items() if end not in ("length", "time_limit"))
@@ -87,19 +88,19 @@ def test_sigterm_in_the_middle_of_eight_calls_loses_none(
             assert name == "ending" or ends == {"time_limit": 8}
         for state in (short, long):
             left_s = began + KILLED_AFTER_S - time.monotonic()
-            over = "gate and engine have ended before they would be killed"
-            wait_until(lambda state=state: not processes_of(state, "inf2kit.serving."), left_s, over)
+            over = "gateway and engine have ended before they would be killed"
+            wait_until(lambda state=state: not find_processes(state, "inf2kit.serving."), left_s, over)
         log = endpoint.log_path("ending").read_text(encoding="utf-8")
         assert "ended: 0 texts are left without an answer" in log
 
 
 def test_a_model_server_that_crashes_loses_no_call(
-    start: Callable[..., EndpointState], replay_preset: str
+    start: Callable[..., EndpointState], simulated_preset: str
 ) -> None:
-    slow = {"INF2KIT_REPLAY_STEP_SECONDS": "0.02"}
-    state = start(replay_preset, name="headless", variables=slow)
+    slow = {"INF2KIT_SIMULATED_STEP_SECONDS": "0.02"}
+    state = start(simulated_preset, name="headless", variables=slow)
     with ThreadPoolExecutor(8) as pool:
         calls = eight_calls(state, pool, 60)
         model_server_of(state).kill()
-        wait_until(lambda: ping(state.gate_port) != 200, 2.0, "not ready, and it says so")
+        wait_until(lambda: ping(state.gateway_port) != 200, 2.0, "not ready, and it says so")
         assert {call.result() for call in calls} <= {"length", "time_limit"}

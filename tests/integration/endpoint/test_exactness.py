@@ -13,8 +13,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from inf2kit.serving.wire.parameters import parse_parameters
-from tests.helpers.proof import Proof
-from tests.helpers.support import Caller
+from tests.helpers.local_endpoint import EndpointCaller
+from tests.helpers.reference_model import ReferenceModel
 
 REQUESTS = 256
 LONG = [700, 1500]
@@ -32,7 +32,7 @@ CHOICES: list[dict[str, object]] = [
 
 @pytest.mark.timeout(900)
 def test_256_mixed_requests_in_random_order_equal_their_alone_runs(
-    caller: Caller, weights: Path, figure: Callable[[str], None]
+    caller: EndpointCaller, weights: Path, figure: Callable[[str], None]
 ) -> None:
     tokenizer = AutoTokenizer.from_pretrained(weights)
     rng = random.Random(5)
@@ -45,14 +45,14 @@ def test_256_mixed_requests_in_random_order_equal_their_alone_runs(
 
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(answer, requests))
-    proof = Proof(weights, [tokenizer.eos_token_id])
+    proof = ReferenceModel(weights, [tokenizer.eos_token_id])
     tied: set[int] = set()
     tokens = 0
     for index, ((text, given, _), result) in enumerate(zip(requests, answers, strict=True)):
         prompt = tokenizer(text)["input_ids"]
         new = [token["id"] for token in result["details"]["tokens"]]
         parameters, _warnings = parse_parameters(given)
-        ties = proof.near_ties(
+        ties = proof.count_near_ties(
             prompt, new, parameters, [token["logprob"] for token in result["details"]["tokens"]]
         )
         context = prompt[-4:]
@@ -75,7 +75,7 @@ def test_256_mixed_requests_in_random_order_equal_their_alone_runs(
         if alone["generated_text"] != answers[index]["generated_text"]:
             new = [token["id"] for token in alone["details"]["tokens"]]
             prompt = tokenizer(requests[index][0])["input_ids"]
-            ties = proof.near_ties(prompt, new, parse_parameters(requests[index][1])[0])
+            ties = proof.count_near_ties(prompt, new, parse_parameters(requests[index][1])[0])
             assert ties or index in tied
 
 

@@ -16,7 +16,8 @@ from botocore.exceptions import ClientError, EventStreamError
 from inf2kit.rehearsal.container import processes
 from inf2kit.rehearsal.local import endpoint, state
 from inf2kit.rehearsal.local.state import EndpointState
-from tests.helpers.support import Caller, ping, processes_of, wait_until
+from tests.helpers.local_endpoint import EndpointCaller, find_processes
+from tests.helpers.servers import ping, wait_until
 
 #: A caller has its answer, or a 503, within so many seconds of the kill.
 LIMIT_S = 2.0
@@ -28,7 +29,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield threads
 
 
-def whole(caller: Caller) -> str:
+def whole(caller: EndpointCaller) -> str:
     """A call's end: its finish reason, or what it was refused with."""
     try:
         return str(caller.generate("x", max_new_tokens=400, details=True)[0]["details"]["finish_reason"])
@@ -38,7 +39,7 @@ def whole(caller: Caller) -> str:
         )
 
 
-def streamed(caller: Caller, begun: list[int]) -> str:
+def streamed(caller: EndpointCaller, begun: list[int]) -> str:
     """A stream's end: its finish reason, or how it broke off."""
     body = {"inputs": "x", "parameters": {"max_new_tokens": 400}, "stream": True}
     received = b""
@@ -55,7 +56,7 @@ def streamed(caller: Caller, begun: list[int]) -> str:
 
 def eight_calls(victim: EndpointState, pool: ThreadPoolExecutor) -> list[Future[str]]:
     """Four whole and four streamed calls, all of them running."""
-    caller, begun = Caller(victim), list[int]()
+    caller, begun = EndpointCaller(victim), list[int]()
     calls = [pool.submit(whole, caller) for _ in range(4)]
     calls += [pool.submit(streamed, caller, begun) for _ in range(4)]
     wait_until(lambda: len(begun) == 4, 30, "four streams have begun")
@@ -63,8 +64,8 @@ def eight_calls(victim: EndpointState, pool: ThreadPoolExecutor) -> list[Future[
 
 
 def serves_again(victim: EndpointState) -> None:
-    wait_until(lambda: ping(victim.gate_port) == 200, 120, "/ping says 200 again")
-    assert Caller(victim).generate("x", max_new_tokens=2)
+    wait_until(lambda: ping(victim.gateway_port) == 200, 120, "/ping says 200 again")
+    assert EndpointCaller(victim).generate("x", max_new_tokens=2)
 
 
 def inventory(victim: EndpointState) -> tuple[int, set[str]]:
@@ -84,16 +85,16 @@ def test_killed_in_the_middle_of_eight_calls(
 ) -> None:
     before = inventory(victim)
     calls = eight_calls(victim, pool)
-    (process,) = processes_of(victim, module)
+    (process,) = find_processes(victim, module)
     process.kill()
     killed = time.monotonic()
     done, hanging = wait(calls, LIMIT_S)
     assert not hanging, f"{len(hanging)} callers hang {LIMIT_S:g} s after the kill"
-    assert ping(victim.gate_port) != 200, "not ready, and it says so"
+    assert ping(victim.gateway_port) != 200, "not ready, and it says so"
     figure(f"faults, {module}: every caller had its end {time.monotonic() - killed:.2f} s after the kill")
     assert {call.result() for call in done} == {"503"}
     serves_again(victim)
-    assert processes_of(victim, module)[0].pid != process.pid
+    assert find_processes(victim, module)[0].pid != process.pid
     wait_until(lambda: inventory(victim) == before, 20, f"the same processes and files as before: {before}")
 
 
@@ -101,26 +102,26 @@ def test_a_killed_worker_loses_no_call(victim: EndpointState, pool: ThreadPoolEx
     """The engine answers what the worker had begun."""
     before = inventory(victim)
     calls = eight_calls(victim, pool)
-    busy = [p for p in processes_of(victim, "model_service_worker") if _talks_to_the_engine(p)]
+    busy = [p for p in find_processes(victim, "model_service_worker") if _talks_to_the_engine(p)]
     assert len(busy) == 4
     busy[0].kill()
     assert [call.result() for call in calls] == ["length"] * 8
-    assert ping(victim.gate_port) == 200
+    assert ping(victim.gateway_port) == 200
     wait_until(lambda: inventory(victim) == before, 20, f"the same processes and files as before: {before}")
-    assert all(pool.map(lambda _: whole(Caller(victim)) == "length", range(8)))
+    assert all(pool.map(lambda _: whole(EndpointCaller(victim)) == "length", range(8)))
 
 
 def test_a_supervisor_is_replaced_even_when_the_workers_parent_is_gone(victim: EndpointState) -> None:
     """The model server does not replace the process its workers are forked from; any worker guards."""
-    workers = processes_of(victim, "model_service_worker")
+    workers = find_processes(victim, "model_service_worker")
     (parent,) = [process for process in workers if process.ppid() not in {worker.pid for worker in workers}]
-    (supervisor,) = processes_of(victim, "engine.supervisor")
+    (supervisor,) = find_processes(victim, "engine.supervisor")
     parent.kill()
     parent.wait(10)
     supervisor.kill()
-    wait_until(lambda: ping(victim.gate_port) != 200, 10, "the gate has ended with its supervisor")
+    wait_until(lambda: ping(victim.gateway_port) != 200, 10, "the gateway has ended with its supervisor")
     serves_again(victim)
-    assert len(processes_of(victim, "engine.supervisor")) == 1
+    assert len(find_processes(victim, "engine.supervisor")) == 1
 
 
 def test_everything_killed_at_once_leaves_nothing_after_down(victim: EndpointState) -> None:
@@ -128,8 +129,8 @@ def test_everything_killed_at_once_leaves_nothing_after_down(victim: EndpointSta
     assert host is not None
     for process in [
         host,
-        *processes_of(victim, "serving.engine"),
-        *processes_of(victim, "model_service_worker"),
+        *find_processes(victim, "serving.engine"),
+        *find_processes(victim, "model_service_worker"),
     ]:
         with contextlib.suppress(psutil.Error):  # it may have ended with one that was killed before
             process.send_signal(signal.SIGKILL)

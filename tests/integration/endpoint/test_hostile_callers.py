@@ -1,4 +1,4 @@
-"""What one caller may cost the others: memory, connections, time. The gate is asked directly, as by AWS."""
+"""What one caller may cost the others: memory, connections, time. The tests call the gateway, as AWS does."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ import pytest
 
 from inf2kit.rehearsal.local import endpoint, state
 from inf2kit.rehearsal.local.state import EndpointState
-from tests.helpers.support import Caller, ping, processes_of, wait_until
+from tests.helpers.local_endpoint import EndpointCaller, find_processes
+from tests.helpers.servers import ping, wait_until
 
 #: Open files of every process of this endpoint: a common limit, and soon reached.
 FILES = 1024
 
 
 @pytest.fixture(scope="module")
-def besieged(replay_preset: str, weights: Any) -> Iterator[EndpointState]:
+def besieged(simulated_preset: str, weights: Any) -> Iterator[EndpointState]:
     """The double, as somebody starts it in a shell with few open files."""
     command = ["prlimit", f"--nofile={FILES}:{FILES}", sys.executable, "-m", "inf2kit.cli"]
-    subprocess.run([*command, "local", "up", replay_preset, "--name", "besieged"], check=True)
+    subprocess.run([*command, "local", "up", simulated_preset, "--name", "besieged"], check=True)
     up = state.read("besieged")
     assert up is not None
     yield up
@@ -81,21 +82,21 @@ def test_large_bodies_cost_neither_memory_nor_ping(
     besieged: EndpointState, figure: Callable[[str], None]
 ) -> None:
     """36 bodies of 6.5 MB at once, of small objects: as Python has them they would be six gigabytes."""
-    (gate,) = processes_of(besieged, "engine.gateway")
+    (gateway,) = find_processes(besieged, "engine.gateway")
     body = b'{"inputs": "x", "stream": true, "junk": [' + b"{}," * 2_180_000 + b"{}]}"
-    most = memory_mb(gate)
-    with Pings(besieged.gate_port) as pings, ThreadPoolExecutor(36) as pool:
-        calls = [pool.submit(status_of, besieged.gate_port, body) for _ in range(36)]
+    most = memory_mb(gateway)
+    with Pings(besieged.gateway_port) as pings, ThreadPoolExecutor(36) as pool:
+        calls = [pool.submit(status_of, besieged.gateway_port, body) for _ in range(36)]
         while not all(call.done() for call in calls):
-            most = max(most, memory_mb(gate))
+            most = max(most, memory_mb(gateway))
             time.sleep(0.01)
     statuses = Counter(call.result() for call in calls)
     figure(
         f"36 bodies of {len(body) / 1e6:.1f} MB at once: {dict(statuses)}, "
-        f"the gate had at most {most:.0f} MB, the slowest /ping took {pings.worst_s:.2f} s"
+        f"the gateway had at most {most:.0f} MB, the slowest /ping took {pings.worst_s:.2f} s"
     )
     assert set(statuses) <= {413, 422, 429}
-    assert gate.is_running()
+    assert gateway.is_running()
     assert most < 300
     assert pings.worst_s < 0.5
     assert not pings.refused
@@ -116,9 +117,9 @@ def test_hostile_bodies_cost_another_caller_little(
     besieged: EndpointState, body: object, figure: Callable[[str], None], request: pytest.FixtureRequest
 ) -> None:
     hostile = json.dumps(body).encode()
-    caller, worst_s = Caller(besieged), 0.0
+    caller, worst_s = EndpointCaller(besieged), 0.0
     with ThreadPoolExecutor(2) as pool:
-        attacks = [pool.submit(status_of, besieged.gate_port, hostile) for _ in range(4)]
+        attacks = [pool.submit(status_of, besieged.gateway_port, hostile) for _ in range(4)]
         while not all(attack.done() for attack in attacks):
             began = time.monotonic()
             next(iter(caller.parts({"inputs": "y", "parameters": {"max_new_tokens": 1}, "stream": True})))
@@ -133,12 +134,12 @@ def test_hostile_bodies_cost_another_caller_little(
 
 def test_silent_connections_keep_nobody_out(besieged: EndpointState, figure: Callable[[str], None]) -> None:
     """More connections than open files, all silent: calls are answered, and the silent ones are closed."""
-    with ExitStack() as opened, Pings(besieged.gate_port) as pings:
+    with ExitStack() as opened, Pings(besieged.gateway_port) as pings:
         silent = []
         for _ in range(FILES + 100):
-            connection = socket.create_connection(("127.0.0.1", besieged.gate_port), timeout=30)
+            connection = socket.create_connection(("127.0.0.1", besieged.gateway_port), timeout=30)
             silent.append(opened.enter_context(contextlib.closing(connection)))
-        caller = Caller(besieged)
+        caller = EndpointCaller(besieged)
         with ThreadPoolExecutor(20) as pool:
             answers = list(pool.map(lambda _: caller.generate("x", max_new_tokens=2), range(8)))
         assert len(answers) == 8
@@ -149,9 +150,9 @@ def test_silent_connections_keep_nobody_out(besieged: EndpointState, figure: Cal
 
 
 def test_a_body_that_drips_is_refused(besieged: EndpointState) -> None:
-    connection = socket.create_connection(("127.0.0.1", besieged.gate_port), timeout=30)
+    connection = socket.create_connection(("127.0.0.1", besieged.gateway_port), timeout=30)
     with contextlib.closing(connection):
-        host = f"127.0.0.1:{besieged.gate_port}"
+        host = f"127.0.0.1:{besieged.gateway_port}"
         head = f"POST /invocations HTTP/1.1\r\nHost: {host}\r\nContent-Length: 100\r\n\r\n"
         connection.sendall(head.encode())
         connection.settimeout(0.5)

@@ -1,4 +1,4 @@
-"""Load and time: a full queue, a deadline, callers that go away, and AWS's own limits at the front."""
+"""Load and time: a full queue, a deadline, callers that go away, and AWS's own limits at the runtime."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from botocore.exceptions import ClientError, EventStreamError
 
 from inf2kit import Endpoint
 from inf2kit.rehearsal.local.state import EndpointState
-from inf2kit.rehearsal.runtime.front import Front, Target
-from tests.helpers.support import Caller, metrics_of, wait_until
+from inf2kit.rehearsal.runtime.server import SageMakerRuntime, Target
+from tests.helpers.local_endpoint import EndpointCaller, read_metrics
+from tests.helpers.servers import wait_until
 
 LONG = {"max_new_tokens": 1000, "ignore_eos": True}
 
 
-def open_streams(caller: Caller, count: int) -> list[Any]:
+def open_streams(caller: EndpointCaller, count: int) -> list[Any]:
     def open_one(_: int) -> Any:
         return caller.client.invoke_endpoint_with_response_stream(
             EndpointName=caller.name,
@@ -40,7 +41,7 @@ def open_streams(caller: Caller, count: int) -> list[Any]:
 
 
 def test_the_deadline_gives_a_partial_answer(hurried: EndpointState) -> None:
-    caller = Caller(hurried)
+    caller = EndpointCaller(hurried)
     with ThreadPoolExecutor(1) as pool:
         streaming = pool.submit(caller.stream, "x", **LONG)
         (answer,) = caller.generate("x", details=True, **LONG)
@@ -54,13 +55,13 @@ def test_the_deadline_gives_a_partial_answer(hurried: EndpointState) -> None:
 def test_a_base_model_without_a_chat_template_says_so(hurried: EndpointState) -> None:
     for stream in (False, True):
         with pytest.raises(ClientError) as refused:
-            Caller(hurried).invoke({"messages": [{"role": "user", "content": "x"}], "stream": stream})
+            EndpointCaller(hurried).invoke({"messages": [{"role": "user", "content": "x"}], "stream": stream})
         assert refused.value.response["OriginalStatusCode"] == 422
         assert json.loads(refused.value.response["OriginalMessage"])["error_type"] == "no_chat_template"
 
 
 def test_a_full_queue_is_429_with_a_hint_and_nobody_else_is_harmed(hurried: EndpointState) -> None:
-    caller = Caller(hurried)
+    caller = EndpointCaller(hurried)
     streams = open_streams(caller, 8)  # every row is taken
     with ThreadPoolExecutor(6) as pool:
         waiting = [pool.submit(caller.generate, "x", **LONG) for _ in range(6)]
@@ -78,7 +79,7 @@ def test_a_full_queue_is_429_with_a_hint_and_nobody_else_is_harmed(hurried: Endp
 
 
 def test_callers_that_go_away_free_their_rows(hurried: EndpointState) -> None:
-    for stream in open_streams(Caller(hurried), 8):
+    for stream in open_streams(EndpointCaller(hurried), 8):
         stream.close()
     wait_until(lambda: _is_empty(hurried), 3.0, "the eight are gone")
 
@@ -93,14 +94,14 @@ def test_a_stream_that_its_reader_leaves_frees_its_row(hurried: EndpointState) -
 
 
 def test_callers_that_leave_the_queue_make_room(hurried: EndpointState) -> None:
-    caller = Caller(hurried)
+    caller = EndpointCaller(hurried)
     streams = open_streams(caller, 8)
-    queued = [_post(hurried.gate_port, "x") for _ in range(4)]
+    queued = [_post(hurried.gateway_port, "x") for _ in range(4)]
     wait_until(lambda: _refusal(caller, "x") == "queue_full", 3.0, "the queue is full")
     assert _refusal(caller, ["x"] * 13) == "too_many_inputs", "which no idle endpoint would take either"
-    for connection in queued[2:]:  # two have reached workers; these two wait at the gate
+    for connection in queued[2:]:  # two have reached workers; these two wait at the gateway
         connection.close()
-    again = wait_until(lambda: _post_accepted(hurried.gate_port), 3.0, "there is room for another")
+    again = wait_until(lambda: _post_accepted(hurried.gateway_port), 3.0, "there is room for another")
     again.close()
     for connection in queued[:2]:
         connection.close()
@@ -113,10 +114,10 @@ def test_a_list_that_fills_the_endpoint_keeps_nobody_out(
     hurried: EndpointState, figure: Callable[[str], None]
 ) -> None:
     """A list of twelve texts, rows and queue together: short calls beside it are answered, not refused."""
-    caller = Caller(hurried)
+    caller = EndpointCaller(hurried)
     with ThreadPoolExecutor(1) as pool:
         listed = pool.submit(caller.generate, ["x"] * 12, max_new_tokens=50, ignore_eos=True)
-        wait_until(lambda: metrics_of(hurried)["inf2kit_rows_busy"] == 8, 3.0, "every row is taken")
+        wait_until(lambda: read_metrics(hurried)["inf2kit_rows_busy"] == 8, 3.0, "every row is taken")
         began = time.monotonic()
         first = next(iter(caller.parts({"inputs": "y", "parameters": {"max_new_tokens": 2}, "stream": True})))
         figure(
@@ -145,7 +146,7 @@ def _post_accepted(port: int) -> http.client.HTTPConnection | None:
     return connection
 
 
-def _refusal(caller: Caller, inputs: object) -> str | None:
+def _refusal(caller: EndpointCaller, inputs: object) -> str | None:
     try:
         caller.generate(inputs, max_new_tokens=1)
     except ClientError as error:
@@ -154,14 +155,14 @@ def _refusal(caller: Caller, inputs: object) -> str | None:
 
 
 def _is_empty(endpoint: EndpointState) -> bool:
-    """Whether no text is inside: not at the gate, and not in a row."""
-    counted = metrics_of(endpoint)
+    """Whether no text is inside: not at the gateway, and not in a row."""
+    counted = read_metrics(endpoint)
     return counted["inf2kit_texts_inside"] == counted["inf2kit_rows_busy"] == 0
 
 
 @contextmanager
-def front_before(container: Callable[..., Any], call_limit_s: float) -> Iterator[Any]:
-    """A front in this process before a container that is no more than an ASGI function."""
+def runtime_before(container: Callable[..., Any], call_limit_s: float) -> Iterator[Any]:
+    """A runtime in this process before a container that is no more than an ASGI function."""
     servers: list[uvicorn.Server] = []
 
     def serve(app: Any) -> int:
@@ -178,7 +179,8 @@ def front_before(container: Callable[..., Any], call_limit_s: float) -> Iterator
         "creating": Target(nowhere, "Creating"),
         "gone": Target(nowhere, "InService"),
     }
-    url = f"http://127.0.0.1:{serve(Front(lambda name, _: targets.get(name), call_limit_s=call_limit_s))}"
+    runtime = SageMakerRuntime(lambda name, _: targets.get(name), call_limit_s=call_limit_s)
+    url = f"http://127.0.0.1:{serve(runtime)}"
     yield boto3.client(
         "sagemaker-runtime",
         endpoint_url=url,
@@ -204,8 +206,8 @@ async def sleepy(scope: Any, receive: Any, send: Any) -> None:
         raise RuntimeError("breaks off")
 
 
-def test_the_front_keeps_to_awss_limits() -> None:
-    with front_before(sleepy, call_limit_s=0.5) as client:
+def test_the_runtime_keeps_to_awss_limits() -> None:
+    with runtime_before(sleepy, call_limit_s=0.5) as client:
 
         def invoke(name: str, body: str) -> Any:
             return client.invoke_endpoint(EndpointName=name, Body=json.dumps(body))

@@ -11,7 +11,7 @@ import pytest
 
 from inf2kit.rehearsal.container import processes
 from inf2kit.rehearsal.local.state import EndpointState
-from tests.helpers.support import processes_of
+from tests.helpers.local_endpoint import find_processes
 
 BODY = '{"inputs": "x", "parameters": {"max_new_tokens": 1}}'
 
@@ -41,9 +41,9 @@ def ask(port: int, method: str, path: str, **headers: str) -> tuple[int, dict[st
         connection.close()
 
 
-def test_only_the_gate_and_the_front_are_on_tcp(hurried: EndpointState) -> None:
+def test_only_the_gateway_and_the_front_are_on_tcp(hurried: EndpointState) -> None:
     """The model server's two interfaces, one of which runs any code it is sent, are sockets in a folder."""
-    assert listening(hurried) == {("127.0.0.1", hurried.gate_port), ("127.0.0.1", hurried.front_port)}
+    assert listening(hurried) == {("127.0.0.1", hurried.gateway_port), ("127.0.0.1", hurried.runtime_port)}
     run_dir = Path(hurried.run_dir)
     assert {"management.sock", "model-server.sock"} <= {path.name for path in run_dir.iterdir()}
     assert stat.S_IMODE(run_dir.stat().st_mode) == 0o700
@@ -62,22 +62,22 @@ def test_only_the_gate_and_the_front_are_on_tcp(hurried: EndpointState) -> None:
     ],
     ids=str,
 )
-def test_the_gate_does_nothing_for_a_page(
+def test_the_gateway_does_nothing_for_a_page(
     hurried: EndpointState, headers: dict[str, str], status: int
 ) -> None:
     """Whatever a simple request of a page is like: it has no header that a page could not send."""
     for kind in ("application/json", "text/plain"):
-        answered, back = ask(hurried.gate_port, "POST", "/invocations", Content_Type=kind, **headers)
+        answered, back = ask(hurried.gateway_port, "POST", "/invocations", Content_Type=kind, **headers)
         assert answered == (status if kind == "application/json" or status == 403 else 415)
         assert not [name for name in back if name.startswith("access-control-")]
-    assert ask(hurried.gate_port, "GET", "/metrics", **headers)[0] == status
+    assert ask(hurried.gateway_port, "GET", "/metrics", **headers)[0] == status
     preflight = {"Access_Control_Request_Method": "POST", **headers}
-    answered, back = ask(hurried.gate_port, "OPTIONS", "/invocations", **preflight)
+    answered, back = ask(hurried.gateway_port, "OPTIONS", "/invocations", **preflight)
     assert answered in (403, 404)
     assert not [name for name in back if name.startswith("access-control-")]
 
 
 def test_the_engine_has_the_container_s_environment_and_not_a_worker_s(hurried: EndpointState) -> None:
     """The model server tells its workers to compute on one thread, and what they import changes more."""
-    (engine,) = processes_of(hurried, "engine.server")
+    (engine,) = find_processes(hurried, "engine.server")
     assert not {"OMP_NUM_THREADS", "MXNET_USE_OPERATOR_TUNING"} & set(engine.environ())

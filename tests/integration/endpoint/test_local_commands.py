@@ -10,7 +10,7 @@ from pathlib import Path
 from inf2kit.rehearsal.container import processes
 from inf2kit.rehearsal.local import state
 from inf2kit.rehearsal.local.state import EndpointState
-from tests.helpers.support import wait_until
+from tests.helpers.servers import wait_until
 
 INF2KIT = str(Path(sys.executable).parent / "inf2kit")
 
@@ -36,8 +36,8 @@ def begin_up(preset: str, name: str) -> tuple[subprocess.Popen[bytes], EndpointS
     return command, begun
 
 
-def test_ctrl_c_stops_what_up_has_started(replay_preset: str) -> None:
-    command, begun = begin_up(replay_preset, "interrupted")
+def test_ctrl_c_stops_what_up_has_started(simulated_preset: str) -> None:
+    command, begun = begin_up(simulated_preset, "interrupted")
     command.send_signal(signal.SIGINT)
     assert command.wait(60) != 0
     assert processes.processes(Path(begun.run_dir)) == []
@@ -45,8 +45,8 @@ def test_ctrl_c_stops_what_up_has_started(replay_preset: str) -> None:
     assert state.read("interrupted") is None
 
 
-def test_down_ends_what_a_killed_up_has_left(replay_preset: str) -> None:
-    command, begun = begin_up(replay_preset, "killed")
+def test_down_ends_what_a_killed_up_has_left(simulated_preset: str) -> None:
+    command, begun = begin_up(simulated_preset, "killed")
     command.kill()
     command.wait()
     host = begun.host()

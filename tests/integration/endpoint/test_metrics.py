@@ -9,16 +9,16 @@ from botocore.exceptions import ClientError
 
 from inf2kit.rehearsal.local.state import EndpointState
 from inf2kit.serving.engine.metrics import samples
-from tests.helpers.support import Caller
+from tests.helpers.local_endpoint import EndpointCaller
 
 
 def scrape(endpoint: EndpointState) -> dict[str, float]:
-    with urllib.request.urlopen(endpoint.gate_url + "/metrics", timeout=10) as response:  # noqa: S310
+    with urllib.request.urlopen(endpoint.gateway_url + "/metrics", timeout=10) as response:  # noqa: S310
         assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
         return samples(response.read().decode())
 
 
-def test_calls_tokens_times_and_refusals_are_counted(served: EndpointState, caller: Caller) -> None:
+def test_calls_tokens_times_and_refusals_are_counted(served: EndpointState, caller: EndpointCaller) -> None:
     before = scrape(served)
     caller.generate("My favorite place on earth is", max_new_tokens=5, ignore_eos=True)
     caller.stream("My favorite place on earth is", max_new_tokens=7, ignore_eos=True)

@@ -16,17 +16,18 @@ from inf2kit.errors import LocalEndpointError
 from inf2kit.rehearsal.local import endpoint, state
 from inf2kit.rehearsal.local.state import EndpointState
 from tests.helpers import packages
-from tests.helpers.support import Caller, ping, wait_until
+from tests.helpers.local_endpoint import EndpointCaller
+from tests.helpers.servers import ping, wait_until
 
 LOAD_S = 20.0
 
 
 @pytest.fixture(scope="module")
-def slow(start: Callable[..., EndpointState], replay_preset: str) -> dict[str, EndpointState]:
-    """Two endpoints whose model takes 20 s to load, with and without the gate, started side by side."""
-    variables = {"INF2KIT_REPLAY_LOAD_SECONDS": str(LOAD_S)}
+def slow(start: Callable[..., EndpointState], simulated_preset: str) -> dict[str, EndpointState]:
+    """Two endpoints whose model takes 20 s to load, with and without the gateway, started side by side."""
+    variables = {"INF2KIT_SIMULATED_LOAD_SECONDS": str(LOAD_S)}
     return {
-        name: start(replay_preset, name=name, gate=name == "gated", variables=variables, wait_s=None)
+        name: start(simulated_preset, name=name, gateway=name == "gated", variables=variables, wait_s=None)
         for name in ("gated", "plain")
     }
 
@@ -34,7 +35,7 @@ def slow(start: Callable[..., EndpointState], replay_preset: str) -> dict[str, E
 @pytest.fixture(scope="module")
 def broken(slow: object, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[object]]:
     """An ``up`` of a model with a configuration that nothing can load, while the slow ones load."""
-    directory = packages.linked(weights, tmp_path_factory.mktemp("broken") / "weights", "config.json")
+    directory = packages.link_files(weights, tmp_path_factory.mktemp("broken") / "weights", "config.json")
     (directory / "config.json").write_text('{"model_type": "llama", "hidden_size": 7}', encoding="utf-8")
     with ThreadPoolExecutor(1) as pool:
         yield pool.submit(endpoint.up, "smollm2-135m-local", name="broken", weights=directory)
@@ -76,14 +77,14 @@ def _generates(port: int) -> bool:
         connection.close()
 
 
-def test_ping_is_true_with_the_gate_and_early_without(
+def test_ping_is_true_with_the_gateway_and_early_without(
     slow: dict[str, EndpointState], broken: Future[object], figure: Callable[[str], None]
 ) -> None:
     """One look at both, as they load at the same time."""
     seen: dict[str, tuple[float, float]] = {}
 
     def look(name: str) -> None:
-        seen[name] = first_ping_and_first_answer(slow[name].gate_port, 150)
+        seen[name] = first_ping_and_first_answer(slow[name].gateway_port, 150)
 
     threads = [threading.Thread(target=look, args=(name,)) for name in slow]
     for thread in threads:
@@ -94,17 +95,17 @@ def test_ping_is_true_with_the_gate_and_early_without(
         figure(f"readiness, {name}: /ping said 200 {first_answer - first_ping:.2f} s before the first answer")
     # A generation on the heels of the first good /ping is answered: its own duration and a polling interval.
     assert seen["gated"][1] - seen["gated"][0] < 1.0
-    # Without the gate the model server says healthy long before: the load is 20 s.
+    # Without the gateway the model server says healthy long before: the load is 20 s.
     assert seen["plain"][1] - seen["plain"][0] > LOAD_S / 2
 
 
 def test_plain_mode_answers_but_does_not_stream(slow: dict[str, EndpointState]) -> None:
     wait_until(lambda: state.read("plain").status == "InService", 30, "plain in service")  # type: ignore[union-attr]
-    caller = Caller(slow["plain"])
-    wait_until(lambda: _generates(slow["plain"].gate_port), 60, "an answer")
+    caller = EndpointCaller(slow["plain"])
+    wait_until(lambda: _generates(slow["plain"].gateway_port), 60, "an answer")
     (answer,) = caller.generate("x", max_new_tokens=3, details=True)
     assert answer["details"]["generated_tokens"] == 3
-    assert answer["warnings"] == ["simulated: the replay backend made these tokens, not a model"]
+    assert answer["warnings"] == ["simulated: these tokens come from the simulated backend, not from a model"]
     for body, content_type, status, code in (
         ({"inputs": "x", "stream": True}, "application/json", 400, "no_stream"),
         ({"inputs": ""}, "application/json; charset=utf-8", 422, "empty_inputs"),

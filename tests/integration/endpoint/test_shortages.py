@@ -14,39 +14,40 @@ import pytest
 
 from inf2kit.rehearsal.local import endpoint
 from inf2kit.rehearsal.local.state import EndpointState
-from tests.helpers.support import Caller, metrics_of, ping, processes_of, wait_until
+from tests.helpers.local_endpoint import EndpointCaller, find_processes, read_metrics
+from tests.helpers.servers import ping, wait_until
 
 
 @pytest.fixture(scope="module")
-def short(start: Callable[..., EndpointState], replay_preset: str) -> EndpointState:
-    return start(replay_preset, name="short", variables={"INF2KIT_REPLAY_STEP_SECONDS": "0.02"})
+def short(start: Callable[..., EndpointState], simulated_preset: str) -> EndpointState:
+    return start(simulated_preset, name="short", variables={"INF2KIT_SIMULATED_STEP_SECONDS": "0.02"})
 
 
 def process_of(state: EndpointState, module: str) -> psutil.Process:
-    (process,) = processes_of(state, module)
+    (process,) = find_processes(state, module)
     return process
 
 
-def test_a_gate_that_is_killed_under_load_is_back_at_once(
+def test_a_gateway_that_is_killed_under_load_is_back_at_once(
     short: EndpointState, figure: Callable[[str], None]
 ) -> None:
     """All rows and the queue are full of whole calls, which a first generation would have to wait for."""
-    caller = Caller(short)
-    gate = process_of(short, "engine.gateway")
+    caller = EndpointCaller(short)
+    gateway = process_of(short, "engine.gateway")
     with ThreadPoolExecutor(12) as pool:
         calls = [pool.submit(_outcome, caller) for _ in range(12)]
-        wait_until(lambda: ping(short.gate_port) == 200 and _rows(short) == 8, 20, "every row is taken")
-        gate.kill()
+        wait_until(lambda: ping(short.gateway_port) == 200 and _rows(short) == 8, 20, "every row is taken")
+        gateway.kill()
         gone = time.monotonic()
-        wait_until(lambda: ping(short.gate_port) is None, 2, "the port is closed")
-        wait_until(lambda: ping(short.gate_port) is not None, 10, "the port is open again")
-        figure(f"gate killed under load: its port was open again after {time.monotonic() - gone:.2f} s")
+        wait_until(lambda: ping(short.gateway_port) is None, 2, "the port is closed")
+        wait_until(lambda: ping(short.gateway_port) is not None, 10, "the port is open again")
+        figure(f"gateway killed under load: its port was open again after {time.monotonic() - gone:.2f} s")
         for call in calls:
             call.result()
     assert caller.generate("x", max_new_tokens=2)
 
 
-def test_a_gate_is_replaced_while_no_engine_can_be_started(
+def test_a_gateway_is_replaced_while_no_engine_can_be_started(
     short: EndpointState, figure: Callable[[str], None]
 ) -> None:
     """Engines end as they begin, not by the fault of the package, and the next one has seconds to come."""
@@ -64,11 +65,11 @@ def test_a_gate_is_replaced_while_no_engine_can_be_started(
     )
     process_of(short, "engine.gateway").kill()
     gone = time.monotonic()
-    wait_until(lambda: ping(short.gate_port) is None, 2, "the port is closed")
-    wait_until(lambda: ping(short.gate_port) == 503, 6, "another gate says that there is no engine")
-    figure(f"gate killed while no engine runs: another one after {time.monotonic() - gone:.2f} s")
+    wait_until(lambda: ping(short.gateway_port) is None, 2, "the port is closed")
+    wait_until(lambda: ping(short.gateway_port) == 503, 6, "another gateway says that there is no engine")
+    figure(f"gateway killed while no engine runs: another one after {time.monotonic() - gone:.2f} s")
     shutil.rmtree(taken)
-    wait_until(lambda: ping(short.gate_port) == 200, 60, "an engine is ready again")
+    wait_until(lambda: ping(short.gateway_port) == 200, 60, "an engine is ready again")
 
 
 def test_a_process_that_cannot_be_started_ends_no_other(short: EndpointState) -> None:
@@ -81,18 +82,18 @@ def test_a_process_that_cannot_be_started_ends_no_other(short: EndpointState) ->
     resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE, (supervisor.num_fds(), limits[1]))
     process_of(short, "engine.gateway").kill()
     wait_until(
-        lambda: "the gate cannot be looked after" in _log(short), 20, "the supervisor says that it cannot"
+        lambda: "the gateway cannot be looked after" in _log(short), 20, "the supervisor says that it cannot"
     )
     assert engine.is_running()
     assert supervisor.is_running()
     resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE, limits)
-    wait_until(lambda: ping(short.gate_port) == 200, 60, "there is a gate again")
+    wait_until(lambda: ping(short.gateway_port) == 200, 60, "there is a gateway again")
     assert process_of(short, "engine.server") == engine
-    assert Caller(short).generate("x", max_new_tokens=2)
+    assert EndpointCaller(short).generate("x", max_new_tokens=2)
 
 
 def test_a_full_disk_and_a_log_that_cannot_be_written(short: EndpointState) -> None:
-    """Calls go on, and an engine and a gate that end meanwhile are replaced."""
+    """Calls go on, and an engine and a gateway that end meanwhile are replaced."""
     supervisor = process_of(short, "engine.supervisor")
     processes = [
         supervisor,
@@ -102,12 +103,12 @@ def test_a_full_disk_and_a_log_that_cannot_be_written(short: EndpointState) -> N
     limits = resource.prlimit(supervisor.pid, resource.RLIMIT_FSIZE)
     for process in processes:
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (0, limits[1]))
-    assert Caller(short).generate("x", max_new_tokens=2)
+    assert EndpointCaller(short).generate("x", max_new_tokens=2)
     for process in processes[1:]:
         process.kill()
-        wait_until(lambda: ping(short.gate_port) != 200, 5, "it is missed")
-        wait_until(lambda: ping(short.gate_port) == 200, 60, "there is another one")
-    assert Caller(short).generate("x", max_new_tokens=2)
+        wait_until(lambda: ping(short.gateway_port) != 200, 5, "it is missed")
+        wait_until(lambda: ping(short.gateway_port) == 200, 60, "there is another one")
+    assert EndpointCaller(short).generate("x", max_new_tokens=2)
     for module in (
         "engine.supervisor",
         "engine.gateway",
@@ -116,7 +117,7 @@ def test_a_full_disk_and_a_log_that_cannot_be_written(short: EndpointState) -> N
         resource.prlimit(process_of(short, module).pid, resource.RLIMIT_FSIZE, limits)
 
 
-def _outcome(caller: Caller) -> str:
+def _outcome(caller: EndpointCaller) -> str:
     try:
         caller.generate("x", max_new_tokens=200, ignore_eos=True)
     except Exception as error:
@@ -125,7 +126,7 @@ def _outcome(caller: Caller) -> str:
 
 
 def _rows(state: EndpointState) -> float:
-    return metrics_of(state)["inf2kit_rows_busy"]
+    return read_metrics(state)["inf2kit_rows_busy"]
 
 
 def _log(state: EndpointState) -> str:

@@ -15,7 +15,8 @@ from botocore.exceptions import ClientError
 
 from inf2kit.rehearsal.local import endpoint
 from inf2kit.rehearsal.local.state import EndpointState
-from tests.helpers.support import Caller, metrics_of, ping, processes_of, wait_until
+from tests.helpers.local_endpoint import EndpointCaller, find_processes, read_metrics
+from tests.helpers.servers import ping, wait_until
 
 #: The stall limit on a CPU, and what a busy machine may add.
 STALL_S, SPARE_S = 5.0, 5.0
@@ -23,15 +24,15 @@ DEADLINE_S = 8.0
 
 
 @pytest.fixture(scope="module")
-def frail(start: Callable[..., EndpointState], replay_preset: str) -> dict[str, EndpointState]:
+def frail(start: Callable[..., EndpointState], simulated_preset: str) -> dict[str, EndpointState]:
     """Doubles that fail, started side by side: a step that never ends, and a prompt that ends the process."""
     choices = {
-        # The warm-up takes two steps, and the gate's first generation two or three.
-        "hanging": {"INF2KIT_REPLAY_HANG_AFTER": "60", "INF2KIT_REPLAY_STEP_SECONDS": "0.02"},
-        "crashing": {"INF2KIT_REPLAY_CRASH_ON_LENGTH": "7", "INF2KIT_DEADLINE_SECONDS": str(DEADLINE_S)},
+        # The warm-up takes two steps, and the gateway's first generation two or three.
+        "hanging": {"INF2KIT_SIMULATED_HANG_AFTER": "60", "INF2KIT_SIMULATED_STEP_SECONDS": "0.02"},
+        "crashing": {"INF2KIT_SIMULATED_CRASH_ON_LENGTH": "7", "INF2KIT_DEADLINE_SECONDS": str(DEADLINE_S)},
     }
     with ThreadPoolExecutor(len(choices)) as pool:
-        states = pool.map(lambda name: start(replay_preset, name=name, variables=choices[name]), choices)
+        states = pool.map(lambda name: start(simulated_preset, name=name, variables=choices[name]), choices)
         return dict(zip(choices, states, strict=True))
 
 
@@ -45,7 +46,7 @@ def stopped(process: psutil.Process) -> Iterator[None]:
             process.send_signal(signal.SIGCONT)
 
 
-def refusal(caller: Caller, inputs: str = "x", **parameters: object) -> tuple[int, str] | None:
+def refusal(caller: EndpointCaller, inputs: str = "x", **parameters: object) -> tuple[int, str] | None:
     """The status and code that a call is refused with, or None where it is answered."""
     try:
         caller.generate(inputs, **{"max_new_tokens": 2, **parameters})
@@ -61,23 +62,23 @@ def refusal(caller: Caller, inputs: str = "x", **parameters: object) -> tuple[in
 def test_a_step_that_never_ends(frail: dict[str, EndpointState], figure: Callable[[str], None]) -> None:
     """A stream and a whole call are inside when the device stops answering; both have a deadline of 55 s."""
     hanging = frail["hanging"]
-    caller = Caller(hanging)
-    (engine,) = processes_of(hanging, "engine.server")
+    caller = EndpointCaller(hanging)
+    (engine,) = find_processes(hanging, "engine.server")
     with ThreadPoolExecutor(2) as pool:
         whole = pool.submit(refusal, caller, max_new_tokens=1000, ignore_eos=True)
         events = pool.submit(caller.stream, "y", max_new_tokens=1000, ignore_eos=True)
         # The counter is the engine's own, which answers until it is ended.
-        last = metrics_of(hanging)["inf2kit_generated_tokens_total"]
-        while (now := metrics_of(hanging)["inf2kit_generated_tokens_total"]) != last or now < 20:
+        last = read_metrics(hanging)["inf2kit_generated_tokens_total"]
+        while (now := read_metrics(hanging)["inf2kit_generated_tokens_total"]) != last or now < 20:
             last = now
             time.sleep(0.1)
         hung = time.monotonic()
-        wait_until(lambda: ping(hanging.gate_port) == 503, STALL_S + SPARE_S, "/ping says 503")
+        wait_until(lambda: ping(hanging.gateway_port) == 503, STALL_S + SPARE_S, "/ping says 503")
         figure(f"hang (simulated): /ping said 503 {time.monotonic() - hung:.1f} s after the last token")
         assert whole.result() == (503, "unavailable")
         assert events.result()[-1]["error_type"] == "unavailable"
     wait_until(lambda: not engine.is_running(), 10, "the engine was ended")
-    wait_until(lambda: ping(hanging.gate_port) == 200, 60, "another engine is ready")
+    wait_until(lambda: ping(hanging.gateway_port) == 200, 60, "another engine is ready")
     assert caller.generate("x", max_new_tokens=2)
     log = endpoint.log_path("hanging").read_text(encoding="utf-8")
     assert "inf2kit supervisor: the engine is stuck: no step has ended for" in log
@@ -86,66 +87,66 @@ def test_a_step_that_never_ends(frail: dict[str, EndpointState], figure: Callabl
 
 def test_a_stopped_engine_is_replaced(frail: dict[str, EndpointState]) -> None:
     crashing = frail["crashing"]
-    (engine,) = processes_of(crashing, "engine.server")
+    (engine,) = find_processes(crashing, "engine.server")
     with stopped(engine):
-        wait_until(lambda: ping(crashing.gate_port) == 503, STALL_S + SPARE_S, "/ping says 503")
+        wait_until(lambda: ping(crashing.gateway_port) == 503, STALL_S + SPARE_S, "/ping says 503")
         wait_until(lambda: not engine.is_running(), 10, "the engine was ended")
-    wait_until(lambda: ping(crashing.gate_port) == 200, 60, "another engine is ready")
+    wait_until(lambda: ping(crashing.gateway_port) == 200, 60, "another engine is ready")
 
 
 def test_a_stopped_model_server_is_told_by_ping(frail: dict[str, EndpointState]) -> None:
     """Nobody waits beyond the deadline and its grace, and whole calls are not promised meanwhile."""
     crashing = frail["crashing"]
-    caller = Caller(crashing)
-    (java,) = [each for each in processes_of(crashing, "ModelServer") if "java" in each.name()]
+    caller = EndpointCaller(crashing)
+    (java,) = [each for each in find_processes(crashing, "ModelServer") if "java" in each.name()]
     with stopped(java):
         began = time.monotonic()
         assert refusal(caller) == (503, "unavailable")
         assert time.monotonic() - began < DEADLINE_S + 3.0 + SPARE_S
-        wait_until(lambda: ping(crashing.gate_port) == 503, 5, "/ping says 503")
-    wait_until(lambda: ping(crashing.gate_port) == 200, 30, "/ping says 200 when it answers again")
+        wait_until(lambda: ping(crashing.gateway_port) == 503, 5, "/ping says 503")
+    wait_until(lambda: ping(crashing.gateway_port) == 200, 30, "/ping says 200 when it answers again")
     assert refusal(caller) is None
 
 
 def test_stopped_workers_keep_no_caller_beyond_the_deadline(frail: dict[str, EndpointState]) -> None:
     crashing = frail["crashing"]
     with ExitStack() as all_stopped:
-        for worker in processes_of(crashing, "model_service_worker"):
+        for worker in find_processes(crashing, "model_service_worker"):
             all_stopped.enter_context(stopped(worker))
         began = time.monotonic()
-        assert refusal(Caller(crashing)) == (503, "unavailable")
+        assert refusal(EndpointCaller(crashing)) == (503, "unavailable")
         assert time.monotonic() - began < DEADLINE_S + 3.0 + SPARE_S
-        wait_until(lambda: ping(crashing.gate_port) == 503, 5, "/ping says 503")
-    wait_until(lambda: ping(crashing.gate_port) == 200, 30, "/ping says 200 when they answer again")
+        wait_until(lambda: ping(crashing.gateway_port) == 503, 5, "/ping says 503")
+    wait_until(lambda: ping(crashing.gateway_port) == 200, 30, "/ping says 200 when they answer again")
 
 
 def test_a_stopped_supervisor_is_noticed_by_nobody(frail: dict[str, EndpointState]) -> None:
     crashing = frail["crashing"]
-    (supervisor,) = processes_of(crashing, "engine.supervisor")
+    (supervisor,) = find_processes(crashing, "engine.supervisor")
     with stopped(supervisor):
-        assert refusal(Caller(crashing)) is None
-        assert ping(crashing.gate_port) == 200
+        assert refusal(EndpointCaller(crashing)) is None
+        assert ping(crashing.gateway_port) == 200
 
 
-def test_a_stopped_gate_is_replaced(frail: dict[str, EndpointState]) -> None:
+def test_a_stopped_gateway_is_replaced(frail: dict[str, EndpointState]) -> None:
     crashing = frail["crashing"]
-    (gate,) = processes_of(crashing, "engine.gateway")
-    with stopped(gate):
-        wait_until(lambda: not gate.is_running(), 20, "the gate was ended")
-    wait_until(lambda: ping(crashing.gate_port) == 200, 10, "another gate has the port")
-    assert refusal(Caller(crashing)) is None
+    (gateway,) = find_processes(crashing, "engine.gateway")
+    with stopped(gateway):
+        wait_until(lambda: not gateway.is_running(), 20, "the gateway was ended")
+    wait_until(lambda: ping(crashing.gateway_port) == 200, 10, "another gateway has the port")
+    assert refusal(EndpointCaller(crashing)) is None
 
 
 def test_a_prompt_that_ends_the_engine_twice_is_refused(frail: dict[str, EndpointState]) -> None:
     """Seven tokens end this double. Other prompts are answered, and the engine is not ended a third time."""
     crashing = frail["crashing"]
-    caller, poison = Caller(crashing), "a b c d e f g"
+    caller, poison = EndpointCaller(crashing), "a b c d e f g"
     for _ in range(2):
-        (engine,) = processes_of(crashing, "engine.server")
+        (engine,) = find_processes(crashing, "engine.server")
         assert refusal(caller, poison) == (503, "unavailable")
         wait_until(lambda: not engine.is_running(), 10, "the engine has ended")  # noqa: B023
-        wait_until(lambda: ping(crashing.gate_port) == 200, 60, "another engine is ready")
-    restarts = metrics_of(crashing)["inf2kit_engine_restarts"]
+        wait_until(lambda: ping(crashing.gateway_port) == 200, 60, "another engine is ready")
+    restarts = read_metrics(crashing)["inf2kit_engine_restarts"]
     assert refusal(caller, poison) == (422, "crashed_before")
     assert refusal(caller, "a b c") is None
-    assert metrics_of(crashing)["inf2kit_engine_restarts"] == restarts
+    assert read_metrics(crashing)["inf2kit_engine_restarts"] == restarts

@@ -69,7 +69,7 @@ def left_behind(pid: int, port: int = 20_001, **more: Any) -> None:
 def test_a_living_local_endpoint_is_called(alone: Path, host: Callable[[str], int]) -> None:
     left_behind(host(RUN_DIR))
     assert repr(Endpoint(NAME)) == f"<Endpoint '{NAME}' at http://127.0.0.1:20001>"
-    assert repr(Endpoint.of_preset(NAME)) == f"<Endpoint '{NAME}' at http://127.0.0.1:20001>"
+    assert repr(Endpoint.from_preset(NAME)) == f"<Endpoint '{NAME}' at http://127.0.0.1:20001>"
 
 
 @pytest.mark.parametrize("mark", ["", "/tmp/inf2kit-of-somebody-else"])  # noqa: S108
@@ -105,7 +105,7 @@ def test_a_state_of_another_release_is_read(alone: Path, host: Callable[[str], i
     left_behind(host(RUN_DIR), something_new=True)
     known = state.read(NAME)
     assert known
-    assert known.front_port == 20_001
+    assert known.runtime_port == 20_001
     assert "127.0.0.1:20001" in repr(Endpoint(NAME))
     (homes.endpoint(NAME) / "state.json").write_text('{"name": "half"}', encoding="utf-8")
     assert state.read(NAME) is None

@@ -31,7 +31,7 @@ NEURON = inf2kit.load_preset("llama2-7b-budget")
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    return packages.weights(tmp_path / "weights")
+    return packages.write_weights(tmp_path / "weights")
 
 
 def test_the_same_files_have_the_same_digest_wherever_and_whenever_they_were_written(
@@ -79,11 +79,11 @@ def test_an_artefact_that_was_compiled_for_something_else_is_refused(
     tmp_path: Path, changed: dict[str, object], said: str
 ) -> None:
     with pytest.raises(PackageError, match=said):
-        gather(NEURON, packages.compiled(tmp_path / "artefact", NEURON, **changed))
+        gather(NEURON, packages.write_artifacts(tmp_path / "artefact", NEURON, **changed))
 
 
 def test_an_artefact_of_the_right_versions_becomes_a_package_that_says_them(tmp_path: Path) -> None:
-    made = gather(NEURON, packages.compiled(tmp_path / "artefact", NEURON), revision="main").manifest
+    made = gather(NEURON, packages.write_artifacts(tmp_path / "artefact", NEURON), revision="main").manifest
     assert (made.target, made.revision, made.notice) == ("inf2", "main", None)
     assert made.versions["neuronx_cc"] == "2.21.18209.0"
     assert str(made.image_tag).endswith("sdk2.26.0-ubuntu22.04")
@@ -99,7 +99,7 @@ def test_an_artefact_of_the_right_versions_becomes_a_package_that_says_them(tmp_
 def test_a_rehearsal_keeps_the_shapes_of_the_preset_and_says_what_stands_in(weights: Path) -> None:
     made = gather(NEURON, weights, rehearsal=True).manifest
     assert made.preset["shapes"]["batch_size"] == NEURON.shapes.batch_size
-    assert (made.target, made.preset["compute"]["backend"]) == ("cpu", "torch")
+    assert (made.target, made.preset["compute"]["backend"]) == ("cpu", "cpu")
     assert "stands in for meta-llama/Llama-2-7b-hf on ml.inf2.8xlarge" in str(made.notice)
     made.check_fits(NEURON, "any")
 
@@ -192,7 +192,7 @@ def test_pickles_are_left_out_but_for_the_compiled_graphs(weights: Path, tmp_pat
         (weights / name).parent.mkdir(exist_ok=True)
         (weights / name).write_bytes(b"\x80\x04")
     assert gather(LOCAL, weights).manifest.digest == digest
-    compiled = packages.compiled(tmp_path / "artefact", NEURON)
+    compiled = packages.write_artifacts(tmp_path / "artefact", NEURON)
     (compiled / "checkpoint/weights/old.pt").write_bytes(b"\x80\x04")
     files = gather(NEURON, compiled).files
     assert "model.pt" in files
@@ -200,7 +200,7 @@ def test_pickles_are_left_out_but_for_the_compiled_graphs(weights: Path, tmp_pat
 
 
 def test_an_upload_goes_on_by_sha256_where_a_key_makes_etags_mean_nothing(tmp_path: Path) -> None:
-    packages.safetensors(tmp_path / "shard", 3 * PART)
+    packages.write_safetensors(tmp_path / "shard", 3 * PART)
     source = Hashed.of(tmp_path / "shard")
     etag = '"not the MD5 of anything"'
     sent = [
@@ -247,7 +247,7 @@ def test_verify_finds_a_flipped_byte_a_missing_file_and_a_changed_manifest(
     content = bytearray(shard.read_bytes())
     content[1000] ^= 1
     shard.write_bytes(content)
-    result = CliRunner().invoke(main, ["package", "--verify", f"{out}/{digest}/"])
+    result = CliRunner().invoke(main, ["packages", "verify", f"{out}/{digest}/"])
     assert result.exit_code == 1
     assert result.stderr.splitlines() == [
         f"Error: the package {out}/{digest}/ is damaged: model-00001-of-00002.safetensors was changed: "
@@ -318,23 +318,38 @@ def test_a_publisher_that_fails_leaves_the_package_that_another_has_made(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nowhere", "--preset", LOCAL.name, "--output", "{tmp}/out"], "nowhere is not a directory"),
-        (["{tmp}/weights", "--preset", "llama", "--output", "{tmp}/out"], "there is no preset 'llama'"),
-        (["{tmp}/weights", "--preset", NEURON.name, "--output", "{tmp}/out"], "lacks neuron_config.json"),
         (
-            ["{tmp}/weights", "--preset", LOCAL.name, "--output", "{tmp}/weights/config.json"],
+            ["package", "nowhere", "--preset", LOCAL.name, "--output", "{tmp}/out"],
+            "nowhere is not a directory",
+        ),
+        (
+            ["package", "{tmp}/weights", "--preset", "llama", "--output", "{tmp}/out"],
+            "there is no preset 'llama'",
+        ),
+        (
+            ["package", "{tmp}/weights", "--preset", NEURON.name, "--output", "{tmp}/out"],
+            "lacks neuron_config.json",
+        ),
+        (
+            ["package", "{tmp}/weights", "--preset", LOCAL.name, "--output", "{tmp}/weights/config.json"],
             "cannot be written to",
         ),
-        (["{tmp}/weights", "--preset", LOCAL.name, "--output", "gs://bucket/x"], "is no place for packages"),
-        (["{tmp}/weights", "--preset", LOCAL.name, "--output", "{tmp}/weights/out"], "lies inside"),
-        (["--verify", "{tmp}/weights"], "does not end in a package's digest"),
-        (["--verify", "{tmp}/" + 32 * "0"], "holds no manifest"),
+        (
+            ["package", "{tmp}/weights", "--preset", LOCAL.name, "--output", "gs://bucket/x"],
+            "is no place for packages",
+        ),
+        (
+            ["package", "{tmp}/weights", "--preset", LOCAL.name, "--output", "{tmp}/weights/out"],
+            "lies inside",
+        ),
+        (["packages", "verify", "{tmp}/weights"], "does not end in a package's digest"),
+        (["packages", "verify", "{tmp}/" + 32 * "0"], "holds no manifest"),
     ],
 )
 def test_bad_arguments_are_one_sentence(
     weights: Path, tmp_path: Path, arguments: list[str], said: str
 ) -> None:
-    result = CliRunner().invoke(main, ["package", *(each.format(tmp=tmp_path) for each in arguments)])
+    result = CliRunner().invoke(main, [each.format(tmp=tmp_path) for each in arguments])
     assert result.exit_code == 1
     assert said in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.output

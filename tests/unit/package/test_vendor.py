@@ -112,7 +112,7 @@ def test_pip_installs_the_same_versions_that_ship_by_their_hashes() -> None:
 
 
 def test_the_manifest_says_which_versions_ship(tmp_path: Path) -> None:
-    weights = packages.weights(tmp_path / "weights")
+    weights = packages.write_weights(tmp_path / "weights")
     contents = gather(inf2kit.load_preset("smollm2-135m-local"), weights)
     assert contents.manifest.vendored == code.vendored()
     names = {name for name in contents.files if name.startswith("code/vendor/")}

@@ -34,9 +34,9 @@ def test_the_blogs_five_and_two_more() -> None:
 
 def test_the_blogs_instance_can_be_selected_for_the_budget() -> None:
     budget = inf2kit.load_preset("llama2-7b-budget")
-    assert budget.on("ml.inf2.xlarge").compute.instance_type == "ml.inf2.xlarge"
+    assert budget.with_instance_type("ml.inf2.xlarge").compute.instance_type == "ml.inf2.xlarge"
     with pytest.raises(PresetError, match=r"choose one of ml\.inf2\.8xlarge, ml\.inf2\.xlarge"):
-        budget.on("ml.inf2.9xlarge")
+        budget.with_instance_type("ml.inf2.9xlarge")
 
 
 @pytest.mark.parametrize(
@@ -84,4 +84,4 @@ def test_the_environment_keeps_to_sagemakers_limits(name: str) -> None:
     variables = environment(inf2kit.load_preset(name))
     assert len(variables) <= 100
     assert all(len(key) <= 1024 and len(value) <= 1024 for key, value in variables.items())
-    assert "INF2KIT_GATE_ADDRESS" not in environment(inf2kit.load_preset(name), gate=False)
+    assert "INF2KIT_GATEWAY_ADDRESS" not in environment(inf2kit.load_preset(name), gateway=False)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
-from tests.helpers.support import wait_until
+from tests.helpers.servers import wait_until
 
 
 def test_the_tokenizer_has_none_of_the_naive_conversions_faults(weights: Path) -> None:

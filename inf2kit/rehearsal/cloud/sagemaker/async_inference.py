@@ -16,7 +16,7 @@ import httpx
 from inf2kit.rehearsal.cloud.iam import ExecutionRole
 from inf2kit.rehearsal.cloud.s3 import objects
 from inf2kit.rehearsal.cloud.sagemaker.endpoint import Endpoint
-from inf2kit.rehearsal.runtime.front import Outcome, Target
+from inf2kit.rehearsal.runtime.server import Outcome, Target
 from inf2kit.serving.asgi import Receive, Scope, Send, answer, body_parts, request_headers
 
 #: SageMaker's defaults and limits: seconds of an invocation and in the queue, bytes of an inline body, and
@@ -218,7 +218,7 @@ class AsyncInference:
         headers = {"content-type": call.content_type, "accept": call.accept}
         if call.attributes:
             headers[f"{_HEADER}custom-attributes"] = call.attributes
-        return await self._client.post(f"{target.gate_url}/invocations", content=body, headers=headers)
+        return await self._client.post(f"{target.gateway_url}/invocations", content=body, headers=headers)
 
     async def _write(
         self, endpoint: Endpoint, role: ExecutionRole | None, call: _Call, result: _Result

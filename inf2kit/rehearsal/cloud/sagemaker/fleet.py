@@ -11,7 +11,7 @@ from inf2kit.rehearsal.cloud.iam import ExecutionRole
 from inf2kit.rehearsal.cloud.sagemaker.launcher import FleetContext, Launcher
 from inf2kit.rehearsal.cloud.sagemaker.model_data import container_of
 from inf2kit.rehearsal.local.instance import Instance, last_words
-from inf2kit.rehearsal.runtime.front import Target
+from inf2kit.rehearsal.runtime.server import Target
 
 #: SageMaker's default for ContainerStartupHealthCheckTimeoutInSeconds.
 _STARTUP_S = 600

@@ -1,36 +1,51 @@
-"""Backends: what computes. ``contract`` says what each must do; ``create`` picks one by name."""
+"""Backends compute the steps of a model: ``base`` defines their interface, ``create`` makes one."""
 
 from __future__ import annotations
 
 from inf2kit.errors import ModelDirectoryError
-from inf2kit.serving.engine.backend.base import Backend, Chunk, DeviceBusyError, Step, may_pass
+from inf2kit.serving.engine.backend.base import (
+    Backend,
+    BatchError,
+    DeviceBusyError,
+    PrefillChunk,
+    StepOutput,
+    is_transient,
+)
 from inf2kit.serving.engine.settings import Settings
 
-__all__ = ["Backend", "Chunk", "DeviceBusyError", "Step", "create", "may_pass"]
+__all__ = [
+    "Backend",
+    "BatchError",
+    "DeviceBusyError",
+    "PrefillChunk",
+    "StepOutput",
+    "create",
+    "is_transient",
+]
 
 
 def create(settings: Settings) -> Backend:
-    """The backend that the settings name, not loaded yet.
+    """Create the backend that the settings name; it is not loaded yet.
 
     Raises:
-        ModelDirectoryError: there is no such backend in this version, or the model is not one of its.
+        ModelDirectoryError: this version has no such backend, or the backend cannot run this model.
     """
-    if settings.backend == "torch":
-        from inf2kit.serving.engine.backend.cpu.backend import TorchBackend
+    if settings.backend == "cpu":
+        from inf2kit.serving.engine.backend.cpu.backend import CpuBackend
 
-        return TorchBackend(settings.model_dir, settings.shapes, settings.dtype)
+        return CpuBackend(settings.model_dir, settings.shapes, settings.dtype)
     if settings.backend == "neuron":
         from inf2kit.serving.engine.backend.neuron import NeuronBackend
 
         return NeuronBackend(settings.model_dir, settings.shapes)
-    if settings.backend == "replay":
-        from inf2kit.serving.engine.backend.simulated import ReplayBackend
+    if settings.backend == "simulated":
+        from inf2kit.serving.engine.backend.simulated import SimulatedBackend
 
         try:
-            return ReplayBackend(settings.model_dir, settings.shapes, **settings.replay)
+            return SimulatedBackend(settings.model_dir, settings.shapes, **settings.simulated)
         except TypeError as error:
-            raise ModelDirectoryError(f"an INF2KIT_REPLAY_ variable is unknown: {error}") from None
+            raise ModelDirectoryError(f"an INF2KIT_SIMULATED_ variable is unknown: {error}") from None
     raise ModelDirectoryError(
         f"the backend {settings.backend!r} is not in this version of inf2kit; "
-        "use 'neuron', 'torch' or 'replay'"
+        "use 'neuron', 'cpu' or 'simulated'"
     )

@@ -1,4 +1,4 @@
-"""What a backend must do, and the static limits that are asserted for all of them."""
+"""The interface of a backend, and the static limits that every backend enforces."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import errno
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
@@ -14,38 +13,46 @@ from inf2kit.errors import RequestError
 from inf2kit.serving.shapes import StaticShapes
 from inf2kit.serving.wire import Parameters
 
-#: The parameters that choose among logits.
-SAMPLING = ("do_sample", "temperature", "top_k", "top_p", "repetition_penalty", "seed", "min_new_tokens")
+#: The parameters that affect which token is chosen.
+SAMPLING_PARAMETERS = (
+    "do_sample",
+    "temperature",
+    "top_k",
+    "top_p",
+    "repetition_penalty",
+    "seed",
+    "min_new_tokens",
+)
 
 
 @dataclass(frozen=True)
-class Step:
-    """What a prefill or a decode step gives: logits for the host to sample from, or ids.
+class StepOutput:
+    """The result of a prefill or a decode step: logits to sample from on the host, or sampled ids.
 
     Attributes:
-        logits: float32, shape ``[rows, vocabulary]``; empty where the backend gives ids.
-        ids: One per row, or None where the backend gives logits.
+        logits: float32, shape ``[rows, vocabulary]``; empty where the backend samples on the device.
+        ids: One sampled id per row, or None where the backend returns logits.
     """
 
     logits: torch.Tensor
     ids: Sequence[int] | None = None
 
-    def of(self, rows: Sequence[int]) -> Step:
-        """The step of some of its rows."""
+    def select(self, rows: Sequence[int]) -> StepOutput:
+        """Return the output of some of the rows, in the given order."""
         if self.ids is not None:
-            return Step(self.logits, [self.ids[row] for row in rows])
-        return self if len(rows) == len(self.logits) else Step(self.logits[list(rows)])
+            return StepOutput(self.logits, [self.ids[row] for row in rows])
+        return self if len(rows) == len(self.logits) else StepOutput(self.logits[list(rows)])
 
 
 @dataclass(frozen=True)
-class Chunk:
-    """Some ids of one prompt.
+class PrefillChunk:
+    """Consecutive ids of one prompt.
 
     Attributes:
-        row: Where they go, behind what it holds already of this prompt.
+        row: The row of the batch, which stores them after the ids of the prompt's earlier chunks.
         ids: At least one.
-        last: Whether the prompt ends with them.
-        parameters: How its tokens are chosen, for a backend that does it itself.
+        last: Whether they complete the prompt.
+        parameters: The request's parameters, for a backend that samples on the device.
     """
 
     row: int
@@ -54,60 +61,67 @@ class Chunk:
     parameters: Parameters | None = None
 
 
-def may_pass(error: Exception) -> bool:
-    """Whether an error while loading may be over in a moment: no memory, no open files, a disk that fails."""
+class BatchError(RuntimeError):
+    """A call breaks the static limits of the batch: a bug in the caller, not in a request."""
+
+
+class DeviceBusyError(Exception):
+    """Another process holds the device: loading may succeed later."""
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether loading may succeed later: memory, open files or a disk failed, rather than a missing file."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
     return isinstance(error, MemoryError) or "allocate memory" in str(error)
 
 
-class DeviceBusyError(Exception):
-    """Another process holds the device: trying again later will help."""
-
-
 class Backend(ABC):
     """A batch of rows of static length.
 
-    Prefill fills free rows, at once or in chunks; decode advances **all** live rows, in row order. Both
-    are what a Neuron device asks for: its token-generation graph writes to the cache of every row that it is
-    not given, so decoding some of the live rows would spoil the others.
+    Prefill fills free rows, whole prompts or chunks of them; decode advances **all** live rows, in row order.
+    A Neuron device requires both: its token-generation graph writes to the cache of every row that it is not
+    given, so decoding only some of the live rows would corrupt the others.
 
     Attributes:
-        shapes: The static shapes; the same limits hold whether the arithmetic is static or not.
-        returns: Whether a step gives ``logits`` (sampled on the host) or ``ids`` (sampled on the device).
-        honours: The parameters that a backend which returns ids can honour; the host honours all.
-        prefill_tokens: Most tokens that one prefill takes, of several prompts together, so that running rows
-            do not wait for the whole of a long prompt; None where prompts must come whole and one by one, as
-            for a compiled prefill graph.
-        notice: What is not the real thing about it, put into every answer; None for real ones.
+        shapes: The static shapes. They limit every backend, also one whose arithmetic is not static.
+        samples_on_device: Whether a step returns sampled ids rather than logits.
+        supported_parameters: The sampling parameters that a device can honour; the host honours all of them.
+        max_prefill_tokens: Most tokens of one prefill, of all its prompts together, so that a long prompt
+            does not stall running rows; None where each prompt is prefilled whole and alone, as by a
+            compiled prefill graph.
+        notice: What is simulated, added to every answer as a warning; None for a real backend.
     """
 
-    returns: Literal["logits", "ids"] = "logits"
-    honours: frozenset[str] = frozenset()
-    prefill_tokens: int | None = None
+    samples_on_device: bool = False
+    supported_parameters: frozenset[str] = frozenset()
+    max_prefill_tokens: int | None = None
     notice: str | None = None
 
     def __init__(self, shapes: StaticShapes) -> None:
         self.shapes = shapes
+        # Tokens that each live row holds, and those of rows whose prompt is not complete yet.
         self._lengths: dict[int, int] = {}
-        self._partial: dict[int, int] = {}
+        self._partial_lengths: dict[int, int] = {}
 
     def check(self, parameters: Parameters) -> None:
-        """Refuse what this backend cannot honour; it is never ignored.
+        """Refuse sampling parameters that this backend cannot honour; none is ever ignored.
 
         Raises:
             RequestError: 422 ``unsupported_parameter``, naming all of them.
         """
-        if self.returns == "logits":
+        if not self.samples_on_device:
             return
         defaults = Parameters()
-        asked = [name for name in SAMPLING if getattr(parameters, name) != getattr(defaults, name)]
-        refused = [name for name in asked if name not in self.honours]
-        if refused:
+        requested = [
+            name for name in SAMPLING_PARAMETERS if getattr(parameters, name) != getattr(defaults, name)
+        ]
+        unsupported = [name for name in requested if name not in self.supported_parameters]
+        if unsupported:
             raise RequestError(
                 422,
                 "unsupported_parameter",
-                f"this model samples on the device, which cannot honour {', '.join(refused)}; "
+                f"this model samples on the device, which cannot honour {', '.join(unsupported)}; "
                 "leave it out, or deploy an export that samples on the host",
             )
 
@@ -116,51 +130,81 @@ class Backend(ABC):
         """Load the weights. Called once, on the thread that makes every later call.
 
         Raises:
-            ModelDirectoryError: what is missing or wrong; trying again will not help.
+            ModelDirectoryError: a file is missing or wrong; loading again will not help.
             DeviceBusyError: another process holds the device.
         """
 
-    def prefill(self, chunks: Sequence[Chunk]) -> Step:
-        """Put prompts, or the next chunks of some, into their rows; a step with a row for each chunk.
+    def prefill(self, chunks: Sequence[PrefillChunk]) -> StepOutput:
+        """Store prompts, or the next chunks of prompts, in their rows.
 
-        Behind a prompt's last chunk it is for the token that follows, before that of no interest. A row is
-        live, and takes part in decoding, once it has its last chunk.
+        A row is live, and takes part in decoding, once it has its last chunk.
+
+        Returns:
+            One row per chunk: what predicts the token after a prompt's last chunk. The row of a chunk that is
+            not the last has no meaning.
+
+        Raises:
+            BatchError: a row is taken or too short, or there are too many tokens.
         """
-        whole = self.prefill_tokens is None
-        assert not whole or (len(chunks) == 1 and chunks[0].last), "prompts come whole, one by one"  # noqa: S101
-        tokens = sum(len(chunk.ids) for chunk in chunks)
-        assert whole or tokens <= (self.prefill_tokens or 0), f"{tokens} tokens at once"  # noqa: S101
-        starts = [self._partial.get(chunk.row, 0) for chunk in chunks]
+        if self.max_prefill_tokens is None:
+            _require(len(chunks) == 1 and chunks[0].last, "prompts come whole, one by one")
+        else:
+            tokens = sum(len(chunk.ids) for chunk in chunks)
+            _require(tokens <= self.max_prefill_tokens, f"{tokens} tokens at once")
+        starts = [self._partial_lengths.get(chunk.row, 0) for chunk in chunks]
         for chunk, start in zip(chunks, starts, strict=True):
             row, length = chunk.row, start + len(chunk.ids)
-            assert row not in self._lengths, f"row {row} is taken"  # noqa: S101
-            assert 0 <= row < self.shapes.batch_size, f"row {row} is outside the batch"  # noqa: S101
-            assert start < length <= self.shapes.max_context_length, f"{length} prompt tokens"  # noqa: S101
-        step = self._prefill(chunks, starts)
+            _require(row not in self._lengths, f"row {row} is taken")
+            _require(0 <= row < self.shapes.batch_size, f"row {row} is outside the batch")
+            _require(start < length <= self.shapes.max_context_length, f"{length} prompt tokens")
+        output = self._prefill(chunks, starts)
         for chunk, start in zip(chunks, starts, strict=True):
-            self._partial.pop(chunk.row, None)
-            (self._lengths if chunk.last else self._partial)[chunk.row] = start + len(chunk.ids)
-        return step
+            self._partial_lengths.pop(chunk.row, None)
+            lengths = self._lengths if chunk.last else self._partial_lengths
+            lengths[chunk.row] = start + len(chunk.ids)
+        return output
 
-    def decode(self, rows: Sequence[int], ids: Sequence[int]) -> Step:
-        """Feed each live row its last id; a step with the token behind it for each, in the same order."""
-        assert list(rows) == sorted(self._lengths), "decode takes all live rows, in order"  # noqa: S101
-        assert len(rows) == len(ids)  # noqa: S101
+    def decode(self, rows: Sequence[int], ids: Sequence[int]) -> StepOutput:
+        """Append the last id of each live row, and predict the token after it.
+
+        Args:
+            rows: All live rows, in ascending order.
+            ids: One per row.
+
+        Returns:
+            One row per live row, in the same order.
+
+        Raises:
+            BatchError: these are not all live rows, or a row is full.
+        """
+        _require(list(rows) == sorted(self._lengths), "decode takes all live rows, in order")
+        _require(len(rows) == len(ids), f"{len(ids)} ids for {len(rows)} rows")
         positions = [self._lengths[row] for row in rows]
-        assert max(positions) < self.shapes.sequence_length, "a row is full"  # noqa: S101
-        step = self._decode(rows, ids, positions)
+        _require(max(positions) < self.shapes.sequence_length, "a row is full")
+        output = self._decode(rows, ids, positions)
         for row in rows:
             self._lengths[row] += 1
-        return step
+        return output
 
     def release(self, row: int) -> None:
-        """Give a row back; what it held is of no interest any more."""
-        assert row in self._lengths or row in self._partial, f"row {row} is free"  # noqa: S101
+        """Free a row; its cache may be overwritten.
+
+        Raises:
+            BatchError: the row is free already.
+        """
+        _require(row in self._lengths or row in self._partial_lengths, f"row {row} is free")
         self._lengths.pop(row, None)
-        self._partial.pop(row, None)
+        self._partial_lengths.pop(row, None)
 
     @abstractmethod
-    def _prefill(self, chunks: Sequence[Chunk], starts: Sequence[int]) -> Step: ...
+    def _prefill(self, chunks: Sequence[PrefillChunk], starts: Sequence[int]) -> StepOutput:
+        """Compute a prefill; ``starts`` are the first position of each chunk in its row."""
 
     @abstractmethod
-    def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> Step: ...
+    def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> StepOutput:
+        """Compute a decode step; ``positions`` are where the ids are stored in their rows."""
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise BatchError(message)

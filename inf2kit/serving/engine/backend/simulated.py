@@ -1,8 +1,7 @@
-"""The timed double: no model, tokens made up from the row's ids, at a pace one sets.
+"""The simulated backend: no model, but tokens that depend on the row's ids, at a pace that settings give.
 
-It stands in where a real model would hide what is looked at: a load that takes 20 s, a device that never
-answers, an engine whose every output must be exactly the same on every run. Its answers say that they are
-simulated.
+It serves tests and measurements that a real model would obscure: a load of 20 s, a device that never answers,
+or outputs that must be the same on every run. Every answer says that it is simulated.
 """
 
 from __future__ import annotations
@@ -19,24 +18,26 @@ from pathlib import Path
 import torch
 
 from inf2kit.errors import ModelDirectoryError
-from inf2kit.serving.engine.backend.base import Backend, Chunk, Step
+from inf2kit.serving.engine.backend.base import Backend, PrefillChunk, StepOutput
+from inf2kit.serving.model_dir import MODEL_CONFIG
 from inf2kit.serving.shapes import StaticShapes
 
 
-class ReplayBackend(Backend):
-    """Logits that depend on nothing but the row's own ids.
+class SimulatedBackend(Backend):
+    """Logits that depend on the row's own ids only.
 
     Args:
-        model_dir: For the size of the vocabulary, in ``config.json``.
+        model_dir: Its ``config.json`` gives the size of the vocabulary.
         shapes: The static shapes.
-        load_seconds: That loading takes.
-        step_seconds: That a prefill or a decode step takes.
-        hang_after: Steps after which none ever ends, as on a device that is stuck; 0 for never.
-        crash_on_length: Tokens of a prompt that ends the process, as one that breaks a runtime; 0 for none.
+        load_seconds: Duration of loading.
+        step_seconds: Duration of a prefill or a decode step.
+        hang_after: Number of the step that never ends, as on a stuck device; 0 for none.
+        crash_on_length: Prompts of this many tokens abort the process, like one that breaks the runtime; 0
+            for none.
     """
 
-    prefill_tokens = 256
-    notice = "simulated: the replay backend made these tokens, not a model"
+    max_prefill_tokens = 256
+    notice = "simulated: these tokens come from the simulated backend, not from a model"
 
     def __init__(
         self,
@@ -49,48 +50,51 @@ class ReplayBackend(Backend):
         crash_on_length: float = 0,
     ) -> None:
         super().__init__(shapes)
-        self._config = model_dir / "config.json"
+        self._config_path = model_dir / MODEL_CONFIG
         self._load_s, self._step_s = load_seconds, step_seconds
         self._hang_after, self._crash_on_length = hang_after, crash_on_length
         self._steps = 0
-        self._vocabulary = 0
-        self._history: dict[int, int] = {}
+        self._vocabulary_size = 0
+        # A checksum of the ids of each row seeds its logits.
+        self._checksums: dict[int, int] = {}
 
     def load(self) -> None:
-        """Wait as long as a real load would."""
+        """Read the size of the vocabulary, and wait for ``load_seconds``."""
         try:
-            self._vocabulary = int(json.loads(self._config.read_text(encoding="utf-8"))["vocab_size"])
+            self._vocabulary_size = int(
+                json.loads(self._config_path.read_text(encoding="utf-8"))["vocab_size"]
+            )
         except (OSError, ValueError, KeyError) as error:
             raise ModelDirectoryError(
-                f"{self._config} cannot be read ({error}); make the package again"
+                f"{self._config_path} cannot be read ({error}); make the package again"
             ) from None
-        # Made-up logits are worth no second thread, and threads that wait for each other are no step's time.
+        # More threads would only wait for each other, which makes a step's duration vary.
         torch.set_num_threads(1)
         time.sleep(self._load_s)
 
-    def _prefill(self, chunks: Sequence[Chunk], starts: Sequence[int]) -> Step:
-        self._pass_a_step()
+    def _prefill(self, chunks: Sequence[PrefillChunk], starts: Sequence[int]) -> StepOutput:
+        self._wait_for_step()
         for chunk, start in zip(chunks, starts, strict=True):
             if chunk.last and start + len(chunk.ids) == self._crash_on_length:
                 os.abort()
-            before = self._history[chunk.row] if start else 0
-            self._history[chunk.row] = zlib.crc32(array("q", chunk.ids).tobytes(), before)
-        return Step(self._logits([chunk.row for chunk in chunks]))
+            previous = self._checksums[chunk.row] if start else 0
+            self._checksums[chunk.row] = zlib.crc32(array("q", chunk.ids).tobytes(), previous)
+        return StepOutput(self._logits([chunk.row for chunk in chunks]))
 
-    def _decode(self, rows: Sequence[int], ids: Sequence[int], _: Sequence[int]) -> Step:
-        self._pass_a_step()
+    def _decode(self, rows: Sequence[int], ids: Sequence[int], _: Sequence[int]) -> StepOutput:
+        self._wait_for_step()
         for row, token_id in zip(rows, ids, strict=True):
-            self._history[row] = zlib.crc32(array("q", [token_id]).tobytes(), self._history[row])
-        return Step(self._logits(rows))
+            self._checksums[row] = zlib.crc32(array("q", [token_id]).tobytes(), self._checksums[row])
+        return StepOutput(self._logits(rows))
 
-    def _pass_a_step(self) -> None:
+    def _wait_for_step(self) -> None:
         self._steps += 1
         if self._steps == self._hang_after:
             threading.Event().wait()
         time.sleep(self._step_s)
 
     def _logits(self, rows: Sequence[int]) -> torch.Tensor:
-        generators = [torch.Generator().manual_seed(self._history[row]) for row in rows]
+        generators = [torch.Generator().manual_seed(self._checksums[row]) for row in rows]
         return torch.stack(
-            [torch.randn(self._vocabulary, generator=generator) * 3 for generator in generators]
+            [torch.randn(self._vocabulary_size, generator=generator) * 3 for generator in generators]
         )

@@ -25,8 +25,8 @@ from inf2kit.compile.export import export, neuron_config
 from inf2kit.compile.spec import CompileSpec
 from inf2kit.errors import CompileError, ModelDirectoryError
 from inf2kit.fit import Architecture
-from inf2kit.fit.memory import can_be_split, need, sharded_heads, weights_per_core
-from inf2kit.serving.engine.backend import Chunk, DeviceBusyError
+from inf2kit.fit.memory import can_be_split, estimate_memory, sharded_heads, weights_per_core
+from inf2kit.serving.engine.backend import DeviceBusyError, PrefillChunk
 from inf2kit.serving.engine.backend.neuron import NeuronBackend
 from inf2kit.serving.shapes import StaticShapes
 
@@ -73,7 +73,7 @@ def test_every_call_binds() -> None:
 @pytest.mark.parametrize("name", NEURON)
 def test_the_configuration_of_each_preset_is_accepted(name: str, tmp_path: Path) -> None:
     preset = inf2kit.load_preset(name)
-    spec = CompileSpec.of(preset)
+    spec = CompileSpec.from_preset(preset)
     config = LlamaConfig(
         **{key: value for key, value in catalog.models()[preset.model.id].items() if key != "model_type"}
     )
@@ -81,11 +81,11 @@ def test_the_configuration_of_each_preset_is_accepted(name: str, tmp_path: Path)
     made = neuron_config(spec, tmp_path, config)
     assert type(made) is NxDNeuronConfig
     expected = {
-        "batch_size": spec.batch_size,
+        "batch_size": spec.shapes.batch_size,
         "sequence_length": 2048,
         "max_context_length": 2048,
         "tp_degree": spec.tensor_parallel_size,
-        "continuous_batching": spec.batch_size > 1,
+        "continuous_batching": spec.shapes.batch_size > 1,
         "on_device_sampling": False,
         "target": "trn1",
         "checkpoint_id": None,
@@ -147,7 +147,7 @@ def test_a_cores_weights_are_as_many_bytes_as_we_say(
         )
         source, target = tmp_path / f"s{heads}-{key_value_heads}", tmp_path / f"t{heads}-{key_value_heads}"
         LlamaForCausalLM(config).save_pretrained(source)
-        spec = CompileSpec("m", None, 2, 32, 32, cores, "float16")
+        spec = CompileSpec("m", None, StaticShapes.resolve(2, 32), cores, "float16")
         architecture = Architecture.find(str(source))
         if not can_be_split(architecture, cores):
             with pytest.raises(CompileError, match="one number must divide the other"):
@@ -191,7 +191,7 @@ def test_the_cache_is_as_many_bytes_as_we_say(cores: int) -> None:
             model = NxDLlamaModel(config, compiled_for)
         made = sum(each.numel() * each.element_size() for each in model.kv_mgr.past_key_values)
         architecture = Architecture(hidden, intermediate, 2, heads, key_value_heads, head_dim, vocabulary, 64)
-        assert need(architecture, StaticShapes.of(3, 40), cores, "float16").kv_cache == made
+        assert estimate_memory(architecture, StaticShapes.resolve(3, 40), cores, "float16").kv_cache == made
         attention = model.layers[0].self_attn.qkv_proj
         assert sharded_heads(architecture, cores) == (
             attention.num_attention_heads,
@@ -222,7 +222,7 @@ def test_an_artefact_of_something_else_is_one_sentence(
     (tmp_path / "neuron_config.json").unlink()
     (tmp_path / "neuron_config.json").write_text(json.dumps({**config, **changed}), encoding="utf-8")
     with pytest.raises(ModelDirectoryError, match=sentence) as raised:
-        NeuronBackend(tmp_path, StaticShapes.of(4, 64)).load()
+        NeuronBackend(tmp_path, StaticShapes.resolve(4, 64)).load()
     assert "\n" not in str(raised.value)
 
 
@@ -244,7 +244,7 @@ def test_only_a_device_that_is_held_is_waited_for(
     source = compiled(1)
     monkeypatch.setenv("NEURON_CPU_DOUBLE_REFUSAL", sentence)
     with pytest.raises(raised, match=sentence[:20]) as refused:
-        NeuronBackend(source, StaticShapes.of(1, 64)).load()
+        NeuronBackend(source, StaticShapes.resolve(1, 64)).load()
     assert type(refused.value) is raised
     if raised is RuntimeError:
         assert "no driver is loaded" in str(refused.value)
@@ -259,7 +259,7 @@ def test_cores_are_a_range_and_all_is_not_none(
     monkeypatch.setenv("NEURON_RT_NUM_CORES", "0")
     monkeypatch.delenv("NEURON_RT_VISIBLE_CORES", raising=False)
     assert get_available_cores() == 0
-    NeuronBackend(compiled(1), StaticShapes.of(1, 64)).load()
+    NeuronBackend(compiled(1), StaticShapes.resolve(1, 64)).load()
     assert get_available_cores() == 1
     monkeypatch.setenv("NEURON_RT_VISIBLE_CORES", "0-1")
     assert get_available_cores() == 2
@@ -274,7 +274,7 @@ def test_optimum_neurons_own_generate(compiled: Callable[..., Path], small_weigh
     step reads what was there before: the padding of the prefill. Nothing is to be given that mask; 0.4.5 has
     none.
     """
-    NeuronBackend(compiled(4), StaticShapes.of(4, 64)).load()
+    NeuronBackend(compiled(4), StaticShapes.resolve(4, 64)).load()
     model = NeuronModelForCausalLM.from_pretrained(compiled(4))
     reference = LlamaForCausalLM.from_pretrained(small_weights)
     prompts = [[5, 6, 7, 8, 9, 10], [11, 12, 13]]
@@ -297,14 +297,14 @@ def test_optimum_neurons_own_generate(compiled: Callable[..., Path], small_weigh
 
 def test_a_step_with_the_mask_of_its_own_position_is_another_one(compiled: Callable[..., Path]) -> None:
     """What 0.4.1's loop does, in two calls."""
-    backend = NeuronBackend(compiled(1), StaticShapes.of(1, 64))
+    backend = NeuronBackend(compiled(1), StaticShapes.resolve(1, 64))
     backend.load()
     forward = backend._model.forward
     if "attention_mask" not in inspect.signature(forward).parameters:
         return  # 0.4.5: the graphs make their own
     logits = []
     for last in (3, 4):  # positions 0..2 are cached, 3 is written
-        backend.prefill([Chunk(0, [11, 12, 13])])
+        backend.prefill([PrefillChunk(0, [11, 12, 13])])
         backend.release(0)
         mask = torch.tensor([[1] * last])
         one = {"input_ids": torch.tensor([[9]]), "position_ids": torch.tensor([[3]])}

@@ -13,26 +13,26 @@ import torch
 from transformers import AutoTokenizer
 
 from inf2kit.errors import ModelDirectoryError, RequestError
-from inf2kit.serving.engine.backend import Chunk, Step
+from inf2kit.serving.engine.backend import BatchError, PrefillChunk, StepOutput
 from inf2kit.serving.engine.backend.neuron import NeuronBackend
 from inf2kit.serving.engine.scheduler import Scheduler
 from inf2kit.serving.engine.sequence import Job
 from inf2kit.serving.shapes import StaticShapes
 from inf2kit.serving.wire import Generation, Parameters
-from tests.helpers.proof import Proof
+from tests.helpers.reference_model import ReferenceModel
 
 Compiled = Callable[..., Path]
 LENGTH = 64
 
 
 @pytest.fixture(scope="session")
-def proof(small_weights: Path) -> Proof:
-    return Proof(small_weights, [AutoTokenizer.from_pretrained(small_weights).eos_token_id])
+def proof(small_weights: Path) -> ReferenceModel:
+    return ReferenceModel(small_weights, [AutoTokenizer.from_pretrained(small_weights).eos_token_id])
 
 
 def loaded(path: Path, kind: type[NeuronBackend] = NeuronBackend, **shapes: Any) -> NeuronBackend:
     config = {"batch_size": 4, "sequence_length": LENGTH, **shapes}
-    backend = kind(path, StaticShapes.of(**config))
+    backend = kind(path, StaticShapes.resolve(**config))
     backend.load()
     return backend
 
@@ -97,15 +97,15 @@ def test_greedy_texts_of_rows_that_come_and_go_are_transformers_own(
     texts = run.finish()
     assert len(texts) == len(lengths) + 1
     assert len(texts[len(lengths) + 1]) == LENGTH - len(full.prompt_ids), "to the row's last position"
-    proof = Proof(weights, [])
-    ties = sum(proof.near_ties(run.prompts[number], new, Parameters()) for number, new in texts.items())
+    proof = ReferenceModel(weights, [])
+    ties = sum(proof.count_near_ties(run.prompts[number], new, Parameters()) for number, new in texts.items())
     assert ties == 0
     figure(
         f"neuron rows, batch {batch_size}: {len(texts)} texts of {sum(map(len, texts.values()))} tokens exact"
     )
 
 
-def test_sampling_on_the_host_is_the_same_code_as_ever(compiled: Compiled, proof: Proof) -> None:
+def test_sampling_on_the_host_is_the_same_code_as_ever(compiled: Compiled, proof: ReferenceModel) -> None:
     run = Run(loaded(compiled(4)))
     run.submit(ids(12, 1), 8, do_sample=True, seed=5, temperature=0.8, top_k=50)
     run.submit(ids(3, 2), 8, repetition_penalty=1.3)
@@ -119,18 +119,18 @@ def test_sampling_on_the_host_is_the_same_code_as_ever(compiled: Compiled, proof
                 {"do_sample": True, "seed": 6, "top_p": 0.9},
             ][number]
         )
-        assert proof.near_ties(run.prompts[number], new, parameters) == 0
+        assert proof.count_near_ties(run.prompts[number], new, parameters) == 0
 
 
-def test_a_shorter_context_graph_takes_shorter_prompts(compiled: Compiled, proof: Proof) -> None:
+def test_a_shorter_context_graph_takes_shorter_prompts(compiled: Compiled, proof: ReferenceModel) -> None:
     path = compiled(1, LENGTH, 16)
     run = Run(loaded(path, batch_size=1, max_context_length=16))
     run.submit(ids(16, 1), 30)
     run.submit(ids(2, 2), 5)
     for number, new in run.finish().items():
-        assert proof.near_ties(run.prompts[number], new, Parameters()) == 0
+        assert proof.count_near_ties(run.prompts[number], new, Parameters()) == 0
     with pytest.raises(ModelDirectoryError, match="max_context_length is 16, the preset asks for 63"):
-        NeuronBackend(path, StaticShapes.of(1, LENGTH))
+        NeuronBackend(path, StaticShapes.resolve(1, LENGTH))
 
 
 # Each care in turn is left out: what comes out must then be wrong, or the care is needed no more.
@@ -139,52 +139,54 @@ def test_a_shorter_context_graph_takes_shorter_prompts(compiled: Compiled, proof
 class DecodesSomeRowsAtATime(NeuronBackend):
     """Passes some of the live rows, then the others."""
 
-    def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> Step:
+    def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> StepOutput:
         steps = []
         for part in (slice(0, len(rows) // 2), slice(len(rows) // 2, None)):
             where = torch.tensor(rows[part], dtype=torch.int64)
             if len(where):
                 columns = torch.tensor([ids[part], positions[part]])[:, :, None]
-                steps.append(self._forward(columns[0], columns[1], where, self._sampling[where]).logits)
-        return Step(torch.cat(steps))
+                steps.append(
+                    self._forward(columns[0], columns[1], where, self._sampling_params[where]).logits
+                )
+        return StepOutput(torch.cat(steps))
 
 
 class LeavesPaddingToTheWrapper(NeuronBackend):
     """Passes prompts as long as they are."""
 
-    def _prefill(self, chunks: Sequence[Chunk], _: Sequence[int]) -> Step:
+    def _prefill(self, chunks: Sequence[PrefillChunk], _: Sequence[int]) -> StepOutput:
         (chunk,) = chunks
         prompt = torch.tensor([chunk.ids])
         positions = torch.arange(len(chunk.ids))[None]
-        return self._forward(prompt, positions, torch.tensor([chunk.row]), self._sampling[:1])
+        return self._forward(prompt, positions, torch.tensor([chunk.row]), self._sampling_params[:1])
 
 
 class PadsOneTokenLikeOthers(NeuronBackend):
     """Sends a prompt of one token through the prefill graph, padded by the wrapper with position 1."""
 
-    def _first_of_one(self, row: int, token_id: int) -> Step:
+    def _prefill_single_token(self, row: int, token_id: int) -> StepOutput:
         padded, positions = torch.tensor([[[token_id, 0]], [[0, 1]]])
-        return self._forward(padded, positions, torch.tensor([row]), self._sampling[:1])
+        return self._forward(padded, positions, torch.tensor([row]), self._sampling_params[:1])
 
 
 class PadsLeft(NeuronBackend):
     """As the blog does: pads before the prompt."""
 
-    def _prefill(self, chunks: Sequence[Chunk], _: Sequence[int]) -> Step:
+    def _prefill(self, chunks: Sequence[PrefillChunk], _: Sequence[int]) -> StepOutput:
         (chunk,) = chunks
-        free = self._context - len(chunk.ids)
+        free = self._prefill_length - len(chunk.ids)
         prompt = torch.tensor([[0] * free + list(chunk.ids)])
         positions = torch.tensor([[0] * free + list(range(len(chunk.ids)))])
-        return self._forward(prompt, positions, torch.tensor([chunk.row]), self._sampling[:1])
+        return self._forward(prompt, positions, torch.tensor([chunk.row]), self._sampling_params[:1])
 
 
 class ForgetsOthersAtAOneTokenPrompt(NeuronBackend):
     """Lets the other rows write over position 0 while a prompt of one token goes through the decode graph."""
 
-    def _first_of_one(self, row: int, token_id: int) -> Step:
+    def _prefill_single_token(self, row: int, token_id: int) -> StepOutput:
         ids, positions = torch.zeros((2, self.shapes.batch_size, 1), dtype=torch.int64)
         ids[row, 0] = token_id
-        return self._forward(ids, positions, self._all_rows, self._sampling).of([row])
+        return self._forward(ids, positions, self._all_rows, self._sampling_params).select([row])
 
 
 @pytest.mark.parametrize(
@@ -198,7 +200,7 @@ class ForgetsOthersAtAOneTokenPrompt(NeuronBackend):
     ],
 )
 def test_without_this_care_texts_are_wrong(
-    careless: type[NeuronBackend], lengths: list[int], compiled: Compiled, proof: Proof
+    careless: type[NeuronBackend], lengths: list[int], compiled: Compiled, proof: ReferenceModel
 ) -> None:
     def wrong(kind: type[NeuronBackend]) -> int:
         run = Run(loaded(compiled(4), kind))
@@ -208,7 +210,7 @@ def test_without_this_care_texts_are_wrong(
         for number, new in run.finish().items():
             logprobs = [token.logprob for token in run.ended[number].tokens]
             try:
-                proof.near_ties(run.prompts[number], new, Parameters(), logprobs)
+                proof.count_near_ties(run.prompts[number], new, Parameters(), logprobs)
             except AssertionError:
                 count += 1
         return count
@@ -231,8 +233,8 @@ def test_a_prompt_of_two_tokens_ties_with_the_wrappers_padding(compiled: Compile
 
     model.context_encoding_model.model = Watching()
     own = LeavesPaddingToTheWrapper._prefill
-    own(backend, [Chunk(0, [5, 6])], [0])  # type: ignore[arg-type]
-    backend._prefill([Chunk(0, [5, 6])], [0])
+    own(backend, [PrefillChunk(0, [5, 6])], [0])  # type: ignore[arg-type]
+    backend._prefill([PrefillChunk(0, [5, 6])], [0])
     by_wrapper, by_us = ((positions[0] == positions[0].max()).sum().item() for positions in seen)
     assert by_wrapper == LENGTH - 1
     assert by_us == 1
@@ -240,15 +242,15 @@ def test_a_prompt_of_two_tokens_ties_with_the_wrappers_padding(compiled: Compile
 
 def test_a_position_past_the_row_is_stopped_before_the_graph(compiled: Compiled) -> None:
     backend = loaded(compiled(1), batch_size=1)
-    backend.prefill([Chunk(0, ids(LENGTH - 1, 1))])
+    backend.prefill([PrefillChunk(0, ids(LENGTH - 1, 1))])
     backend.decode([0], [5])
-    with pytest.raises(AssertionError, match="a row is full"):
+    with pytest.raises(BatchError, match="a row is full"):
         backend.decode([0], [5])
     with pytest.raises(Exception, match=r"(?i)index|bounds"):
         backend._decode([0], [5], [LENGTH])
 
 
-def test_sampling_on_the_device(compiled: Compiled, proof: Proof) -> None:
+def test_sampling_on_the_device(compiled: Compiled, proof: ReferenceModel) -> None:
     """Greedy is exact; the rest is as the graph does it; what it cannot do is refused."""
     backend = loaded(compiled(4, on_device=True))
     run = Run(backend)
@@ -258,7 +260,7 @@ def test_sampling_on_the_device(compiled: Compiled, proof: Proof) -> None:
     sampled = run.submit(ids(7, 9), 8, do_sample=True, top_k=3, top_p=0.9, temperature=0.7)
     texts = run.finish()
     for number in range(len(prompts)):
-        assert proof.near_ties(prompts[number], texts[number], Parameters()) == 0
+        assert proof.count_near_ties(prompts[number], texts[number], Parameters()) == 0
     assert run.ended[len(prompts)].seed is None, "its draws come from no seed"
     row = list(sampled.prompt_ids)
     for token_id in texts[len(prompts)]:

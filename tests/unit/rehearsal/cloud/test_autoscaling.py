@@ -14,7 +14,7 @@ from moto import mock_aws
 from inf2kit.rehearsal.cloud.autoscaling import AutoScaling
 from inf2kit.rehearsal.cloud.clock import Clock
 from inf2kit.rehearsal.cloud.cloudwatch.metrics import Metrics
-from tests.helpers.support import wait_until
+from tests.helpers.servers import wait_until
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 TARGET = {

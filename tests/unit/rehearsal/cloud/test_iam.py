@@ -11,7 +11,7 @@ import pytest
 from moto import mock_aws
 
 from inf2kit.rehearsal.cloud.iam import ExecutionRole
-from tests.helpers.hosted import TRUST, execution_role
+from tests.helpers.sagemaker import TRUST, create_role
 
 SOURCE = "arn:aws:sagemaker:us-east-1:123456789012:model/m"
 OBJECT = "arn:aws:s3:::models/llm/DIGEST/config.json"
@@ -56,7 +56,7 @@ def iam(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     ],
 )
 def test_statements(iam: Any, statements: list[dict[str, Any]], allowed: bool) -> None:
-    role = execution_role(iam, policy=json.dumps({"Version": "2012-10-17", "Statement": statements}))
+    role = create_role(iam, policy=json.dumps({"Version": "2012-10-17", "Statement": statements}))
     assert ExecutionRole(role, SOURCE).allows("s3:GetObject", OBJECT) is allowed
 
 
@@ -66,14 +66,14 @@ def test_a_boundary_limits_what_policies_allow(iam: Any) -> None:
     iam.create_role(
         RoleName="execution", AssumeRolePolicyDocument=json.dumps(TRUST), PermissionsBoundary=boundary
     )
-    execution = ExecutionRole(execution_role(iam), SOURCE)
+    execution = ExecutionRole(create_role(iam), SOURCE)
     assert execution.allows("s3:PutObject", OBJECT)
     assert not execution.allows("s3:GetObject", OBJECT)
 
 
 def test_a_managed_policy_counts(iam: Any) -> None:
     other = {"Version": "2012-10-17", "Statement": statement(Action="s3:PutObject")}
-    role = execution_role(iam, policy=json.dumps(other))
+    role = create_role(iam, policy=json.dumps(other))
     document = json.dumps({"Version": "2012-10-17", "Statement": statement()})
     policy = iam.create_policy(PolicyName="mine", PolicyDocument=document)["Policy"]["Arn"]
     iam.attach_role_policy(RoleName="execution", PolicyArn=policy)

@@ -1,4 +1,4 @@
-"""The gate between doubles of the engine and of the model server: callers and engines that do not behave."""
+"""The gateway between doubles of the engine and of the model server: what bad callers and engines do."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ import psutil
 import pytest
 
 from inf2kit.serving.engine import protocol
-from tests.helpers.support import free_port, ping, wait_until
+from tests.helpers.servers import free_port, ping, wait_until
 
 DEADLINE_S = 2.0
 #: By which every call has ended, and what a busy machine may add.
-GRACE_S, SPARE_S = protocol.GATE_GRACE_S, 3.0
-#: Connections that the gate takes at most, and the open files that it leaves for the rest.
+GRACE_S, SPARE_S = protocol.GATEWAY_GRACE_S, 3.0
+#: Connections that the gateway takes at most, and the open files that it leaves for the rest.
 MOST, OTHER_FILES = 100, 256
 MANIFEST = {
     "format": 1,
     "preset": {
-        "model": {"id": "inf2kit/replay"},
+        "model": {"id": "inf2kit/simulated"},
         "shapes": {"batch_size": 2, "sequence_length": 2048},
-        "compute": {"backend": "replay", "dtype": "float32"},
+        "compute": {"backend": "simulated", "dtype": "float32"},
         "serving": {"queue_size": 2, "deadline_s": DEADLINE_S},
     },
 }
@@ -54,7 +54,7 @@ class Doubles:
     """An engine and a model server, on sockets in a folder, which do what a prompt says.
 
     Attributes:
-        given_up: Calls whose connection the gate closed before their end.
+        given_up: Calls whose connection the gateway closed before their end.
         received: Bodies that came to the model server.
     """
 
@@ -131,7 +131,7 @@ def _until_it_is_closed(answer: _Answer) -> _Answer:
 
 @dataclass
 class Running:
-    """A gate between its doubles."""
+    """A gateway between its doubles."""
 
     port: int
     process: psutil.Process
@@ -139,7 +139,7 @@ class Running:
     log_file: Path
 
     def log(self) -> str:
-        """What the gate has written."""
+        """What the gateway has written."""
         return self.log_file.read_text(encoding="utf-8")
 
     def request(self, body: object, length: int | None = None) -> bytes:
@@ -165,13 +165,13 @@ class Running:
             return connection.getresponse().status
 
     def connections(self) -> int:
-        """Open TCP connections of the gate."""
+        """Open TCP connections of the gateway."""
         return len([each for each in self.process.net_connections("tcp") if each.raddr])
 
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Running]:
-    """A gate of its own for each test, which a test may end."""
+    """A gateway of its own for each test, which a test may end."""
     (tmp_path / "inf2kit.json").write_text(json.dumps(MANIFEST), encoding="utf-8")
     with tempfile.TemporaryDirectory(prefix="inf2kit-") as name:
         folder, port = Path(name), free_port()
@@ -179,7 +179,7 @@ def running(tmp_path: Path) -> Iterator[Running]:
         environment = {
             **os.environ,
             "INF2KIT_RUN_DIR": name,
-            "INF2KIT_GATE_ADDRESS": f"127.0.0.1:{port}",
+            "INF2KIT_GATEWAY_ADDRESS": f"127.0.0.1:{port}",
             "MMS_INFERENCE_ADDRESS": f"unix:{folder}/model-server.sock",
             "SAGEMAKER_MODEL_SERVER_WORKERS": "2",
             "PYTHONPATH": "inference",
@@ -200,13 +200,13 @@ def running(tmp_path: Path) -> Iterator[Running]:
                 command, env=environment, stdin=subprocess.PIPE, stdout=written, stderr=written
             ) as process,
         ):
-            wait_until(lambda: ping(port) == 200, 20, "the gate is ready")
+            wait_until(lambda: ping(port) == 200, 20, "the gateway is ready")
             yield Running(port, psutil.Process(process.pid), doubles, log)
             process.kill()
 
 
 def closed(connection: socket.socket) -> bool:
-    """Whether the gate has closed a connection on which it has answered nothing."""
+    """Whether the gateway has closed a connection on which it has answered nothing."""
     connection.setblocking(False)
     try:
         return connection.recv(1) == b""
@@ -249,7 +249,7 @@ def test_an_engine_that_never_ends_a_stream_is_left_at_the_deadline(
 
 
 def test_an_answer_that_nobody_reads_does_not_stay(running: Running) -> None:
-    """16 MB that lie in the gate's memory; a transport that closes would wait for their reader for ever."""
+    """16 MB lie in the gateway's memory; a transport that closes would wait for their reader for ever."""
     with contextlib.closing(running.connect(receive_bytes=4096)) as caller:
         caller.sendall(running.request({"inputs": "large"}))
         wait_until(lambda: running.connections() == 1, 5, "the caller is there")
@@ -274,7 +274,7 @@ def test_a_call_whose_body_is_coming_is_not_lost_by_sigterm(running: Running) ->
         caller.sendall(body[:-3])
         wait_until(lambda: running.connections() == 1, 5, "the call has begun")
         running.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: ping(running.port) != 200, 5, "the gate ends")
+        wait_until(lambda: ping(running.port) != 200, 5, "the gateway ends")
         time.sleep(3.0)  # longer than uvicorn waits for what it does not know
         caller.sendall(body[-3:])
         assert caller.recv(1000).startswith(b"HTTP/1.1 200 ")

@@ -1,4 +1,4 @@
-"""The parts that gate and engine are made of: bodies, places, turns, crashes, heartbeats."""
+"""The parts that gateway and engine are made of: bodies, places, turns, crashes, heartbeats."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ SHARD = "model-00002-of-00002.safetensors"
 
 @pytest.fixture
 def model_dir(tmp_path: Path) -> Path:
-    source = packages.weights(tmp_path / "weights")
+    source = packages.write_weights(tmp_path / "weights")
     contents = gather(inf2kit.load_preset("smollm2-135m-local"), source)
     contents.materialise(tmp_path / "model")
     return tmp_path / "model"

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from inf2kit.serving.engine.admission import Admission
-from inf2kit.serving.engine.metrics import EngineMetrics, GateMetrics, log_line, samples
+from inf2kit.serving.engine.metrics import EngineMetrics, GatewayMetrics, log_line, samples
 
 
-def test_gate_and_engine_make_one_text_that_prometheus_can_read() -> None:
-    gate, engine = GateMetrics(), EngineMetrics(8)
-    gate.answered(200)
-    gate.answered(429, "queue_full")
+def test_gateway_and_engine_make_one_text_that_prometheus_can_read() -> None:
+    gateway, engine = GatewayMetrics(), EngineMetrics(8)
+    gateway.answered(200)
+    gateway.answered(429, "queue_full")
     engine.prompt_tokens.inc(5)
     engine.step.observe(0.5)
     engine.finished("length")
     inside = Admission(12)
     inside.enter(3)
-    found = samples(gate.text(ready=True, restarts=2, admission=inside) + engine.text())
+    found = samples(gateway.text(ready=True, restarts=2, admission=inside) + engine.text())
     assert found["inf2kit_calls_total"] == 2
     assert found["inf2kit_rejected_calls_total"] == 1
     assert found["inf2kit_engine_restarts"] == 2

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from inf2kit.errors import RequestError
-from inf2kit.serving.engine.backend.base import Backend, Chunk, Step
+from inf2kit.serving.engine.backend.base import Backend, BatchError, PrefillChunk, StepOutput
 from inf2kit.serving.engine.scheduler import Scheduler
 from inf2kit.serving.engine.sequence import Call, Job
 from inf2kit.serving.shapes import StaticShapes
@@ -27,12 +27,12 @@ LOGITS = torch.randn(997, VOCABULARY, generator=torch.Generator().manual_seed(0)
 class Sums(Backend):
     """Logits that depend on the ids in the row; the contract's assertions are what is tested too."""
 
-    prefill_tokens = 3
+    max_prefill_tokens = 3
 
     def __init__(
         self, batch_size: int = 3, sequence_length: int = 64, max_context_length: int | None = None
     ) -> None:
-        super().__init__(StaticShapes.of(batch_size, sequence_length, max_context_length))
+        super().__init__(StaticShapes.resolve(batch_size, sequence_length, max_context_length))
         self.held: dict[int, list[int]] = {}
         self.prefills = 0
 
@@ -41,24 +41,24 @@ class Sums(Backend):
 
     @property
     def busy(self) -> int:
-        return len(self._lengths) + len(self._partial)
+        return len(self._lengths) + len(self._partial_lengths)
 
-    def _prefill(self, chunks: Sequence[Chunk], starts: Sequence[int]) -> Step:
+    def _prefill(self, chunks: Sequence[PrefillChunk], starts: Sequence[int]) -> StepOutput:
         self.prefills += 1
         for chunk, start in zip(chunks, starts, strict=True):
             self.held[chunk.row] = [*(self.held[chunk.row] if start else []), *chunk.ids]
         return self._step([chunk.row for chunk in chunks])
 
-    def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> Step:
+    def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> StepOutput:
         self.prefills = 0
         for row, token_id, position in zip(rows, ids, positions, strict=True):
             assert len(self.held[row]) == position
             self.held[row].append(token_id)
         return self._step(rows)
 
-    def _step(self, rows: Sequence[int]) -> Step:
+    def _step(self, rows: Sequence[int]) -> StepOutput:
         seeds = [zlib.crc32(bytes(self.held[row])) for row in rows]
-        return Step(torch.stack([LOGITS[seed % len(LOGITS)] for seed in seeds]))
+        return StepOutput(torch.stack([LOGITS[seed % len(LOGITS)] for seed in seeds]))
 
 
 class Letters:
@@ -89,7 +89,7 @@ class Outcome:
         return Job(
             prompt_ids=ids,
             parameters=given_parameters,
-            max_new_tokens=StaticShapes.of(1, length).new_tokens_within(
+            max_new_tokens=StaticShapes.resolve(1, length).new_tokens_within(
                 len(ids), given_parameters.max_new_tokens, overflow=given_parameters.overflow
             ),
             deadline=deadline or time.monotonic() + 60,
@@ -168,9 +168,9 @@ def random_requests(rng: random.Random, most: int) -> list[Request]:
     return requests
 
 
-@pytest.mark.parametrize(("batch_size", "prefill_tokens"), [(1, 3), (3, 3), (8, 3), (3, None), (8, None)])
+@pytest.mark.parametrize(("batch_size", "max_prefill_tokens"), [(1, 3), (3, 3), (8, 3), (3, None), (8, None)])
 def test_churn_every_text_equals_its_alone_run_and_every_row_is_freed(
-    batch_size: int, prefill_tokens: int | None, figure: Callable[[str], None]
+    batch_size: int, max_prefill_tokens: int | None, figure: Callable[[str], None]
 ) -> None:
     """With prompts in chunks, as on a CPU, and whole and one by one, as a compiled graph takes them."""
     length, queue_size = 24, 4
@@ -178,7 +178,7 @@ def test_churn_every_text_equals_its_alone_run_and_every_row_is_freed(
     for seed in range(PATTERNS):
         rng = random.Random(f"{batch_size} {seed}")
         backend = Sums(batch_size, length, max_context_length=rng.choice([15, 23]))
-        backend.prefill_tokens = prefill_tokens
+        backend.max_prefill_tokens = max_prefill_tokens
         prefills_per_step = rng.choice([1, 2, 8])
         subject = scheduler(queue_size=queue_size, backend=backend, prefills_per_step=prefills_per_step)
         requests = random_requests(rng, most=8 + 2 * batch_size)
@@ -221,8 +221,8 @@ def test_churn_every_text_equals_its_alone_run_and_every_row_is_freed(
                 cancelled += not request.refused
     assert min(compared, cancelled, refused) > PATTERNS / 8, "the patterns cover every way to end"
     figure(
-        f"churn, {batch_size} rows, {'chunks' if prefill_tokens else 'whole prompts'}: {PATTERNS} patterns, "
-        f"{compared} texts equal to their alone-run, "
+        f"churn, {batch_size} rows, {'chunks' if max_prefill_tokens else 'whole prompts'}: "
+        f"{PATTERNS} patterns, {compared} texts equal to their alone-run, "
         f"{cancelled} cancelled, {refused} refused"
     )
 
@@ -345,7 +345,7 @@ def test_one_rows_parameters_that_cannot_be_computed_are_its_own() -> None:
 def test_a_backend_that_samples_itself_refuses_what_it_cannot_honour() -> None:
     backend = Sums()
     backend.check(Parameters(seed=1, repetition_penalty=2.0))
-    backend.returns, backend.honours = "ids", frozenset({"do_sample", "top_k"})  # type: ignore[misc]
+    backend.samples_on_device, backend.supported_parameters = True, frozenset({"do_sample", "top_k"})
     backend.check(Parameters(do_sample=True, top_k=5, max_new_tokens=3, stop=("x",)))
     with pytest.raises(RequestError, match="cannot honour repetition_penalty, seed;") as refused:
         backend.check(Parameters(do_sample=True, seed=1, repetition_penalty=2.0))
@@ -372,7 +372,7 @@ def test_a_first_token_is_told_before_the_decode_step_behind_it() -> None:
     told: list[str] = []
 
     class Watched(Sums):
-        def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> Step:
+        def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> StepOutput:
             told.append("decode")
             return super()._decode(rows, ids, positions)
 
@@ -389,11 +389,11 @@ def test_long_prompts_do_not_stall_running_rows() -> None:
     calls: list[str] = []
 
     class Watched(Sums):
-        def _prefill(self, chunks: Sequence[Chunk], starts: Sequence[int]) -> Step:
+        def _prefill(self, chunks: Sequence[PrefillChunk], starts: Sequence[int]) -> StepOutput:
             calls.append("prefill")
             return super()._prefill(chunks, starts)
 
-        def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> Step:
+        def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> StepOutput:
             calls.append("decode")
             return super()._decode(rows, ids, positions)
 
@@ -409,12 +409,12 @@ def test_long_prompts_do_not_stall_running_rows() -> None:
 
 
 @pytest.mark.parametrize("prompt", [1, 5, 30, 63])
-@pytest.mark.parametrize("prefill_tokens", [3, None])
+@pytest.mark.parametrize("max_prefill_tokens", [3, None])
 def test_a_full_row_goes_on_with_its_first_and_most_recent_tokens(
-    prompt: int, prefill_tokens: int | None
+    prompt: int, max_prefill_tokens: int | None
 ) -> None:
     backend, outcome = Sums(), Outcome()
-    backend.prefill_tokens = prefill_tokens
+    backend.max_prefill_tokens = max_prefill_tokens
     subject = scheduler(backend=backend)
     ids = [(7 * index) % 50 for index in range(prompt)]
     subject.submit([outcome.job(ids, max_new_tokens=200, ignore_eos=True, overflow="sinks", details=True)])
@@ -437,15 +437,15 @@ def test_a_full_row_goes_on_with_its_first_and_most_recent_tokens(
 
 def test_the_contract_is_asserted() -> None:
     backend = Sums()
-    backend.prefill([Chunk(0, [1]), Chunk(2, [1])])
-    with pytest.raises(AssertionError, match="all live rows"):
+    backend.prefill([PrefillChunk(0, [1]), PrefillChunk(2, [1])])
+    with pytest.raises(BatchError, match="all live rows"):
         backend.decode([0], [1])
-    with pytest.raises(AssertionError, match="row 0 is taken"):
-        backend.prefill([Chunk(0, [1])])
-    with pytest.raises(AssertionError, match="4 tokens at once"):
-        backend.prefill([Chunk(1, [1] * 4)])
-    backend.prefill_tokens = None
-    with pytest.raises(AssertionError, match="64 prompt tokens"):
-        backend.prefill([Chunk(1, [1] * 64)])
-    with pytest.raises(AssertionError, match="whole, one by one"):
-        backend.prefill([Chunk(1, [1], last=False)])
+    with pytest.raises(BatchError, match="row 0 is taken"):
+        backend.prefill([PrefillChunk(0, [1])])
+    with pytest.raises(BatchError, match="4 tokens at once"):
+        backend.prefill([PrefillChunk(1, [1] * 4)])
+    backend.max_prefill_tokens = None
+    with pytest.raises(BatchError, match="64 prompt tokens"):
+        backend.prefill([PrefillChunk(1, [1] * 64)])
+    with pytest.raises(BatchError, match="whole, one by one"):
+        backend.prefill([PrefillChunk(1, [1], last=False)])

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inf2kit.errors import RequestError
-from inf2kit.serving.shapes import StaticShapes
 from inf2kit.serving.wire import Generation, Token, Writer, decode_body, parse_request
 from inf2kit.serving.wire.parameters import DEFAULT_MAX_NEW_TOKENS, parse_parameters
 
@@ -67,13 +66,6 @@ def test_content_types_that_mean_json(content_type: str | None) -> None:
 def test_turns_without_content_are_taken_as_clients_send_them_back() -> None:
     messages = [{"role": "system", "content": ""}, {"role": "assistant", "content": None}]
     assert [m["content"] for m in parse_request({"messages": messages}, max_prompts=1).messages] == ["", ""]
-
-
-def test_a_text_that_cannot_fit_is_refused_before_its_tokens_are_counted() -> None:
-    shapes = StaticShapes.of(1, 32)
-    shapes.check_characters(31 * 10, 10)
-    with pytest.raises(RequestError, match="311 characters, more than 31 tokens can hold"):
-        shapes.check_characters(311, 10)
 
 
 @given(st.binary(max_size=64))
@@ -150,16 +142,3 @@ def test_events_of_openai() -> None:
     assert deltas == [{"role": "assistant", "content": ""}, {"content": "Hi"}, {"content": "!"}, {}]
     assert chunks[-2]["choices"][0]["finish_reason"] == "stop"
     assert (chunks[-1]["choices"], chunks[-1]["usage"]["total_tokens"]) == ([], 8)
-
-
-@pytest.mark.parametrize(
-    ("length", "wanted", "given_"), [(10, 5, 5), (10, 50, 22), (31, 5, 1), (10, None, 22)]
-)
-def test_new_tokens_within_the_row(length: int, wanted: int | None, given_: int) -> None:
-    assert StaticShapes.of(1, 32).new_tokens_within(length, wanted) == given_
-
-
-def test_a_prompt_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(RequestError, match="32 tokens") as refused:
-        StaticShapes.of(1, 32).new_tokens_within(32, 1)
-    assert refused.value.code == "prompt_too_long"

@@ -1,8 +1,8 @@
-"""A decode step, recorded: transformers' own forward pass without the Python between its operators.
+"""A recorded decode step: transformers' own forward pass without the Python between its operators.
 
 A step of a small model is hundreds of operators of some microseconds each, and the Python that calls them
-takes as long again. ``torch.jit.trace`` records which operators transformers calls; what changes from step
-to step (rows, positions, the used length) comes in as tensors, so that one recording serves all.
+takes as long again. ``torch.jit.trace`` records the operators that transformers calls. What changes from step
+to step (rows, positions, length) comes in as tensors, so one recording serves all steps.
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ from transformers.utils import logging as transformers_logging
 
 log = logging.getLogger(__name__)
 
-#: Token ids ``[rows, 1]``, positions ``[rows, 1]``, mask ``[rows, 1, 1, used]``, row numbers ``[rows]``, and
-#: per layer keys, then values ``[rows, key_value_heads, used, head_dim]``, to logits ``[rows, vocabulary]``.
+#: Maps token ids ``[rows, 1]``, positions ``[rows, 1]``, mask ``[rows, 1, 1, length]``, row numbers
+#: ``[rows]``, and the keys, then the values of all layers ``[rows, key_value_heads, length, head_dim]``, to
+#: logits ``[rows, vocabulary]``.
 DecodeStep = Callable[..., torch.Tensor]
 
 
-class OwnStorage(Cache):  # type: ignore[misc]
-    """A transformers cache without transformers' storage, which keeps a tensor per call and layer."""
+class ExternalCache(Cache):  # type: ignore[misc]
+    """A transformers cache that leaves storage to its subclass; transformers' own keeps a tensor per call."""
 
     def __init__(self) -> None:
         self.layers: list[Any] = []
 
     def get_seq_length(self, *_: object) -> int:
-        """Positions are always given explicitly, so that nobody needs this."""
+        """Return 0: callers pass explicit positions, so transformers has no use for the length."""
         return 0
 
 
-class _Given(OwnStorage):
-    """Keys and values that come in as arguments; the new ones are written into them."""
+class _ArgumentCache(ExternalCache):
+    """Keys and values that are arguments of the step, which writes the new ones into them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,18 +52,20 @@ class _Given(OwnStorage):
         layer_idx: int,
         cache_kwargs: object = None,  # noqa: ARG002 - transformers passes it
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write one token per row, and give all of what it attends to."""
+        """Write one token per row, and return everything that it attends to."""
         keys, values = self.keys[layer_idx], self.values[layer_idx]
         keys[self.rows, :, self.positions] = key_states[:, :, 0]
         values[self.rows, :, self.positions] = value_states[:, :, 0]
         return keys, values
 
 
-class _Step(nn.Module):
+class _DecodeModule(nn.Module):
+    """The decode step as a module whose inputs are all tensors, as tracing needs."""
+
     def __init__(self, model: Any) -> None:
         super().__init__()
         self._model = model
-        self._cache = _Given()
+        self._cache = _ArgumentCache()
 
     def forward(
         self,
@@ -87,32 +90,31 @@ class _Step(nn.Module):
         return logits
 
 
-def record(
-    model: Any, example: Sequence[torch.Tensor], others: Sequence[Sequence[torch.Tensor]]
+def record_decode_step(
+    model: Any, example: Sequence[torch.Tensor], checks: Sequence[Sequence[torch.Tensor]]
 ) -> DecodeStep:
-    """The decode step of a model.
+    """Record the decode step of a model, or return the plain step where that fails.
 
     Args:
         model: A transformers causal language model.
-        example: Arguments of a step that is recorded.
-        others: Arguments of other steps, of other shapes and at other positions, with which the recording
-            must give what the model gives; where it does not, or cannot be made, the model itself is called
-            at every step.
+        example: The arguments of the step to record.
+        checks: The arguments of other steps, with other shapes and positions. The recording is used only if
+            it gives the model's own logits for each of them.
     """
     jit: Any = torch.jit  # not typed
-    step = _Step(model).eval()
+    step = _DecodeModule(model).eval()
     verbosity = transformers_logging.get_verbosity()
-    # Recording looks at every property of the model, and one of them has something to say about it.
+    # Tracing reads every property of the model, and one of them logs a deprecation.
     transformers_logging.set_verbosity_error()
     try:
         with warnings.catch_warnings():
-            # What Python decides while recording is what it would decide at every step: the model's sizes.
+            # The tracer warns of Python values that it records as constants: here these are the model's
+            # sizes.
             warnings.simplefilter("ignore")
-            recorded = jit.freeze(jit.trace(step, tuple(example), check_trace=False).eval())
-            # One after the other: a step writes its keys and values, and another one may read them.
-            if all(torch.equal(step(*other), recorded(*other)) for other in others):
-                found: DecodeStep = recorded
-                return found
+            recorded: DecodeStep = jit.freeze(jit.trace(step, tuple(example), check_trace=False).eval())
+            # In order: each step writes keys and values that a later one may read.
+            if all(torch.equal(step(*inputs), recorded(*inputs)) for inputs in checks):
+                return recorded
         reason = "it gives other logits"
     except Exception as error:
         reason = str(error).partition("\n")[0]

@@ -10,8 +10,8 @@ import pytest
 from inf2kit.rehearsal.cloud.clock import Clock
 from inf2kit.rehearsal.cloud.sagemaker.endpoint import Endpoint
 from inf2kit.rehearsal.cloud.sagemaker.fleet import FleetError
-from inf2kit.rehearsal.runtime.front import Target
-from tests.helpers.support import wait_until
+from inf2kit.rehearsal.runtime.server import Target
+from tests.helpers.servers import wait_until
 
 
 class FleetDouble:
@@ -97,7 +97,7 @@ class Rig:
 
     def serving(self) -> set[str]:
         targets = [self.endpoint.pick() for _ in range(50)]
-        return {target.gate_url for target in targets if target}
+        return {target.gateway_url for target in targets if target}
 
 
 def routing(kind: str, **more: Any) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from inf2kit.serving.engine.backend import Chunk
-from inf2kit.serving.engine.backend.cpu.backend import TorchBackend, native_dtypes
+from inf2kit.serving.engine.backend import PrefillChunk
+from inf2kit.serving.engine.backend.cpu.backend import CpuBackend, native_dtypes
 from inf2kit.serving.engine.scheduler import Scheduler
 from inf2kit.serving.engine.sequence import Job
 from inf2kit.serving.shapes import StaticShapes
@@ -19,7 +19,7 @@ from inf2kit.serving.wire import Generation, Parameters
 
 #: Logits of magnitude 20, summed in another order.
 CLOSE = 2e-3
-SHAPES = StaticShapes.of(4, 700)
+SHAPES = StaticShapes.resolve(4, 700)
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +28,8 @@ def model(small_weights: Path) -> Any:
 
 
 @pytest.fixture
-def backend(small_weights: Path) -> TorchBackend:
-    made = TorchBackend(small_weights, SHAPES, "float32")
+def backend(small_weights: Path) -> CpuBackend:
+    made = CpuBackend(small_weights, SHAPES, "float32")
     made.load()
     return made
 
@@ -40,7 +40,7 @@ def ids(count: int, seed: int) -> list[int]:
 
 @torch.inference_mode()
 def test_rows_at_their_own_positions_and_half_encoded_ones_do_not_touch_each_other(
-    backend: TorchBackend, model: Any
+    backend: CpuBackend, model: Any
 ) -> None:
     rows: dict[int, list[int]] = {}
 
@@ -48,7 +48,7 @@ def test_rows_at_their_own_positions_and_half_encoded_ones_do_not_touch_each_oth
         expected = model(torch.tensor([rows[row]])).logits[0, -1]
         assert float((logits - expected).abs().max()) < CLOSE, (row, len(rows[row]))
 
-    def prefill(*chunks: Chunk) -> None:
+    def prefill(*chunks: PrefillChunk) -> None:
         step = backend.prefill(chunks)
         for index, chunk in enumerate(chunks):
             rows.setdefault(chunk.row, []).extend(chunk.ids)
@@ -63,28 +63,28 @@ def test_rows_at_their_own_positions_and_half_encoded_ones_do_not_touch_each_oth
         for index, row in enumerate(live):
             check(step.logits[index], row)
 
-    prefill(Chunk(1, ids(20, 1)), Chunk(3, ids(1, 2)))
+    prefill(PrefillChunk(1, ids(20, 1)), PrefillChunk(3, ids(1, 2)))
     decode(1, 3)
-    prefill(Chunk(0, ids(200, 3), last=False), Chunk(2, ids(56, 4), last=False))
+    prefill(PrefillChunk(0, ids(200, 3), last=False), PrefillChunk(2, ids(56, 4), last=False))
     decode(1, 3)
-    prefill(Chunk(0, ids(100, 5)), Chunk(2, ids(1, 6)))
+    prefill(PrefillChunk(0, ids(100, 5)), PrefillChunk(2, ids(1, 6)))
     decode(0, 1, 2, 3)
     backend.release(0)
     del rows[0]
     decode(1, 2, 3)
-    prefill(Chunk(0, ids(3, 7)))
+    prefill(PrefillChunk(0, ids(3, 7)))
     for _ in range(3):
         decode(0, 1, 2, 3)
 
 
-def test_the_recorded_step_is_in_use(backend: TorchBackend) -> None:
+def test_the_recorded_step_is_in_use(backend: CpuBackend) -> None:
     assert isinstance(backend._decode_step, torch.jit.ScriptModule), "or every step pays for its Python"
 
 
 @torch.inference_mode()
 def test_a_full_row_goes_on_as_if_its_window_had_been_the_prompt(small_weights: Path, model: Any) -> None:
-    shapes = StaticShapes.of(2, 40)
-    backend = TorchBackend(small_weights, shapes, "float32")
+    shapes = StaticShapes.resolve(2, 40)
+    backend = CpuBackend(small_weights, shapes, "float32")
     backend.load()
     ended: list[Generation] = []
     prompt = ids(11, 9)
@@ -132,8 +132,8 @@ def test_a_precision_that_the_processor_lacks_is_computed_in_float32_and_said(
     assert native_dtypes(flags) == {"float32"}
     flags.write_text("flags : fpu avx2 avx512_bf16 amx_fp16")
     assert native_dtypes(flags) == {"float32", "bfloat16", "float16"}
-    assert TorchBackend(small_weights, SHAPES, "float32").notice is None
+    assert CpuBackend(small_weights, SHAPES, "float32").notice is None
     for dtype in {"bfloat16", "float16"} - native_dtypes():
-        notice = TorchBackend(small_weights, SHAPES, dtype).notice
+        notice = CpuBackend(small_weights, SHAPES, dtype).notice
         assert notice is not None
         assert dtype in notice

@@ -1,4 +1,4 @@
-"""Callers that never stop, and what they saw."""
+"""Call an endpoint continuously in the background, and record the outcomes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tests.helpers.rehearsing import generate
+from tests.helpers.cloud import generate
 
 
 @dataclass
-class Seen:
-    """What callers saw."""
+class CallLog:
+    """The outcomes of all calls."""
 
     served: int = 0
     texts: set[str] = field(default_factory=set)
@@ -24,29 +24,29 @@ class Seen:
 
 
 @contextmanager
-def calling(
+def call_in_background(
     runtime: Any, endpoint: str, *, threads: int = 2, pause_s: float = 0.05, **parameters: Any
-) -> Iterator[Seen]:
-    """Call an endpoint all the time, with the same prompt."""
-    seen, ended, lock = Seen(), threading.Event(), threading.Lock()
+) -> Iterator[CallLog]:
+    """Call an endpoint with the same prompt until the block ends."""
+    log, ended, lock = CallLog(), threading.Event(), threading.Lock()
 
-    def call_on() -> None:
+    def call_repeatedly() -> None:
         while not ended.is_set():
             try:
                 (answer,) = generate(runtime, endpoint, **parameters)
                 with lock:
-                    seen.served += 1
-                    seen.texts.add(answer["generated_text"])
+                    log.served += 1
+                    log.texts.add(answer["generated_text"])
             except (ClientError, BotoCoreError) as error:
                 with lock:
-                    seen.errors.append(f"{time.strftime('%H:%M:%S')} {error}")
+                    log.errors.append(f"{time.strftime('%H:%M:%S')} {error}")
             ended.wait(pause_s)
 
-    workers = [threading.Thread(target=call_on) for _ in range(threads)]
+    workers = [threading.Thread(target=call_repeatedly) for _ in range(threads)]
     for worker in workers:
         worker.start()
     try:
-        yield seen
+        yield log
     finally:
         ended.set()
         for worker in workers:

@@ -1,4 +1,4 @@
-"""What tests of the stacks share."""
+"""Packages for stacks, and access to resources of synthesized templates."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ NEURON_PRESETS = [
 ]
 
 
-def deployable(preset: Preset | str, **changed: Any) -> str:
-    """The URI of a package of a preset, whose manifest lies where packaging leaves it."""
+def register_package(preset: Preset | str, **changed: Any) -> str:
+    """Keep the manifest of a preset's package where packaging leaves it, and return the package's URI."""
     preset = inf2kit.load_preset(preset) if isinstance(preset, str) else preset
-    manifest = packages.manifest(preset, **changed)
+    manifest = packages.build_manifest(preset, **changed)
     paths.keep_manifest(manifest.digest, manifest.to_bytes())
     return f"{BUCKET}/{manifest.digest}/"
 
 
-def only(template: Template, kind: str) -> dict[str, Any]:
-    """The properties of the only resource of a kind."""
+def find_only(template: Template, kind: str) -> dict[str, Any]:
+    """Return the properties of the only resource of a type."""
     (resource,) = template.find_resources(f"AWS::{kind}").values()
     properties: dict[str, Any] = resource["Properties"]
     return properties

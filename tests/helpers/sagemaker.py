@@ -1,4 +1,4 @@
-"""Models and endpoints in the rehearsal cloud, as plain boto3 users make them."""
+"""Create roles, models and endpoints in the rehearsal cloud with plain boto3."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import contextlib
 import json
 from typing import Any
 
-from tests.helpers.support import wait_until
+from tests.helpers.servers import wait_until
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/huggingface-pytorch-inference-neuronx:x"
 ROLE = "arn:aws:iam::123456789012:role/execution"
-
-
+#: Lets SageMaker assume a role.
 TRUST = {
     "Version": "2012-10-17",
     "Statement": [
@@ -20,37 +19,40 @@ TRUST = {
 }
 
 
-def allowing(*statements: tuple[list[str], str], **conditions: Any) -> str:
-    """A policy that allows actions on resources."""
-    listed = [
+def allow_policy(*statements: tuple[list[str], str], **conditions: Any) -> str:
+    """Return a policy that allows actions on resources."""
+    allowed = [
         {"Effect": "Allow", "Action": actions, "Resource": resource, **conditions}
         for actions, resource in statements
     ]
-    return json.dumps({"Version": "2012-10-17", "Statement": listed})
+    return json.dumps({"Version": "2012-10-17", "Statement": allowed})
 
 
-def execution_role(iam: Any, name: str = "execution", policy: str = "") -> str:
-    """A role that SageMaker may assume, with all of S3 unless a policy says less; its ARN."""
+def create_role(iam: Any, name: str = "execution", policy: str = "") -> str:
+    """Create a role that SageMaker may assume, and return its ARN.
+
+    The default policy allows reading and writing all of S3.
+    """
     with contextlib.suppress(iam.exceptions.EntityAlreadyExistsException):
         iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(TRUST))
-    policy = policy or allowing((["s3:GetObject", "s3:ListBucket", "s3:PutObject"], "*"))
+    policy = policy or allow_policy((["s3:GetObject", "s3:ListBucket", "s3:PutObject"], "*"))
     iam.put_role_policy(RoleName=name, PolicyName="own", PolicyDocument=policy)
     return str(iam.get_role(RoleName=name)["Role"]["Arn"])
 
 
-class Maker:
-    """Makes models and endpoints as plain boto3 users do, and deletes them.
+class ResourceMaker:
+    """Create models and endpoints as a plain boto3 user does, and delete them.
 
-    The role ``ROLE`` must be there.
+    The role ``ROLE`` must exist.
     """
 
     def __init__(self, sagemaker: Any, uri: str, variables: dict[str, str]) -> None:
         self.sagemaker, self.uri, self._variables = sagemaker, uri, variables
-        self._made: list[tuple[str, str]] = []
+        self._created: list[tuple[str, str]] = []
 
-    def model(self, name: str, *, role: str = ROLE, **variables: str) -> dict[str, Any]:
+    def create_model(self, name: str, *, role: str = ROLE, **variables: str) -> dict[str, Any]:
         source = {"S3Uri": self.uri, "S3DataType": "S3Prefix", "CompressionType": "None"}
-        answer: dict[str, Any] = self.sagemaker.create_model(
+        response: dict[str, Any] = self.sagemaker.create_model(
             ModelName=name,
             ExecutionRoleArn=role,
             PrimaryContainer={
@@ -59,10 +61,10 @@ class Maker:
                 "Environment": {**self._variables, **variables},
             },
         )
-        self._made.append(("model", name))
-        return answer
+        self._created.append(("model", name))
+        return response
 
-    def config(
+    def create_config(
         self, name: str, model: str, *, asynchronous: dict[str, Any] | None = None, **variant: Any
     ) -> None:
         variants = [
@@ -76,22 +78,24 @@ class Maker:
         ]
         more = {"AsyncInferenceConfig": asynchronous} if asynchronous else {}
         self.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=variants, **more)
-        self._made.append(("endpoint_config", name))
+        self._created.append(("endpoint_config", name))
 
-    def endpoint(self, name: str, config: str, **more: Any) -> None:
+    def create_endpoint(self, name: str, config: str, **more: Any) -> None:
         self.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config, **more)
-        self._made.append(("endpoint", name))
+        self._created.append(("endpoint", name))
 
-    def settled(self, name: str) -> dict[str, Any]:
-        def look() -> dict[str, Any] | None:
-            found: dict[str, Any] = self.sagemaker.describe_endpoint(EndpointName=name)
-            return found if found["EndpointStatus"] in ("InService", "Failed") else None
+    def wait_until_settled(self, name: str) -> dict[str, Any]:
+        """Wait until an endpoint is in service or has failed, and return its description."""
 
-        found: dict[str, Any] = wait_until(look, 120, f"{name} has settled")
-        return found
+        def describe() -> dict[str, Any]:
+            endpoint: dict[str, Any] = self.sagemaker.describe_endpoint(EndpointName=name)
+            return endpoint if endpoint["EndpointStatus"] in ("InService", "Failed") else {}
 
-    def clear(self) -> None:
+        return wait_until(describe, 120, f"{name} has settled")
+
+    def delete_all(self) -> None:
+        """Delete everything that was created, the newest first, and wait until the endpoints are gone."""
         keys = {"model": "ModelName", "endpoint_config": "EndpointConfigName", "endpoint": "EndpointName"}
-        for kind, name in reversed(self._made):
+        for kind, name in reversed(self._created):
             getattr(self.sagemaker, f"delete_{kind}")(**{keys[kind]: name})
         wait_until(lambda: not self.sagemaker.list_endpoints()["Endpoints"], 60, "the endpoints are gone")

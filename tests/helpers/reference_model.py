@@ -1,8 +1,8 @@
-"""Proving a generated text right, token by token, with transformers' own forward pass.
+"""Check a generated text token by token against transformers' own forward pass.
 
-If every token is what the model chooses behind the tokens before it, the whole is what it generates alone.
-One forward pass over prompt and text gives all the logits at once, so that a proof costs little, and a
-token that is not the best one is shown to be a tie, or is a fault, whatever follows it.
+If each token is what the model chooses after the tokens before it, the text is what the model
+generates alone. One forward pass over prompt and text gives all logits at once, so a check is cheap. A token
+that is not the best one is either a near-tie or a fault, whatever follows it.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from transformers.generation.logits_process import (
 
 from inf2kit.serving.wire import Parameters
 
-#: Float32 arithmetic in another order moves a logit of magnitude 20 by about 1e-5 a layer; two logits this
-#: near each other may change places.
+#: Float32 arithmetic in another order moves a logit of magnitude 20 by about 1e-5 a layer: two logits this
+#: near to each other may swap.
 NEAR_TIE = 1e-3
-#: The same of a probability, of which a draw may fall on the other side.
+#: The same for a probability: a draw this near to the border of a token may fall on either side.
 NEAR_BORDER = 3e-4
 NEAR_TOP_P = 1e-4
 
 
-class Proof:
-    """Knows one model.
+class ReferenceModel:
+    """A model as transformers runs it, in float32.
 
     Args:
-        weights: Its directory.
-        eos_ids: Ids that ``min_new_tokens`` holds back.
+        weights: Directory of the model.
+        eos_ids: Token ids that ``min_new_tokens`` suppresses.
     """
 
     def __init__(self, weights: Path, eos_ids: Sequence[int]) -> None:
@@ -46,21 +46,27 @@ class Proof:
         self._eos_ids = list(eos_ids)
 
     @torch.inference_mode()
-    def near_ties(
+    def count_near_ties(
         self,
         prompt: Sequence[int],
         new: Sequence[int],
         parameters: Parameters,
         logprobs: Sequence[float | None] = (),
     ) -> int:
-        """How many of the new tokens were near-ties; an AssertionError where one was simply wrong."""
+        """Count the new tokens that were near-ties.
+
+        Raises:
+            AssertionError: A token was wrong by more than rounding.
+        """
         ids = torch.tensor([[*prompt, *new[:-1]]])
         logits = self._model(ids, logits_to_keep=len(new)).logits[0]
         draws = random.Random(parameters.seed)
         ties = 0
         for step, token_id in enumerate(new):
             before = torch.tensor([[*prompt, *new[:step]]])
-            scores = chain(parameters, len(prompt), self._eos_ids, warp=False)(before, logits[step][None])[0]
+            scores = build_processors(parameters, len(prompt), self._eos_ids, warp=False)(
+                before, logits[step][None]
+            )[0]
             if parameters.do_sample:
                 draw = draws.random()
                 if _drawn(scores, parameters, draw) != token_id:
@@ -76,10 +82,10 @@ class Proof:
         return ties
 
 
-def chain(
+def build_processors(
     parameters: Parameters, prompt_length: int, eos_ids: list[int], *, warp: bool = True
 ) -> LogitsProcessorList:
-    """transformers' processors, and warpers where asked for, in the order in which ``generate`` has them."""
+    """Build transformers' logits processors, and with ``warp`` its warpers, in the order of ``generate``."""
     processors = LogitsProcessorList()
     if parameters.repetition_penalty != 1.0:
         processors.append(RepetitionPenaltyLogitsProcessor(parameters.repetition_penalty))
@@ -87,24 +93,24 @@ def chain(
         processors.append(
             MinNewTokensLengthLogitsProcessor(prompt_length, parameters.min_new_tokens, eos_ids, device="cpu")
         )
-    return LogitsProcessorList([*processors, *warpers(parameters)]) if warp else processors
+    return LogitsProcessorList([*processors, *build_warpers(parameters)]) if warp else processors
 
 
-def warpers(parameters: Parameters) -> LogitsProcessorList:
-    """transformers' warpers in its order."""
-    found = LogitsProcessorList()
+def build_warpers(parameters: Parameters) -> LogitsProcessorList:
+    """Build transformers' warpers in the order of ``generate``."""
+    warpers = LogitsProcessorList()
     if parameters.temperature != 1.0:
-        found.append(TemperatureLogitsWarper(parameters.temperature))
+        warpers.append(TemperatureLogitsWarper(parameters.temperature))
     if parameters.top_k:
-        found.append(TopKLogitsWarper(parameters.top_k))
+        warpers.append(TopKLogitsWarper(parameters.top_k))
     if parameters.top_p < 1.0:
-        found.append(TopPLogitsWarper(parameters.top_p))
-    return found
+        warpers.append(TopPLogitsWarper(parameters.top_p))
+    return warpers
 
 
 def _borders(scores: torch.Tensor, parameters: Parameters) -> torch.Tensor:
-    """The tokens side by side by id: where each one ends, the last one at 1."""
-    warped = warpers(parameters)(torch.empty((1, 0), dtype=torch.long), scores[None].clone())[0]
+    """Cumulative probabilities by token id: where each token's interval ends, the last at 1."""
+    warped = build_warpers(parameters)(torch.empty((1, 0), dtype=torch.long), scores[None].clone())[0]
     return torch.softmax(warped.double(), -1).cumsum(-1)
 
 
@@ -113,7 +119,7 @@ def _drawn(scores: torch.Tensor, parameters: Parameters, draw: float) -> int:
 
 
 def _nearly_drawn(scores: torch.Tensor, parameters: Parameters, draw: float, token_id: int) -> bool:
-    """Whether a change as small as rounding makes the draw fall on this token."""
+    """Whether a change no larger than rounding makes the draw fall on this token."""
     for nearby in _nearby(parameters):
         ends = _borders(scores, nearby)
         start = float(ends[token_id - 1]) if token_id else 0.0
@@ -126,7 +132,7 @@ def _nearly_drawn(scores: torch.Tensor, parameters: Parameters, draw: float, tok
 
 
 def _nearby(parameters: Parameters) -> Iterator[Parameters]:
-    """The same, and with one token more or less at the border of top-k or top-p."""
+    """The parameters as they are, and with one token more or less at the border of top-k or top-p."""
     yield parameters
     if parameters.top_k:
         yield replace(parameters, top_k=parameters.top_k + 1)

@@ -11,7 +11,7 @@ from aws_cdk.assertions import Template
 
 import inf2kit
 from inf2kit import catalog
-from tests.helpers.stacks import NEURON_PRESETS, only
+from tests.helpers.cdk import NEURON_PRESETS, find_only
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -30,17 +30,17 @@ def test_instance_types_can_host() -> None:
 
 def test_names_of_the_stack(template: Callable[..., Template]) -> None:
     rendered = template(max_instances="4", data_capture_percent="1")
-    variant: dict[str, Any] = only(rendered, "SageMaker::EndpointConfig")["ProductionVariants"][0]
+    variant: dict[str, Any] = find_only(rendered, "SageMaker::EndpointConfig")["ProductionVariants"][0]
     assert variant["InferenceAmiVersion"] in enum("sagemaker", "ProductionVariantInferenceAmiVersion")
     assert variant["RoutingConfig"]["RoutingStrategy"] in enum("sagemaker", "RoutingStrategy")
-    source = only(rendered, "SageMaker::Model")["PrimaryContainer"]["ModelDataSource"]["S3DataSource"]
+    source = find_only(rendered, "SageMaker::Model")["PrimaryContainer"]["ModelDataSource"]["S3DataSource"]
     assert source["S3DataType"] in enum("sagemaker", "S3ModelDataType")
     assert source["CompressionType"] in enum("sagemaker", "ModelCompressionType")
-    capture = only(rendered, "SageMaker::EndpointConfig")["DataCaptureConfig"]["CaptureOptions"]
+    capture = find_only(rendered, "SageMaker::EndpointConfig")["DataCaptureConfig"]["CaptureOptions"]
     assert {each["CaptureMode"] for each in capture} <= set(enum("sagemaker", "CaptureMode"))
-    traffic = only(rendered, "SageMaker::Endpoint")["DeploymentConfig"]["BlueGreenUpdatePolicy"]
+    traffic = find_only(rendered, "SageMaker::Endpoint")["DeploymentConfig"]["BlueGreenUpdatePolicy"]
     assert traffic["TrafficRoutingConfiguration"]["Type"] in enum("sagemaker", "TrafficRoutingConfigType")
-    target = only(rendered, "ApplicationAutoScaling::ScalableTarget")
+    target = find_only(rendered, "ApplicationAutoScaling::ScalableTarget")
     assert target["ScalableDimension"] in enum("application-autoscaling", "ScalableDimension")
     assert target["ServiceNamespace"] in enum("application-autoscaling", "ServiceNamespace")
     for each in rendered.find_resources("AWS::ApplicationAutoScaling::ScalingPolicy").values():
@@ -57,7 +57,7 @@ def test_names_of_the_stack(template: Callable[..., Template]) -> None:
 
 def test_sizes_of_a_rolling_update(template: Callable[..., Template]) -> None:
     rendered = template(min_instances="4", max_instances="4", rollout="rolling")
-    size = only(rendered, "SageMaker::Endpoint")["DeploymentConfig"]["RollingUpdatePolicy"][
+    size = find_only(rendered, "SageMaker::Endpoint")["DeploymentConfig"]["RollingUpdatePolicy"][
         "MaximumBatchSize"
     ]
     assert size["Type"] in enum("sagemaker", "CapacitySizeType")

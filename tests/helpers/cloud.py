@@ -1,4 +1,4 @@
-"""What tests of the rehearsal cloud share: a user's shell, clients, packages, calls."""
+"""A user's shell, clients, packages and calls for the tests of the rehearsal cloud."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import boto3
 from botocore.config import Config
 
 import inf2kit
-from inf2kit import paths as homes
+from inf2kit import paths
 from inf2kit.package import Contents, at, publish
 from inf2kit.rehearsal.cloud import lifecycle
 from inf2kit.rehearsal.cloud.settings import CloudSettings
 
 ROOT = Path(inf2kit.__file__).parents[1]
 BIN = Path(sys.executable).parent
-PLACE = "s3://models/llm"
+STORE = "s3://models/llm"
 
 
-def shell(cloud: CloudSettings, home: Path) -> dict[str, str]:
-    """The environment of a user's shell."""
+def shell_environment(cloud: CloudSettings, home: Path) -> dict[str, str]:
+    """Return the environment of a user's shell that has run ``inf2kit cloud env``."""
     return {
         **lifecycle.environment(cloud),
         "PATH": f"{BIN}{os.pathsep}{os.defpath}",
@@ -33,25 +33,25 @@ def shell(cloud: CloudSettings, home: Path) -> dict[str, str]:
     }
 
 
-def boto3_of(cloud: CloudSettings, service: str) -> Any:
-    """A client without an environment."""
-    given = lifecycle.environment(cloud)
+def boto3_client(cloud: CloudSettings, service: str) -> Any:
+    """Return a client that does not read this process's environment."""
+    variables = lifecycle.environment(cloud)
     return boto3.session.Session(
-        aws_access_key_id=given["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=given["AWS_SECRET_ACCESS_KEY"],
+        aws_access_key_id=variables["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
         region_name=cloud.region,
     ).client(service, endpoint_url=cloud.url, config=Config(retries={"total_max_attempts": 1}))
 
 
-def published(contents: Contents) -> str:
-    """Send a package to the cloud's S3, and keep its manifest for a synth."""
-    done = publish(contents, at(PLACE, None), lambda _: None)
-    homes.keep_manifest(done.digest, contents.manifest.to_bytes())
-    return f"{done.where.rstrip('/')}/"
+def publish_package(contents: Contents) -> str:
+    """Publish a package to the cloud's S3, keep its manifest for synthesis, and return its URI."""
+    published = publish(contents, at(STORE, None), lambda _: None)
+    paths.keep_manifest(published.digest, contents.manifest.to_bytes())
+    return f"{published.where.rstrip('/')}/"
 
 
 def generate(runtime: Any, endpoint: str, prompt: str = "Hello", **parameters: Any) -> Any:
-    """One whole call."""
+    """Call an endpoint once, without a stream."""
     body = json.dumps({"inputs": prompt, "parameters": {"max_new_tokens": 4, **parameters}})
     response = runtime.invoke_endpoint(EndpointName=endpoint, ContentType="application/json", Body=body)
     return json.loads(response["Body"].read())

@@ -1,12 +1,10 @@
-"""What the tests share: a caller as users have one, and waiting for conditions."""
+"""Call a local endpoint as users do, and look at its metrics and processes."""
 
 from __future__ import annotations
 
 import http.client
 import json
-import socket
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from inf2kit.rehearsal.local.state import EndpointState
 from inf2kit.serving.engine.metrics import samples
 
 
-class Caller:
+class EndpointCaller:
     """boto3 against a local endpoint, exactly as a user has it."""
 
     def __init__(self, endpoint: EndpointState) -> None:
@@ -41,7 +39,8 @@ class Caller:
     def generate(self, inputs: object, **parameters: object) -> Any:
         return self.invoke({"inputs": inputs, "parameters": parameters})
 
-    def parts(self, body: dict[str, Any]) -> Any:
+    def parts(self, body: dict[str, Any]) -> Iterator[bytes]:
+        """The payload parts of a streamed answer, as they arrive."""
         response = self.client.invoke_endpoint_with_response_stream(
             EndpointName=self.name, ContentType="application/json", Body=json.dumps(body)
         )
@@ -49,7 +48,7 @@ class Caller:
             yield part["PayloadPart"]["Bytes"]
 
     def events(self, body: dict[str, Any]) -> list[dict[str, Any]]:
-        """The decoded events of a stream; the closing [DONE] of a chat is left out."""
+        """The decoded events of a stream, without the closing [DONE] of a chat."""
         records = b"".join(self.parts(body)).split(b"\n\n")
         assert records[-1] == b"", "a streamed body ends with a newline"
         data = [record.removeprefix(b"data: ") for record in records[:-1]]
@@ -59,21 +58,9 @@ class Caller:
         return self.events({"inputs": prompt, "parameters": parameters, "stream": True})
 
 
-def ping(port: int) -> int | None:
-    """The status of GET /ping on a port, None where nothing answers."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-    try:
-        connection.request("GET", "/ping")
-        return connection.getresponse().status
-    except (OSError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()
-
-
-def metrics_of(endpoint: EndpointState) -> dict[str, float]:
-    """What gate and engine count, those with labels added up."""
-    connection = http.client.HTTPConnection("127.0.0.1", endpoint.gate_port, timeout=5)
+def read_metrics(endpoint: EndpointState) -> dict[str, float]:
+    """Return the metrics of gateway and engine by name, summed over their labels."""
+    connection = http.client.HTTPConnection("127.0.0.1", endpoint.gateway_port, timeout=5)
     try:
         connection.request("GET", "/metrics")
         return samples(connection.getresponse().read().decode())
@@ -81,30 +68,13 @@ def metrics_of(endpoint: EndpointState) -> dict[str, float]:
         connection.close()
 
 
-def free_port() -> int:
-    """A port that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until(condition: Callable[[], object], timeout_s: float, what: str) -> Any:
-    """Wait for a condition and give its value; say what was waited for when it does not come."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.02)
-    raise AssertionError(f"not within {timeout_s:g} s: {what}")
-
-
-def processes_of(endpoint: EndpointState, word: str) -> list[psutil.Process]:
-    """The endpoint's processes with a word in their command line."""
-    found = []
+def find_processes(endpoint: EndpointState, word: str) -> list[psutil.Process]:
+    """Return the endpoint's processes with a word in their command line."""
+    matches = []
     for process in processes.processes(Path(endpoint.run_dir)):
         try:
-            if any(word in part for part in process.cmdline()):
-                found.append(process)
+            if any(word in argument for argument in process.cmdline()):
+                matches.append(process)
         except psutil.Error:
             continue
-    return found
+    return matches

@@ -1,0 +1,85 @@
+"""What the commands that publish packages share: their options, and publishing itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from inf2kit import names
+from inf2kit.presets import Preset
+
+if TYPE_CHECKING:
+    from inf2kit.package import Store
+
+#: Of ``--output`` and PLACE.
+PLACE = "DIR|s3://BUCKET/PREFIX"
+
+handler_option = click.option(
+    "--handler",
+    type=click.Path(path_type=Path),
+    help="A Python file that ships as code/inference.py in place of inf2kit's own.",
+)
+
+
+def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--region`` and ``--bucket-owner``."""
+    region = click.option("--region", help="The bucket's region; boto3's own by default.")
+    owner = click.option(
+        "--bucket-owner",
+        metavar="ACCOUNT",
+        help="The AWS account that owns the bucket; the caller's by default.",
+    )
+    return region(owner(command))
+
+
+def publish_contents(
+    preset: Preset,
+    preset_argument: str,
+    weights: Path,
+    store: Store,
+    progress: Callable[[str], None],
+    *,
+    revision: str | None = None,
+    rehearsal: bool = False,
+    handler: Path | None = None,
+    dry_run: bool = False,
+) -> None:
+    """Publish a folder as a package, and print its place and the command that deploys it.
+
+    Args:
+        preset: The preset that the manifest records.
+        preset_argument: The preset as the user wrote it, a name or a file.
+        weights: The folder of weights and tokenizer.
+        store: Where the package goes.
+        progress: Called with the name of each step.
+        revision: The model's revision on its hub.
+        rehearsal: Whether the embedded model stands in for a Neuron preset's own.
+        handler: The user's own ``inference.py``.
+        dry_run: Print the plan only.
+    """
+    from inf2kit import paths
+    from inf2kit.package import gather, plan, publish
+
+    progress(f"hashing {weights}")
+    contents = gather(preset, weights, revision=revision, rehearsal=rehearsal, handler=handler)
+    if dry_run:
+        click.echo("\n".join(plan(contents, store).lines()))
+        return
+    try:
+        done = publish(contents, store, progress)
+    except KeyboardInterrupt:
+        click.echo("stopped; the same command goes on from here", err=True)
+        # Upload threads are still running. A normal exit would wait for them.
+        os._exit(130)
+    click.echo(done.where)
+    paths.keep_manifest(done.digest, contents.manifest.to_bytes())
+    if done.where.startswith("s3://") and preset.compute.backend == "neuron":
+        file_option = f" -c preset={preset_argument}" if preset_argument.endswith(".toml") else ""
+        click.echo(
+            f"deploy: cdk deploy {names.stack_name(preset.name)}{file_option} -c package={done.where}",
+            err=True,
+        )
