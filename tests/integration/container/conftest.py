@@ -13,7 +13,7 @@ import pytest
 
 import inf2kit
 from inf2kit import paths as places
-from inf2kit.package import gather
+from inf2kit.package import collect
 from inf2kit.rehearsal.container import namespaces, processes
 from inf2kit.rehearsal.container.namespaces import Python
 from tests.helpers import containers, packages
@@ -77,7 +77,7 @@ def package(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable
     """A deployable package, of the simulated backend or of a ``model``; ``changed`` makes it another one."""
 
     def lay_out(model: Path | None = None, *, changed: str = "") -> Deployable:
-        contents: Any = gather(inf2kit.load_preset(PRESET), model or weights, rehearsal=True)
+        contents: Any = collect(inf2kit.load_preset(PRESET), model or weights, rehearsal=True)
         contents = contents if model else packages.with_simulated_backend(contents)
         folder = tmp_path_factory.mktemp("package")
         if changed:
