@@ -76,7 +76,7 @@ def publish_contents(
         # Upload threads are still running. A normal exit would wait for them.
         os._exit(130)
     click.echo(done.where)
-    paths.keep_manifest(done.digest, contents.manifest.to_bytes())
+    paths.save_manifest(done.digest, contents.manifest.to_bytes())
     if done.where.startswith("s3://") and preset.compute.backend == "neuron":
         file_option = f" -c preset={preset_argument}" if preset_argument.endswith(".toml") else ""
         click.echo(

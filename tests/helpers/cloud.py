@@ -46,7 +46,7 @@ def boto3_client(cloud: CloudSettings, service: str) -> Any:
 def publish_package(contents: Contents) -> str:
     """Publish a package to the cloud's S3, keep its manifest for synthesis, and return its URI."""
     published = publish(contents, at(STORE, None), lambda _: None)
-    paths.keep_manifest(published.digest, contents.manifest.to_bytes())
+    paths.save_manifest(published.digest, contents.manifest.to_bytes())
     return f"{published.where.rstrip('/')}/"
 
 

@@ -55,7 +55,7 @@ class CloudSettings:
 
     def write(self) -> None:
         """Keep them, where only their owner can read the key."""
-        paths.private(self.folder)
+        paths.make_private(self.folder)
         values = {**asdict(self), "folder": str(self.folder), "run_dir": str(self.run_dir)}
         _write(self.folder / _SETTINGS, values)
 
