@@ -9,12 +9,11 @@ import click
 import inf2kit
 from inf2kit import catalog, toml
 from inf2kit.cli.output import table
-from inf2kit.errors import CompileError
+from inf2kit.errors import CompileError, suggest
 from inf2kit.fit import Architecture, check_cores, check_positions
 from inf2kit.fit.report import COLUMNS, Fit
 from inf2kit.presets import Preset
 from inf2kit.serving.shapes import StaticShapes
-from inf2kit.serving.wire.parameters import nearest
 
 
 @click.group(invoke_without_command=True)
@@ -145,7 +144,7 @@ def _fit_model(model: str, options: _Options) -> Fit:
 def _fit(name: str, model: str, instance_type: str, shapes: StaticShapes, cores: int, dtype: str) -> Fit:
     choices = [known for known, instance in catalog.instances().items() if instance.cores]
     if instance_type not in choices:
-        close = nearest([instance_type], *choices) or ";"
+        close = suggest(instance_type, choices) or ";"
         raise CompileError(
             f"there is no instance {instance_type!r} with NeuronCores{close} choose one of "
             f"{', '.join(choices)}"

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from inf2kit import toml
-from inf2kit.errors import PresetError
+from inf2kit.errors import PresetError, suggest
 from inf2kit.presets.parser import parse_preset
 from inf2kit.presets.schema import Preset
-from inf2kit.serving.wire.parameters import nearest
 
 _FOLDER = Path(__file__).parent
 
@@ -33,7 +32,7 @@ def load_preset(name_or_path: str) -> Preset:
     elif name_or_path in preset_names():
         path = _FOLDER / f"{name_or_path}.toml"
     else:
-        close = nearest([name_or_path], *preset_names())
+        close = suggest(name_or_path, preset_names())
         raise PresetError(
             f"there is no preset {name_or_path!r}{close or ';'} there are {', '.join(preset_names())}; "
             "or give the path of a .toml file"

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from inf2kit import catalog
-from inf2kit.errors import PresetError
+from inf2kit.errors import PresetError, suggest
 from inf2kit.presets.schema import Compile, Compute, Model, Preset, Serving
 from inf2kit.serving.shapes import StaticShapes
-from inf2kit.serving.wire.parameters import nearest
 
 BACKENDS = ("neuron", "cpu", "simulated")
 DTYPES = ("float16", "bfloat16", "float32")
@@ -63,7 +62,7 @@ class _TableReader:
         allowed = allowed or f"a {kind.__name__}"
         value = self._unread.pop(key, default)
         if value is None:
-            close = nearest([key], *self._unread)
+            close = suggest(key, self._unread)
             misspelt = close.replace("did you mean", "is it").replace("?", ", misspelt?")
             raise PresetError(f"{self._where}: the key {key!r} is missing; add {allowed}{misspelt}")
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
@@ -81,7 +80,7 @@ class _TableReader:
         """Read a text that must be one of several."""
         value = self.read(key, str, f"one of {', '.join(choices)}")
         if value not in choices:
-            raise self.error(key, value, f"one of {', '.join(choices)}", nearest([value], *choices))
+            raise self.error(key, value, f"one of {', '.join(choices)}", suggest(value, choices))
         return value
 
     def read_int(self, key: str, low: int, high: int, default: int | None = None) -> int:
@@ -99,7 +98,7 @@ class _TableReader:
         """Raise PresetError for a key that nothing has read."""
         for key in self._unread:
             raise PresetError(
-                f"{self._where}: unknown key {key!r}{nearest([key], *self._known) or ';'} "
+                f"{self._where}: unknown key {key!r}{suggest(key, self._known) or ';'} "
                 f"allowed are {', '.join(self._known)}"
             )
 
@@ -128,9 +127,7 @@ def _parse_compute(table: _TableReader) -> Compute:
     instance_types = table.read("instance_types", list, "a list of instance types", [instance_type])
     for name in instance_types:
         if name not in names:
-            raise table.error(
-                "instance_types", name, f"among {', '.join(names)}", nearest([str(name)], *names)
-            )
+            raise table.error("instance_types", name, f"among {', '.join(names)}", suggest(str(name), names))
     if instance_type not in instance_types:
         raise table.error(
             "instance_types", instance_types, f"a list that holds instance_type {instance_type!r}"

@@ -6,9 +6,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from inf2kit import names
-from inf2kit.errors import PresetError
+from inf2kit.errors import PresetError, suggest
 from inf2kit.serving.shapes import StaticShapes
-from inf2kit.serving.wire.parameters import nearest
 
 
 @dataclass(frozen=True)
@@ -123,6 +122,6 @@ class Preset:
         if instance_type not in choices:
             raise PresetError(
                 f"preset {self.name!r} does not run on {instance_type!r}"
-                f"{nearest([instance_type], *choices) or ';'} choose one of {', '.join(choices)}"
+                f"{suggest(instance_type, choices) or ';'} choose one of {', '.join(choices)}"
             )
         return replace(self, compute=replace(self.compute, instance_type=instance_type))

@@ -24,7 +24,7 @@ from inf2kit.serving.engine.crashes import Crashes
 from inf2kit.serving.engine.limits import body_limit, check_size
 from inf2kit.serving.engine.model_server import ModelServer, ModelServerError, error_type, passed_back
 from inf2kit.serving.engine.settings import Settings
-from inf2kit.serving.wire import GenerateRequest, Token, Writer, essential, parse_request
+from inf2kit.serving.wire import GenerateRequest, ResponseWriter, Token, drop_ignored_values, parse_request
 
 #: A body that is larger is passed on without the values that nobody reads: it is parsed twice more.
 _SMALL_BODY = 64 * 1024
@@ -143,7 +143,7 @@ class Invocations:
             raise
         read = cast("dict[str, Any]", payload)  # parse_request takes nothing else
         if len(body) > _SMALL_BODY:
-            read = essential(read, request)
+            read = drop_ignored_values(read, request)
             whole = _as_json(read)
         else:
             whole = bytes(body)
@@ -289,7 +289,7 @@ def _as_json(value: object) -> bytes:
         return json.dumps(value).encode("ascii")
 
 
-def _written(writer: Writer, event: protocol.Event) -> list[bytes]:
+def _written(writer: ResponseWriter, event: protocol.Event) -> list[bytes]:
     if event["event"] == "error":
         return writer.error_records(protocol.raised(event))
     token = Token(**event["token"])

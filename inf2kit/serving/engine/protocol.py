@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from inf2kit.errors import RequestError, unavailable
-from inf2kit.serving.wire import Generation, Token, Writer
+from inf2kit.serving.wire import Generation, ResponseWriter, Token
 
 Event = dict[str, Any]
 
@@ -70,9 +70,9 @@ def raised(event: Event) -> RequestError:
     )
 
 
-def writer(accepted: Event) -> Writer:
+def writer(accepted: Event) -> ResponseWriter:
     """The writer of a call's answer, from its first event."""
-    return Writer(
+    return ResponseWriter(
         form=accepted["form"],
         details=accepted["details"],
         include_usage=accepted["include_usage"],
@@ -92,7 +92,7 @@ class WholeAnswer:
     """Gathers the events of a call whose answer is written whole."""
 
     def __init__(self) -> None:
-        self._writer: Writer | None = None
+        self._writer: ResponseWriter | None = None
         self._generations: dict[int, Generation] = {}
 
     def take(self, event: Event) -> None:
