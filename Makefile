@@ -47,7 +47,7 @@ demo: $(INSTALLED)
 
 # Two workers, each with a core of its own; tests/conftest.py says which tests go together.
 test: $(INSTALLED)
-	$(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder
+	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .

@@ -21,7 +21,7 @@ import inf2kit
 from benchmarks.rehearsal import own_home
 from inf2kit import paths
 from inf2kit.names import endpoint_name, stack_name
-from inf2kit.package import at, gather, publish
+from inf2kit.package import collect, open_store, publish
 from inf2kit.rehearsal import model
 from inf2kit.rehearsal.cloud import lifecycle
 from inf2kit.rehearsal.container import processes
@@ -65,14 +65,15 @@ def _synthesized(folder: Path, shell: dict[str, str]) -> list[Path]:
     boto3.client("s3").create_bucket(Bucket="models")
     weights = packages.link_files(model.prepare(), folder / "weights", ".safetensors")
     packages.write_safetensors(weights / "model.safetensors")
-    contents = packages.with_simulated_backend(gather(inf2kit.load_preset(_PRESET), weights, rehearsal=True))
-    done = publish(contents, at("s3://models/llm"))
-    paths.save_manifest(done.digest, contents.manifest.to_bytes())
+    contents = packages.with_simulated_backend(collect(inf2kit.load_preset(_PRESET), weights, rehearsal=True))
+    plan = publish.plan(contents, open_store("s3://models/llm"))
+    publish.execute(plan)
+    paths.save_manifest(plan.digest, contents.manifest.to_bytes())
     apps = []
     for queue in (8, 16):
         out = folder / f"out-{queue}"
         _run(
-            shell, "synth", "-q", _STACK, "-c", f"package={done.where}",
+            shell, "synth", "-q", _STACK, "-c", f"package={plan.uri}",
             "-c", f"environment=INF2KIT_QUEUE_SIZE={queue}", "--output", str(out),
         )  # fmt: skip
         apps.append(out)

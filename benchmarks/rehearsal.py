@@ -23,7 +23,7 @@ from benchmarks.package import local_aws
 from benchmarks.report import Report, Row
 from inf2kit import paths
 from inf2kit.names import endpoint_name, stack_name
-from inf2kit.package import at, gather, publish
+from inf2kit.package import collect, open_store, publish
 from inf2kit.rehearsal import model
 from inf2kit.rehearsal.cloud import lifecycle
 from inf2kit.rehearsal.cloud.settings import CloudSettings
@@ -53,10 +53,11 @@ def _deploy(report: Report, settings: CloudSettings, folder: Path, runs: int) ->
     shell = {**os.environ, **lifecycle.environment(settings)}
     os.environ.update(lifecycle.environment(settings))
     _client(settings, "s3").create_bucket(Bucket="models")
-    contents = gather(inf2kit.load_preset(_PRESET), model.prepare(), rehearsal=True)
-    done = publish(contents, at("s3://models/llm"))
-    paths.save_manifest(done.digest, contents.manifest.to_bytes())
-    package = ["-c", f"package={done.where}", "--require-approval", "never", "--output", str(folder / "out")]
+    contents = collect(inf2kit.load_preset(_PRESET), model.prepare(), rehearsal=True)
+    plan = publish.plan(contents, open_store("s3://models/llm"))
+    publish.execute(plan)
+    paths.save_manifest(plan.digest, contents.manifest.to_bytes())
+    package = ["-c", f"package={plan.uri}", "--require-approval", "never", "--output", str(folder / "out")]
 
     def cdk(*words: str) -> float:
         began = time.perf_counter()

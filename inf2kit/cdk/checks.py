@@ -105,7 +105,7 @@ def _check_times(props: EndpointProps) -> None:
 
 
 def _check_environment(props: EndpointProps) -> None:
-    reserved = environment.environment(props.preset)
+    reserved = environment.container_environment(props.preset)
     for name, value in props.environment.items():
         if not _VARIABLE.fullmatch(name):
             raise _wrong(props, f"environment {name}", value, "named by letters, digits and '_'")

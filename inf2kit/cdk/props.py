@@ -143,7 +143,7 @@ class EndpointProps:
         """The container's environment."""
         deadline_s = float(self.async_deadline_s) if self.asynchronous else None
         return {
-            **container.environment(self.preset, deadline_s=deadline_s),
+            **container.container_environment(self.preset, deadline_s=deadline_s),
             # The engine compares this with the digest of the package that it loads.
             "INF2KIT_PACKAGE_DIGEST": self.package.manifest.digest,
             **self.environment,

@@ -10,6 +10,7 @@ from typing import Any
 
 from inf2kit import catalog
 from inf2kit.errors import CompileError
+from inf2kit.serving.model_dir import MODEL_CONFIG
 
 _REQUIRED = (
     "hidden_size",
@@ -99,7 +100,7 @@ class Architecture:
         if model in catalog.models():
             return cls.from_config(catalog.models()[model], model)
         path = Path(model)
-        path = path / "config.json" if path.is_dir() else path
+        path = path / MODEL_CONFIG if path.is_dir() else path
         try:
             config = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:

@@ -130,7 +130,7 @@ def replaced(variables: Mapping[str, str], run_dir: Path, port: int) -> dict[str
             raise LocalEndpointError(
                 f"the Model's environment lacks {name}; without it the model server listens on port 8080 of "
                 "every address, with an interface that runs any code it is sent; take the environment that "
-                "inf2kit's stacks set (inf2kit.package.environment.environment)"
+                "inf2kit's stacks set (inf2kit.package.environment.container_environment)"
             )
     return {name: own.get(name, value) for name, value in variables.items()}
 

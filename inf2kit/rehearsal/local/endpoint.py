@@ -20,8 +20,8 @@ import psutil
 from inf2kit import paths
 from inf2kit.client.local import MARK
 from inf2kit.errors import LocalEndpointError
-from inf2kit.package import gather
-from inf2kit.package.environment import environment
+from inf2kit.package import collect
+from inf2kit.package.environment import container_environment
 from inf2kit.presets import load_preset
 from inf2kit.rehearsal import folders, model
 from inf2kit.rehearsal.container import processes
@@ -84,9 +84,9 @@ def up(
             begun = True
             _down(name)
             progress("assembling the model directory")
-            gather(preset, weights, rehearsal=rehearsal, handler=handler).materialise(folder / "model")
+            collect(preset, weights, rehearsal=rehearsal, handler=handler).materialise(folder / "model")
             endpoint = _reserve(name, preset_name)
-            settings = {**environment(preset, gateway=gateway), **(variables or {})}
+            settings = {**container_environment(preset, gateway=gateway), **(variables or {})}
             (folder / ENVIRONMENT_FILE).write_text(json.dumps(settings), encoding="utf-8")
             progress("starting the model server")
             host = _start_host(endpoint)

@@ -14,6 +14,7 @@ from inf2kit.serving.engine.limits import check_size
 from inf2kit.serving.engine.protocol import Event, error_event
 from inf2kit.serving.engine.sequence import Call, Job
 from inf2kit.serving.engine.settings import Settings
+from inf2kit.serving.model_dir import GENERATION_CONFIG, MODEL_CONFIG, TOKENIZER
 from inf2kit.serving.wire import GenerateRequest, Generation, Token, parse_request
 
 
@@ -156,7 +157,7 @@ def load_tokenizer(settings: Settings) -> Any:
     Raises:
         ModelDirectoryError: it cannot be loaded.
     """
-    if settings.backend == "simulated" and (settings.model_dir / "tokenizer.json").exists():
+    if settings.backend == "simulated" and (settings.model_dir / TOKENIZER).exists():
         # The simulated backend has no model, so the import of every model class is skipped.
         from transformers import PreTrainedTokenizerFast as Tokenizer
     else:
@@ -176,7 +177,7 @@ def load_tokenizer(settings: Settings) -> Any:
 def eos_ids(settings: Settings, tokenizer: Any) -> frozenset[int]:
     """Every id that ends a text: the tokenizer's and those of the model's own configuration."""
     ids = {tokenizer.eos_token_id}
-    for name in ("config.json", "generation_config.json"):
+    for name in (MODEL_CONFIG, GENERATION_CONFIG):
         path = settings.model_dir / name
         if path.exists():
             given = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 import inf2kit
-from inf2kit.package import gather
+from inf2kit.package import collect
 from inf2kit.rehearsal.cloud.settings import CloudSettings
 from inf2kit.rehearsal.container import processes
 from infra.app import build_app
@@ -89,7 +89,7 @@ def test_the_whole_path(
     with steps.step("cdk bootstrap"):
         cdk("bootstrap", "--app", "", "aws://123456789012/us-east-1")
     with steps.step("packages: one with a real model, two with the simulated backend"):
-        contents = gather(inf2kit.load_preset(REAL), small_weights, rehearsal=True)
+        contents = collect(inf2kit.load_preset(REAL), small_weights, rehearsal=True)
         uris = {
             REAL: publish_package(contents),
             SLOW: package(SLOW, STRETCHED),

@@ -13,7 +13,7 @@ import pytest
 
 import inf2kit
 from inf2kit import paths as places
-from inf2kit.package import gather
+from inf2kit.package import collect
 from inf2kit.rehearsal.container import namespaces, processes
 from inf2kit.rehearsal.container.namespaces import Python
 from tests.helpers import containers, packages
@@ -31,7 +31,7 @@ def _allowed() -> None:
 
 
 @pytest.fixture(scope="session")
-def python(home: Path) -> Python:
+def image_python(home: Path) -> Python:
     """With Python 3.10 where there is one ('make container-3.10'), else with the image's numpy and hub."""
     folders = [Path(sys.prefix) / name for name in ("container-3.10", "container")]
     folder = next((folder for folder in folders if (folder / "bin" / "python").exists()), None)
@@ -57,12 +57,12 @@ def _keep_compiled(python: Python) -> None:
 
 
 @pytest.fixture(scope="module")
-def run(python: Python, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Container]]:
+def run(image_python: Python, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Container]]:
     """Start containers that are gone when the module ends."""
     started: list[Container] = []
 
     def start(deployable: Deployable, **extra: str) -> Container:
-        started.append(containers.start(deployable, python, tmp_path_factory.mktemp("log"), **extra))
+        started.append(containers.start(deployable, image_python, tmp_path_factory.mktemp("log"), **extra))
         return started[-1]
 
     yield start
@@ -77,7 +77,7 @@ def package(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable
     """A deployable package, of the simulated backend or of a ``model``; ``changed`` makes it another one."""
 
     def lay_out(model: Path | None = None, *, changed: str = "") -> Deployable:
-        contents: Any = gather(inf2kit.load_preset(PRESET), model or weights, rehearsal=True)
+        contents: Any = collect(inf2kit.load_preset(PRESET), model or weights, rehearsal=True)
         contents = contents if model else packages.with_simulated_backend(contents)
         folder = tmp_path_factory.mktemp("package")
         if changed:

@@ -8,7 +8,7 @@ import pytest
 
 import inf2kit
 from inf2kit.errors import PresetError
-from inf2kit.package.environment import environment
+from inf2kit.package.environment import container_environment
 
 GOOD = (Path(inf2kit.__file__).parent / "presets" / "llama2-7b-throughput.toml").read_text(encoding="utf-8")
 
@@ -81,7 +81,7 @@ def test_an_unknown_name_gets_the_nearest() -> None:
 
 @pytest.mark.parametrize("name", inf2kit.preset_names())
 def test_the_environment_keeps_to_sagemakers_limits(name: str) -> None:
-    variables = environment(inf2kit.load_preset(name))
+    variables = container_environment(inf2kit.load_preset(name))
     assert len(variables) <= 100
     assert all(len(key) <= 1024 and len(value) <= 1024 for key, value in variables.items())
-    assert "INF2KIT_GATEWAY_ADDRESS" not in environment(inf2kit.load_preset(name), gateway=False)
+    assert "INF2KIT_GATEWAY_ADDRESS" not in container_environment(inf2kit.load_preset(name), gateway=False)
