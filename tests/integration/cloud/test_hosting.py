@@ -67,7 +67,7 @@ def test_a_configuration_that_aws_would_refuse(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"ServerlessConfig": {"MemorySizeInMB": 1024, "MaxConcurrency": 1}}, "does not make serverless"),
+        ({"ServerlessConfig": {"MemorySizeInMB": 1024, "MaxConcurrency": 1}}, "does not support serverless"),
         ({"InstanceType": ""}, "satisfy enum value set|needs an InstanceType"),
     ],
 )
