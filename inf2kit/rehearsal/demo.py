@@ -18,7 +18,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from inf2kit import paths
+from inf2kit import names, paths
 from inf2kit.errors import CloudError, EndpointError
 from inf2kit.rehearsal import model
 from inf2kit.rehearsal.local.endpoint import LocalEndpoint
@@ -27,7 +27,8 @@ from inf2kit.rehearsal.local.start import start_endpoint
 Progress = Callable[[str], None]
 
 #: What is deployed: the preset to begin with on AWS.
-PRESET, NAME, STACK = "tinyllama-1.1b-starter", "tinyllama-1-1b-starter", "inf2-tinyllama-1-1b-starter"
+PRESET = "tinyllama-1.1b-starter"
+NAME, STACK = names.endpoint_name(PRESET), names.stack_name(PRESET)
 #: And what the quick way starts.
 QUICK_PRESET, QUICK_NAME = "smollm2-135m-local", "inf2kit-demo"
 BUCKET = "s3://inf2kit-demo/models"

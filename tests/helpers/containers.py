@@ -55,7 +55,7 @@ class Deployable:
         """Write a package to a folder, and synthesize the stack of its preset."""
         contents.materialise(folder / "model")
         manifest = contents.manifest
-        paths.keep_manifest(manifest.digest, manifest.to_bytes())
+        paths.save_manifest(manifest.digest, manifest.to_bytes())
         app = build_app({"package": f"{BUCKET}/{manifest.digest}/"}, outdir=str(folder / "cdk.out"))
         stack = app.node.find_child(f"inf2-{inf2kit.load_preset(preset).endpoint_name}")
         model = find_only(Template.from_stack(stack), "SageMaker::Model")  # type: ignore[arg-type]
