@@ -12,6 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.report import Report, Row
 from inf2kit.serving.engine.backend.base import PrefillChunk
 from inf2kit.serving.engine.backend.cpu.backend import CpuBackend
+from inf2kit.serving.model_dir import WEIGHTS
 from inf2kit.serving.shapes import StaticShapes
 
 _KINDS = {
@@ -37,7 +38,7 @@ def breakdown(report: Report, weights: Path, runs: int) -> None:
     """A step of 1 and of 8 rows: seconds by kind of operation, and the roofline of reading the weights."""
     backend = CpuBackend(weights, StaticShapes.resolve(8, 2048), "float32")
     backend.load()
-    read = (weights / "model.safetensors").stat().st_size
+    read = (weights / WEIGHTS).stat().st_size
     with report.section("where a decode step goes, CPU backend, float32, rows of 160 tokens") as rows:
         roofline_ms = [1e3 * read / bandwidth() for _ in range(runs)]
         rows.append(

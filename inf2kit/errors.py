@@ -16,6 +16,9 @@ This module ships inside the model package: standard library only.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class Inf2KitError(Exception):
     """The root of every error that inf2kit raises on purpose."""
@@ -99,3 +102,9 @@ class RequestError(Inf2KitError):
 def unavailable(message: str) -> RequestError:
     """A 503: the engine is not ready, or went away in the middle; the same call may work in a moment."""
     return RequestError(503, "unavailable", message, retry_after_s=1)
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean 'x'?`` for the known name whose spelling is closest, or an empty text."""
+    matches = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {matches[0]!r}?" if matches else ""

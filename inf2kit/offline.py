@@ -21,7 +21,7 @@ from inf2kit.client.generation import TextGenerator
 from inf2kit.errors import ModelDirectoryError
 from inf2kit.serving.engine.events import EndEvent, TokenEvent, WholeAnswer
 from inf2kit.serving.engine.settings import Settings
-from inf2kit.serving.model_dir import MANIFEST, NEURON_CONFIG
+from inf2kit.serving.model_dir import MANIFEST, MODEL_CONFIG, NEURON_CONFIG
 from inf2kit.serving.shapes import StaticShapes
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ def load(
             device.
     """
     path = Path(directory).expanduser()
-    if not (path / "config.json").exists():
-        raise ModelDirectoryError(f"{path} lacks config.json, so it is no model; give a model's folder")
+    if not (path / MODEL_CONFIG).exists():
+        raise ModelDirectoryError(f"{path} lacks {MODEL_CONFIG}, so it is no model; give a model's folder")
     if (path / MANIFEST).exists() or (path / NEURON_CONFIG).exists():
         if batch_size or sequence_length:
             raise ModelDirectoryError(
@@ -103,9 +103,7 @@ def _package_settings(path: Path) -> Settings:
 def _compiled_settings(path: Path) -> Settings:
     config = _read_json(path / NEURON_CONFIG)
     try:
-        shapes = StaticShapes.resolve(
-            config["batch_size"], config["sequence_length"], config.get("max_context_length")
-        )
+        shapes = StaticShapes.from_dict(config)
         dtype = str(config["torch_dtype"])
     except (KeyError, ValueError, TypeError) as error:
         raise _unreadable(path / NEURON_CONFIG, error) from None
@@ -113,12 +111,12 @@ def _compiled_settings(path: Path) -> Settings:
 
 
 def _weights_settings(path: Path, batch_size: int, sequence_length: int) -> Settings:
-    config = _read_json(path / "config.json")
+    config = _read_json(path / MODEL_CONFIG)
     try:
         positions = int(config["max_position_embeddings"])
         shapes = StaticShapes.resolve(batch_size, min(positions, sequence_length))
     except (KeyError, ValueError, TypeError) as error:
-        raise _unreadable(path / "config.json", error) from None
+        raise _unreadable(path / MODEL_CONFIG, error) from None
     return _settings(path, "cpu", "float32", shapes)
 
 
@@ -128,7 +126,7 @@ def _settings(path: Path, backend: str, dtype: str, shapes: StaticShapes) -> Set
         model_dir=path,
         run_dir=_run_dir(),
         backend=backend,
-        model_name=str(_read_json(path / "config.json").get("_name_or_path") or path.name),
+        model_name=str(_read_json(path / MODEL_CONFIG).get("_name_or_path") or path.name),
         dtype=dtype,
         shapes=shapes,
         queue_size=_QUEUE_SIZE,

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from inf2kit.cdk import CompileRoleProps, DeployedPackage, EndpointProps
-from inf2kit.errors import DeploymentError
+from inf2kit.errors import DeploymentError, suggest
 from inf2kit.names import stack_name
 from inf2kit.presets import Preset, load_preset, preset_names
-from inf2kit.serving.wire.parameters import nearest
 from infra.options import APP_KEYS, parse_object, parse_options, split_list
 
 #: Prefixes of the context that cdk itself sets.
@@ -117,7 +116,7 @@ def _read_packages(
         if name not in presets:
             raise DeploymentError(
                 f"{package.uri} is for the preset {name!r}, and there is none of that name"
-                f"{nearest([name], *presets) or ';'} give its file with -c preset={name}.toml"
+                f"{suggest(name, presets) or ';'} give its file with -c preset={name}.toml"
             )
         if name in packages:
             raise DeploymentError("two packages are for the same preset; give one for each")

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from inf2kit.cdk import EndpointProps
-from inf2kit.errors import DeploymentError
-from inf2kit.serving.wire.parameters import nearest
+from inf2kit.errors import DeploymentError, suggest
 
 #: Context keys of the app that are not endpoint props.
 APP_KEYS = ("package", "manifest", "preset", "compile_output", "compile_token_secret")
@@ -40,7 +39,7 @@ def parse_options(values: Mapping[str, Any], *, where: str = "") -> dict[str, An
             continue
         if name not in _TYPES:
             raise DeploymentError(
-                f"{where}unknown context {name!r}{nearest([name], *_TYPES, *APP_KEYS) or ';'} "
+                f"{where}unknown context {name!r}{suggest(name, (*_TYPES, *APP_KEYS)) or ';'} "
                 f"there are {', '.join((*APP_KEYS, *_TYPES))}"
             )
         try:

@@ -1,35 +1,31 @@
-"""Dated facts about AWS, as TOML files that name their source: instances, the image, models, prices."""
+"""Dated facts about AWS, in TOML files that name their sources: instances, the image, models, prices."""
 
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from inf2kit import toml
 
-_HERE = Path(__file__).parent
+_FOLDER = Path(__file__).parent
 
-#: NeuronCores that a model is split over on inf2: a device has two, and an instance 2, 12 or 24.
+#: Numbers of NeuronCores to split a model over on inf2: a device has two, and an instance 2, 12 or 24.
 TENSOR_PARALLEL_SIZES = (1, 2, 4, 8, 12, 24)
 
 
 @dataclass(frozen=True)
 class Instance:
-    """What a hosting instance has.
+    """A hosting instance type.
 
     Attributes:
-        cores: NeuronCores.
-        host_memory_gib: Memory of the host, where weights pass through at load.
-        device_memory_gib: Memory of all its devices; each core has its part of it.
-        bandwidth_gb_s: Of that memory, all devices together.
+        cores: Number of NeuronCores.
+        host_memory_gib: Memory of the host; weights pass through it when they are loaded.
+        device_memory_gib: Memory of all devices together; each core has an equal part of it.
+        bandwidth_gb_s: Bandwidth of the device memory, all devices together.
     """
 
     cores: int
@@ -43,12 +39,12 @@ class Image:
     """The container image of an endpoint.
 
     Attributes:
-        repository: In AWS's registry of deep learning containers.
-        tag: Of the image.
+        repository: Its repository in AWS's registries of deep learning containers.
+        tag: Its tag there.
         inference_ami_version: The machine image of the host.
         unpacked_gb: Its size on the volume.
-        versions: Of ``optimum_neuron``, ``neuronx_cc``, ``neuron_sdk``, ``transformers``, ``torch`` and
-            ``python``.
+        versions: Versions of ``optimum_neuron``, ``neuronx_cc``, ``neuron_sdk``, ``transformers``, ``torch``
+            and ``python``.
         registries: The account of the registry, by region.
     """
 
@@ -62,26 +58,21 @@ class Image:
 
 @functools.cache
 def instances() -> Mapping[str, Instance]:
-    """Every instance type that a preset may name."""
+    """Return every instance type that a preset may name."""
     return MappingProxyType({name: Instance(**values) for name, values in _read("instances").items()})
 
 
 @functools.cache
 def models() -> Mapping[str, Mapping[str, Any]]:
-    """The presets' models: by their name on the hub, what their ``config.json`` says."""
+    """Return the ``config.json`` of each model that a preset uses, by the model's name on the hub."""
     return MappingProxyType(_read("models"))
 
 
 @functools.cache
 def image() -> Image:
-    """The image that presets for Neuron are compiled in and deployed with."""
+    """Return the image that presets for Neuron are compiled in and deployed with."""
     return Image(**_read("image"))
 
 
-def read(file: Path) -> dict[str, Any]:
-    """The values of a TOML file."""
-    return tomllib.loads(file.read_text(encoding="utf-8"))
-
-
 def _read(name: str) -> dict[str, Any]:
-    return read(_HERE / f"{name}.toml")
+    return toml.read(_FOLDER / f"{name}.toml")

@@ -1,4 +1,4 @@
-"""What an hour of an instance costs: dated figures, refreshed from the AWS Price List API."""
+"""Hosting prices of instances: dated figures that ship, or come from the AWS Price List API."""
 
 from __future__ import annotations
 
@@ -9,93 +9,122 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inf2kit import aws, catalog, paths
+from inf2kit import aws, catalog, paths, toml
 from inf2kit.errors import DeploymentError
 
-#: The API is in a few regions only; it knows the prices of all.
+#: The API is in a few regions only; each one has the prices of all regions.
 _API_REGION = "us-east-1"
 _SHIPPED = Path(__file__).with_name("prices.toml")
 
 
 @dataclass(frozen=True)
-class Prices:
-    """Dollars an hour, on demand.
+class Price:
+    """The on-demand price of one instance.
 
     Attributes:
-        date: Of the figures.
-        source: Of the figures.
-        per_hour: By region, then by instance type.
+        usd_per_hour: US dollars for an hour.
+        region: The region that it applies to.
+        date: The day of the figure.
+    """
+
+    usd_per_hour: float
+    region: str
+    date: dt.date
+
+
+@dataclass(frozen=True)
+class PriceList:
+    """On-demand prices of one day.
+
+    Attributes:
+        date: The day of the figures.
+        source: Where they come from.
+        usd_per_hour: US dollars for an hour, by region and then by instance type.
     """
 
     date: dt.date
     source: str
-    per_hour: Mapping[str, Mapping[str, float]]
+    usd_per_hour: Mapping[str, Mapping[str, float]]
 
-    def of(self, instance_type: str, region: str | None = None) -> tuple[float, str] | None:
-        """Dollars an hour and the region they are of: the one asked for, or the first that has a price.
-
-        None where there is no price of that instance at all.
-        """
-        for name in filter(None, (region, *self.per_hour)):
-            if instance_type in self.per_hour.get(name, {}):
-                return self.per_hour[name][instance_type], name
+    def find(self, instance_type: str, region: str | None = None) -> Price | None:
+        """Return the price in a region, or in the first region that has one; None if there is none."""
+        for name in filter(None, (region, *self.usd_per_hour)):
+            if instance_type in self.usd_per_hour.get(name, {}):
+                return Price(self.usd_per_hour[name][instance_type], name, self.date)
         return None
 
 
-def shipped() -> Prices:
-    """The prices that come with inf2kit."""
+def hourly_price(instance_type: str, region: str | None = None) -> Price | None:
+    """Return the current price of an instance; without one for the region, that of another region.
+
+    Returns:
+        The price, or None if no region has one.
+
+    Raises:
+        DeploymentError: the user's file of prices cannot be read.
+    """
+    return current().find(instance_type, region)
+
+
+def shipped() -> PriceList:
+    """Return the prices that ship with inf2kit."""
     return _read(_SHIPPED)
 
 
-def current() -> Prices:
-    """The user's own refreshed prices, or those that ship with inf2kit.
+def current() -> PriceList:
+    """Return the prices that the user has refreshed, or those that ship with inf2kit.
 
     Raises:
         DeploymentError: the user's file cannot be read.
     """
     path = paths.prices()
     try:
-        return _read(path if path.exists() else _SHIPPED)
+        return _read(path) if path.exists() else shipped()
     except (OSError, ValueError, KeyError) as error:
         raise DeploymentError(f"{path} cannot be read ({error}); delete it, or refresh it again") from None
 
 
-def refresh(regions: Sequence[str] = ()) -> Prices:
-    """Ask for the hosting prices of every inf2 instance, and keep them.
+def refresh(regions: Sequence[str] = ()) -> PriceList:
+    """Fetch the hosting price of every inf2 instance, and save it as the user's own list.
 
     Args:
         regions: Such as ``eu-central-1``; boto3's own region by default.
 
     Raises:
-        DeploymentError: AWS cannot be asked, or knows no price.
+        DeploymentError: AWS cannot be called, or has no price for one of the regions.
     """
+    instance_types = [name for name in catalog.instances() if name.startswith("ml.")]
     with aws.translate_errors(DeploymentError, "asking the AWS Price List API"):
         api = aws.client("pricing", _API_REGION)
-        wanted = list(regions) or [aws.default_region()]
-        names = [name for name in catalog.instances() if name.startswith("ml.")]
-        found = {
-            region: {name: price for name in names if (price := _price(api, region, name)) is not None}
-            for region in wanted
+        by_region = {
+            region: _fetch(api, region, instance_types) for region in regions or [aws.default_region()]
         }
-    for region, per_hour in found.items():
-        if not per_hour:
+    for region, by_type in by_region.items():
+        if not by_type:
             raise DeploymentError(
                 f"AWS has no hosting price of an inf2 instance in {region}; is it a region that offers them?"
             )
-    prices = Prices(dt.datetime.now(dt.timezone.utc).date(), "AWS Price List API", found)
+    prices = PriceList(dt.datetime.now(dt.timezone.utc).date(), "AWS Price List API", by_region)
     path = paths.prices()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(_toml(prices), encoding="utf-8")
+    paths.make_private(path.parent)
+    document = toml.dumps({"date": prices.date, "source": prices.source, **prices.usd_per_hour})
+    path.write_text(document, encoding="utf-8")
     return prices
 
 
-def _read(file: Path) -> Prices:
-    values = catalog.read(file)
+def _read(path: Path) -> PriceList:
+    values = toml.read(path)
     date, source = values.pop("date"), values.pop("source")
-    return Prices(date, source, values)
+    return PriceList(date, source, values)
 
 
-def _price(api: Any, region: str, instance_type: str) -> float | None:
+def _fetch(api: Any, region: str, instance_types: Sequence[str]) -> dict[str, float]:
+    """Fetch the prices of the instance types that the region has."""
+    prices = {name: _fetch_price(api, region, name) for name in instance_types}
+    return {name: price for name, price in prices.items() if price is not None}
+
+
+def _fetch_price(api: Any, region: str, instance_type: str) -> float | None:
     match = {"regionCode": region, "instanceName": instance_type}
     filters = [{"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in match.items()]
     pages = api.get_paginator("get_products").paginate(ServiceCode="AmazonSageMaker", Filters=filters)
@@ -103,22 +132,15 @@ def _price(api: Any, region: str, instance_type: str) -> float | None:
         for text in page["PriceList"]:
             product = json.loads(text)
             attributes = product["product"]["attributes"]
-            # The same instance is sold for notebooks, training and batch transform at other prices.
+            # The same instance has other prices for notebooks, training and batch transform.
             if "Hosting" in (attributes.get("component"), attributes.get("platoinstancetype")):
-                return _per_hour(product)
+                return _parse_hourly(product)
     return None
 
 
-def _per_hour(product: dict[str, Any]) -> float | None:
+def _parse_hourly(product: Mapping[str, Any]) -> float | None:
     for term in product["terms"].get("OnDemand", {}).values():
         for dimension in term["priceDimensions"].values():
             if dimension["unit"] == "Hrs":
                 return float(dimension["pricePerUnit"]["USD"])
     return None
-
-
-def _toml(prices: Prices) -> str:
-    lines = [f"date = {prices.date.isoformat()}", f'source = "{prices.source}"']
-    for region, instances in prices.per_hour.items():
-        lines += ["", f"[{region}]", *(f'"{name}" = {price}' for name, price in instances.items())]
-    return "\n".join(lines) + "\n"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from inf2kit import catalog
 from inf2kit.errors import DeploymentError, PackageError, PresetError
-from inf2kit.names import ENDPOINT_NAME
+from inf2kit.names import is_endpoint_name
 from inf2kit.package import environment
 
 if TYPE_CHECKING:
@@ -52,13 +52,13 @@ def check_props(props: EndpointProps) -> None:
     if preset.compute.backend != "neuron":
         raise _wrong(props, "preset", preset.name, "one for Neuron; this one runs on this machine only")
     try:
-        preset.on(props.instance_type)
+        preset.with_instance_type(props.instance_type)
         props.package.manifest.check_fits(preset, catalog.image().tag)
     except (PackageError, PresetError) as error:
         raise DeploymentError(str(error)) from None
     if props.stage and not re.fullmatch("[a-zA-Z0-9]+", props.stage):
         raise _wrong(props, "stage", props.stage, "letters and digits, such as dev")
-    if not ENDPOINT_NAME.fullmatch(props.endpoint_name):
+    if not is_endpoint_name(props.endpoint_name):
         raise _wrong(props, "endpoint_name", props.endpoint_name, "up to 63 letters, digits and single '-'")
     _check_fleet(props)
     _check_times(props)
@@ -105,7 +105,7 @@ def _check_times(props: EndpointProps) -> None:
 
 
 def _check_environment(props: EndpointProps) -> None:
-    reserved = environment.environment(props.preset)
+    reserved = environment.container_environment(props.preset)
     for name, value in props.environment.items():
         if not _VARIABLE.fullmatch(name):
             raise _wrong(props, f"environment {name}", value, "named by letters, digits and '_'")

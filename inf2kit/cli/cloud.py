@@ -65,7 +65,7 @@ def cloud_status() -> None:
 
     settings = lifecycle.running()
     click.echo(f"the rehearsal cloud is up: {settings.url}, in {settings.region}")
-    rows = status.rows(settings)
+    rows = status.list_rows(settings)
     if len(rows) == 1:
         click.echo("it is empty; deploy something with cdk")
     else:

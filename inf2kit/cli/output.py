@@ -1,4 +1,4 @@
-"""What the commands share: errors as sentences, steps with their seconds, tables."""
+"""Output that the commands share: errors as sentences, steps with their seconds, tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from inf2kit.errors import Inf2KitError
 
 
 class Group(click.Group):
-    """A group whose commands end with one sentence on an error of ours."""
+    """A group of commands that print inf2kit's and the system's errors as one sentence."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -21,12 +21,11 @@ class Group(click.Group):
         except Inf2KitError as error:
             raise click.ClickException(str(error)) from None
         except OSError as error:
-            # Nobody has made a sentence of it; the system's own is better than a traceback.
             raise click.ClickException(f"{error.filename or 'a file'}: {error.strerror or error}") from None
 
 
 def steps() -> Callable[[str], None]:
-    """A progress function that prints each step with the seconds since the first."""
+    """Return a progress function. It prints each step with the seconds since its own creation."""
     began = time.monotonic()
 
     def step(phrase: str) -> None:
@@ -36,7 +35,7 @@ def steps() -> Callable[[str], None]:
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> None:
-    """Print rows as columns; the first row is their heading."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    """Print rows in columns. The first row holds the headings."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

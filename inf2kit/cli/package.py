@@ -47,11 +47,11 @@ def package(
     'cdk deploy' takes the printed place. After an interruption, the same command goes on where it stopped.
     'inf2kit packages' lists, verifies and prunes packages.
     """
-    from inf2kit.package import at
+    from inf2kit.package import open_store
     from inf2kit.rehearsal import model
 
     progress = steps()
-    loaded, store = inf2kit.load_preset(preset), at(output, region, bucket_owner)
+    loaded, store = inf2kit.load_preset(preset), open_store(output, region, bucket_owner)
     # Hashing takes minutes. A mistyped place must fail before it.
     store.check_writable()
     weights = model.prepare(progress) if source == _EMBEDDED else Path(source)

@@ -1,21 +1,19 @@
-"""``inf2kit presets``."""
+"""``inf2kit presets``: list, show and check presets."""
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
+from dataclasses import dataclass
 
 import click
 
 import inf2kit
-from inf2kit import catalog
+from inf2kit import catalog, toml
 from inf2kit.cli.output import table
-from inf2kit.errors import CompileError
+from inf2kit.errors import CompileError, suggest
 from inf2kit.fit import Architecture, check_cores, check_positions
-from inf2kit.fit.report import Fit
+from inf2kit.fit.report import COLUMNS, Fit
 from inf2kit.presets import Preset
 from inf2kit.serving.shapes import StaticShapes
-from inf2kit.serving.wire.parameters import nearest
 
 
 @click.group(invoke_without_command=True)
@@ -39,108 +37,119 @@ def presets(ctx: click.Context) -> None:
 @click.argument("name")
 @click.option("--instance-type", help="Another of the preset's instances.")
 def show(name: str, instance_type: str | None) -> None:
-    """Show one preset whole (NAME, or a .toml file)."""
+    """Print all values of one preset. NAME is a preset's name or the path of a .toml file."""
     preset = inf2kit.load_preset(name)
-    preset = preset.on(instance_type) if instance_type else preset
-    click.echo(f"{preset.name}: {preset.description} ({preset.status})")
-    sections = ("model", "shapes", "compute", "serving", *(["compile"] if preset.compile else []))
-    for section in sections:
-        click.echo(f"\n[{section}]")
-        for key, value in dataclasses.asdict(getattr(preset, section)).items():
-            if value is not None:
-                click.echo(f"{key} = {_toml(value)}")
+    if instance_type:
+        preset = preset.with_instance_type(instance_type)
+    click.echo(f"{preset.name}: {preset.description} ({preset.status})\n")
+    tables = {name: value for name, value in preset.to_dict().items() if isinstance(value, dict)}
+    click.echo(toml.dumps(tables), nl=False)
+
+
+@dataclass(frozen=True)
+class _Options:
+    """The options of ``presets check`` that a preset has values for; None means the preset's value."""
+
+    instance_type: str | None
+    batch_size: int | None
+    sequence_length: int | None
+    max_context_length: int | None
+    tensor_parallel_size: int | None
+    dtype: str | None
 
 
 @presets.command("check")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--model", help="A config.json or its folder, or a model's name, instead of a preset.")
+@click.option("--model", help="A config.json, its folder, or a model's name on the hub, instead of a preset.")
 @click.option("--instance-type", help="Another instance than the preset's.")
-@click.option("--batch-size", type=click.IntRange(1, 4096), help="Rows decoded together.")
-@click.option("--sequence-length", type=click.IntRange(2), help="Tokens of a row.")
-@click.option("--max-context-length", type=click.IntRange(1), help="Tokens of a prompt.")
-@click.option("--tensor-parallel-size", type=int, help="NeuronCores.")
+@click.option("--batch-size", type=click.IntRange(1, 4096), help="Number of rows decoded together.")
+@click.option("--sequence-length", type=click.IntRange(2), help="Tokens in a row, prompt and new ones.")
 @click.option(
-    "--dtype", type=click.Choice(["float16", "bfloat16", "float32"]), help="Of weights and arithmetic."
+    "--max-context-length", type=click.IntRange(1), help="The largest number of tokens in a prompt."
 )
-def check(names: tuple[str, ...], model: str | None, instance_type: str | None, **shapes: Any) -> None:
-    """Whether models fit their instances: weights, cache and host memory, per core and in all.
+@click.option("--tensor-parallel-size", type=int, help="Number of NeuronCores to split the model over.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float16", "bfloat16", "float32"]),
+    help="Precision of weights and arithmetic.",
+)
+def check(
+    names: tuple[str, ...],
+    model: str | None,
+    instance_type: str | None,
+    batch_size: int | None,
+    sequence_length: int | None,
+    max_context_length: int | None,
+    tensor_parallel_size: int | None,
+    dtype: str | None,
+) -> None:
+    """Check whether models fit their instances: weights, cache and host memory.
 
-    Without a name, a table of all presets for Neuron; with one, all of it explained. Figures are computed,
-    not measured; allowances are named.
+    Without a name, print a table of all presets for Neuron. With names, explain each figure. Figures are
+    computed, not measured; allowances are named.
 
         inf2kit presets check llama2-7b-budget --instance-type ml.inf2.xlarge
 
         inf2kit presets check --model config.json --instance-type ml.inf2.24xlarge --batch-size 8
             --sequence-length 4096 --tensor-parallel-size 12
     """
+    options = _Options(
+        instance_type, batch_size, sequence_length, max_context_length, tensor_parallel_size, dtype
+    )
     if model and names:
         raise click.UsageError("give a preset or --model")
     if model:
-        fits = [_fit_of_model(model, instance_type, **shapes)]
+        fits = [_fit_model(model, options)]
     else:
         chosen = [inf2kit.load_preset(name) for name in names or inf2kit.preset_names()]
-        local = [preset for preset in chosen if preset.compute.backend != "neuron"]
-        fits = [_fit_of(preset, instance_type, **shapes) for preset in chosen if preset not in local]
-        for preset in local if names else ():
-            click.echo(f"{preset.name}: runs on this machine's CPU, so there is no device that it must fit")
+        fits = [_fit_preset(preset, options) for preset in chosen if preset.compute.backend == "neuron"]
+        for preset in chosen if names else ():
+            if preset.compute.backend != "neuron":
+                click.echo(
+                    f"{preset.name}: runs on this machine's CPU, so there is no device that it must fit"
+                )
     if model or names:
-        click.echo("\n\n".join("\n".join(fit.lines()) for fit in fits))
+        click.echo("\n\n".join("\n".join(fit.explanation()) for fit in fits))
     else:
-        table([Fit.HEADER, *[fit.row() for fit in fits]])
+        table([COLUMNS, *[fit.table_row() for fit in fits]])
 
 
-def _fit_of(preset: Preset, instance_type: str | None, **given: Any) -> Fit:
-    shapes, compute = preset.shapes, preset.compute
-    values: dict[str, Any] = {
-        "batch_size": shapes.batch_size,
-        "sequence_length": shapes.sequence_length,
-        "max_context_length": shapes.max_context_length,
-        "tensor_parallel_size": compute.tensor_parallel_size,
-        "dtype": compute.dtype,
-    }
-    values |= {name: value for name, value in given.items() if value is not None}
-    return _fit(preset.name, preset.model.id, instance_type or compute.instance_type, **values)
+def _fit_preset(preset: Preset, options: _Options) -> Fit:
+    compute = preset.compute
+    return _fit(
+        preset.name,
+        preset.model.id,
+        options.instance_type or compute.instance_type,
+        preset.shapes.with_changes(options.batch_size, options.sequence_length, options.max_context_length),
+        compute.tensor_parallel_size
+        if options.tensor_parallel_size is None
+        else options.tensor_parallel_size,
+        options.dtype or compute.dtype,
+    )
 
 
-def _fit_of_model(model: str, instance_type: str | None, **given: Any) -> Fit:
-    missing = [
-        name for name in ("batch_size", "sequence_length", "tensor_parallel_size") if given[name] is None
-    ]
-    if missing or instance_type is None:
-        names = ["instance_type", *missing] if instance_type is None else missing
-        options = ", ".join("--" + name.replace("_", "-") for name in names)
-        raise click.UsageError(f"--model needs {options} too")
-    return _fit(model, model, instance_type, **{**given, "dtype": given["dtype"] or "float16"})
+def _fit_model(model: str, options: _Options) -> Fit:
+    instance_type, batch_size = options.instance_type, options.batch_size
+    sequence_length, cores = options.sequence_length, options.tensor_parallel_size
+    if instance_type is None or batch_size is None or sequence_length is None or cores is None:
+        required = ("instance_type", "batch_size", "sequence_length", "tensor_parallel_size")
+        missing = [name for name in required if getattr(options, name) is None]
+        raise click.UsageError(
+            f"--model needs {', '.join('--' + name.replace('_', '-') for name in missing)} too"
+        )
+    shapes = StaticShapes.resolve(batch_size, sequence_length, options.max_context_length)
+    return _fit(model, model, instance_type, shapes, cores, options.dtype or "float16")
 
 
-def _fit(
-    name: str,
-    model: str,
-    instance_type: str,
-    *,
-    batch_size: int,
-    sequence_length: int,
-    max_context_length: int | None,
-    tensor_parallel_size: int,
-    dtype: str,
-) -> Fit:
+def _fit(name: str, model: str, instance_type: str, shapes: StaticShapes, cores: int, dtype: str) -> Fit:
     choices = [known for known, instance in catalog.instances().items() if instance.cores]
     if instance_type not in choices:
-        close = nearest([instance_type], *choices) or ";"
+        close = suggest(instance_type, choices) or ";"
         raise CompileError(
-            f"there is no instance {instance_type!r} with NeuronCores here{close} there are "
+            f"there is no instance {instance_type!r} with NeuronCores{close} choose one of "
             f"{', '.join(choices)}"
         )
     architecture = Architecture.find(model)
-    check_cores(architecture, tensor_parallel_size)
-    check_positions(architecture, sequence_length, model)
-    static = StaticShapes.resolve(batch_size, sequence_length, max_context_length)
-    return Fit(name, architecture, static, tensor_parallel_size, dtype, instance_type)
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    check_cores(architecture, cores)
+    check_positions(architecture, shapes.sequence_length, model)
+    return Fit(name, architecture, shapes, cores, dtype, instance_type)

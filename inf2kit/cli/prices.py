@@ -1,36 +1,34 @@
-"""``inf2kit prices``: what an hour costs."""
+"""``inf2kit prices``: hosting prices of instances."""
 
 from __future__ import annotations
 
 import click
 
+from inf2kit.catalog import prices as price_lists
 from inf2kit.cli.output import table
 
 
 @click.group(invoke_without_command=True)
 @click.pass_context
 def prices(ctx: click.Context) -> None:
-    """List what an hour of each instance costs."""
+    """List the price of an hour of each instance."""
     if ctx.invoked_subcommand is not None:
         return
-    from inf2kit.catalog.prices import current
-
-    known = current()
+    price_list = price_lists.current()
     rows = [("REGION", "INSTANCE", "USD/HOUR")]
-    for region, instances in known.per_hour.items():
-        rows += [(region, instance, f"{price:.2f}") for instance, price in instances.items()]
+    for region, by_type in price_list.usd_per_hour.items():
+        rows += [(region, instance_type, f"{usd:.2f}") for instance_type, usd in by_type.items()]
     table(rows)
-    click.echo(f"\n{known.date}, {known.source}")
+    click.echo(f"\n{price_list.date}, {price_list.source}")
 
 
 @prices.command("refresh")
 @click.option(
-    "--region", "regions", multiple=True, help="A region to ask for; repeatable. Default: boto3's own."
+    "--region", "regions", multiple=True, help="A region to ask for. Repeatable. Default: boto3's own."
 )
 def refresh(regions: tuple[str, ...]) -> None:
-    """Ask the AWS Price List API, and keep its answer for later."""
-    from inf2kit.catalog.prices import refresh as ask
-
-    found = ask(regions)
-    count = sum(len(instances) for instances in found.per_hour.values())
-    click.echo(f"{count} prices of {', '.join(found.per_hour)} are kept; 'inf2kit prices' lists them")
+    """Fetch prices from the AWS Price List API and save them for later."""
+    price_list = price_lists.refresh(regions)
+    count = sum(len(by_type) for by_type in price_list.usd_per_hour.values())
+    regions_saved = ", ".join(price_list.usd_per_hour)
+    click.echo(f"{count} prices of {regions_saved} are saved; 'inf2kit prices' lists them")

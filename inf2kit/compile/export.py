@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from inf2kit.compile.spec import CompileSpec
+from inf2kit.serving.model_dir import GENERATION_CONFIG
 
 #: Begins a line of progress. All other output is the compiler's.
 MARK = "inf2kit: "
@@ -33,13 +34,13 @@ def neuron_config(spec: CompileSpec, source: Path, config: Any) -> Any:
         str(source),
         config=config,
         instance_type="inf2",
-        batch_size=spec.batch_size,
-        sequence_length=spec.sequence_length,
+        batch_size=spec.shapes.batch_size,
+        sequence_length=spec.shapes.sequence_length,
         tensor_parallel_size=spec.tensor_parallel_size,
     )
     # get_neuron_config has no arguments for these.
     settings.on_device_sampling = spec.on_device_sampling
-    settings.max_context_length = spec.max_context_length
+    settings.max_context_length = spec.shapes.prefill_length
     return settings
 
 
@@ -73,8 +74,8 @@ def export(spec: CompileSpec, source: Path, target: Path) -> None:
     _report("saving the graphs, and a shard of the weights for each core")
     model.save_pretrained(str(target))
     AutoTokenizer.from_pretrained(source, **no_remote_code).save_pretrained(target)
-    if (source / "generation_config.json").exists():
-        shutil.copyfile(source / "generation_config.json", target / "generation_config.json")
+    if (source / GENERATION_CONFIG).exists():
+        shutil.copyfile(source / GENERATION_CONFIG, target / GENERATION_CONFIG)
 
 
 def _expectation(spec: CompileSpec, settings: Any) -> str:

@@ -6,12 +6,10 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from inf2kit.catalog import instances
 from inf2kit.compile.spec import CompileSpec
 from inf2kit.presets import Preset
-from inf2kit.presets.schema import parse_preset
+from inf2kit.presets.parser import parse_preset
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class JobDescription:
         values = {
             **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)},
             "spec": dataclasses.asdict(self.spec),
-            "preset": {"name": self.preset.name, "values": _preset_values(self.preset)},
+            "preset": {"name": self.preset.name, "values": self.preset.to_dict()},
         }
         return json.dumps(values)
 
@@ -49,20 +47,7 @@ class JobDescription:
     def from_file(cls, path: Path) -> JobDescription:
         """Read the file that ``to_json`` has written."""
         values = json.loads(path.read_text(encoding="utf-8"))
-        spec = CompileSpec(**values.pop("spec"))
+        spec = CompileSpec.from_dict(values.pop("spec"))
         preset = values.pop("preset")
-        parsed = parse_preset(preset["name"], preset["values"], instances=instances())
+        parsed = parse_preset(preset["name"], preset["values"])
         return cls(spec=spec, preset=parsed, **values)
-
-
-def _preset_values(preset: Preset) -> dict[str, Any]:
-    """Return the tables of the preset's TOML file, without values that are not set."""
-    tables = dataclasses.asdict(preset)
-    del tables["name"]
-    return {
-        name: {key: value for key, value in table.items() if value is not None}
-        if isinstance(table, dict)
-        else table
-        for name, table in tables.items()
-        if table is not None
-    }

@@ -48,9 +48,9 @@ class CompilePlan:
         size = f"about {self.shard_bytes / 1e9:.1f} GB" if self.shard_bytes else "as large as the weights"
         return [
             f"compile {spec.model}" + (f", revision {spec.revision}" if spec.revision else ""),
-            f"  {spec.batch_size} rows of {spec.sequence_length} tokens, prompts up to "
-            f"{spec.max_context_length}, "
-            f"{spec.dtype}, {spec.tensor_parallel_size} cores, sampling {sampling}",
+            f"  {spec.shapes.batch_size} rows of {spec.shapes.sequence_length} tokens, prompts up to "
+            f"{spec.shapes.max_context_length}, {spec.dtype}, {spec.tensor_parallel_size} cores, "
+            f"sampling {sampling}",
             f"  with optimum-neuron {versions['optimum_neuron']} and neuronx-cc "
             f"{versions['neuronx_cc']}, as in the image {catalog.image().tag}",
             f"  to {self.folder}" + (": it is there already" if self.is_compiled else f", {size}"),

@@ -1,17 +1,17 @@
-"""Whether a model fits: what it needs of each core and of the host, before anything is compiled."""
+"""Whether a model fits an instance: its memory on each core and on the host, before anything is compiled."""
 
 from inf2kit.fit.architecture import Architecture
-from inf2kit.fit.memory import Need, check_cores, check_positions, need
+from inf2kit.fit.memory import MemoryEstimate, check_cores, check_positions, estimate_memory
 from inf2kit.fit.search import Choice, cheapest_instance, largest_batch_size, largest_sequence_length
 
 __all__ = [
     "Architecture",
     "Choice",
-    "Need",
+    "MemoryEstimate",
     "cheapest_instance",
     "check_cores",
     "check_positions",
+    "estimate_memory",
     "largest_batch_size",
     "largest_sequence_length",
-    "need",
 ]

@@ -1,4 +1,4 @@
-"""The numbers of a Llama's ``config.json`` that its memory depends on."""
+"""The sizes in a Llama's ``config.json`` that its memory depends on."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from inf2kit import catalog
 from inf2kit.errors import CompileError
+from inf2kit.serving.model_dir import MODEL_CONFIG
 
 _REQUIRED = (
     "hidden_size",
@@ -23,7 +24,7 @@ _REQUIRED = (
 
 @dataclass(frozen=True)
 class Architecture:
-    """A Llama's sizes, by transformers' names."""
+    """The sizes of a Llama, with the names that transformers gives them."""
 
     hidden_size: int
     intermediate_size: int
@@ -37,7 +38,7 @@ class Architecture:
 
     @property
     def parameters(self) -> int:
-        """Numbers in the checkpoint; embeddings that are the output layer too count once."""
+        """Number of parameters in the checkpoint; tied embeddings count once."""
         attention = (
             2 * self.hidden_size * (self.num_attention_heads + self.num_key_value_heads) * self.head_dim
         )
@@ -47,15 +48,15 @@ class Architecture:
         return layers + embeddings + self.hidden_size
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], where: str) -> Architecture:
-        """From what a ``config.json`` says.
+    def from_config(cls, config: Mapping[str, Any], where: str) -> Architecture:
+        """Read the values of a ``config.json``.
 
         Args:
-            config: Its values.
-            where: Its name, for errors.
+            config: The file's values.
+            where: The file's or model's name, for errors.
 
         Raises:
-            CompileError: it is no Llama, or lacks a number.
+            CompileError: the model is not a Llama, or a size is missing.
         """
         model_type = config.get("model_type")
         if model_type != "llama":
@@ -88,24 +89,27 @@ class Architecture:
 
     @classmethod
     def find(cls, model: str) -> Architecture:
-        """The architecture in a model's folder or ``config.json``, or of a preset's model by its name.
+        """Look up a model.
+
+        Args:
+            model: A model's folder, its ``config.json``, or the name of a preset's model on the hub.
 
         Raises:
-            CompileError: there is none, or it is no Llama.
+            CompileError: there is none, or it is not a Llama.
         """
         if model in catalog.models():
-            return cls.of(catalog.models()[model], model)
+            return cls.from_config(catalog.models()[model], model)
         path = Path(model)
-        path = path / "config.json" if path.is_dir() else path
+        path = path / MODEL_CONFIG if path.is_dir() else path
         try:
             config = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise CompileError(
-                f"the architecture of {model!r} is not known here; give its config.json or its folder, or "
+                f"the architecture of {model!r} is not known; give its config.json or its folder, or "
                 f"one of {', '.join(catalog.models())}"
             ) from None
         except (OSError, ValueError) as error:
             raise CompileError(f"{path} cannot be read ({error}); give a model's config.json") from None
         if not isinstance(config, dict):
             raise CompileError(f"{path} is not a JSON object; give a model's config.json")
-        return cls.of(config, str(path))
+        return cls.from_config(config, str(path))

@@ -1,10 +1,9 @@
-"""The memory that a compiled model takes: formulas, each with its source.
+"""The memory of a compiled model: formulas, each with its source.
 
-Sizes are optimum-neuron 0.4's own, read in its code and compared with it by tests: ``attention/gqa.py``
-(padded and repeated heads), ``kvcache/kv_cache_manager.py`` (the cache), ``llama/modeling_llama.py`` (which
-weights are split, and how), neuronx_distributed's parallel layers (padding of what is split). What the
-compiler and the runtime add is not known before it is measured on a device; for that there are allowances,
-named as such.
+Sizes are those of optimum-neuron 0.4, and tests compare them with it: ``attention/gqa.py`` (padded and
+repeated heads), ``kvcache/kv_cache_manager.py`` (the cache), ``llama/modeling_llama.py`` (which weights are
+split, and how), and the parallel layers of neuronx_distributed (padding of split weights). What the compiler
+and the runtime add can only be measured on a device. Until then it is an allowance, and is called one.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from inf2kit.serving.shapes import StaticShapes
 
 GIB = 2**30
 BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
-#: From this length on a prompt's attention is a kernel that never holds all scores
+#: From this length on, a kernel computes a prompt's attention without holding all scores at once
 #: (``attention_base.get_flash_attention_strategy``).
 _FLASH_FROM = 4096
-#: Allowance on each core for compiled code, rings, collectives and what the runtime keeps. Not measured.
+#: Allowance on each core for compiled code, rings, collectives and the runtime's own memory. Not measured.
 RUNTIME_PER_CORE = 1 * GIB
 #: Host memory beside the shards. 1.5 GiB of it were measured, as resident memory, in which pages of
 #: libraries that processes share count more than once: the toolkit's own process and the one that workers
@@ -30,23 +29,23 @@ RUNTIME_PER_CORE = 1 * GIB
 #: supervisor 0.06 GB. The rest is an allowance: the engine with Python, torch and the Neuron runtime 1.5
 #: GiB, the system and SageMaker's agent 1 GiB.
 HOST_PROCESSES = 4 * GIB
-#: A need above this part of what there is is called tight.
+#: Memory use above this share of an instance's memory is called tight.
 TIGHT = 0.9
 
 
 @dataclass(frozen=True)
-class Need:
+class MemoryEstimate:
     """Bytes that a compiled model needs.
 
     Attributes:
-        weights: On each core.
-        kv_cache: On each core.
-        activations: On each core; an allowance for the intermediates of one layer and the logits.
-        runtime: On each core; an allowance.
-        host: On the host while weights are loaded: the shards of all cores at once, and an allowance.
-        cores: That the model is split over.
-        attention_heads: After padding.
-        key_value_heads: After padding and repetition.
+        weights: Weights on each core.
+        kv_cache: Key-value cache on each core.
+        activations: Allowance on each core for the intermediates of one layer and the logits.
+        runtime: Allowance on each core for compiled code and the runtime.
+        host: Host memory while weights are loaded: the shards of all cores, and an allowance.
+        cores: Number of cores that the model is split over.
+        attention_heads: Number of attention heads after padding.
+        key_value_heads: Number of key and value heads after padding and repetition.
     """
 
     weights: int
@@ -59,49 +58,51 @@ class Need:
     key_value_heads: int
 
     @property
-    def core(self) -> int:
-        """All of it on one core."""
+    def per_core(self) -> int:
+        """Bytes on each core in total."""
         return self.weights + self.kv_cache + self.activations + self.runtime
 
     def verdict(self, instance: Instance) -> str:
-        """``fits``, ``tight`` or ``does not fit``."""
+        """Return ``fits``, ``tight`` or ``does not fit``."""
         if self.cores > instance.cores:
             return "does not fit"
         used = max(self.device_use(instance), self.host_use(instance))
         return "does not fit" if used > 1 else "tight" if used > TIGHT else "fits"
 
     def device_use(self, instance: Instance) -> float:
-        """The part of a core's memory that is needed."""
-        return self.core / (instance.device_memory_gib * GIB / instance.cores)
+        """Return the share of a core's memory that is needed."""
+        return self.per_core / (instance.device_memory_gib * GIB / instance.cores)
 
     def host_use(self, instance: Instance) -> float:
-        """The part of the host's memory that is needed."""
+        """Return the share of the host's memory that is needed."""
         return self.host / (instance.host_memory_gib * GIB)
 
     def step_floor_s(self, instance: Instance) -> float:
-        """Seconds a decode step takes at the very least: each core reads its weights and cache once."""
+        """Return the least seconds of a decode step, in which each core reads its weights and cache once."""
         return (self.weights + self.kv_cache) / (instance.bandwidth_gb_s * 1e9 / instance.cores)
 
 
-def need(architecture: Architecture, shapes: StaticShapes, tensor_parallel_size: int, dtype: str) -> Need:
-    """What a model of these static shapes needs.
+def estimate_memory(
+    architecture: Architecture, shapes: StaticShapes, cores: int, dtype: str
+) -> MemoryEstimate:
+    """Estimate the memory of a model that is compiled for static shapes.
 
     Args:
-        architecture: The model's.
+        architecture: The model's sizes.
         shapes: The static shapes.
-        tensor_parallel_size: NeuronCores.
+        cores: Number of NeuronCores to split the model over.
         dtype: ``float16``, ``bfloat16`` or ``float32``.
     """
-    cores, size = tensor_parallel_size, BYTES[dtype]
+    size = BYTES[dtype]
     heads, key_value_heads = sharded_heads(architecture, cores)
     weights = weights_per_core(architecture, cores, dtype)
     per_token = 2 * architecture.num_hidden_layers * (key_value_heads // cores) * architecture.head_dim * size
-    return Need(
+    return MemoryEstimate(
         weights=weights,
         kv_cache=per_token * shapes.batch_size * shapes.sequence_length,
         activations=_activations(architecture, shapes, cores, heads // cores, size),
         runtime=RUNTIME_PER_CORE,
-        # optimum-neuron loads the shards of all cores before it hands any of them over
+        # optimum-neuron loads the shards of all cores before it sends any of them to its core
         # (``pretrained_model._load_weights_from_path``).
         host=weights * cores + HOST_PROCESSES,
         cores=cores,
@@ -111,13 +112,14 @@ def need(architecture: Architecture, shapes: StaticShapes, tensor_parallel_size:
 
 
 def sharded_heads(architecture: Architecture, cores: int) -> tuple[int, int]:
-    """Attention heads, and key and value heads, over all cores (``gqa.get_shardable_head_counts``).
+    """Return the attention heads and the key and value heads of all cores together.
 
-    Heads are padded to a multiple of the cores. Key and value heads that cannot be dealt out evenly are
-    repeated: once for each core where their number divides that of the cores, else for each attention head.
+    As ``gqa.get_shardable_head_counts`` does: attention heads are padded to a multiple of the cores. Key and
+    value heads that the cores cannot share evenly are repeated: once for each core if their number divides
+    that of the cores, else once for each attention head.
     """
     heads, key_value_heads = architecture.num_attention_heads, architecture.num_key_value_heads
-    padded = _padded(heads, cores)
+    padded = _round_up(heads, cores)
     if heads == key_value_heads:
         return padded, padded
     if key_value_heads % cores == 0:
@@ -126,14 +128,14 @@ def sharded_heads(architecture: Architecture, cores: int) -> tuple[int, int]:
 
 
 def check_cores(architecture: Architecture, cores: int) -> None:
-    """Refuse a number of cores that makes no sense on inf2, or that the model cannot be split over.
+    """Check that inf2 has such a number of cores, and that the model can be split over it.
 
-    Key and value heads that neither divide the cores nor are divided by them would have to become as many as
-    the attention heads. optimum-neuron 0.4.1 to 0.4.5 then pads them by the wrong number
-    (``gqa.GroupQueryAttention_QKV.preshard_hook``), and its shards do not have the sizes of its graphs.
+    If neither the number of key and value heads nor that of the cores divides the other, optimum-neuron makes
+    as many key and value heads as attention heads. Releases 0.4.1 to 0.4.5 pad them by the wrong number
+    (``gqa.GroupQueryAttention_QKV.preshard_hook``), so that shards and graphs differ in size.
 
     Raises:
-        CompileError: saying which numbers will do.
+        CompileError: naming the numbers that are possible.
     """
     if cores not in catalog.TENSOR_PARALLEL_SIZES:
         raise CompileError(
@@ -142,19 +144,19 @@ def check_cores(architecture: Architecture, cores: int) -> None:
             "instance 2, 12 or 24"
         )
     if not can_be_split(architecture, cores):
-        good = [str(size) for size in catalog.TENSOR_PARALLEL_SIZES if can_be_split(architecture, size)]
+        possible = [str(size) for size in catalog.TENSOR_PARALLEL_SIZES if can_be_split(architecture, size)]
         raise CompileError(
             f"tensor_parallel_size is {cores}; optimum-neuron cannot split "
             f"{architecture.num_key_value_heads} key and value heads over {cores} cores: one number must "
-            f"divide the other; choose among {', '.join(good)}"
+            f"divide the other; choose among {', '.join(possible)}"
         )
 
 
 def check_positions(architecture: Architecture, sequence_length: int, model: str) -> None:
-    """Refuse rows that are longer than the model has positions for.
+    """Check that the model has positions for rows of this length.
 
     Raises:
-        CompileError: naming the model.
+        CompileError: it has fewer.
     """
     if sequence_length > architecture.max_position_embeddings:
         raise CompileError(
@@ -164,23 +166,24 @@ def check_positions(architecture: Architecture, sequence_length: int, model: str
 
 
 def can_be_split(architecture: Architecture, cores: int) -> bool:
-    """Whether optimum-neuron makes shards for so many cores that its graphs can load."""
+    """Whether optimum-neuron's shards for this number of cores have the sizes of its graphs."""
     heads, key_value_heads = architecture.num_attention_heads, architecture.num_key_value_heads
     return heads == key_value_heads or key_value_heads % cores == 0 or cores % key_value_heads == 0
 
 
 def weights_per_core(architecture: Architecture, cores: int, dtype: str) -> int:
-    """Bytes of the shard that each core gets.
+    """Return the bytes of each core's shard.
 
-    Embeddings are split over the hidden size and the output layer, which always has weights of its own, over
-    the vocabulary; norms are on every core, and so is each core's number, once in each layer and once more.
+    Embeddings are split over the hidden size. The output layer, which always has its own weights, is split
+    over the vocabulary. Norms are on every core, and so is the core's number: once in each layer and once
+    more.
     """
     hidden, layers = architecture.hidden_size, architecture.num_hidden_layers
     heads, key_value_heads = sharded_heads(architecture, cores)
     attention = 2 * hidden * (heads + key_value_heads) // cores * architecture.head_dim
-    mlp = 3 * hidden * _padded(architecture.intermediate_size, cores) // cores
-    embeddings = architecture.vocab_size * _padded(hidden, cores) // cores
-    output = _padded(architecture.vocab_size, cores) // cores * hidden
+    mlp = 3 * hidden * _round_up(architecture.intermediate_size, cores) // cores
+    embeddings = architecture.vocab_size * _round_up(hidden, cores) // cores
+    output = _round_up(architecture.vocab_size, cores) // cores * hidden
     numbers = layers * (attention + mlp + 2 * hidden) + embeddings + output + hidden
     return numbers * BYTES[dtype] + 4 * (layers + 1)
 
@@ -188,10 +191,10 @@ def weights_per_core(architecture: Architecture, cores: int, dtype: str) -> int:
 def _activations(
     architecture: Architecture, shapes: StaticShapes, cores: int, heads_per_core: int, size: int
 ) -> int:
-    """An allowance: what one layer holds at once, and float32 logits. The compiler may need less, or more."""
+    """Return the allowance for activations: one layer's intermediates and float32 logits, in bytes."""
 
     def layer(tokens: int, scores: int) -> int:
-        mlp = 2 * _padded(architecture.intermediate_size, cores) // cores
+        mlp = 2 * _round_up(architecture.intermediate_size, cores) // cores
         return tokens * (4 * architecture.hidden_size + mlp) * size + scores * (4 + size)
 
     context = shapes.max_context_length
@@ -201,5 +204,5 @@ def _activations(
     return max(prefill, decode) + 4 * shapes.batch_size * architecture.vocab_size
 
 
-def _padded(number: int, to: int) -> int:
-    return -(-number // to) * to
+def _round_up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple

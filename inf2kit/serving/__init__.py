@@ -8,10 +8,12 @@ inf2kit.
 import sys
 from pathlib import Path
 
+from inf2kit.serving.model_dir import VENDOR_FOLDER
+
 #: The folder that holds inf2kit: a package's ``code/``, or a checkout.
 CODE = Path(__file__).resolve().parents[2]
 #: Where packaging puts the vendored packages.
-VENDOR = CODE / "vendor"
+VENDOR = CODE / Path(VENDOR_FOLDER).name
 
 # Last on the path: a package that the container's image has wins over the vendored one.
 if VENDOR.is_dir() and str(VENDOR) not in sys.path:

@@ -18,8 +18,9 @@ FORMAT = 1
 #: The environment variable of a container that names the digest of the deployed package.
 PACKAGE_DIGEST = "INF2KIT_PACKAGE_DIGEST"
 
-#: The handler and everything that it imports, and the vendored packages among it.
+#: The handler and ``inf2kit`` itself, and the vendored packages, which come last on Python's path.
 CODE_FOLDER = "code"
+HANDLER = f"{CODE_FOLDER}/inference.py"
 VENDOR_FOLDER = f"{CODE_FOLDER}/vendor"
 
 #: Files of a checkpoint as transformers' ``save_pretrained`` names them. The index lists the shards, where

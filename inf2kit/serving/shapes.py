@@ -1,22 +1,23 @@
-"""The arithmetic of static shapes: what a compiled model can hold.
+"""Static shapes: how many rows and tokens a compiled model holds.
 
-A Neuron artefact is compiled for one batch size and one sequence length. The same limits hold on
-every backend, so that a rehearsal is never kinder than the device.
+A Neuron artefact is compiled for one batch size and one sequence length. Every backend enforces the same
+limits, so that a request which a rehearsal accepts fits on the device too.
 
 This module ships inside the model package: standard library only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from inf2kit.errors import RequestError
 
-#: First tokens that stay when a row is full. Attention collects on them whatever they say ("Efficient
-#: Streaming Language Models with Attention Sinks", Xiao et al. 2023, finds four enough).
+#: First tokens that stay when a row is full. Attention concentrates on them whatever they are, and four are
+#: enough ("Efficient Streaming Language Models with Attention Sinks", Xiao et al. 2023).
 SINK_TOKENS = 4
-#: More new tokens than any deadline allows.
+#: A number of new tokens that no deadline allows.
 UNBOUNDED = 2**31
 
 
@@ -25,10 +26,10 @@ class StaticShapes:
     """The shapes a model is compiled for.
 
     Attributes:
-        batch_size: Rows decoded together.
-        sequence_length: Tokens a row holds, prompt and new ones together.
-        max_context_length: Tokens a prompt may have; at most ``sequence_length - 1``, as at least one
-            new token must fit behind it.
+        batch_size: Rows that are decoded together.
+        sequence_length: Tokens that a row holds, prompt and new ones together.
+        max_context_length: Tokens that a prompt may have; at most ``sequence_length - 1``, as at least one
+            new token must fit after it.
     """
 
     batch_size: int
@@ -45,14 +46,57 @@ class StaticShapes:
     def resolve(
         cls, batch_size: int, sequence_length: int, max_context_length: int | None = None
     ) -> StaticShapes:
-        """Shapes with ``max_context_length`` as long as the sequence allows, unless it is given."""
+        """Create shapes; ``max_context_length`` is limited to what the sequence allows, which is its default.
+
+        Raises:
+            ValueError: a value is out of range.
+        """
         longest = sequence_length - 1
-        return cls(batch_size, sequence_length, min(max_context_length or longest, longest))
+        context = longest if max_context_length is None else min(max_context_length, longest)
+        return cls(batch_size, sequence_length, context)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> StaticShapes:
+        """Read shapes back from a manifest, or from optimum-neuron's configuration of a compiled model.
+
+        A missing or null ``max_context_length``, as earlier manifests have it, is the longest.
+
+        Raises:
+            KeyError, TypeError, ValueError: a value is missing or out of range.
+        """
+        return cls.resolve(
+            int(values["batch_size"]), int(values["sequence_length"]), values.get("max_context_length")
+        )
+
+    def with_changes(
+        self,
+        batch_size: int | None = None,
+        sequence_length: int | None = None,
+        max_context_length: int | None = None,
+    ) -> StaticShapes:
+        """Return shapes with the given values; prompts that only the sequence limits stay so.
+
+        Raises:
+            ValueError: a value is out of range.
+        """
+        if max_context_length is None and self.prefill_length < self.sequence_length:
+            max_context_length = self.max_context_length
+        return StaticShapes.resolve(
+            self.batch_size if batch_size is None else batch_size,
+            self.sequence_length if sequence_length is None else sequence_length,
+            max_context_length,
+        )
+
+    @property
+    def prefill_length(self) -> int:
+        """Tokens that the compiled prefill graph takes: the whole row, unless prompts are limited further."""
+        is_limited = self.max_context_length < self.sequence_length - 1
+        return self.max_context_length if is_limited else self.sequence_length
 
     def window(self, ids: Sequence[int]) -> list[int]:
-        """What a full row goes on with: its first tokens and the most recent ones, half a row together.
+        """Return the tokens that a full row goes on with: the first and the most recent ones.
 
-        Half a row, so that encoding it again comes once for every half row of new tokens.
+        They are half a row together, so that the row is encoded again once every half row of new tokens.
 
         Args:
             ids: All tokens so far.
@@ -64,9 +108,9 @@ class StaticShapes:
     def new_tokens_within(
         self, input_length: int, max_new_tokens: int | None, *, overflow: str = "stop"
     ) -> int:
-        """How many new tokens a prompt of ``input_length`` tokens gets: the request, clamped to the row.
+        """Return how many new tokens a prompt of ``input_length`` tokens gets: what it asks for and fits.
 
-        With ``overflow`` "sinks" nothing is clamped, and a request without a bound ends at its deadline.
+        With ``overflow`` "sinks" the row is no limit, and a request without a bound ends at its deadline.
 
         Raises:
             RequestError: 422 ``prompt_too_long`` when the prompt itself does not fit.

@@ -171,9 +171,7 @@ class Rows:
 def backend_of(compiled: Path) -> NeuronBackend:
     """The Neuron backend of a compiled model, not loaded yet."""
     config = read_neuron_config(compiled)
-    shapes = StaticShapes.resolve(
-        config["batch_size"], config["sequence_length"], config["max_context_length"]
-    )
+    shapes = StaticShapes.from_dict(config)
     return NeuronBackend(compiled, shapes)
 
 

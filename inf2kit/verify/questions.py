@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from inf2kit import catalog
+from inf2kit import toml
 
 
 @functools.cache
 def questions() -> Mapping[str, str]:
     """Each question by its name."""
-    values = catalog.read(Path(__file__).with_name("questions.toml"))
+    values = toml.read(Path(__file__).with_name("questions.toml"))
     return MappingProxyType({name: str(value["question"]) for name, value in values.items()})

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import inf2kit
+from inf2kit import toml
 from inf2kit.compile import local
 from inf2kit.compile.export_process import child_environment
 from inf2kit.compile.spec import CompileSpec
 from inf2kit.errors import CompileError, EndpointError, Inf2KitError
-from inf2kit.fit import Architecture, need
+from inf2kit.fit import Architecture, estimate_memory
+from inf2kit.presets import Compute, Model, Preset, Serving
 from inf2kit.serving.shapes import StaticShapes
 from inf2kit.verify import probe_model
 from inf2kit.verify.questions import questions
@@ -28,7 +30,7 @@ from inf2kit.verify.report import Answer, Report
 
 Progress = Callable[[str], None]
 
-BATCH_SIZE, SEQUENCE_LENGTH, CONTEXT_LENGTH = 4, 512, 256
+_SHAPES = StaticShapes(batch_size=4, sequence_length=512, max_context_length=256)
 _PHASE_S = 1800
 _READY_S = 900
 _POLL_S = 0.2
@@ -67,8 +69,7 @@ def verify(tensor_parallel_size: int, dtype: str, progress: Progress) -> Report:
 
 
 def _compiled(source: Path, cores: int, dtype: str, on_device: bool, progress: Progress) -> Path:
-    shapes = (BATCH_SIZE, SEQUENCE_LENGTH, CONTEXT_LENGTH)
-    spec = CompileSpec(str(source), None, *shapes, cores, dtype, on_device)
+    spec = CompileSpec(str(source), None, _SHAPES, cores, dtype, on_device)
     # In the probe's own folder, not in the user's: it is of use to nobody else.
     folder = source.parent / f"compiled-{on_device}"
     plan = dataclasses.replace(local.plan(spec, gated=False), folder=folder, is_compiled=False)
@@ -108,8 +109,9 @@ def _judge_memory(answers: dict[str, Answer], source: Path, cores: int, dtype: s
     if not answer.found["bytes"]:
         answer.error = "the driver shows no memory under /sys/devices/virtual/neuron_device"
         return
-    shapes = StaticShapes.resolve(BATCH_SIZE, SEQUENCE_LENGTH, CONTEXT_LENGTH)
-    answer.found["estimate_for_a_core"] = need(Architecture.find(str(source)), shapes, cores, dtype).core
+    answer.found["estimate_for_a_core"] = estimate_memory(
+        Architecture.find(str(source)), _SHAPES, cores, dtype
+    ).per_core
 
 
 def _endpoint(compiled: Path, scratch: Path, cores: int, dtype: str, progress: Progress) -> dict[str, Answer]:
@@ -148,46 +150,42 @@ def _answer_of(caller: Callable[[str], str], deadline: float) -> str:
 def _up(
     compiled: Path, scratch: Path, cores: int, dtype: str
 ) -> Iterator[tuple[float, Callable[[str], str]]]:
-    from inf2kit.rehearsal.local import endpoint
+
+    from inf2kit.rehearsal.local.endpoint import LocalEndpoint
+    from inf2kit.rehearsal.local.start import start_endpoint
 
     preset = scratch / "verify-device.toml"
-    preset.write_text(_preset(cores, dtype), encoding="utf-8")
+    preset.write_text(toml.dumps(_preset(cores, dtype).to_dict()), encoding="utf-8")
     began = time.monotonic()
     try:
-        state = endpoint.up(str(preset), name=_ENDPOINT, weights=compiled, rehearsal=False, wait_s=_READY_S)
+        state = start_endpoint(
+            str(preset), name=_ENDPOINT, weights=compiled, rehearsal=False, wait_s=_READY_S
+        )
         client = inf2kit.Endpoint(_ENDPOINT, endpoint_url=state.url)
         yield time.monotonic() - began, lambda text: client.generate(text, max_new_tokens=8).text
     finally:
-        endpoint.down(_ENDPOINT)
+        LocalEndpoint(_ENDPOINT).stop()
 
 
-def _preset(cores: int, dtype: str) -> str:
+def _preset(cores: int, dtype: str) -> Preset:
     instance = "ml.inf2.xlarge" if cores <= 2 else "ml.inf2.24xlarge" if cores <= 12 else "ml.inf2.48xlarge"
-    return f"""description = "the probe of verify-device"
-status = "a probe"
-[model]
-id = "inf2kit/probe"
-gated = false
-[shapes]
-batch_size = {BATCH_SIZE}
-sequence_length = {SEQUENCE_LENGTH}
-max_context_length = {CONTEXT_LENGTH}
-[compute]
-backend = "neuron"
-instance_type = "{instance}"
-tensor_parallel_size = {cores}
-dtype = "{dtype}"
-[serving]
-queue_size = 8
-"""
+    return Preset(
+        name=_ENDPOINT,
+        description="the probe of verify-device",
+        status="a probe",
+        model=Model("inf2kit/probe", gated=False),
+        shapes=_SHAPES,
+        compute=Compute("neuron", instance, (instance,), cores, dtype),
+        serving=Serving(queue_size=8),
+    )
 
 
 def _kill_engine() -> None:
     from inf2kit.rehearsal.container import processes
-    from inf2kit.rehearsal.local import state
+    from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 
-    found = state.read(_ENDPOINT)
-    for process in processes.processes(Path(found.run_dir)) if found else ():
+    state = LocalEndpoint(_ENDPOINT).read_state()
+    for process in processes.list_processes(Path(state.run_dir)) if state else ():
         if "inf2kit.serving.engine.server" in process.cmdline():
             os.kill(process.pid, signal.SIGKILL)
             process.wait()

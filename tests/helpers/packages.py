@@ -11,8 +11,9 @@ from typing import Any
 
 import inf2kit
 from inf2kit import catalog
-from inf2kit.package import Contents, Manifest
-from inf2kit.package.hashing import Hashed
+from inf2kit.package import Contents, Manifest, PublishPlan, Store
+from inf2kit.package import publish as publishing
+from inf2kit.package.hashing import HashedFile
 from inf2kit.package.manifest import Entry
 from inf2kit.presets import Preset
 
@@ -83,7 +84,7 @@ def write_artifacts(path: Path, preset: Preset, **changed: Any) -> Path:
     config = {
         "batch_size": shapes.batch_size,
         "sequence_length": shapes.sequence_length,
-        "max_context_length": shapes.sequence_length,
+        "max_context_length": shapes.prefill_length,
         "tp_degree": preset.compute.tensor_parallel_size,
         "torch_dtype": preset.compute.dtype,
         "optimum_neuron_version": versions["optimum_neuron"],
@@ -105,7 +106,7 @@ def build_manifest(preset: Preset, *, size: int = SIZE, **changed: Any) -> Manif
     """Build the manifest of a package that need not exist."""
     values: dict[str, Any] = {
         "inf2kit": inf2kit.__version__,
-        "preset": preset.described(),
+        "preset": preset.to_manifest(),
         "revision": None,
         "target": "inf2",
         "image_tag": catalog.image().tag,
@@ -116,6 +117,13 @@ def build_manifest(preset: Preset, *, size: int = SIZE, **changed: Any) -> Manif
     return Manifest(**{**values, **changed})
 
 
+def publish(contents: Contents, store: Store) -> PublishPlan:
+    """Plan and execute; what was planned."""
+    plan = publishing.plan(contents, store)
+    publishing.execute(plan)
+    return plan
+
+
 def with_changed_code(
     contents: Contents, folder: Path, name: str = "inference.py", old: str = "", new: str = "\n"
 ) -> Contents:
@@ -124,7 +132,7 @@ def with_changed_code(
     assert old in text
     path = folder / f"changed-{len(list(folder.iterdir()))}.py"
     path.write_text(text.replace(old, new) if old else text + new, encoding="utf-8")
-    changed = Hashed.of(path)
+    changed = HashedFile.from_path(path)
     files = {**contents.manifest.files, f"code/{name}": changed.entry}
     manifest = dataclasses.replace(contents.manifest, files=files)
     parts = {**contents.parts, f"code/{name}": changed.parts}

@@ -10,7 +10,18 @@ import pytest
 import inf2kit
 from inf2kit import errors
 
-HEAVY = {"boto3", "botocore", "click", "httpx", "numpy", "torch", "transformers"}
+HEAVY = {
+    "boto3",
+    "botocore",
+    "click",
+    "httpx",
+    "numpy",
+    "psutil",
+    "sagemaker",
+    "torch",
+    "transformers",
+    "uvicorn",
+}
 
 
 def test_the_public_names_are_sorted_and_importable() -> None:

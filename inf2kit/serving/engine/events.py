@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from inf2kit.errors import RequestError, unavailable
-from inf2kit.serving.wire import Generation, Token, Writer
+from inf2kit.serving.wire import Generation, ResponseWriter, Token
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class AcceptedEvent:
     model: str
     warnings: tuple[str, ...]
 
-    def writer(self) -> Writer:
+    def writer(self) -> ResponseWriter:
         """A writer for the call's answer."""
-        return Writer(**vars(self))
+        return ResponseWriter(**vars(self))
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from inf2kit.serving.engine.model_server import ModelServer
 from inf2kit.serving.engine.protocol import GATEWAY_GRACE_S
 from inf2kit.serving.engine.responses import GoneError, Invocation, Responses, encode_json
 from inf2kit.serving.engine.settings import Settings
-from inf2kit.serving.wire import GenerateRequest, essential, parse_request
+from inf2kit.serving.wire import GenerateRequest, drop_ignored_values, parse_request
 
 #: Bytes above which a body is passed on without the values of unknown keys, as it is parsed twice more.
 _SMALL_BODY = 64 * 1024
@@ -121,7 +121,7 @@ class Invocations:
         check_size(request, self._settings.shapes, self._longest_token)
         fields = cast("dict[str, Any]", payload)  # parse_request accepts nothing else
         if len(body) > _SMALL_BODY:
-            fields = essential(fields, request)
+            fields = drop_ignored_values(fields, request)
             json_body = encode_json(fields)
         else:
             json_body = bytes(body)

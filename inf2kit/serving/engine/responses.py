@@ -22,7 +22,7 @@ from inf2kit.serving.engine.events import (
 from inf2kit.serving.engine.model_server import ModelServer, ModelServerError, error_type, passed_back
 from inf2kit.serving.engine.protocol import EngineCall, not_in_time, stream_engine
 from inf2kit.serving.engine.settings import Settings
-from inf2kit.serving.wire import GenerateRequest, Writer
+from inf2kit.serving.wire import GenerateRequest, ResponseWriter
 
 
 class GoneError(Exception):
@@ -177,7 +177,7 @@ async def _send_records(send: Send, records: list[bytes]) -> None:
         await send({"type": "http.response.body", "body": record, "more_body": True})
 
 
-def _last_records(writer: Writer, event: Event | None) -> list[bytes]:
+def _last_records(writer: ResponseWriter, event: Event | None) -> list[bytes]:
     if isinstance(event, EndEvent) and event.token is not None:
         return writer.last_records(event.index, event.token, event.generation)
     raise engine_went_away()

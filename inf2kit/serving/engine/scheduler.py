@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from inf2kit.errors import RequestError
 from inf2kit.serving.engine.admission import Admission, queue_timeout
 from inf2kit.serving.engine.backend import Backend, PrefillChunk, StepOutput
-from inf2kit.serving.engine.detokenizer import Detokenizer
+from inf2kit.serving.engine.detokenizer import TokenDecoder
 from inf2kit.serving.engine.fair_queue import FairQueue
 from inf2kit.serving.engine.metrics import EngineMetrics
 from inf2kit.serving.engine.request import Request
@@ -47,7 +47,7 @@ class Scheduler:
     def __init__(
         self,
         backend: Backend,
-        tokenizer: Detokenizer,
+        tokenizer: TokenDecoder,
         eos_ids: frozenset[int],
         *,
         queue_size: int,

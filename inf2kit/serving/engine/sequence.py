@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from inf2kit.serving.engine.backend import PrefillChunk
-from inf2kit.serving.engine.detokenizer import Detokenizer, TextStream
+from inf2kit.serving.engine.detokenizer import IncrementalDetokenizer, TokenDecoder
 from inf2kit.serving.engine.request import Request
 from inf2kit.serving.engine.sampler import RowSampler
 from inf2kit.serving.shapes import StaticShapes
@@ -34,7 +34,7 @@ class Sequence:
         row: int,
         request: Request,
         shapes: StaticShapes,
-        tokenizer: Detokenizer,
+        tokenizer: TokenDecoder,
         eos_ids: frozenset[int],
         *,
         seeded: bool = True,
@@ -53,12 +53,12 @@ class Sequence:
         # Positions of the row in use, counting the last id, which the next decode step writes.
         self._length = len(self._ids)
         self._refills = 0
-        self._text = TextStream(
+        self._text = IncrementalDetokenizer(
             tokenizer,
             request.prompt_ids,
             request.parameters.stop,
             include_stop=request.parameters.include_stop_str_in_output,
-            at_the_end=not request.with_tokens,
+            only_at_end=not request.with_tokens,
         )
 
     @property

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from inf2kit.errors import ModelDirectoryError
+from inf2kit.serving import variables
 from inf2kit.serving.model_dir import FORMAT, MANIFEST
 from inf2kit.serving.shapes import StaticShapes
 
@@ -78,22 +79,20 @@ class Settings:
         manifest = _manifest(model_dir)
         try:
             preset = manifest["preset"]
-            shapes, compute, serving = preset["shapes"], preset["compute"], preset["serving"]
+            compute, serving = preset["compute"], preset["serving"]
             settings = cls(
                 model_dir=model_dir,
                 run_dir=run_dir(environ),
                 backend=environ.get("INF2KIT_BACKEND") or compute["backend"],
                 model_name=preset["model"]["id"],
                 dtype=compute["dtype"],
-                shapes=StaticShapes.resolve(
-                    shapes["batch_size"], shapes["sequence_length"], shapes.get("max_context_length")
-                ),
+                shapes=StaticShapes.from_dict(preset["shapes"]),
                 queue_size=int(environ.get("INF2KIT_QUEUE_SIZE", serving["queue_size"])),
                 prefills_per_step=int(environ.get("INF2KIT_PREFILLS_PER_STEP", "1")),
-                deadline_s=float(environ.get("INF2KIT_DEADLINE_SECONDS", serving["deadline_s"])),
-                gateway_address=environ.get("INF2KIT_GATEWAY_ADDRESS"),
-                model_server_address=environ.get("MMS_INFERENCE_ADDRESS", "http://127.0.0.1:8080"),
-                model_server_workers=int(environ.get("SAGEMAKER_MODEL_SERVER_WORKERS", "1")),
+                deadline_s=float(environ.get(variables.DEADLINE_SECONDS, serving["deadline_s"])),
+                gateway_address=environ.get(variables.GATEWAY_ADDRESS),
+                model_server_address=environ.get(variables.MODEL_SERVER_ADDRESS, "http://127.0.0.1:8080"),
+                model_server_workers=int(environ.get(variables.MODEL_SERVER_WORKERS, "1")),
                 notice=manifest.get("notice"),
                 stall_s=float(environ["INF2KIT_STALL_SECONDS"])
                 if environ.get("INF2KIT_STALL_SECONDS")

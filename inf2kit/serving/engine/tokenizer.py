@@ -9,6 +9,7 @@ from typing import Any
 from inf2kit.errors import ModelDirectoryError
 from inf2kit.serving.engine import backend as backends
 from inf2kit.serving.engine.settings import Settings
+from inf2kit.serving.model_dir import GENERATION_CONFIG, MODEL_CONFIG, TOKENIZER
 
 
 def load_tokenizer(settings: Settings) -> Any:
@@ -17,7 +18,7 @@ def load_tokenizer(settings: Settings) -> Any:
     Raises:
         ModelDirectoryError: it cannot be loaded.
     """
-    if settings.backend == "simulated" and (settings.model_dir / "tokenizer.json").exists():
+    if settings.backend == "simulated" and (settings.model_dir / TOKENIZER).exists():
         # The simulated backend has no model, so the import of every model class is skipped.
         from transformers import PreTrainedTokenizerFast as Tokenizer
     else:
@@ -37,7 +38,7 @@ def load_tokenizer(settings: Settings) -> Any:
 def read_eos_ids(settings: Settings, tokenizer: Any) -> frozenset[int]:
     """Every id that ends a text: the tokenizer's, and those in the model's configuration files."""
     ids = {tokenizer.eos_token_id}
-    for name in ("config.json", "generation_config.json"):
+    for name in (MODEL_CONFIG, GENERATION_CONFIG):
         path = settings.model_dir / name
         if path.exists():
             value = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")

@@ -1,22 +1,23 @@
-"""The wire: one schema for every client, read in ``request`` and written in ``response``.
+"""The wire format: requests are read in ``request``, answers are written in ``response``.
 
-It is the contract of Text Generation Inference on SageMaker (``inputs`` and ``parameters``, server-sent
-events) together with OpenAI's chat completions (``messages``), told apart by the body.
+There are two schemas, and the body shows which one a request uses: that of Text Generation Inference on
+SageMaker (``inputs`` and ``parameters``, server-sent events), and OpenAI's chat completions (``messages``).
+docs/wire.md describes both.
 
 This package ships inside the model package: standard library only.
 """
 
 from inf2kit.serving.wire.parameters import Parameters
-from inf2kit.serving.wire.request import GenerateRequest, decode_body, essential, parse_request
-from inf2kit.serving.wire.response import Generation, Token, Writer
+from inf2kit.serving.wire.request import GenerateRequest, decode_body, drop_ignored_values, parse_request
+from inf2kit.serving.wire.response import Generation, ResponseWriter, Token
 
 __all__ = [
     "GenerateRequest",
     "Generation",
     "Parameters",
+    "ResponseWriter",
     "Token",
-    "Writer",
     "decode_body",
-    "essential",
+    "drop_ignored_values",
     "parse_request",
 ]

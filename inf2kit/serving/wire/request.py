@@ -1,4 +1,4 @@
-"""Reading a request: bytes to a validated, frozen value. Every refusal is a ``RequestError``."""
+"""Reads a request: bytes to a validated, frozen value. Every refusal is a ``RequestError``."""
 
 from __future__ import annotations
 
@@ -7,39 +7,38 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from inf2kit.errors import RequestError
+from inf2kit.errors import RequestError, suggest
 from inf2kit.serving.wire.parameters import (
     OPENAI_ALIASES,
     PARAMETER_NAMES,
     Parameters,
-    ignored,
-    invalid,
-    nearest,
+    parse_flag,
     parse_parameters,
+    warn_of_ignored,
 )
 
-#: The body keys of each form; anything else is named in a warning, never an error, because real clients
-#: leak keys of their own into the body.
+#: The body keys of each form. Any other key is named in a warning rather than refused, because real clients
+#: send keys of their own.
 _TGI_KEYS = ("inputs", "parameters", "stream")
 _OPENAI_KEYS = ("messages", "model", "stream", "stream_options")
 _ROLES = ("system", "developer", "user", "assistant", "tool")
-#: Keys of a body that are compared with what they might mean.
-_MOST_GUESSES = 8
+#: Keys of a body that are compared with the known ones, for a suggestion.
+_MAX_COMPARED_KEYS = 8
 _SHOWN_ROLE = 40
 
 
 @dataclass(frozen=True)
 class GenerateRequest:
-    """One call.
+    """One validated request.
 
     Attributes:
-        form: Which schema the caller speaks, and so which one the answer is written in.
+        form: The schema of the request, and so of its answer: ``tgi`` or ``openai``.
         prompts: The texts to continue; empty for a chat.
         messages: The chat to continue, each with ``role`` and ``content``; empty for prompts.
         parameters: How to generate.
-        stream: Whether the answer is wanted as server-sent events.
+        stream: Whether to answer with server-sent events. This is the one decision about streaming.
         include_usage: Whether a streamed chat ends with a chunk of token counts.
-        warnings: What was ignored, a sentence each.
+        warnings: One sentence for each thing that was ignored.
     """
 
     form: Literal["tgi", "openai"]
@@ -52,14 +51,14 @@ class GenerateRequest:
 
 
 def decode_body(body: bytes | bytearray | str, content_type: str | None) -> object:
-    """The JSON value of a request's body.
+    """Parse the JSON of a request's body.
 
     Args:
-        body: Bytes as they came, or text where the model server has decoded them already.
+        body: Bytes as received, or text where the model server has decoded them already.
         content_type: The Content-Type header, parameters such as ``; charset=utf-8`` included.
 
     Raises:
-        RequestError: 415 for another content type or character set, 400 for what is not JSON.
+        RequestError: 415 for another content type or character set, 400 where the body is not JSON.
     """
     media_type, _, options = (content_type or "application/json").partition(";")
     if media_type.strip().lower() not in ("application/json", "application/jsonlines"):
@@ -100,11 +99,11 @@ def decode_body(body: bytes | bytearray | str, content_type: str | None) -> obje
 
 
 def parse_request(payload: object, *, max_prompts: int) -> GenerateRequest:
-    """A decoded body as a validated request.
+    """Validate a decoded body.
 
     Args:
-        payload: What ``decode_body`` gave.
-        max_prompts: How many prompts one call may hold, that is rows and queue together.
+        payload: The result of ``decode_body``.
+        max_prompts: Most prompts of one request: the endpoint's rows and its queue together.
 
     Raises:
         RequestError: 400 for a body of the wrong form, 422 for a wrong value.
@@ -113,7 +112,7 @@ def parse_request(payload: object, *, max_prompts: int) -> GenerateRequest:
         raise RequestError(
             400,
             "invalid_body",
-            f"the body is a JSON {_kind(payload)}, not an object; "
+            f"the body is a JSON {_json_type(payload)}, not an object; "
             'send {"inputs": "..."} or {"messages": [...]}',
         )
     if "inputs" in payload and "messages" in payload:
@@ -122,22 +121,23 @@ def parse_request(payload: object, *, max_prompts: int) -> GenerateRequest:
         return _parse_openai(payload)
     if "inputs" in payload:
         return _parse_tgi(payload, max_prompts)
-    close = nearest([str(key) for key in payload][:_MOST_GUESSES], "inputs", "messages")
+    suggestions = [suggest(str(key), ("inputs", "messages")) for key in list(payload)[:_MAX_COMPARED_KEYS]]
+    suggestion = next(filter(None, suggestions), "")
     raise RequestError(
-        400, "missing_inputs", f"the body has neither 'inputs' nor 'messages'{close}; send one of them"
+        400, "missing_inputs", f"the body has neither 'inputs' nor 'messages'{suggestion}; send one of them"
     )
 
 
-def essential(payload: Mapping[str, object], request: GenerateRequest) -> dict[str, object]:
-    """A body without the values of keys that nobody reads; their names stay, as answers warn of them.
+def drop_ignored_values(payload: Mapping[str, object], request: GenerateRequest) -> dict[str, object]:
+    """Replace the values of ignored keys by true; their names stay, as the answer warns of them.
 
     Args:
-        payload: A body that was parsed.
-        request: What it was read as.
+        payload: A decoded body.
+        request: The request that it was parsed to.
     """
     if request.form == "openai":
         known = (*_OPENAI_KEYS, *OPENAI_ALIASES, *PARAMETER_NAMES)
-        # A null stays one: among OpenAI's keys it means that there is none.
+        # A null stays null: OpenAI's clients send it for a key that is not set, which needs no warning.
         slim = {key: value if key in known or value is None else True for key, value in payload.items()}
         return {**slim, "messages": [dict(message) for message in request.messages]}
     slim = {key: value if key in _TGI_KEYS else True for key, value in payload.items()}
@@ -150,7 +150,7 @@ def essential(payload: Mapping[str, object], request: GenerateRequest) -> dict[s
 
 
 def _too_many_inputs(prompts: int, max_prompts: int) -> RequestError:
-    """The 422 for a list that could never be taken, however idle the endpoint is."""
+    """Return the 422 for a list that is too long even for an idle endpoint."""
     return RequestError(
         422,
         "too_many_inputs",
@@ -161,26 +161,26 @@ def _too_many_inputs(prompts: int, max_prompts: int) -> RequestError:
 
 def _parse_tgi(payload: Mapping[str, object], max_prompts: int) -> GenerateRequest:
     inputs = payload["inputs"]
-    listed = isinstance(inputs, list)
+    is_list = isinstance(inputs, list)
     prompts = list(inputs) if isinstance(inputs, list) else [inputs]
     if not prompts:
         raise RequestError(422, "empty_inputs", "'inputs' is an empty list; send at least one text")
     if len(prompts) > max_prompts:
         raise _too_many_inputs(len(prompts), max_prompts)
     for index, prompt in enumerate(prompts):
-        _check_text(prompt, f"inputs[{index}]" if listed else "inputs")
-    stream = _flag(payload, "stream")
+        _check_text(prompt, f"inputs[{index}]" if is_list else "inputs")
+    stream = parse_flag(payload, "stream")
     if stream and len(prompts) > 1:
         raise RequestError(
             422, "invalid_parameter", f"'stream' takes one text, 'inputs' has {len(prompts)}: one call each"
         )
-    given = payload.get("parameters")
-    if given is None:
-        given = {}
-    if not isinstance(given, dict):
-        raise RequestError(422, "invalid_parameter", f"'parameters' is a {_kind(given)}; send an object")
-    parameters, warnings = parse_parameters(given)
-    strays = ignored(
+    raw = payload.get("parameters")
+    if raw is None:
+        raw = {}
+    if not isinstance(raw, dict):
+        raise RequestError(422, "invalid_parameter", f"'parameters' is a {_json_type(raw)}; send an object")
+    parameters, parameter_warnings = parse_parameters(raw)
+    key_warnings = warn_of_ignored(
         [key for key in payload if key not in _TGI_KEYS],
         lambda key: f"unknown key {key!r} beside 'inputs' was ignored; parameters belong in 'parameters'",
     )
@@ -189,40 +189,40 @@ def _parse_tgi(payload: Mapping[str, object], max_prompts: int) -> GenerateReque
         prompts=tuple(str(prompt) for prompt in prompts),
         parameters=parameters,
         stream=stream,
-        warnings=(*strays, *warnings),
+        warnings=(*key_warnings, *parameter_warnings),
     )
 
 
 def _parse_openai(payload: Mapping[str, object]) -> GenerateRequest:
-    given = payload["messages"]
-    if not isinstance(given, list) or not given:
+    raw = payload["messages"]
+    if not isinstance(raw, list) or not raw:
         raise RequestError(
             422, "invalid_messages", "'messages' must be a list of at least one {role, content} object"
         )
-    messages = tuple(_message(message, f"messages[{index}]") for index, message in enumerate(given))
+    messages = tuple(_parse_message(message, f"messages[{index}]") for index, message in enumerate(raw))
     options = payload.get("stream_options")
     include_usage = isinstance(options, dict) and options.get("include_usage") is True
-    named = {
+    raw_parameters = {
         OPENAI_ALIASES.get(key, key): value
         for key, value in payload.items()
-        # An explicit null is how OpenAI's own clients say "not set".
+        # OpenAI's own clients send null for a key that is not set.
         if key not in _OPENAI_KEYS and value is not None
     }
-    parameters, warnings = parse_parameters(named, chat=True)
+    parameters, warnings = parse_parameters(raw_parameters, chat=True)
     return GenerateRequest(
         form="openai",
         messages=messages,
         parameters=parameters,
-        stream=_flag(payload, "stream"),
+        stream=parse_flag(payload, "stream"),
         include_usage=include_usage,
         warnings=tuple(warnings),
     )
 
 
-def _message(message: object, where: str) -> Mapping[str, str]:
+def _parse_message(message: object, where: str) -> Mapping[str, str]:
     if not isinstance(message, dict):
         raise RequestError(
-            422, "invalid_messages", f"{where} is a {_kind(message)}; send {{role, content}} objects"
+            422, "invalid_messages", f"{where} is a {_json_type(message)}; send {{role, content}} objects"
         )
     role, content = message.get("role"), message.get("content")
     if not isinstance(role, str) or not role:
@@ -236,7 +236,7 @@ def _message(message: object, where: str) -> Mapping[str, str]:
             f"{where}.role is {role[:_SHOWN_ROLE]!r}; use {', '.join(map(repr, _ROLES))}",
         )
     if content is None and role == "assistant":
-        content = ""  # a turn that called a tool, as clients of OpenAI send it back
+        content = ""  # the turn called a tool; OpenAI's clients send it back so
     if isinstance(content, list):
         parts = []
         for index, part in enumerate(content):
@@ -255,7 +255,7 @@ def _message(message: object, where: str) -> Mapping[str, str]:
 
 def _check_text(text: object, where: str, *, may_be_empty: bool = False) -> None:
     if not isinstance(text, str):
-        raise RequestError(422, "invalid_inputs", f"'{where}' is a JSON {_kind(text)}, not a text")
+        raise RequestError(422, "invalid_inputs", f"'{where}' is a JSON {_json_type(text)}, not a text")
     if not text and not may_be_empty:
         raise RequestError(422, "empty_inputs", f"'{where}' is an empty text; send at least one character")
     _check_encodable(text, where)
@@ -273,15 +273,6 @@ def _check_encodable(text: str, where: str) -> None:
         ) from None
 
 
-def _flag(payload: Mapping[str, object], key: str) -> bool:
-    value = payload.get(key)
-    if value is None:
-        return False
-    if not isinstance(value, bool):
-        raise invalid(key, value, "true or false")
-    return value
-
-
-def _kind(value: object) -> str:
+def _json_type(value: object) -> str:
     kinds = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
     return kinds.get(type(value), "number")

@@ -1,4 +1,4 @@
-"""Writing an answer: results to the caller's own schema, whole or as server-sent events."""
+"""Writes an answer in the schema of its request, whole or as server-sent events."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Token:
 
     Attributes:
         id: Its id in the vocabulary.
-        text: The text it releases: whole characters only, so it may be empty and a later token's longer.
-            The texts of all tokens, joined, are the generated text.
-        logprob: Natural logarithm of its probability in the model's own distribution, before penalties
-            and warpers; None where the backend samples on the device.
-        special: Whether it is a special token, such as end of sequence, that releases no text.
+        text: The text that it completes: whole characters only, so it may be empty and a later token's
+            longer. The texts of all tokens, joined, are the generated text.
+        logprob: Natural logarithm of its probability in the model's own distribution, before penalties and
+            warpers; None where the backend samples on the device.
+        special: Whether it is a special token without text, such as end of sequence.
     """
 
     id: int
@@ -34,7 +34,7 @@ class Token:
     special: bool
 
     def as_json(self) -> dict[str, object]:
-        """The token as Text Generation Inference writes it."""
+        """Return the token as Text Generation Inference writes it."""
         return {"id": self.id, "text": self.text, "logprob": self.logprob, "special": self.special}
 
 
@@ -44,13 +44,13 @@ class Generation:
 
     Attributes:
         text: The new text.
-        prompt: The text to put before it where the full text was asked for, else empty.
+        prompt: The prompt if the request asked for the full text, else empty.
         finish_reason: ``length``, ``eos_token``, ``stop_sequence`` or ``time_limit``.
         input_length: Tokens of the prompt.
         generated_tokens: New tokens, an end-of-sequence token included.
-        seed: The seed used, None for greedy search.
-        tokens: The new tokens, where details were asked for.
-        warnings: What was changed about the request, such as a clamped length.
+        seed: The seed in use; None for greedy search.
+        tokens: The new tokens, if the request asked for details.
+        warnings: What was changed about the request, such as a lowered length.
     """
 
     text: str
@@ -63,7 +63,7 @@ class Generation:
     warnings: tuple[str, ...] = ()
 
     def details(self, *, with_tokens: bool) -> dict[str, object]:
-        """The ``details`` object of Text Generation Inference."""
+        """Return the ``details`` object of Text Generation Inference."""
         details: dict[str, object] = {
             "finish_reason": self.finish_reason,
             "generated_tokens": self.generated_tokens,
@@ -77,15 +77,15 @@ class Generation:
 
 
 @dataclass
-class Writer:
-    """Writes one call's answer in the form its request was made in.
+class ResponseWriter:
+    """Writes the answer to one request, in the request's own schema.
 
     Attributes:
         form: ``tgi`` or ``openai``.
-        details: Whether the call asked for details.
+        details: Whether the request asked for details.
         include_usage: Whether a streamed chat ends with token counts.
-        model: The name to give as OpenAI's ``model``.
-        warnings: Of the request as a whole.
+        model: The value of OpenAI's ``model``.
+        warnings: Warnings about the whole request, which every generation repeats.
     """
 
     form: Literal["tgi", "openai"]
@@ -97,7 +97,7 @@ class Writer:
     _created: int = field(default_factory=lambda: int(time.time()))
 
     def body(self, generations: Sequence[Generation]) -> object:
-        """The JSON value of an unstreamed answer: a list, or a ``chat.completion``."""
+        """Return the JSON value of a whole answer: a list, or a ``chat.completion``."""
         if self.form == "tgi":
             return [self._tgi(generation) for generation in generations]
         generation = generations[0]
@@ -112,21 +112,22 @@ class Writer:
         completion["usage"] = _usage(generation)
         return self._with_warnings(completion, generation)
 
-    # A stream is written as a list of records, since several clients parse what they receive at once as one.
+    # Streams are lists of records, to be sent one at a time: several clients parse all that they receive at
+    # once as one record.
 
     def first_records(self) -> list[bytes]:
-        """What a stream begins with: the assistant's role for a chat, nothing for prompts."""
+        """Return the beginning of a stream: the assistant's role for a chat, nothing for prompts."""
         return [] if self.form == "tgi" else [self._chunk({"role": "assistant", "content": ""}, None)]
 
     def token_records(self, index: int, token: Token) -> list[bytes]:
-        """One token of a stream; ``index`` counts from 1, as Text Generation Inference does."""
+        """Return one token of a stream; ``index`` counts from 1, as Text Generation Inference does."""
         if self.form == "tgi":
             value = {"index": index, "token": token.as_json(), "generated_text": None, "details": None}
-            return [_event(value)]
+            return [_to_event(value)]
         return [self._chunk({"content": token.text}, None)] if token.text else []
 
     def last_records(self, index: int, token: Token, generation: Generation) -> list[bytes]:
-        """The end of a stream, with the last token: the whole text and the counts."""
+        """Return the end of a stream, with the last token, the whole text and the counts."""
         if self.form == "tgi":
             event: dict[str, object] = {
                 "index": index,
@@ -134,19 +135,19 @@ class Writer:
                 "generated_text": generation.prompt + generation.text,
                 "details": generation.details(with_tokens=False),
             }
-            return [_event(self._with_warnings(event, generation))]
-        chunks = self.token_records(index, token)
-        chunks.append(self._chunk({}, _OPENAI_FINISH[generation.finish_reason], generation))
+            return [_to_event(self._with_warnings(event, generation))]
+        records = self.token_records(index, token)
+        records.append(self._chunk({}, _OPENAI_FINISH[generation.finish_reason], generation))
         if self.include_usage:
             usage = self._openai("chat.completion.chunk", [])
             usage["usage"] = _usage(generation)
-            chunks.append(_event(usage))
-        return [*chunks, b"data: [DONE]\n\n"]
+            records.append(_to_event(usage))
+        return [*records, b"data: [DONE]\n\n"]
 
     @staticmethod
     def error_records(error: RequestError) -> list[bytes]:
-        """An error after the stream has begun, when the status is sent already."""
-        return [_event(error.body())]
+        """Return an error as an event, for a stream whose status is sent already."""
+        return [_to_event(error.body())]
 
     def _tgi(self, generation: Generation) -> dict[str, object]:
         item: dict[str, object] = {"generated_text": generation.prompt + generation.text}
@@ -174,11 +175,11 @@ class Writer:
     ) -> bytes:
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}
         chunk = self._openai("chat.completion.chunk", [choice])
-        return _event(self._with_warnings(chunk, last) if last else chunk)
+        return _to_event(self._with_warnings(chunk, last) if last else chunk)
 
 
-def _event(value: object) -> bytes:
-    # Every record ends with a newline of its own: several clients' iterators wait for one for ever.
+def _to_event(value: object) -> bytes:
+    # The empty line is part of the record: several clients' iterators wait for it.
     return b"data: " + json.dumps(value, ensure_ascii=False).encode() + b"\n\n"
 
 

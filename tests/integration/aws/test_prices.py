@@ -14,6 +14,7 @@ from click.testing import CliRunner
 import inf2kit
 from inf2kit import paths
 from inf2kit.catalog import prices
+from inf2kit.catalog.prices import Price
 from inf2kit.cli import main
 from inf2kit.errors import DeploymentError
 
@@ -67,8 +68,9 @@ def price_list(monkeypatch: pytest.MonkeyPatch, aws: str) -> Iterator[None]:
 def test_refreshed_prices_are_dated_and_used_from_then_on(price_list: None) -> None:
     result = CliRunner().invoke(main, ["prices", "refresh", "--region", "eu-west-1"])
     assert result.exit_code == 0, result.output
-    assert prices.current().of("ml.inf2.48xlarge") == (15.58, "eu-west-1")
-    assert prices.current().of("ml.inf2.xlarge", "eu-west-1") == (0.99, "eu-west-1")
+    today = prices.current().date
+    assert prices.hourly_price("ml.inf2.48xlarge") == Price(15.58, "eu-west-1", today)
+    assert prices.hourly_price("ml.inf2.xlarge", "eu-west-1") == Price(0.99, "eu-west-1", today)
     assert prices.current().source == "AWS Price List API"
     shown = CliRunner().invoke(main, ["prices"]).stdout
     assert "eu-west-1  ml.inf2.48xlarge  15.58" in shown
@@ -87,7 +89,7 @@ def test_the_prices_that_ship_say_that_they_are_estimates() -> None:
     for name in inf2kit.preset_names():
         preset = inf2kit.load_preset(name)
         if preset.compute.backend == "neuron":
-            assert shipped.of(preset.compute.instance_type)
+            assert shipped.find(preset.compute.instance_type)
 
 
 def test_a_damaged_file_of_prices_is_a_sentence(aws: str) -> None:

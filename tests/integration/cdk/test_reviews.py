@@ -89,4 +89,4 @@ def test_the_template_is_the_one_that_was_reviewed(
 
 def test_every_preset_has_a_price() -> None:
     for name in NEURON_PRESETS:
-        assert prices.shipped().of(inf2kit.load_preset(name).compute.instance_type)
+        assert prices.shipped().find(inf2kit.load_preset(name).compute.instance_type)

@@ -10,7 +10,7 @@ from aws_cdk.assertions import Template
 
 import inf2kit
 from inf2kit import catalog
-from inf2kit.package.environment import environment
+from inf2kit.package.environment import container_environment
 from tests.helpers.cdk import NEURON_PRESETS, find_only
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -25,7 +25,7 @@ def test_a_preset_becomes_an_endpoint(name: str, template: Callable[..., Templat
     assert "ModelName" not in model, "a name of its own would forbid its replacement"
     source = container["ModelDataSource"]["S3DataSource"]
     digest = source["S3Uri"].split("/")[-2]
-    assert container["Environment"] == {**environment(preset), "INF2KIT_PACKAGE_DIGEST": digest}
+    assert container["Environment"] == {**container_environment(preset), "INF2KIT_PACKAGE_DIGEST": digest}
     assert source["S3Uri"].startswith("s3://models/llm/")
     assert source["S3Uri"].endswith("/")
     assert (source["S3DataType"], source["CompressionType"]) == ("S3Prefix", "None")

@@ -13,7 +13,7 @@ import pytest
 
 import inf2kit
 from inf2kit import paths as places
-from inf2kit.package import gather
+from inf2kit.package import collect
 from inf2kit.rehearsal.container import namespaces, processes
 from inf2kit.rehearsal.container.namespaces import Python
 from tests.helpers import containers, packages
@@ -25,19 +25,19 @@ PRESET = "tinyllama-1.1b-starter"
 @pytest.fixture(scope="session", autouse=True)
 def _allowed() -> None:
     """A machine without namespaces skips, and says so; but never in CI."""
-    if why := namespaces.blocked():
+    if why := namespaces.why_unavailable():
         says = f"no namespaces, so no faithful container: {why}"
         pytest.fail(says) if os.environ.get("CI") else pytest.skip(says)
 
 
 @pytest.fixture(scope="session")
-def python(home: Path) -> Python:
+def image_python(home: Path) -> Python:
     """With Python 3.10 where there is one ('make container-3.10'), else with the image's numpy and hub."""
     folders = [Path(sys.prefix) / name for name in ("container-3.10", "container")]
     folder = next((folder for folder in folders if (folder / "bin" / "python").exists()), None)
     if folder is None:
         pytest.fail(f"{folders[-1]} is missing; run 'make setup'")
-    python = Python.of(folder / "bin" / "python")
+    python = Python.from_executable(folder / "bin" / "python")
     _keep_compiled(python)
     return python
 
@@ -45,7 +45,7 @@ def python(home: Path) -> Python:
 @pytest.fixture(scope="session")
 def own_python(home: Path) -> None:
     """The Python of the tests themselves, which the launchers take."""
-    _keep_compiled(Python.own())
+    _keep_compiled(Python.current())
 
 
 def _keep_compiled(python: Python) -> None:
@@ -53,16 +53,16 @@ def _keep_compiled(python: Python) -> None:
     compiled = Path(python.prefix) / "bytecode"
     compiled.mkdir(exist_ok=True)
     places.bytecode().mkdir(parents=True, exist_ok=True)
-    namespaces.bytecode(python).symlink_to(compiled)
+    namespaces.bytecode_folder(python).symlink_to(compiled)
 
 
 @pytest.fixture(scope="module")
-def run(python: Python, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Container]]:
+def run(image_python: Python, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Container]]:
     """Start containers that are gone when the module ends."""
     started: list[Container] = []
 
     def start(deployable: Deployable, **extra: str) -> Container:
-        started.append(containers.start(deployable, python, tmp_path_factory.mktemp("log"), **extra))
+        started.append(containers.start(deployable, image_python, tmp_path_factory.mktemp("log"), **extra))
         return started[-1]
 
     yield start
@@ -77,7 +77,7 @@ def package(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable
     """A deployable package, of the simulated backend or of a ``model``; ``changed`` makes it another one."""
 
     def lay_out(model: Path | None = None, *, changed: str = "") -> Deployable:
-        contents: Any = gather(inf2kit.load_preset(PRESET), model or weights, rehearsal=True)
+        contents: Any = collect(inf2kit.load_preset(PRESET), model or weights, rehearsal=True)
         contents = contents if model else packages.with_simulated_backend(contents)
         folder = tmp_path_factory.mktemp("package")
         if changed:

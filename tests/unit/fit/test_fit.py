@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,16 +15,16 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import inf2kit
 from inf2kit import catalog
-from inf2kit.catalog import prices
+from inf2kit.catalog import Instance, prices
 from inf2kit.cli import main
 from inf2kit.errors import CompileError
 from inf2kit.fit import (
     Architecture,
     cheapest_instance,
     check_cores,
+    estimate_memory,
     largest_batch_size,
     largest_sequence_length,
-    need,
 )
 from inf2kit.fit.memory import GIB, HOST_PROCESSES, can_be_split, sharded_heads, weights_per_core
 from inf2kit.serving.shapes import StaticShapes
@@ -41,10 +42,13 @@ def test_figures_by_hand() -> None:
     assert LLAMA_13B.parameters == 13_015_864_320
     assert TINY.parameters == 1_100_048_384
     # Keys and values, 32 layers, 32 heads of 128, two bytes.
-    assert need(LLAMA_7B, StaticShapes.resolve(1, 2), 1, "float16").kv_cache == 2 * 524_288
-    assert need(LLAMA_13B, StaticShapes.resolve(1, 2), 1, "float16").kv_cache == 2 * 2 * 40 * 40 * 128 * 2
+    assert estimate_memory(LLAMA_7B, StaticShapes.resolve(1, 2), 1, "float16").kv_cache == 2 * 524_288
+    assert (
+        estimate_memory(LLAMA_13B, StaticShapes.resolve(1, 2), 1, "float16").kv_cache
+        == 2 * 2 * 40 * 40 * 128 * 2
+    )
     # Grouped queries: 4 of TinyLlama's 32 heads have keys and values, of 64 numbers, in 22 layers.
-    assert need(TINY, StaticShapes.resolve(1, 2), 1, "float16").kv_cache == 2 * 2 * 22 * 4 * 64 * 2
+    assert estimate_memory(TINY, StaticShapes.resolve(1, 2), 1, "float16").kv_cache == 2 * 2 * 22 * 4 * 64 * 2
     # On one core nothing is padded; each layer and the model have a number of their core.
     assert weights_per_core(LLAMA_7B, 1, "float16") == 13_476_831_232 + 4 * 33
 
@@ -65,15 +69,18 @@ def test_heads_are_padded_and_repeated() -> None:
 def test_the_budget_preset_has_no_room_on_the_host_of_16_gib() -> None:
     """12.55 GiB of shards, and the processes: two of them have imported torch beside the engine."""
     preset = inf2kit.load_preset("llama2-7b-budget")
-    shapes = preset.shapes.static()
-    needed = need(LLAMA_7B, shapes, 2, "float16")
-    assert needed.host == pytest.approx(13.48e9 + HOST_PROCESSES, rel=1e-3)
+    shapes = preset.shapes
+    memory = estimate_memory(LLAMA_7B, shapes, 2, "float16")
+    assert memory.host == pytest.approx(13.48e9 + HOST_PROCESSES, rel=1e-3)
     small, default = (catalog.instances()[name] for name in ("ml.inf2.xlarge", "ml.inf2.8xlarge"))
     assert HOST_PROCESSES == 4 * GIB
-    assert needed.verdict(small) == "does not fit"
-    assert need(replace(LLAMA_7B, num_hidden_layers=28), shapes, 2, "float16").verdict(small) == "tight"
-    assert needed.verdict(default) == "fits"
-    assert needed.device_use(small) == needed.device_use(default) < 0.6
+    assert memory.verdict(small) == "does not fit"
+    assert (
+        estimate_memory(replace(LLAMA_7B, num_hidden_layers=28), shapes, 2, "float16").verdict(small)
+        == "tight"
+    )
+    assert memory.verdict(default) == "fits"
+    assert memory.device_use(small) == memory.device_use(default) < 0.6
     assert preset.compute.instance_type == "ml.inf2.8xlarge"
 
 
@@ -82,62 +89,65 @@ def test_ten_thousand_random_shapes() -> None:
     rng = random.Random(1)
     instances = [instance for instance in catalog.instances().values() if instance.cores]
     for _ in range(COMBINATIONS // SHAPES_EACH):
-        made = _random_architecture(rng)
+        architecture = _random_architecture(rng)
         for dtype, size in ((torch.float16, 2), (torch.float32, 4)):
-            assert _meta_bytes(made, dtype) == made.parameters * size
+            assert _meta_bytes(architecture, dtype) == architecture.parameters * size
         for _ in range(SHAPES_EACH):
-            sequence_length = rng.randint(2, made.max_position_embeddings)
-            shapes = StaticShapes.resolve(rng.randint(1, 64), sequence_length, rng.choice([None, 1, 4096]))
-            cores = rng.choice(catalog.TENSOR_PARALLEL_SIZES)
-            dtype = rng.choice(["float16", "bfloat16", "float32"])
-            instance = rng.choice(instances)
-            needed = need(made, shapes, cores, dtype)
-            assert needed.weights * cores >= made.parameters * (4 if dtype == "float32" else 2)
-            more = [
-                need(made, replace(shapes, batch_size=shapes.batch_size + 1), cores, dtype),
-                need(made, replace(shapes, sequence_length=sequence_length + 1), cores, dtype),
-                need(replace(made, num_hidden_layers=made.num_hidden_layers + 1), shapes, cores, dtype),
-            ]
-            for other in more:
-                assert other.core >= needed.core
-                assert other.host >= needed.host
-            batch = largest_batch_size(made, shapes, cores, dtype, instance)
-            _is_the_largest(
-                batch,
-                256,
-                lambda value, made=made, shapes=shapes, cores=cores, dtype=dtype, instance=instance: need(
-                    made, replace(shapes, batch_size=value), cores, dtype
-                ).verdict(instance),
-            )
-            length = largest_sequence_length(made, shapes, cores, dtype, instance)
-            _is_the_largest(
-                length,
-                made.max_position_embeddings,
-                lambda value, made=made, shapes=shapes, cores=cores, dtype=dtype, instance=instance: need(
-                    made, StaticShapes.resolve(shapes.batch_size, max(value, 2)), cores, dtype
-                ).verdict(instance),
-            )
-            if rng.random() < 0.1:
-                _is_the_cheapest(made, shapes, dtype)
+            _check_random_shapes(rng, architecture, rng.choice(instances))
 
 
-def _is_the_cheapest(made: Architecture, shapes: StaticShapes, dtype: str) -> None:
-    choice = cheapest_instance(made, shapes, dtype)
+def _check_random_shapes(rng: random.Random, architecture: Architecture, instance: Instance) -> None:
+    sequence_length = rng.randint(2, architecture.max_position_embeddings)
+    shapes = StaticShapes.resolve(rng.randint(1, 64), sequence_length, rng.choice([None, 1, 4096]))
+    cores = rng.choice(catalog.TENSOR_PARALLEL_SIZES)
+    dtype = rng.choice(["float16", "bfloat16", "float32"])
+    memory = estimate_memory(architecture, shapes, cores, dtype)
+    assert memory.weights * cores >= architecture.parameters * (4 if dtype == "float32" else 2)
+    deeper = replace(architecture, num_hidden_layers=architecture.num_hidden_layers + 1)
+    larger = [
+        estimate_memory(architecture, replace(shapes, batch_size=shapes.batch_size + 1), cores, dtype),
+        estimate_memory(architecture, replace(shapes, sequence_length=sequence_length + 1), cores, dtype),
+        estimate_memory(deeper, shapes, cores, dtype),
+    ]
+    for estimate in larger:
+        assert estimate.per_core >= memory.per_core
+        assert estimate.host >= memory.host
+
+    def verdict(shapes: StaticShapes) -> str:
+        return estimate_memory(architecture, shapes, cores, dtype).verdict(instance)
+
+    _check_largest(
+        largest_batch_size(architecture, shapes, cores, dtype, instance),
+        256,
+        lambda batch_size: verdict(replace(shapes, batch_size=batch_size)),
+    )
+    _check_largest(
+        largest_sequence_length(architecture, shapes, cores, dtype, instance),
+        architecture.max_position_embeddings,
+        lambda length: verdict(StaticShapes.resolve(shapes.batch_size, max(length, 2))),
+    )
+    if rng.random() < 0.1:
+        _check_cheapest(architecture, shapes, dtype)
+
+
+def _check_cheapest(architecture: Architecture, shapes: StaticShapes, dtype: str) -> None:
+    choice = cheapest_instance(architecture, shapes, dtype)
     fitting = [
         name
-        for name, each in catalog.instances().items()
+        for name, instance in catalog.instances().items()
         for size in catalog.TENSOR_PARALLEL_SIZES
-        if each.cores and can_be_split(made, size)
-        if need(made, shapes, size, dtype).verdict(each) != "does not fit"
+        if instance.cores and can_be_split(architecture, size)
+        if estimate_memory(architecture, shapes, size, dtype).verdict(instance) != "does not fit"
     ]
-    costs = [prices.shipped().of(name) for name in fitting]
-    assert (choice.per_hour if choice else None) == min((price[0] for price in costs if price), default=None)
+    costs = [prices.shipped().find(name) for name in fitting]
+    assert (choice.price if choice else None) == min(
+        filter(None, costs), key=lambda price: price.usd_per_hour, default=None
+    )
 
 
-def _is_the_largest(found: int, most: int, verdict: object) -> None:
-    assert callable(verdict)
-    assert found == 0 or verdict(found) != "does not fit"
-    assert found == most or verdict(found + 1) == "does not fit"
+def _check_largest(largest: int, upper: int, verdict: Callable[[int], str]) -> None:
+    assert largest == 0 or verdict(largest) != "does not fit"
+    assert largest == upper or verdict(largest + 1) == "does not fit"
 
 
 def _random_architecture(rng: random.Random) -> Architecture:
@@ -157,22 +167,22 @@ def _random_architecture(rng: random.Random) -> Architecture:
     )
 
 
-def _meta_bytes(made: Architecture, dtype: torch.dtype) -> int:
+def _meta_bytes(architecture: Architecture, dtype: torch.dtype) -> int:
     """Bytes of transformers' own model of that architecture, embeddings that are shared counted once."""
     config = LlamaConfig(
-        hidden_size=made.hidden_size,
-        intermediate_size=made.intermediate_size,
-        num_hidden_layers=made.num_hidden_layers,
-        num_attention_heads=made.num_attention_heads,
-        num_key_value_heads=made.num_key_value_heads,
-        head_dim=made.head_dim,
-        vocab_size=made.vocab_size,
-        tie_word_embeddings=made.tie_word_embeddings,
+        hidden_size=architecture.hidden_size,
+        intermediate_size=architecture.intermediate_size,
+        num_hidden_layers=architecture.num_hidden_layers,
+        num_attention_heads=architecture.num_attention_heads,
+        num_key_value_heads=architecture.num_key_value_heads,
+        head_dim=architecture.head_dim,
+        vocab_size=architecture.vocab_size,
+        tie_word_embeddings=architecture.tie_word_embeddings,
     )
     with torch.device("meta"):
         model = LlamaForCausalLM(config).to(dtype)
     model.tie_weights()
-    return sum(each.numel() * each.element_size() for each in model.parameters())
+    return sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
 
 
 def _check(*arguments: str) -> str:
@@ -195,7 +205,7 @@ def test_a_preset_is_explained() -> None:
     text = _check("llama2-7b-budget", "--instance-type", "ml.inf2.xlarge")
     assert "llama2-7b-budget on ml.inf2.xlarge: does not fit" in text
     assert "host, while it loads: 16.55 of 16 GiB" in text
-    assert "the host is what is short" in text
+    assert "the host is short of memory" in text
     assert "runs on this machine's CPU" in _check("smollm2-135m-local")
 
 
@@ -224,7 +234,7 @@ def test_a_configuration_of_ones_own(tmp_path: Path) -> None:
         ({"num_key_value_heads": 8}, ["--tensor-parallel-size", "12"], "choose among 1, 2, 4, 8, 24"),
         ({}, ["--sequence-length", "4096"], "has 2048 positions"),
         ({}, ["--instance-type", "ml.inf2.xlrge"], "did you mean 'ml.inf2.xlarge'"),
-        ({}, ["--model", "nowhere"], "the architecture of 'nowhere' is not known here"),
+        ({}, ["--model", "nowhere"], "the architecture of 'nowhere' is not known"),
     ],
 )
 def test_bad_input_is_one_sentence(
@@ -232,9 +242,9 @@ def test_bad_input_is_one_sentence(
 ) -> None:
     config = {**LlamaConfig().to_dict(), **changed}
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    given = ["--model", str(tmp_path), "--instance-type", "ml.inf2.xlarge", "--batch-size", "1"]
-    given += ["--sequence-length", "128", "--tensor-parallel-size", "2", *arguments]
-    result = CliRunner().invoke(main, ["presets", "check", *given])
+    options = ["--model", str(tmp_path), "--instance-type", "ml.inf2.xlarge", "--batch-size", "1"]
+    options += ["--sequence-length", "128", "--tensor-parallel-size", "2", *arguments]
+    result = CliRunner().invoke(main, ["presets", "check", *options])
     assert result.exit_code == 1
     assert sentence in result.output
     assert result.output.count("\n") == 1

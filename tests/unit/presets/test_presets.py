@@ -8,7 +8,7 @@ import pytest
 
 import inf2kit
 from inf2kit.errors import PresetError
-from inf2kit.package.environment import environment
+from inf2kit.package.environment import container_environment
 
 GOOD = (Path(inf2kit.__file__).parent / "presets" / "llama2-7b-throughput.toml").read_text(encoding="utf-8")
 
@@ -34,9 +34,9 @@ def test_the_blogs_five_and_two_more() -> None:
 
 def test_the_blogs_instance_can_be_selected_for_the_budget() -> None:
     budget = inf2kit.load_preset("llama2-7b-budget")
-    assert budget.on("ml.inf2.xlarge").compute.instance_type == "ml.inf2.xlarge"
+    assert budget.with_instance_type("ml.inf2.xlarge").compute.instance_type == "ml.inf2.xlarge"
     with pytest.raises(PresetError, match=r"choose one of ml\.inf2\.8xlarge, ml\.inf2\.xlarge"):
-        budget.on("ml.inf2.9xlarge")
+        budget.with_instance_type("ml.inf2.9xlarge")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_an_unknown_name_gets_the_nearest() -> None:
 
 @pytest.mark.parametrize("name", inf2kit.preset_names())
 def test_the_environment_keeps_to_sagemakers_limits(name: str) -> None:
-    variables = environment(inf2kit.load_preset(name))
+    variables = container_environment(inf2kit.load_preset(name))
     assert len(variables) <= 100
     assert all(len(key) <= 1024 and len(value) <= 1024 for key, value in variables.items())
-    assert "INF2KIT_GATEWAY_ADDRESS" not in environment(inf2kit.load_preset(name), gateway=False)
+    assert "INF2KIT_GATEWAY_ADDRESS" not in container_environment(inf2kit.load_preset(name), gateway=False)

@@ -18,13 +18,14 @@ def compiled(
     """Compile the embedded model, or its first layers, for some shapes, once for each."""
     from inf2kit.compile.export import export
     from inf2kit.compile.spec import CompileSpec
+    from inf2kit.serving.shapes import StaticShapes
 
     made: dict[tuple[object, ...], Path] = {}
 
     def compile_once(
         batch_size: int,
         sequence_length: int = 64,
-        max_context_length: int = 0,
+        max_context_length: int | None = None,
         *,
         on_device: bool = False,
         whole: bool = False,
@@ -34,9 +35,7 @@ def compiled(
             spec = CompileSpec(
                 model="embedded/model",
                 revision="r1",
-                batch_size=batch_size,
-                sequence_length=sequence_length,
-                max_context_length=max_context_length or sequence_length,
+                shapes=StaticShapes.resolve(batch_size, sequence_length, max_context_length),
                 tensor_parallel_size=1,
                 dtype="float32",
                 on_device_sampling=on_device,

@@ -25,7 +25,7 @@ from inf2kit.compile.export import export, neuron_config
 from inf2kit.compile.spec import CompileSpec
 from inf2kit.errors import CompileError, ModelDirectoryError
 from inf2kit.fit import Architecture
-from inf2kit.fit.memory import can_be_split, need, sharded_heads, weights_per_core
+from inf2kit.fit.memory import can_be_split, estimate_memory, sharded_heads, weights_per_core
 from inf2kit.serving.engine.backend import DeviceBusyError, PrefillChunk
 from inf2kit.serving.engine.backend.neuron import NeuronBackend
 from inf2kit.serving.shapes import StaticShapes
@@ -81,11 +81,11 @@ def test_the_configuration_of_each_preset_is_accepted(name: str, tmp_path: Path)
     made = neuron_config(spec, tmp_path, config)
     assert type(made) is NxDNeuronConfig
     expected = {
-        "batch_size": spec.batch_size,
+        "batch_size": spec.shapes.batch_size,
         "sequence_length": 2048,
         "max_context_length": 2048,
         "tp_degree": spec.tensor_parallel_size,
-        "continuous_batching": spec.batch_size > 1,
+        "continuous_batching": spec.shapes.batch_size > 1,
         "on_device_sampling": False,
         "target": "trn1",
         "checkpoint_id": None,
@@ -147,7 +147,7 @@ def test_a_cores_weights_are_as_many_bytes_as_we_say(
         )
         source, target = tmp_path / f"s{heads}-{key_value_heads}", tmp_path / f"t{heads}-{key_value_heads}"
         LlamaForCausalLM(config).save_pretrained(source)
-        spec = CompileSpec("m", None, 2, 32, 32, cores, "float16")
+        spec = CompileSpec("m", None, StaticShapes.resolve(2, 32), cores, "float16")
         architecture = Architecture.find(str(source))
         if not can_be_split(architecture, cores):
             with pytest.raises(CompileError, match="one number must divide the other"):
@@ -191,7 +191,7 @@ def test_the_cache_is_as_many_bytes_as_we_say(cores: int) -> None:
             model = NxDLlamaModel(config, compiled_for)
         made = sum(each.numel() * each.element_size() for each in model.kv_mgr.past_key_values)
         architecture = Architecture(hidden, intermediate, 2, heads, key_value_heads, head_dim, vocabulary, 64)
-        assert need(architecture, StaticShapes.resolve(3, 40), cores, "float16").kv_cache == made
+        assert estimate_memory(architecture, StaticShapes.resolve(3, 40), cores, "float16").kv_cache == made
         attention = model.layers[0].self_attn.qkv_proj
         assert sharded_heads(architecture, cores) == (
             attention.num_attention_heads,

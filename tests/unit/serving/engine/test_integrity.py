@@ -16,7 +16,7 @@ import pytest
 
 import inf2kit
 from inf2kit.errors import ModelDirectoryError
-from inf2kit.package import Manifest, gather, manifest
+from inf2kit.package import Manifest, collect, manifest
 from inf2kit.serving.engine.integrity import check_files
 from inf2kit.serving.engine.run_state import CANNOT_LOAD, read_reason
 from inf2kit.serving.engine.settings import FORMAT, Settings
@@ -28,7 +28,7 @@ SHARD = "model-00002-of-00002.safetensors"
 @pytest.fixture
 def model_dir(tmp_path: Path) -> Path:
     source = packages.write_weights(tmp_path / "weights")
-    contents = gather(inf2kit.load_preset("smollm2-135m-local"), source)
+    contents = collect(inf2kit.load_preset("smollm2-135m-local"), source)
     contents.materialise(tmp_path / "model")
     return tmp_path / "model"
 

@@ -16,7 +16,7 @@ from tests.helpers.reference_model import build_processors
 
 VOCABULARY = 300
 EOS = [3, 5]
-#: Below it a float32 probability may be nought and a float64 one not.
+#: Below this a float32 probability may be 0 where a float64 one is not.
 TINY = 1e-12
 
 PARAMETERS = st.builds(
@@ -36,7 +36,7 @@ ROWS = st.lists(
 def transformers_distribution(
     logits: torch.Tensor, parameters: Parameters, prompt: list[int], new: list[int]
 ) -> torch.Tensor:
-    """What ``generate`` would draw from, with processors in the order in which it applies them."""
+    """The distribution that ``generate`` draws from, with its processors in its order."""
     processors = build_processors(parameters, len(prompt), EOS)
     return torch.softmax(processors(torch.tensor([prompt + new]), logits[None].clone()), dim=-1)[0]
 
@@ -46,7 +46,7 @@ def transformers_distribution(
 def test_all_rows_at_once_leave_what_transformers_leaves_of_each(
     given_rows: list[tuple[Parameters, int, float]], coarse: bool
 ) -> None:
-    rows, logits, wanted = [], [], []
+    rows, logits, distributions = [], [], []
     for parameters, seed, spread in given_rows:
         rng = random.Random(seed)
         row_logits = torch.randn(VOCABULARY, generator=torch.Generator().manual_seed(seed)) * spread
@@ -59,52 +59,54 @@ def test_all_rows_at_once_leave_what_transformers_leaves_of_each(
             row.record(token_id)
         rows.append(row)
         logits.append(row_logits)
-        wanted.append(transformers_distribution(row_logits, parameters, prompt, new))
+        distributions.append(transformers_distribution(row_logits, parameters, prompt, new))
     stacked = torch.stack(logits)
     before = stacked.clone()
     scores = apply_processors(stacked.numpy(), rows)
     segment, ids, weights = candidates(scores, [parameters for parameters, _, _ in given_rows])
     assert torch.equal(stacked, before), "the logits are left as they are"
-    for index, expected in enumerate(wanted):
-        here = segment == index
-        got = np.zeros(VOCABULARY)
-        got[ids[here]] = weights[here] / weights[here].sum()
-        wanted_here = expected.double().numpy()
-        far_below = np.maximum(got, wanted_here) < TINY
-        got[far_below], wanted_here[far_below] = 0, 0
-        if ((got > 0) != (wanted_here > 0)).any():
+    for index, distribution in enumerate(distributions):
+        in_row = segment == index
+        actual = np.zeros(VOCABULARY)
+        actual[ids[in_row]] = weights[in_row] / weights[in_row].sum()
+        expected = distribution.double().numpy()
+        far_below = np.maximum(actual, expected) < TINY
+        actual[far_below], expected[far_below] = 0, 0
+        if ((actual > 0) != (expected > 0)).any():
             before_top_p = np.exp(
                 (scores[index] - scores[index].max()).astype(np.float64) / given_rows[index][0].temperature
             )
-            got, wanted_here = _without_a_tie(got, wanted_here, before_top_p)
-        assert np.abs(got - wanted_here).max() < 1e-5
+            actual, expected = _without_a_tie(actual, expected, before_top_p)
+        assert np.abs(actual - expected).max() < 1e-5
 
 
-def _without_a_tie(got: np.ndarray, wanted: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both without the tokens in which they differ, which must be equally likely.
+def _without_a_tie(
+    actual: np.ndarray, expected: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Remove the tokens in which both differ, which must be equally likely.
 
-    Which of several equal ones top-p cuts first is not defined: transformers sorts unstably.
+    It is not defined which of several equal tokens top-p cuts first: transformers sorts unstably.
     """
-    differing = (got > 0) != (wanted > 0)
+    differing = (actual > 0) != (expected > 0)
     assert np.ptp(weights[differing]) <= 1e-5 * weights[differing].max()
-    assert abs(int((got > 0).sum()) - int((wanted > 0).sum())) <= 1
-    got, wanted = np.where(differing, 0, got), np.where(differing, 0, wanted)
-    return got / max(got.sum(), TINY), wanted / max(wanted.sum(), TINY)
+    assert abs(int((actual > 0).sum()) - int((expected > 0).sum())) <= 1
+    actual, expected = np.where(differing, 0, actual), np.where(differing, 0, expected)
+    return actual / max(actual.sum(), TINY), expected / max(expected.sum(), TINY)
 
 
-def test_a_row_draws_the_same_whatever_its_company() -> None:
+def test_a_row_draws_the_same_in_any_batch() -> None:
     logits = torch.randn(8, VOCABULARY, generator=torch.Generator().manual_seed(1))
     parameters = [Parameters(do_sample=True, seed=7, top_k=k, top_p=p) for k in (0, 20) for p in (1.0, 0.9)]
     parameters += [Parameters(), Parameters(repetition_penalty=1.4), Parameters(min_new_tokens=9)]
     parameters += [Parameters(do_sample=True, seed=8, temperature=3.0)]
 
     def texts(rows: list[int]) -> list[list[int]]:
-        states = [RowSampler(parameters[row], [1, 2], EOS) for row in rows]
+        samplers = [RowSampler(parameters[row], [1, 2], EOS) for row in rows]
         steps = []
         for step in range(20):
-            chosen = sample(logits[rows].roll(step, dims=1), states)
-            for state, token_id in zip(states, chosen, strict=True):
-                state.record(token_id)
+            chosen = sample(logits[rows].roll(step, dims=1), samplers)
+            for sampler, token_id in zip(samplers, chosen, strict=True):
+                sampler.record(token_id)
             steps.append(chosen)
         return [list(ids) for ids in zip(*steps, strict=True)]
 
@@ -119,12 +121,12 @@ def test_draws_follow_the_distribution() -> None:
     row = RowSampler(parameters, [1], EOS)
     draws = [sample(logits, [row])[0] for _ in range(20_000)]
     expected = transformers_distribution(logits[0], parameters, [1], []).double()
-    kept = expected.nonzero()[:, 0].tolist()
-    assert set(draws) == set(kept)
+    possible = expected.nonzero()[:, 0].tolist()
+    assert set(draws) == set(possible)
     chi_squared = sum(
         (draws.count(token_id) - 20_000 * float(expected[token_id])) ** 2
         / (20_000 * float(expected[token_id]))
-        for token_id in kept
+        for token_id in possible
     )
     assert chi_squared < 35.9  # 5 degrees of freedom
 

@@ -1,0 +1,17 @@
+"""``inf2kit demo``: the whole rehearsal."""
+
+from __future__ import annotations
+
+import click
+
+from inf2kit.cli.output import steps
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="Only a local endpoint, without the CDK.")
+def demo(quick: bool) -> None:
+    """Rehearse everything: a cloud, a package, cdk deploy, four ways to call the endpoint, cdk destroy."""
+    from inf2kit.rehearsal import demo as rehearsal
+
+    run = rehearsal.quick if quick else rehearsal.run
+    run(steps())
