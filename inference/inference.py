@@ -1,69 +1,57 @@
-"""The four hooks that SageMaker's Hugging Face toolkit calls in the container. Edit this file for your model.
+"""The hooks that SageMaker's Hugging Face toolkit calls in the container. Edit a copy of this file.
 
-What you may change:
+You may change what goes into the engine and what comes out of it:
 
-- ``input_fn``: pre-processing of a request, such as a prompt template or default parameters.
-- ``predict_fn``: post-processing of the generated texts, see the example there.
-- ``output_fn``: another format of the answer.
+- ``input_fn``: prepare a request, for example with a prompt template or default parameters.
+- ``predict_fn``: change the generated texts; it has an example.
+- ``output_fn``: write another format than JSON.
 
-What must stay:
+Leave as it is:
 
 - The names of the hooks and their arguments: the toolkit calls them.
-- ``model_fn`` returns at once. The model lives in the engine, one process for the whole endpoint, and each of
-  several workers runs this file; so load no weights and do no other heavy work in it.
-- An error is returned as a ``RequestError`` from hook to hook, and ``output_fn`` sets its status. The toolkit
-  answers every exception with status 400.
+- ``model_fn``: it must return at once. The model is loaded by the engine, one process for the whole endpoint,
+  while each of several workers runs this file. So load nothing large in any hook.
+
+An error is passed from hook to hook as a ``RequestError``; return it unchanged, so that the caller gets its
+status. The toolkit answers an exception with status 400.
 
 Streams (``"stream": true``) do not pass through these hooks: the gateway serves them from the engine.
 
-Ship your own copy with ``inf2kit package PRESET --handler FILE``.
+Ship your copy with ``inf2kit package PRESET --handler FILE``.
 """
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from inf2kit.errors import RequestError
-from inf2kit.serving.wire import decode_body
-from inf2kit.serving.worker import EngineClient, set_error_status, start_engine
+from inf2kit.serving import worker
 
 
-def model_fn(model_dir: str, context: Any = None) -> EngineClient:
-    """Start the engine, without waiting until it has loaded the model."""
-    return start_engine(model_dir)
+def model_fn(model_dir: str, context: Any = None) -> worker.Model:
+    """Start the engine, without waiting for it."""
+    return worker.model_fn(model_dir, context)
 
 
 def input_fn(body: bytes | str | None, content_type: str, context: Any = None) -> object:
-    """The JSON value of the request's body, or the error to answer with."""
-    try:
-        return decode_body(body or b"", content_type)
-    except RequestError as error:
-        return error
+    """The JSON value of the request's body, a dict if the request is valid; or a ``RequestError``."""
+    return worker.input_fn(body, content_type, context)
 
 
-def predict_fn(data: object, model: EngineClient, context: Any = None) -> object:
-    """The JSON value of the answer, or the error to answer with.
+def predict_fn(data: object, model: worker.Model, context: Any = None) -> object:
+    """The JSON value of the answer, or a ``RequestError``.
 
-    To post-process the texts of ``{"inputs": ...}``, change the result of ``generate``, for example::
+    For ``{"inputs": ...}`` the answer is a list with a dict for each text; for a chat it is a dict. To remove
+    white space at the end of each text::
 
-        answer = model.generate(data, context)
-        if isinstance(answer, list):  # a list for "inputs"; a dict for a chat ("messages")
-            for item in answer:
-                item["generated_text"] = item["generated_text"].strip()
-        return answer
+        prediction = worker.predict_fn(data, model, context)
+        if isinstance(prediction, list):
+            for generation in prediction:
+                generation["generated_text"] = generation["generated_text"].rstrip()
+        return prediction
     """
-    if isinstance(data, RequestError):
-        return data
-    try:
-        return model.generate(data, context)
-    except RequestError as error:
-        return error
+    return worker.predict_fn(data, model, context)
 
 
 def output_fn(prediction: object, accept: str, context: Any = None) -> bytes:
-    """The body of the answer; an error also sets the status."""
-    if isinstance(prediction, RequestError):
-        set_error_status(prediction, context)
-        prediction = prediction.body()
-    return json.dumps(prediction, ensure_ascii=False).encode()
+    """The body of the response; for a ``RequestError`` also its status."""
+    return worker.output_fn(prediction, accept, context)

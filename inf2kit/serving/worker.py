@@ -1,15 +1,18 @@
-"""A worker's part in the endpoint, for ``inference.py``: it passes calls on to the engine.
+"""The hooks of a worker: they pass each call on to the engine.
 
-The model lives in the engine, one process for the whole endpoint. The model server starts several workers,
-each of which loads ``inference.py``.
+The Hugging Face toolkit calls the hooks of ``inference.py``, which calls these. The engine, one process for
+the whole endpoint, has the model; the model server starts several workers, each of which runs these hooks.
+
+An error is passed from hook to hook as a ``RequestError``, and ``output_fn`` answers with its status: the
+toolkit answers every exception with status 400.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 from inf2kit.errors import ModelDirectoryError, RequestError, unavailable
@@ -17,12 +20,12 @@ from inf2kit.serving.engine.events import WholeAnswer
 from inf2kit.serving.engine.protocol import ARRIVAL_HEADER, WORKER_GRACE_S, EngineCall, call_engine
 from inf2kit.serving.engine.settings import Settings
 from inf2kit.serving.engine.watchdog import ensure_supervisor
-from inf2kit.serving.wire import parse_request
+from inf2kit.serving.wire import decode_body, parse_request
 
 
 @dataclass(frozen=True)
-class EngineClient:
-    """The engine as a worker sees it.
+class Model:
+    """The model as a worker has it.
 
     Attributes:
         settings: The endpoint's settings, or None if the model cannot be loaded.
@@ -32,59 +35,74 @@ class EngineClient:
     settings: Settings | None
     reason: str = ""
 
-    def generate(self, body: object, context: Any = None) -> object:
-        """Generate; the JSON value of the answer.
 
-        Args:
-            body: JSON value of the request's body.
-            context: The model server's context of the request; None outside of a model server.
-
-        Raises:
-            RequestError: the call is refused, or cannot be answered; it has the status for the caller.
-        """
-        settings = self.settings
-        if settings is None:
-            raise unavailable(f"the model cannot be loaded: {self.reason}")
-        if parse_request(body, max_prompts=settings.max_prompts).stream:
-            raise RequestError(
-                400,
-                "no_stream",
-                "this endpoint runs without its gateway, which alone can stream; leave 'stream' out",
-            )
-        arrival = _arrival(context, settings)
-        answer = WholeAnswer()
-        for event in call_engine(
-            settings.socket_path,
-            EngineCall("generate", body, arrival),
-            until=arrival + settings.deadline_s + WORKER_GRACE_S,
-        ):
-            answer.add(event)
-        return answer.body()
-
-
-def start_engine(model_dir: str | Path) -> EngineClient:
-    """Start the engine unless it runs, and return at once: a load takes longer than a worker may."""
+def model_fn(model_dir: str, context: Any = None) -> Model:
+    """Start the engine if it does not run, and return at once: a load takes longer than a worker may."""
     ensure_supervisor(model_dir)
     try:
-        return EngineClient(Settings.read(model_dir))
+        return Model(Settings.read(model_dir))
     except ModelDirectoryError as error:
         # The supervisor logs it, too. After an exception the model server would start workers for ever.
-        return EngineClient(None, str(error))
+        return Model(None, str(error))
 
 
-def set_error_status(error: RequestError, context: Any) -> None:
-    """Answer with the status of an error, and with ``retry-after`` if another try makes sense.
+def input_fn(body: bytes | str | None, content_type: str, context: Any = None) -> object:
+    """The JSON value of the request's body, or a ``RequestError``."""
+    try:
+        return decode_body(body or b"", content_type)
+    except RequestError as error:
+        return error
 
-    Without this the model server would answer every error with status 400.
+
+def predict_fn(data: object, model: Model, context: Any = None) -> object:
+    """The JSON value of the answer, or a ``RequestError``.
 
     Args:
-        error: The error.
+        data: What ``input_fn`` returned.
+        model: What ``model_fn`` returned.
         context: The model server's context of the request; None outside of a model server.
     """
-    if context is not None:
-        context.set_response_status(error.status, HTTPStatus(error.status).phrase, 0)
-        if error.retry_after_s is not None:
-            context.set_response_header(0, "retry-after", str(error.retry_after_s))
+    if isinstance(data, RequestError):
+        return data
+    try:
+        if model.settings is None:
+            raise unavailable(f"the model cannot be loaded: {model.reason}")
+        return _generate(data, model.settings, context)
+    except RequestError as error:
+        return error
+
+
+def output_fn(prediction: object, accept: str, context: Any = None) -> bytes:
+    """The body of the answer; an error also sets the status and, for a full queue, ``retry-after``.
+
+    Args:
+        prediction: What ``predict_fn`` returned.
+        accept: The content type that the caller accepts; the answer is always JSON.
+        context: The model server's context of the request; None outside of a model server.
+    """
+    if isinstance(prediction, RequestError):
+        if context is not None:
+            context.set_response_status(prediction.status, HTTPStatus(prediction.status).phrase, 0)
+            if prediction.retry_after_s is not None:
+                context.set_response_header(0, "retry-after", str(prediction.retry_after_s))
+        prediction = prediction.body()
+    return json.dumps(prediction, ensure_ascii=False).encode()
+
+
+def _generate(body: object, settings: Settings, context: Any) -> object:
+    if parse_request(body, max_prompts=settings.max_prompts).stream:
+        raise RequestError(
+            400,
+            "no_stream",
+            "this endpoint runs without its gateway, which alone can stream; leave 'stream' out",
+        )
+    arrival = _arrival(context, settings)
+    call = EngineCall("generate", body, arrival)
+    until = arrival + settings.deadline_s + WORKER_GRACE_S
+    answer = WholeAnswer()
+    for event in call_engine(settings.socket_path, call, until=until):
+        answer.add(event)
+    return answer.body()
 
 
 def _arrival(context: Any, settings: Settings) -> float:
