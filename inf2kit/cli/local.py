@@ -92,7 +92,10 @@ def local_status() -> None:
 @click.argument("name")
 @click.option("--follow", "-f", is_flag=True, help="Keep printing new lines until Ctrl-C.")
 def local_logs(name: str, follow: bool) -> None:
-    """Print the container's log of an endpoint, which CloudWatch would hold."""
+    """Print the container's log of an endpoint.
+
+    It has the lines that CloudWatch would have.
+    """
     from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 
     with LocalEndpoint(name).find_log().open(encoding="utf-8", errors="replace") as log:
