@@ -53,7 +53,7 @@ def main() -> None:
                 faults += _one(seed, apps, shell, settings.run_dir)
         finally:
             lifecycle.down()
-        left = processes.processes(settings.run_dir, below=True)
+        left = processes.list_processes(settings.run_dir, nested=True)
         faults += [f"a process is left: {process}" for process in left]
     print(f"{given.seeds} deployments killed, {len(faults)} faults {faults}")
     sys.exit(bool(faults))
@@ -133,7 +133,7 @@ def _stacks() -> list[str]:
 def _engines(run_dir: Path) -> int:
     return sum(
         any("inf2kit.serving.engine.server" in part for part in process.cmdline())
-        for process in processes.processes(run_dir, below=True)
+        for process in processes.list_processes(run_dir, nested=True)
     )
 
 

@@ -172,7 +172,7 @@ def _up_and_down(
 
 
 def _gateway(settings: CloudSettings) -> str:
-    for process in processes.processes(settings.run_dir, below=True):
+    for process in processes.list_processes(settings.run_dir, nested=True):
         port = process.environ().get("SAGEMAKER_BIND_TO_PORT")
         if port:
             return f"http://127.0.0.1:{port}"

@@ -13,5 +13,5 @@ def demo(quick: bool) -> None:
     """Rehearse everything: a cloud, a package, cdk deploy, four ways to call the endpoint, cdk destroy."""
     from inf2kit.rehearsal import demo as rehearsal
 
-    run = rehearsal.quick if quick else rehearsal.run
+    run = rehearsal.run_quick if quick else rehearsal.run
     run(steps())

@@ -12,9 +12,9 @@ import pytest
 from aws_cdk.assertions import Template
 
 import inf2kit
-import inf2kit.serving.engine.gateway
-import inf2kit.serving.engine.supervisor
 from inf2kit.cdk.log_metrics import EVENTS
+from inf2kit.serving.engine import engine_process, gateway, supervisor
+from inf2kit.serving.engine.log import log
 from tests.helpers.cdk import find_only
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -146,17 +146,17 @@ def test_each_bad_line_of_the_supervisor_has_a_metric_and_an_alarm(
         assert (alarm["Statistic"], alarm["Threshold"], alarm["EvaluationPeriods"]) == ("Sum", 1, 1)
 
 
-def test_the_lines_are_those_that_the_container_prints() -> None:
+def test_the_lines_are_those_that_the_container_prints(capfd: pytest.CaptureFixture[str]) -> None:
     """A line in other words would be counted by no filter, and nobody would hear of it."""
-    supervisor = inspect.getsource(inf2kit.serving.engine.supervisor)
-    who = "inf2kit supervisor: "
-    assert f'f"{who}{{message}}' in supervisor
+    sources = inspect.getsource(supervisor) + inspect.getsource(engine_process)
+    log("supervisor", "")
+    prefix = capfd.readouterr().out.rstrip("\n")
     for line in EVENTS.values():
-        message = line.removeprefix(who)
+        message = line.removeprefix(prefix)
         assert message != line
-        assert re.search(rf'"{message}\b', supervisor), f"the supervisor does not say {message!r}"
-    gateway = inspect.getsource(inf2kit.serving.engine.gateway)
-    assert re.search(r'"inf2kit": "load",\s+"texts_inside": ', gateway)
+        assert re.search(rf'"{message}\b', sources), f"the supervisor does not log {message!r}"
+    source = inspect.getsource(gateway)
+    assert re.search(r'"inf2kit": "load",\s+"texts_inside": ', source)
 
 
 def test_saturation_counts_texts_in_one_instance(template: Callable[..., Template]) -> None:
