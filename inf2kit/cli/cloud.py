@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from inf2kit.cli.output import steps, table
+from inf2kit.cli.output import print_table, step_printer
 from inf2kit.errors import CloudError
 
 
@@ -51,7 +51,7 @@ def cloud_up(port: int | None, region: str, minute_s: float, undone: str) -> Non
         region=region,
         minute_s=minute_s,
         undone=undone,
-        progress=steps(),
+        progress=step_printer(),
     )
     click.echo(f"the rehearsal cloud is up: {settings.url}")
     click.echo(
@@ -84,7 +84,7 @@ def cloud_status() -> None:
     if len(rows) == 1:
         click.echo("it is empty; deploy something with cdk")
     else:
-        table(rows)
+        print_table(rows)
 
 
 @cloud.command("logs")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from inf2kit.cli.output import steps
+from inf2kit.cli.output import step_printer
 
 
 @click.command()
@@ -14,4 +14,4 @@ def demo(quick: bool) -> None:
     from inf2kit.rehearsal import demo as rehearsal
 
     run = rehearsal.run_quick if quick else rehearsal.run
-    run(steps())
+    run(step_printer())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from inf2kit.cli.output import steps, table
+from inf2kit.cli.output import print_table, step_printer
 
 
 @click.group()
@@ -65,7 +65,7 @@ def local_up(
         variables=dict(_parse_assignment(assignment) for assignment in assignments),
         handler=handler,
         wait_s=wait_s,
-        progress=steps(),
+        progress=step_printer(),
     )
     click.echo(f"{state.name} is in service after {time.monotonic() - began:.0f} s; endpoint_url {state.url}")
     click.echo(f'try:  inf2kit generate {state.name} "My favorite place on earth is"')
@@ -85,7 +85,7 @@ def local_status() -> None:
     if len(rows) == 1:
         click.echo("no local endpoints; start one with 'inf2kit local up smollm2-135m-local'")
     else:
-        table(rows)
+        print_table(rows)
 
 
 @local.command("logs")
