@@ -34,7 +34,7 @@ _SEQUENCE_LENGTH = 2048
 
 
 class Model(TextGenerator):
-    """A model in this process, made by ``inf2kit.load``.
+    """A model in this process, returned by ``inf2kit.load``.
 
     Threads may share it: their calls are decoded together, as one batch. It holds its device until the
     process ends.
@@ -76,7 +76,7 @@ def load(
     if (path / MANIFEST).exists() or (path / NEURON_CONFIG).exists():
         if batch_size or sequence_length:
             raise ModelDirectoryError(
-                f"{path} is made for static shapes; "
+                f"{path} is compiled or packaged for static shapes; "
                 "leave batch_size and sequence_length out, or compile again"
             )
         settings = _package_settings(path) if (path / MANIFEST).exists() else _compiled_settings(path)
