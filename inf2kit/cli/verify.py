@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from inf2kit import catalog
-from inf2kit.cli.output import steps, table
+from inf2kit.cli.output import print_table, step_printer
 from inf2kit.verify.report import load_questions
 
 
@@ -42,12 +42,12 @@ def verify_device(report_file: Path, tensor_parallel_size: str, dtype: str, ques
     small random model, fetches nothing, and takes some minutes.
     """
     if questions:
-        table([("QUESTION", "WHAT IS NOT KNOWN"), *load_questions().items()])
+        print_table([("QUESTION", "WHAT IS NOT KNOWN"), *load_questions().items()])
         return
     from inf2kit.verify.runner import verify
 
-    report = verify(int(tensor_parallel_size), dtype, steps())
-    table(report.rows())
+    report = verify(int(tensor_parallel_size), dtype, step_printer())
+    print_table(report.rows())
     report.write(report_file)
     if report.simulated:
         click.echo("simulated: there was no Neuron device, so no question is answered", err=True)

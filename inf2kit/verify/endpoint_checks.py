@@ -58,19 +58,20 @@ def _start_endpoint(
     compiled: Path, scratch: Path, tensor_parallel_size: int, dtype: str
 ) -> Iterator[tuple[float, Generate]]:
     """Start a local endpoint; yield the seconds until it was in service, and a function that calls it."""
-    from inf2kit.rehearsal.local import endpoint
+    from inf2kit.rehearsal.local.endpoint import LocalEndpoint
+    from inf2kit.rehearsal.local.start import start_endpoint
 
     preset = scratch / "verify-device.toml"
     preset.write_text(toml.dumps(_preset(tensor_parallel_size, dtype).to_dict()), encoding="utf-8")
     began = time.monotonic()
     try:
-        state = endpoint.up(
+        state = start_endpoint(
             str(preset), name=_ENDPOINT, weights=compiled, rehearsal=False, wait_s=_READY_TIMEOUT_S
         )
         client = inf2kit.Endpoint(_ENDPOINT, endpoint_url=state.url)
         yield time.monotonic() - began, lambda prompt: client.generate(prompt, max_new_tokens=8).text
     finally:
-        endpoint.down(_ENDPOINT)
+        LocalEndpoint(_ENDPOINT).stop()
 
 
 def _generate_when_ready(generate: Generate, deadline: float) -> str:
@@ -102,10 +103,10 @@ def _preset(tensor_parallel_size: int, dtype: str) -> Preset:
 
 def _kill_engine() -> None:
     from inf2kit.rehearsal.container import processes
-    from inf2kit.rehearsal.local import state
+    from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 
-    endpoint = state.read(_ENDPOINT)
-    for process in processes.processes(Path(endpoint.run_dir)) if endpoint else ():
+    state = LocalEndpoint(_ENDPOINT).read_state()
+    for process in processes.list_processes(Path(state.run_dir)) if state else ():
         if "inf2kit.serving.engine.server" in process.cmdline():
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
