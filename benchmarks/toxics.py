@@ -40,7 +40,7 @@ class Toxics:
     def __init__(self, port: int, seed: int = 0) -> None:
         self._target = port
         self._random = random.Random(seed)
-        (self.port,) = ports.choose(1, [port])
+        (self.port,) = ports.choose_ports(1, [port])
         self.counts: Counter[str] = Counter()
         # The loop holds tasks weakly: without this set, a half-open connection's task could be collected.
         self.tasks: set[asyncio.Task[None]] = set()
@@ -100,7 +100,7 @@ def toxic_front(gateway_url: str, name: str, seed: int = 0) -> Iterator[tuple[st
     """Run a front with a bad network to the gateway; yield its URL and the counts of toxics."""
     toxics = Toxics(int(urlsplit(gateway_url).port or 0), seed)
     target = Target(f"http://127.0.0.1:{toxics.port}", "InService")
-    (port,) = ports.choose(1, [toxics.port])
+    (port,) = ports.choose_ports(1, [toxics.port])
     server = LoopbackServer(SageMakerRuntime(lambda endpoint, _: target if endpoint == name else None), port)
 
     async def run() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from inf2kit import paths
 from inf2kit.errors import DeploymentError, PackageError
-from inf2kit.package import Manifest, split
+from inf2kit.package import Manifest, split_uri
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class DeployedPackage:
                 "give the s3://BUCKET/PREFIX/DIGEST/ that 'inf2kit package' prints"
             )
         try:
-            _, digest = split(key)
+            _, digest = split_uri(key)
             content = _read_manifests(manifest_files).get(digest) or _read_kept_copy(digest)
             if content is None:
                 raise DeploymentError(

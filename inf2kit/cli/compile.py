@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 import inf2kit
-from inf2kit.cli.output import steps
+from inf2kit.cli.output import step_printer
 from inf2kit.cli.publishing import PLACE, handler_option, publish_contents, store_options
 from inf2kit.errors import CompileError
 from inf2kit.presets import Preset
@@ -101,7 +101,7 @@ def compile_(
     from inf2kit import aws
     from inf2kit.compile import hub, job, local
     from inf2kit.compile.spec import CompileSpec
-    from inf2kit.package import at
+    from inf2kit.package import open_store
     from inf2kit.package.handler import check_handler
 
     loaded = inf2kit.load_preset(preset)
@@ -112,7 +112,7 @@ def compile_(
             click.echo(f"nothing to compile: {loaded.name} runs on the CPU")
             click.echo(f"package {model or loaded.model.id} to {output}")
             return
-        _package_for_cpu(loaded, preset, at(output, region, bucket_owner), model, revision, handler)
+        _package_for_cpu(loaded, preset, open_store(output, region, bucket_owner), model, revision, handler)
         return
     spec = CompileSpec.from_preset(
         loaded,
@@ -152,7 +152,7 @@ def compile_(
             click.echo("\n".join(job_plan.lines()))
             click.echo(job.NOT_PROVEN, err=True)
         else:
-            _run_job(job_plan, at(output, job_region, bucket_owner))
+            _run_job(job_plan, open_store(output, job_region, bucket_owner))
         return
     plan = local.plan(spec, gated=loaded.model.gated and model is None)
     if dry_run:
@@ -162,8 +162,8 @@ def compile_(
             readers = "for everybody to read" if public else "private"
             click.echo(f"push graphs, configuration and tokenizer to {push_to_hub}, {readers}, no weights")
         return
-    progress = steps()
-    store = at(output, region, bucket_owner)
+    progress = step_printer()
+    store = open_store(output, region, bucket_owner)
     store.check_writable()
     compiled = local.execute(plan, progress)
     compiled_preset = spec.apply_to(loaded)
@@ -185,9 +185,9 @@ def _run_job(plan: JobPlan, store: Store) -> None:
     """Start a job, follow it to its end, and print the package's place."""
     from inf2kit import paths
     from inf2kit.compile import job, job_progress
-    from inf2kit.package import split
+    from inf2kit.package import split_uri
 
-    progress = steps()
+    progress = step_printer()
     store.check_writable()
     job.execute(plan, progress)
     try:
@@ -197,10 +197,10 @@ def _run_job(plan: JobPlan, store: Store) -> None:
         click.echo(f"the job goes on: {describe}", err=True)
         raise SystemExit(130) from None
     click.echo(place)
-    _, digest = split(place)
-    if content := store.manifest(digest):
+    _, digest = split_uri(place)
+    if content := store.read_manifest(digest):
         # 'cdk deploy' reads the manifest from this copy, as after packaging on this machine.
-        paths.keep_manifest(digest, content)
+        paths.save_manifest(digest, content)
 
 
 def _package_for_cpu(
@@ -217,7 +217,7 @@ def _package_for_cpu(
     from inf2kit.rehearsal import model as embedded
 
     name = model or preset.model.id
-    progress = steps()
+    progress = step_printer()
     store.check_writable()
     if name == embedded.MODEL_ID:
         source = ModelFolder(embedded.prepare(progress), revision)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 import inf2kit
-from inf2kit.cli.output import steps
+from inf2kit.cli.output import step_printer
 from inf2kit.cli.publishing import PLACE, handler_option, publish_contents, store_options
 from inf2kit.errors import PackageError
 
@@ -47,11 +47,11 @@ def package(
     'cdk deploy' takes the printed place. After an interruption, the same command goes on where it stopped.
     'inf2kit packages' lists, verifies and prunes packages.
     """
-    from inf2kit.package import at
+    from inf2kit.package import open_store
     from inf2kit.rehearsal import model
 
-    progress = steps()
-    loaded, store = inf2kit.load_preset(preset), at(output, region, bucket_owner)
+    progress = step_printer()
+    loaded, store = inf2kit.load_preset(preset), open_store(output, region, bucket_owner)
     # Hashing takes minutes. A mistyped place must fail before it.
     store.check_writable()
     weights = model.prepare(progress) if source == _EMBEDDED else Path(source)

@@ -6,7 +6,7 @@ import datetime as dt
 
 import click
 
-from inf2kit.cli.output import table
+from inf2kit.cli.output import print_table
 from inf2kit.cli.publishing import PLACE, store_options
 
 
@@ -20,9 +20,9 @@ def packages() -> None:
 @store_options
 def list_(place: str, region: str | None, bucket_owner: str | None) -> None:
     """List the packages of a place, and the SageMaker models that use them."""
-    from inf2kit.package import at, listed
+    from inf2kit.package import list_packages, open_store
 
-    found = listed(at(place, region, bucket_owner))
+    found = list_packages(open_store(place, region, bucket_owner))
     if not found:
         click.echo(f"no packages in {place}")
         return
@@ -38,7 +38,7 @@ def list_(place: str, region: str | None, bucket_owner: str | None) -> None:
                 ", ".join(package.used_by) or "-",
             )
         )
-    table(rows)
+    print_table(rows)
 
 
 @packages.command()
@@ -51,8 +51,8 @@ def verify(package: str, region: str | None, bucket_owner: str | None) -> None:
     """
     from inf2kit import package as packaging
 
-    place, digest = packaging.split(package)
-    manifest = packaging.verify(packaging.at(place, region, bucket_owner), digest)
+    place, digest = packaging.split_uri(package)
+    manifest = packaging.verify(packaging.open_store(place, region, bucket_owner), digest)
     handler = f", handler {manifest.handler}" if manifest.handler else ""
     click.echo(
         f"whole: {len(manifest.files)} files, {manifest.size / 1e9:.2f} GB, "
@@ -97,17 +97,17 @@ def prune(
     """Delete the packages of a place that no SageMaker model uses."""
     from inf2kit import package as packaging
 
-    store = packaging.at(place, region, bucket_owner)
+    store = packaging.open_store(place, region, bucket_owner)
     now = dt.datetime.now(dt.timezone.utc)
-    prunable = packaging.to_prune(
-        packaging.listed(store), keep=keep, older_than=dt.timedelta(days=older_than), now=now
+    prunable = packaging.select_prunable(
+        packaging.list_packages(store), keep=keep, older_than=dt.timedelta(days=older_than), now=now
     )
     if not prunable:
         click.echo("nothing to prune")
         return
     for package in prunable:
         state = package.preset if package.stored.whole else "(not whole)"
-        click.echo(f"{store.where(package.stored.digest)}  {state}  {package.stored.size / 1e9:.2f} GB")
+        click.echo(f"{store.uri(package.stored.digest)}  {state}  {package.stored.size / 1e9:.2f} GB")
     if dry_run or not (yes or click.confirm(f"delete these {len(prunable)} packages?")):
         return
     # A package may have been deployed while the question was open: prune asks SageMaker again.

@@ -62,24 +62,25 @@ def publish_contents(
         dry_run: Print the plan only.
     """
     from inf2kit import paths
-    from inf2kit.package import gather, plan, publish
+    from inf2kit.package import collect, publish
 
     progress(f"hashing {weights}")
-    contents = gather(preset, weights, revision=revision, rehearsal=rehearsal, handler=handler)
+    contents = collect(preset, weights, revision=revision, rehearsal=rehearsal, handler=handler)
+    plan = publish.plan(contents, store)
     if dry_run:
-        click.echo("\n".join(plan(contents, store).lines()))
+        click.echo("\n".join(plan.lines()))
         return
     try:
-        done = publish(contents, store, progress)
+        publish.execute(plan, progress)
     except KeyboardInterrupt:
         click.echo("stopped; the same command goes on from here", err=True)
         # Upload threads are still running. A normal exit would wait for them.
         os._exit(130)
-    click.echo(done.where)
-    paths.keep_manifest(done.digest, contents.manifest.to_bytes())
-    if done.where.startswith("s3://") and preset.compute.backend == "neuron":
+    click.echo(plan.uri)
+    paths.save_manifest(plan.digest, contents.manifest.to_bytes())
+    if plan.uri.startswith("s3://") and preset.compute.backend == "neuron":
         file_option = f" -c preset={preset_argument}" if preset_argument.endswith(".toml") else ""
         click.echo(
-            f"deploy: cdk deploy {names.stack_name(preset.name)}{file_option} -c package={done.where}",
+            f"deploy: cdk deploy {names.stack_name(preset.name)}{file_option} -c package={plan.uri}",
             err=True,
         )

@@ -23,7 +23,7 @@ from inf2kit.compile.spec import CompileSpec
 from inf2kit.errors import CompileError, suggest
 from inf2kit.fit import Architecture
 from inf2kit.package.handler import check_handler
-from inf2kit.package.stores.bucket import client
+from inf2kit.package.stores.bucket import create_client
 from inf2kit.presets import Preset
 
 Progress = Callable[[str], None]
@@ -172,7 +172,7 @@ def execute(plan: JobPlan, progress: Progress) -> None:
     if description.handler and plan.handler:
         files[description.handler] = plan.handler
     bucket, _, prefix = plan.code_uri.removeprefix("s3://").partition("/")
-    s3, _ = client(description.region, description.bucket_owner)
+    s3, _ = create_client(description.region, description.bucket_owner)
 
     def upload(path: str) -> None:
         s3.upload_file(str(files[path]), bucket, f"{prefix}/{path}")
@@ -209,10 +209,7 @@ def image_uri(region: str) -> str:
 
 
 def _check_instance(instance_type: str) -> None:
-    import botocore.session
-
-    model = botocore.session.get_session().get_service_model("sagemaker")
-    instance_types = model.shape_for("ProcessingInstanceType").enum
+    instance_types = aws.service_model("sagemaker").shape_for("ProcessingInstanceType").enum
     if instance_type not in instance_types:
         suggestion = suggest(instance_type, instance_types) or "; choose one such as ml.m5.12xlarge"
         raise CompileError(f"SageMaker Processing has no instance {instance_type!r}{suggestion}")

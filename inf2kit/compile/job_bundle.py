@@ -26,15 +26,15 @@ def bundle() -> dict[str, Path]:
         for path in sorted(package.rglob("*"))
         if path.suffix in (".py", ".toml") and "_inference" not in path.parts
     }
-    inference = code.inference_source()
+    inference = code.inference_folder()
     for path in sorted(inference.rglob("*")):
         if path.suffix in (".py", ".txt"):
             files[f"inference/{path.relative_to(inference).as_posix()}"] = path
-    for name, version in code.vendored().items():
+    for name, version in code.vendored_versions().items():
         # All files of RECORD, also those that do not ship: the job's own packaging compares them too.
-        for file, installed in vendor.checked_files(vendor.pinned(name, version)).items():
+        for file, installed in vendor.list_checked_files(vendor.find_pinned(name, version)).items():
             files[f"vendor/{file.as_posix()}"] = installed
-    for file, installed in vendor.checked_files(vendor.distribution(_TOML)).items():
+    for file, installed in vendor.list_checked_files(vendor.find_distribution(_TOML)).items():
         if file.parts[0] == _TOML and file.suffix == ".py":
             files[file.as_posix()] = installed
     return files

@@ -18,7 +18,7 @@ from inf2kit.compile import disk_space, hub, local
 from inf2kit.compile.job_description import JobDescription
 from inf2kit.compile.job_progress import PACKAGE_LINE
 from inf2kit.errors import CompileError, Inf2KitError
-from inf2kit.package import at, gather, publish
+from inf2kit.package import collect, open_store, publish
 
 #: Folders that a job may work in. The request's volume is documented for inputs and outputs only.
 WORK = (Path("/opt/ml/processing/work"), Path("/tmp/work"), Path("/inf2kit-work"))  # noqa: S108 - the job is alone there
@@ -33,16 +33,18 @@ def run(job_file: Path) -> str:
         Inf2KitError: the model cannot be compiled or packaged.
     """
     job = JobDescription.from_file(job_file)
-    store = at(job.output, job.region, job.bucket_owner)
+    store = open_store(job.output, job.region, job.bucket_owner)
     store.check_writable()
     token = read_token(job.token_secret, job.region) if job.token_secret else None
     gated = job.preset.model.gated and job.spec.model == job.preset.model.id
     compiled = local.execute(local.plan(job.spec, gated=gated), _log, token=token)
     handler = job_file.parent / job.handler if job.handler else None
-    contents = gather(
+    contents = collect(
         job.spec.apply_to(job.preset), compiled.path, revision=compiled.revision, handler=handler
     )
-    return publish(contents, store, _log).where
+    plan = publish.plan(contents, store)
+    publish.execute(plan, _log)
+    return plan.uri
 
 
 def choose_work_folder(folders: tuple[Path, ...], environ: MutableMapping[str, str]) -> None:

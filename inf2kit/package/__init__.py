@@ -1,28 +1,30 @@
-"""Model packages: one immutable prefix, named by its digest, with weights, tokenizer, ``code/`` and manifest.
+"""Model packages: immutable prefixes named by a digest, with weights, tokenizer, ``code/`` and a manifest.
 
-contents = gather(preset, Path("llama2-7b"))
-publish(contents, at("s3://bucket/models"))
+Publishing is planned first, and the plan can be printed:
+
+    contents = collect(preset, Path("llama2-7b"))
+    plan = publish.plan(contents, open_store("s3://bucket/models"))
+    publish.execute(plan)
 """
 
-from inf2kit.package.contents import Contents, gather
-from inf2kit.package.maintenance import listed, prune, to_prune, verify
+from inf2kit.package.contents import Contents, collect
+from inf2kit.package.maintenance import ListedPackage, list_packages, prune, select_prunable, verify
 from inf2kit.package.manifest import Manifest
-from inf2kit.package.publish import Plan, plan, publish
+from inf2kit.package.publish import PublishPlan
 from inf2kit.package.stores.base import Store
-from inf2kit.package.stores.locations import at, split
+from inf2kit.package.stores.locations import open_store, split_uri
 
 __all__ = [
     "Contents",
+    "ListedPackage",
     "Manifest",
-    "Plan",
+    "PublishPlan",
     "Store",
-    "at",
-    "gather",
-    "listed",
-    "plan",
+    "collect",
+    "list_packages",
+    "open_store",
     "prune",
-    "publish",
-    "split",
-    "to_prune",
+    "select_prunable",
+    "split_uri",
     "verify",
 ]

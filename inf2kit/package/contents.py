@@ -1,4 +1,4 @@
-"""What a package will hold, before any byte of it is written: files by path, and their manifest."""
+"""The contents of a package before it is written: its files by path, and their manifest."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pathlib import Path
 import inf2kit
 from inf2kit import catalog
 from inf2kit.package import code
-from inf2kit.package import weights as source
+from inf2kit.package import weights as weight_files
 from inf2kit.package.handler import check_handler
-from inf2kit.package.hashing import Hashed
+from inf2kit.package.hashing import HashedFile
 from inf2kit.package.manifest import Manifest
 from inf2kit.presets import Preset, load_preset
 from inf2kit.serving.model_dir import CODE_FOLDER, MANIFEST
 
-#: The preset whose model and backend stand in for those of a Neuron preset.
-_STAND_IN = "smollm2-135m-local"
+#: A rehearsal runs a Neuron preset with the model and the backend of this one.
+_REHEARSAL_PRESET = "smollm2-135m-local"
 
 
 @dataclass(frozen=True)
@@ -29,34 +29,34 @@ class Contents:
     """A package that is not written yet.
 
     Attributes:
-        manifest: What it will say.
-        files: Where the bytes of each of its files are now.
-        parts: The sha256 of each piece of each file, as they were when the manifest was made.
+        manifest: The package's manifest.
+        files: The file on this machine of each path in the package.
+        parts: The sha256 of each part of each file, as it was when the manifest was made.
     """
 
     manifest: Manifest
     files: Mapping[str, Path]
     parts: Mapping[str, tuple[bytes, ...]]
 
-    def hashed(self, name: str) -> Hashed:
-        """One of the files."""
-        return Hashed(self.files[name], self.manifest.files[name], self.parts[name])
+    def hashed_file(self, name: str) -> HashedFile:
+        """Return one of the files with its hashes."""
+        return HashedFile(self.files[name], self.manifest.files[name], self.parts[name])
 
     def materialise(self, target: Path) -> None:
-        """Make the model directory as SageMaker lays it out; weights are linked where that is possible.
+        """Write the model directory as SageMaker lays it out. Weights become hard links where possible.
 
         Args:
-            target: Must not exist yet.
+            target: A folder that does not exist yet.
         """
         for name, path in self.files.items():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             if name.startswith(f"{CODE_FOLDER}/") or not _link(path, target / name):
                 shutil.copyfile(path, target / name)
-        # Written last: a directory without it is no package.
+        # The manifest is written last: a directory without it is no package.
         (target / MANIFEST).write_bytes(self.manifest.to_bytes())
 
 
-def gather(
+def collect(
     preset: Preset,
     weights: Path,
     *,
@@ -64,40 +64,42 @@ def gather(
     rehearsal: bool = False,
     handler: Path | None = None,
 ) -> Contents:
-    """Everything that a package of ``preset`` will hold.
+    """Collect and hash everything that a package of a preset holds.
 
     Args:
-        preset: Goes into the manifest, where the engine reads it.
-        weights: A directory of weights, configuration and tokenizer.
+        preset: The preset that the manifest records and the engine reads.
+        weights: A folder of weights, configuration and tokenizer.
         revision: The model's revision on its hub.
-        rehearsal: Whether a preset for Neuron gets the embedded model on the CPU in the place of its own;
-            its shapes stay, and every answer says what stands in.
+        rehearsal: Whether a Neuron preset gets the embedded model on the CPU in place of its own. The shapes
+            stay, and every answer names the substitute.
         handler: A file that ships as ``code/inference.py`` instead of inf2kit's own.
 
     Raises:
-        PackageError: the directory is not whole, or was made for something else; or the handler cannot serve.
+        PackageError: a file is missing, damaged or compiled for something else, or the handler cannot serve.
     """
     notice = None
     if rehearsal and preset.compute.backend == "neuron":
-        preset, notice = _rehearsed(preset)
-    files = source.files_of(weights)
-    versions = source.check(files, preset, weights)
-    files |= code.files(handler and check_handler(handler))
-    compiled = preset.compute.backend == "neuron"
-    hashed = _hashed(files)
+        preset, notice = _with_embedded_model(preset)
+    if handler is not None:
+        check_handler(handler)
+    files = weight_files.list_files(weights)
+    versions = weight_files.check_files(files, preset, weights)
+    files |= code.list_files(handler)
+    is_compiled = preset.compute.backend == "neuron"
+    hashed = _hash_files(files)
     manifest = Manifest(
         inf2kit=inf2kit.__version__,
         preset=preset.to_manifest(),
         revision=revision,
-        target="inf2" if compiled else "cpu",
-        image_tag=catalog.image().tag if compiled else None,
+        target="inf2" if is_compiled else "cpu",
+        image_tag=catalog.image().tag if is_compiled else None,
         versions=versions,
         notice=notice,
-        files={name: each.entry for name, each in hashed.items()},
-        vendored=code.vendored(),
+        files={name: file.entry for name, file in hashed.items()},
+        vendored=code.vendored_versions(),
         handler=handler.name if handler else None,
     )
-    return Contents(manifest, files, {name: each.parts for name, each in hashed.items()})
+    return Contents(manifest, files, {name: file.parts for name, file in hashed.items()})
 
 
 def _link(path: Path, target: Path) -> bool:
@@ -108,16 +110,17 @@ def _link(path: Path, target: Path) -> bool:
     return True
 
 
-def _hashed(files: Mapping[str, Path]) -> dict[str, Hashed]:
+def _hash_files(files: Mapping[str, Path]) -> dict[str, HashedFile]:
     with ThreadPoolExecutor() as pool:
-        return dict(zip(files, pool.map(Hashed.of, files.values()), strict=True))
+        return dict(zip(files, pool.map(HashedFile.from_path, files.values()), strict=True))
 
 
-def _rehearsed(preset: Preset) -> tuple[Preset, str]:
-    stand_in = load_preset(_STAND_IN)
+def _with_embedded_model(preset: Preset) -> tuple[Preset, str]:
+    """Return the preset with the embedded model on the CPU, and the notice that says so."""
+    substitute = load_preset(_REHEARSAL_PRESET)
     notice = (
-        f"rehearsal: {stand_in.model.id} on a CPU stands in for {preset.model.id} "
+        f"rehearsal: {substitute.model.id} on a CPU stands in for {preset.model.id} "
         f"on {preset.compute.instance_type}"
     )
-    compute = dataclasses.replace(stand_in.compute, instance_type=preset.compute.instance_type)
-    return dataclasses.replace(preset, compute=compute, model=stand_in.model), notice
+    compute = dataclasses.replace(substitute.compute, instance_type=preset.compute.instance_type)
+    return dataclasses.replace(preset, compute=compute, model=substitute.model), notice

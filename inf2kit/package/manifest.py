@@ -1,4 +1,4 @@
-"""The manifest: what a package is, which versions it needs, and the sha256 of every file in it."""
+"""The manifest of a package: its preset, the versions that it needs, and the sha256 of every file."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ class Entry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is written to ``inf2kit.json``.
+    """The content of ``inf2kit.json``.
 
     Attributes:
-        inf2kit: The version that made the package.
+        inf2kit: The version of inf2kit that made the package.
         preset: The preset as a nested dictionary; the engine reads its shapes, compute and serving.
-        revision: The model's revision on its hub, or None where it is not known.
+        revision: The model's revision on its hub; None where it is not known.
         target: ``inf2`` for a compiled artefact, ``cpu`` for plain weights.
         image_tag: The container image that the package is for; None for ``cpu``.
-        versions: Versions of what compiled it, which must be the image's: ``optimum_neuron``,
+        versions: The versions that compiled the model, which must be the image's: ``optimum_neuron``,
             ``neuronx_cc``, ``neuron_sdk`` and others; empty for ``cpu``.
-        notice: What about it is not the real thing, such as a rehearsal's model; None for real ones.
+        notice: What is simulated, such as a rehearsal's model; None where nothing is.
         files: Every other file of the package, by its path.
-        vendored: Versions of the packages in ``code/vendor``; empty where an earlier inf2kit made it.
+        vendored: Versions of the packages in ``code/vendor``; empty in packages of an earlier inf2kit.
         handler: The name of the user's file that ships as ``code/inference.py``; None for inf2kit's own.
     """
 
@@ -63,17 +63,17 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """The package's name: the same on any machine for the same files, preset, revision and inf2kit."""
+        """The package's name; the same files, preset, revision and inf2kit give the same on every machine."""
         return digest_of(self.to_bytes())
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
+        """Bytes of all files together."""
         return sum(entry.size for entry in self.files.values())
 
     @property
     def preset_name(self) -> str:
-        """The preset that the package was made for."""
+        """The name of the preset that the package was made for."""
         return str(self.preset["name"])
 
     @property
@@ -82,7 +82,7 @@ class Manifest:
         return StaticShapes.from_dict(self.preset["shapes"])
 
     def to_bytes(self) -> bytes:
-        """The file's content: the same for the same values."""
+        """Return the file's content; equal manifests give equal bytes."""
         values = {"format": FORMAT, **dataclasses.asdict(self)}
         # Optional values are left out, so that packages without them keep their digests.
         for name in ("vendored", "handler"):
@@ -91,22 +91,22 @@ class Manifest:
         return (json.dumps(values, indent=1, sort_keys=True) + "\n").encode()
 
     @classmethod
-    def parse(cls, content: bytes, where: str) -> Manifest:
-        """A manifest from its file.
+    def parse(cls, content: bytes, source: str) -> Manifest:
+        """Parse a manifest.
 
         Args:
             content: The file's bytes.
-            where: Its name in errors.
+            source: The file's name in error messages.
 
         Raises:
-            PackageError: it is not a manifest, or not of this format.
+            PackageError: it is not a manifest, or is of another format.
         """
         try:
             values = json.loads(content)
             version = values.pop("format", None)
             if version != FORMAT:
                 raise PackageError(
-                    f"{where} is a manifest of format {version}, this inf2kit reads format {FORMAT}; "
+                    f"{source} is a manifest of format {version}, this inf2kit reads format {FORMAT}; "
                     f"{_MAKE_AGAIN}"
                 )
             files = {path: Entry(**entry) for path, entry in values.pop("files").items()}
@@ -114,12 +114,12 @@ class Manifest:
             _ = manifest.preset_name, manifest.shapes  # raise where the preset is not whole
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise PackageError(
-                f"{where} is not a manifest of a model package ({error}); {_MAKE_AGAIN}"
+                f"{source} is not a manifest of a model package ({error}); {_MAKE_AGAIN}"
             ) from None
         return manifest
 
     def check_fits(self, preset: Preset, image_tag: str) -> None:
-        """What was compiled is what the preset and the image ask for.
+        """Check that the package was compiled for a preset and an image.
 
         Raises:
             PackageError: naming the first value that differs.
@@ -129,15 +129,15 @@ class Manifest:
                 f"the package {self.digest} was made for the preset {self.preset_name!r}, not for "
                 f"{preset.name!r}; deploy that one, or package for this one with --preset {preset.name}"
             )
-        requested = dataclasses.asdict(preset)
-        manifest_preset = {**self.preset, "shapes": dataclasses.asdict(self.shapes)}
-        for path in _MUST_AGREE:
-            packaged, asked = _at(manifest_preset, path), _at(requested, path)
+        packaged_values = {**self.preset, "shapes": dataclasses.asdict(self.shapes)}
+        preset_values = dataclasses.asdict(preset)
+        for path in _COMPARED_VALUES:
+            packaged, expected = _get(packaged_values, path), _get(preset_values, path)
             # A rehearsal has the preset's shapes, but another model on another backend.
-            if packaged != asked and (self.notice is None or path[0] == "shapes"):
+            if packaged != expected and (self.notice is None or path[0] == "shapes"):
                 raise PackageError(
                     f"the package {self.digest} has {'.'.join(path)} {packaged!r}, the preset "
-                    f"{preset.name!r} asks for {asked!r}; {_MAKE_AGAIN}"
+                    f"{preset.name!r} asks for {expected!r}; {_MAKE_AGAIN}"
                 )
         if self.image_tag not in (None, image_tag):
             raise PackageError(
@@ -147,7 +147,7 @@ class Manifest:
             )
 
 
-_MUST_AGREE = (
+_COMPARED_VALUES = (
     ("model", "id"),
     ("shapes", "batch_size"),
     ("shapes", "sequence_length"),
@@ -158,7 +158,7 @@ _MUST_AGREE = (
 )
 
 
-def _at(values: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+def _get(values: Mapping[str, Any], path: tuple[str, ...]) -> Any:
     for key in path:
         values = values[key] if isinstance(values, Mapping) else {}
     return values

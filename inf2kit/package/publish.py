@@ -1,4 +1,4 @@
-"""Publishing a package: first a plan that can be printed, then its execution, the manifest last."""
+"""Publish a package: first a plan that can be printed, then its execution, which writes the manifest last."""
 
 from __future__ import annotations
 
@@ -10,190 +10,197 @@ from threading import Lock
 from inf2kit.errors import PackageError
 from inf2kit.package.contents import Contents
 from inf2kit.package.manifest import Entry, Manifest
-from inf2kit.package.stores.base import Store, Task, stranger
+from inf2kit.package.stores.base import FileOrigin, Store, Task, describe_unexpected
 
 Progress = Callable[[str], None]
 
 _THREADS = 10
-_STEPS = 10
-_WORTH_COPYING = 2**20
+_PROGRESS_REPORTS = 10
+#: Bytes. A smaller file is sent as quickly as it is copied.
+_MIN_COPY_SIZE = 2**20
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What publishing would do.
+class PublishPlan:
+    """What publishing a package will do.
 
     Attributes:
-        where: The package's place.
-        digest: Its name.
-        whole: Whether it is there already, so that nothing is to be done.
-        present: Files of it that are there already.
-        copied: Files to copy from another package: that one's digest and the file's name there.
-        sent: Files to send.
-        bytes_copied: Bytes of the copied files.
-        bytes_sent: Bytes of the sent files; a large file that was sent in part counts as a whole.
+        contents: The package.
+        store: Where it goes.
+        is_published: Whether the store holds the whole package already.
+        present: Files that the store holds already.
+        copied: Files to copy from other packages in the store.
+        sent: Files to send; one that was sent in part counts as a whole.
     """
 
-    where: str
-    digest: str
-    whole: bool
+    contents: Contents
+    store: Store
+    is_published: bool
     present: tuple[str, ...]
-    copied: dict[str, tuple[str, str]]
+    copied: Mapping[str, FileOrigin]
     sent: tuple[str, ...]
-    bytes_copied: int
-    bytes_sent: int
+
+    @property
+    def digest(self) -> str:
+        """The package's digest."""
+        return self.contents.manifest.digest
+
+    @property
+    def uri(self) -> str:
+        """The package's URI or path."""
+        return self.store.uri(self.digest)
+
+    @property
+    def bytes_copied(self) -> int:
+        """Bytes of the files to copy."""
+        return sum(self.contents.manifest.files[name].size for name in self.copied)
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes of the files to send."""
+        return sum(self.contents.manifest.files[name].size for name in self.sent)
 
     def lines(self) -> list[str]:
-        """The plan for people."""
-        if self.whole:
-            return [f"{self.where} is there already, and whole"]
+        """Return the plan for ``--dry-run``."""
+        if self.is_published:
+            return [f"{self.uri} is there already, and whole"]
         return [
-            f"{self.where}",
+            self.uri,
             f"  {len(self.present)} files are there already",
-            f"  {len(self.copied)} files, {_size(self.bytes_copied)}, to copy from earlier packages",
-            f"  {len(self.sent)} files, {_size(self.bytes_sent)}, to send",
+            f"  {len(self.copied)} files, {_format_size(self.bytes_copied)}, to copy from earlier packages",
+            f"  {len(self.sent)} files, {_format_size(self.bytes_sent)}, to send",
         ]
 
 
-def plan(contents: Contents, store: Store) -> Plan:
-    """What is to be done so that ``store`` holds the package.
+def plan(contents: Contents, store: Store) -> PublishPlan:
+    """Plan how the store comes to hold the package.
 
     Raises:
-        PackageError: the store cannot be read, or is no place for a package.
+        PackageError: the store cannot be read or written.
     """
     store.check_writable()
-    manifest = contents.manifest
-    digest, files = manifest.digest, manifest.files
-    if store.manifest(digest) == manifest.to_bytes() and not store.lacking(digest, files):
-        return Plan(store.where(digest), digest, True, tuple(files), {}, (), 0, 0)
-    present = store.present(digest, files)
-    # A small file is sent as quickly as it is copied.
-    wanted = {
-        name: entry for name, entry in files.items() if name not in present and entry.size > _WORTH_COPYING
+    digest, files = contents.manifest.digest, contents.manifest.files
+    is_same = store.read_manifest(digest) == contents.manifest.to_bytes()
+    if is_same and not store.find_missing(digest, files):
+        return PublishPlan(contents, store, True, tuple(files), {}, ())
+    present = store.find_present(digest, files)
+    large = {
+        name: entry for name, entry in files.items() if name not in present and entry.size > _MIN_COPY_SIZE
     }
-    copied = _elsewhere(store, digest, wanted) if wanted else {}
+    copied = _find_origins(store, digest, large) if large else {}
     sent = tuple(name for name in files if name not in present and name not in copied)
-    return Plan(
-        store.where(digest),
-        digest,
-        False,
-        tuple(sorted(present)),
-        copied,
-        sent,
-        sum(files[name].size for name in copied),
-        sum(files[name].size for name in sent),
-    )
+    return PublishPlan(contents, store, False, tuple(sorted(present)), copied, sent)
 
 
-def publish(contents: Contents, store: Store, progress: Progress = lambda _: None) -> Plan:
-    """Make ``store`` hold the package; a run that was killed is taken up where it stopped.
+def execute(plan: PublishPlan, progress: Progress = lambda _: None) -> None:
+    """Publish the package. After an interruption, a new plan goes on where this one stopped.
 
     Args:
-        contents: What the package will hold.
-        store: Where it goes.
-        progress: Told what was planned, and every tenth of the bytes.
+        plan: The plan.
+        progress: Called with the plan's lines, and with each tenth of the bytes.
 
     Raises:
-        PackageError: something could not be read or written; the package does not look whole then.
+        PackageError: a file cannot be read or written; the package is not whole then.
     """
-    planned = plan(contents, store)
-    for line in (*planned.lines(), *store.notes.values()):
+    store, digest, manifest = plan.store, plan.digest, plan.contents.manifest
+    for line in (*plan.lines(), *store.notes.values()):
         progress(line)
-    if planned.whole:
-        _refuse_strangers(store, planned.digest, contents.manifest.files)
-        # Written again, so that it counts as touched, and is not pruned before it is deployed.
-        store.commit(planned.digest, contents.manifest.to_bytes())
-        return planned
-    digest, files = planned.digest, contents.manifest.files
+    if plan.is_published:
+        _check_unexpected(store, digest, manifest.files)
+        # Written again, so that the package counts as touched and is not pruned before it is deployed.
+        store.commit(digest, manifest.to_bytes())
+        return
     try:
-        tasks = [store.copy(digest, name, files[name], origin) for name, origin in planned.copied.items()]
-        tasks += store.write(digest, {name: contents.hashed(name) for name in planned.sent})
+        tasks = [
+            store.copy_task(digest, name, manifest.files[name], origin)
+            for name, origin in plan.copied.items()
+        ]
+        tasks += store.write_tasks(digest, {name: plan.contents.hashed_file(name) for name in plan.sent})
         _run(tasks, progress)
-        lacking = store.lacking(digest, files)
-        if lacking:
+        missing = store.find_missing(digest, manifest.files)
+        if missing:
             raise PackageError(
-                f"{planned.where}{min(lacking)} is gone, though it was there: somebody prunes meanwhile; "
+                f"{plan.uri}{min(missing)} is gone, though it was there: another process prunes meanwhile; "
                 "run the same command again"
             )
-        _refuse_strangers(store, digest, files)
-        store.commit(digest, contents.manifest.to_bytes())
+        _check_unexpected(store, digest, manifest.files)
+        store.commit(digest, manifest.to_bytes())
     except PackageError:
         store.abandon(digest)
         raise
-    return planned
 
 
-def _refuse_strangers(store: Store, digest: str, files: Mapping[str, Entry]) -> None:
-    """SageMaker would bring along what else is there, and the engine would refuse it on a paid instance."""
-    strangers = store.unexpected(digest, files)
-    if strangers:
+def _check_unexpected(store: Store, digest: str, files: Mapping[str, Entry]) -> None:
+    """Refuse other files under the digest: the engine would refuse them on a paid instance."""
+    unexpected = store.find_unexpected(digest, files)
+    if unexpected:
         raise PackageError(
-            f"{store.where(digest)}{stranger(min(strangers))}; delete it, and find out whose it is"
+            f"{store.uri(digest)}{describe_unexpected(min(unexpected))}; delete it, and find out whose it is"
         )
 
 
-def _elsewhere(store: Store, digest: str, wanted: Mapping[str, Entry]) -> dict[str, tuple[str, str]]:
-    """Where the wanted files are in other whole packages, really and not by a manifest alone."""
+def _find_origins(store: Store, digest: str, files: Mapping[str, Entry]) -> dict[str, FileOrigin]:
+    """Find the same files in other whole packages. Each file is looked up, not only its manifest's entry."""
     names: dict[str, list[str]] = {}
-    for name, entry in wanted.items():
+    for name, entry in files.items():
         names.setdefault(entry.sha256, []).append(name)
-    origins: dict[str, tuple[str, str]] = {}
-    for package in store.packages():
-        if len(origins) == len(wanted):
+    origins: dict[str, FileOrigin] = {}
+    for package in store.list_stored():
+        if len(origins) == len(files):
             break
-        content = store.manifest(package.digest) if package.whole and package.digest != digest else None
+        content = store.read_manifest(package.digest) if package.whole and package.digest != digest else None
         if content is None:
             continue
         try:
-            other = Manifest.parse(content, store.where(package.digest))
-        except PackageError:  # of another version; its files cannot be told
+            other = Manifest.parse(content, store.uri(package.digest))
+        except PackageError:  # of another version, whose manifest this one cannot read
             continue
         same = {name: entry for name, entry in other.files.items() if entry.sha256 in names}
-        for origin in store.present(package.digest, same):
-            for name in names[same[origin].sha256]:
-                origins.setdefault(name, (package.digest, origin))
+        for other_name in store.find_present(package.digest, same):
+            for name in names[same[other_name].sha256]:
+                origins.setdefault(name, FileOrigin(package.digest, other_name))
     return origins
 
 
 def _run(tasks: list[Task], progress: Progress) -> None:
-    """All tasks, some at a time; the first error ends it."""
-    tally = _Tally(sum(task.size for task in tasks), progress)
-    # The largest first, so that the last ones to end are small.
+    """Run the tasks in threads; the first error ends all."""
+    counter = _ByteCounter(sum(task.size for task in tasks), progress)
+    # Taken from the end, so that the largest start first and the last ones to end are small.
     waiting = sorted(tasks, key=lambda task: task.size)
     running: set[Future[None]] = set()
     pool = ThreadPoolExecutor(_THREADS)
     try:
         while waiting or running:
             while waiting and len(running) < _THREADS:
-                running.add(pool.submit(waiting.pop().run, tally.add))
+                running.add(pool.submit(waiting.pop().run, counter.add))
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 future.result()
     except BaseException as error:
-        # A user who stops it does not wait for the pieces on their way, which take minutes on a slow line.
+        # Ctrl-C does not wait for the parts that are being sent, which take minutes on a slow line.
         pool.shutdown(wait=not isinstance(error, KeyboardInterrupt), cancel_futures=True)
         raise
     pool.shutdown()
 
 
-class _Tally:
-    """Counts bytes, and says so every tenth."""
+class _ByteCounter:
+    """Counts written bytes, and reports each tenth of them."""
 
     def __init__(self, total: int, progress: Progress) -> None:
         self._total, self._progress = total, progress
-        self._done = self._said = 0
+        self._written = self._reported_tenths = 0
         self._lock = Lock()
 
     def add(self, count: int) -> None:
         with self._lock:
-            self._done += count
-            tenth = _STEPS * self._done // max(self._total, 1)
-            if tenth > self._said:
-                self._said = tenth
-                self._progress(f"{_size(self._done)} of {_size(self._total)}")
+            self._written += count
+            tenths = _PROGRESS_REPORTS * self._written // max(self._total, 1)
+            if tenths > self._reported_tenths:
+                self._reported_tenths = tenths
+                self._progress(f"{_format_size(self._written)} of {_format_size(self._total)}")
 
 
-def _size(count: int) -> str:
+def _format_size(count: int) -> str:
     if count >= 10**9:
         return f"{count / 1e9:.2f} GB"
     return f"{count / 1e6:.1f} MB"

@@ -1,4 +1,4 @@
-"""The installed packages that ship in ``code/vendor``: in the versions of ``vendor.txt``, and unchanged."""
+"""The installed packages that ship in ``code/vendor``: the versions of ``vendor.txt``, unchanged."""
 
 from __future__ import annotations
 
@@ -12,36 +12,37 @@ from inf2kit import catalog
 from inf2kit.errors import PackageError
 from inf2kit.serving.model_dir import sha256_of
 
-#: What an installer writes beside a distribution: it differs from machine to machine.
-_RECORD, _INSTALLERS_OWN = "RECORD", ("INSTALLER", "REQUESTED", "direct_url.json")
-#: What nothing imports: marks for type checkers, which are empty files, and tests.
+#: Files that an installer writes into a distribution's metadata. They differ between machines.
+_RECORD, _INSTALLER_FILES = "RECORD", ("INSTALLER", "REQUESTED", "direct_url.json")
+#: Files that no import reads: markers for type checkers, and tests.
 _UNUSED_FILES, _UNUSED_FOLDERS = ("py.typed",), ("tests", "_tests")
 _PIN = re.compile(r"^([\w.-]+)==([^\s\\;]+)", re.MULTILINE)
-#: Where a compilation job has them: as data beside inf2kit, and not on Python's path.
+#: A compilation job has the vendored distributions here, as data and not on Python's path.
 _BUNDLED = Path(__file__).resolve().parents[2] / "vendor"
 
 
-def pins(vendor_txt: Path) -> dict[str, str]:
-    """Versions by the names of the distributions that ship, from a file of pip's format."""
+def read_pins(vendor_txt: Path) -> dict[str, str]:
+    """Read a requirements file; return the pinned version of each distribution."""
     return dict(_PIN.findall(vendor_txt.read_text(encoding="utf-8")))
 
 
-def files(name: str, version: str) -> dict[PurePath, Path]:
-    """The files of a distribution that ship, by their path in it, the same on every machine.
+def list_files(name: str, version: str) -> dict[PurePath, Path]:
+    """List the files of a distribution that ship, by their path in it; they are the same on every machine.
 
     Raises:
-        PackageError: as ``pinned`` and ``checked_files``.
+        PackageError: see ``find_pinned`` and ``list_checked_files``.
     """
-    return {path: where for path, where in checked_files(pinned(name, version)).items() if _ships(path)}
+    files = list_checked_files(find_pinned(name, version))
+    return {path: installed for path, installed in files.items() if _is_shipped(path)}
 
 
-def pinned(name: str, version: str) -> metadata.Distribution:
-    """A distribution to vendor.
+def find_pinned(name: str, version: str) -> metadata.Distribution:
+    """Find the installed distribution to vendor.
 
     Raises:
         PackageError: it is not installed, in another version, not pure Python, or not for the image's Python.
     """
-    installed = distribution(name)
+    installed = find_distribution(name)
     if installed.version != version:
         raise PackageError(
             f"{name} {installed.version} is installed, and {version} ships inside code/vendor: packages are "
@@ -52,11 +53,11 @@ def pinned(name: str, version: str) -> metadata.Distribution:
     return installed
 
 
-def distribution(name: str) -> metadata.Distribution:
-    """An installed distribution that the image's Python can run.
+def find_distribution(name: str) -> metadata.Distribution:
+    """Find an installed distribution that the image's Python can run.
 
     Raises:
-        PackageError: it is not installed, or asks for another Python than the image's.
+        PackageError: it is not installed, or requires another Python than the image's.
     """
     from packaging.specifiers import SpecifierSet
 
@@ -68,50 +69,50 @@ def distribution(name: str) -> metadata.Distribution:
             "install inf2kit with its 'local' extra: pip install 'inf2kit[local]'"
         )
     python = catalog.image().versions["python"]
-    asked = ",".join(installed.metadata.get_all("Requires-Python") or ())
-    if not SpecifierSet(asked).contains(python):
+    requires_python = ",".join(installed.metadata.get_all("Requires-Python") or ())
+    if not SpecifierSet(requires_python).contains(python):
         raise PackageError(
-            f"{name} {installed.version} asks for Python {asked}, and the endpoint's image has {python}; "
-            "install a version of it that runs there"
+            f"{name} {installed.version} asks for Python {requires_python}, and the endpoint's image has "
+            f"{python}; install a version of it that runs there"
         )
     return installed
 
 
-def checked_files(installed: metadata.Distribution) -> dict[PurePath, Path]:
-    """RECORD, and the files that it names but for the installer's own, by their path in the distribution.
+def list_checked_files(installed: metadata.Distribution) -> dict[PurePath, Path]:
+    """List a distribution's files by their path in it, with RECORD and without the installer's own files.
 
     Raises:
-        PackageError: one of them is missing, or is not what was installed.
+        PackageError: a file is missing, or differs from its sha256 in RECORD.
     """
     name = installed.metadata["Name"]
-    again = f"pip install --force-reinstall --no-deps {name}=={installed.version}"
+    reinstall = f"pip install --force-reinstall --no-deps {name}=={installed.version}"
     files: dict[PurePath, Path] = {}
-    # Not by found.files: it leaves out what is missing.
-    for written, recorded, _size in csv.reader((installed.read_text(_RECORD) or "").splitlines()):
-        file, path = PurePosixPath(written), Path(str(installed.locate_file(written)))
-        described = file.parts[0].endswith(".dist-info")
-        if (described and file.name in _INSTALLERS_OWN) or ".." in file.parts or file.suffix == ".pyc":
+    # metadata.Distribution.files is of no use here: it leaves out what is missing.
+    for path_text, recorded, _size in csv.reader((installed.read_text(_RECORD) or "").splitlines()):
+        file, path = PurePosixPath(path_text), Path(str(installed.locate_file(path_text)))
+        is_metadata = file.parts[0].endswith(".dist-info")
+        if (is_metadata and file.name in _INSTALLER_FILES) or ".." in file.parts or file.suffix == ".pyc":
             continue
-        has_hash = not (described and file.name == _RECORD)
+        has_hash = not (is_metadata and file.name == _RECORD)
         if not path.is_file() or (has_hash and recorded != _record_hash(path)):
             raise PackageError(
                 f"{path} is not the file that {name} {installed.version} was installed with, by the sha256 "
-                f"in its RECORD; install it again: {again}"
+                f"in its RECORD; install it again: {reinstall}"
             )
         files[file] = path
     if not files:
         raise PackageError(
-            f"the installed {name!r} does not say which files it has; install it again: {again}"
+            f"the installed {name!r} does not say which files it has; install it again: {reinstall}"
         )
     return files
 
 
-def _ships(path: PurePath) -> bool:
-    unused = path.name in _UNUSED_FILES or set(path.parts[:-1]) & set(_UNUSED_FOLDERS)
-    return not unused and path.name != _RECORD
+def _is_shipped(path: PurePath) -> bool:
+    is_unused = path.name in _UNUSED_FILES or set(path.parts[:-1]) & set(_UNUSED_FOLDERS)
+    return not is_unused and path.name != _RECORD
 
 
 def _record_hash(path: Path) -> str:
-    """Return the sha256 as RECORD writes it: in URL-safe base64, without padding."""
+    """Return a file's sha256 as RECORD writes it: base64 for URLs, without padding."""
     digest = bytes.fromhex(sha256_of(path))
     return f"sha256={base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"

@@ -1,4 +1,4 @@
-"""What is to be packaged: a directory of weights and tokenizer, checked before anything is made of it."""
+"""The source of a package: a folder of weights and tokenizer, checked before anything is hashed."""
 
 from __future__ import annotations
 
@@ -24,23 +24,22 @@ from inf2kit.serving.model_dir import (
     compiled_files,
 )
 
-_TOKENIZER_FILES = (TOKENIZER, SENTENCEPIECE_TOKENIZER)
-#: As torch and others pickle; safetensors are there too wherever a model can be loaded here.
+_TOKENIZERS = (TOKENIZER, SENTENCEPIECE_TOKENIZER)
+#: Suffixes of pickles, as torch and others write them. A model that loads here has safetensors beside them.
 _PICKLES = (".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")
 
 
-def files_of(source: Path) -> dict[str, Path]:
-    """The files of a source directory by their path in the package.
+def list_files(source: Path) -> dict[str, Path]:
+    """List the files of a source folder by their path in the package.
 
-    Hidden ones are left out, and so are pickles: loading one runs what is in it, and nothing here loads one.
+    Hidden files are left out. So are pickles: loading one runs its code, and the engine loads none.
 
     Raises:
-        PackageError: it is not a directory, holds what a package has a place of its own for, or a link out of
-            it.
+        PackageError: the source is no folder, holds a manifest or ``code/``, or a link leads out of it.
     """
     if not source.is_dir():
         raise PackageError(f"{source} is not a directory; give one of weights and tokenizer")
-    allowed = _allowed(source.resolve())
+    link_targets = _allowed_link_targets(source.resolve())
     graphs = COMPILED_GRAPHS if (source / NEURON_CONFIG).exists() else None
     files: dict[str, Path] = {}
     for path in sorted(source.rglob("*")):
@@ -48,15 +47,15 @@ def files_of(source: Path) -> dict[str, Path]:
         if any(part.startswith(".") for part in relative.parts):
             continue
         target = path.resolve()
-        if path.is_symlink() and not any(target.is_relative_to(folder) for folder in allowed):
+        if path.is_symlink() and not any(target.is_relative_to(folder) for folder in link_targets):
             raise PackageError(
                 f"{path} is a link to {target}, outside of {source}, and would be published too; "
                 "put a copy in its place, or delete it"
             )
-        # The compiled graphs are TorchScript: torch makes no Python objects of what is in it.
-        pickle = path.suffix in _PICKLES and relative.as_posix() != graphs
-        if path.is_file() and not pickle:
-            # A hub's cache holds links to its files: what is meant is the file.
+        # The compiled graphs are TorchScript, which torch loads without running pickled code.
+        is_pickle = path.suffix in _PICKLES and relative.as_posix() != graphs
+        if path.is_file() and not is_pickle:
+            # The hub's cache holds links to its files. The package gets the file.
             files[relative.as_posix()] = target
     for name in files:
         if name == MANIFEST or name.startswith(f"{CODE_FOLDER}/"):
@@ -67,17 +66,22 @@ def files_of(source: Path) -> dict[str, Path]:
     return files
 
 
-def _allowed(source: Path) -> list[Path]:
-    """Where links may lead: within the source, and from a snapshot of a hub's cache to its files."""
+def _allowed_link_targets(source: Path) -> list[Path]:
+    """Return where links may lead: into the source, and from a snapshot of the hub's cache to its blobs."""
     blobs = source.parents[1] / "blobs" if source.parent.name == "snapshots" else source
     return [source, blobs]
 
 
-def check(files: Mapping[str, Path], preset: Preset, source: Path) -> dict[str, str]:
-    """See that a preset's backend can load these files.
+def check_files(files: Mapping[str, Path], preset: Preset, source: Path) -> dict[str, str]:
+    """Check that a preset's backend can load the files.
+
+    Args:
+        files: The files by their path in the package.
+        preset: The preset.
+        source: The folder's name in error messages.
 
     Returns:
-        The versions that compiled them; none for plain weights.
+        The versions that compiled the model; empty for plain weights.
 
     Raises:
         PackageError: naming the file that is missing, cut off, or was compiled for something else.
@@ -86,9 +90,9 @@ def check(files: Mapping[str, Path], preset: Preset, source: Path) -> dict[str, 
         raise PackageError(
             f"{source} lacks {MODEL_CONFIG}; give a directory that save_pretrained has written"
         )
-    if not any(name in files for name in _TOKENIZER_FILES):
+    if not any(name in files for name in _TOKENIZERS):
         raise PackageError(
-            f"{source} lacks its tokenizer ({' or '.join(_TOKENIZER_FILES)}); save it there with "
+            f"{source} lacks its tokenizer ({' or '.join(_TOKENIZERS)}); save it there with "
             "AutoTokenizer.from_pretrained(MODEL).save_pretrained(DIR)"
         )
     if preset.compute.backend == "neuron":
@@ -103,25 +107,25 @@ def check(files: Mapping[str, Path], preset: Preset, source: Path) -> dict[str, 
 
 
 def _check_weights(files: Mapping[str, Path], source: Path) -> None:
-    wanted = [WEIGHTS]
+    required = [WEIGHTS]
     if WEIGHTS_INDEX in files:
-        weight_map = _json(files[WEIGHTS_INDEX]).get("weight_map")
+        weight_map = _read_json(files[WEIGHTS_INDEX]).get("weight_map")
         if not (isinstance(weight_map, dict) and weight_map):
             raise PackageError(f"{source / WEIGHTS_INDEX} names no weights; save the model again")
-        wanted = sorted({str(name) for name in weight_map.values()})
-    _refuse_missing(files, wanted, source, "save the model again with save_pretrained")
+        required = sorted({str(name) for name in weight_map.values()})
+    _check_present(files, required, source, "save the model again with save_pretrained")
 
 
 def _check_compiled(files: Mapping[str, Path], preset: Preset, source: Path) -> dict[str, str]:
-    """An artefact as optimum-neuron 0.4 lays it out."""
-    again = f"compile it for this preset: inf2kit compile {preset.name} --output PLACE"
+    """Check a compiled model, as optimum-neuron 0.4 saves it, and return the versions that compiled it."""
+    advice = f"compile it for this preset: inf2kit compile {preset.name} --output PLACE"
     if NEURON_CONFIG not in files:
-        raise PackageError(f"{source} lacks {NEURON_CONFIG}, so it is not compiled for Neuron; {again}")
-    config = _json(files[NEURON_CONFIG])
+        raise PackageError(f"{source} lacks {NEURON_CONFIG}, so it is not compiled for Neuron; {advice}")
+    config = _read_json(files[NEURON_CONFIG])
     tensor_parallel_size = preset.compute.tensor_parallel_size
     graphs, *shards = compiled_files(tensor_parallel_size)
-    _refuse_missing(files, [graphs], source, again)
-    _refuse_missing(
+    _check_present(files, [graphs], source, advice)
+    _check_present(
         files,
         shards,
         source,
@@ -129,24 +133,24 @@ def _check_compiled(files: Mapping[str, Path], preset: Preset, source: Path) -> 
         "network cannot; compile it from a local copy of the model",
     )
     shapes = preset.shapes
-    asked = {
+    expected = {
         "batch_size": shapes.batch_size,
         "sequence_length": shapes.sequence_length,
         "max_context_length": shapes.prefill_length,
         "tp_degree": tensor_parallel_size,
         "torch_dtype": preset.compute.dtype,
     }
-    for key, value in asked.items():
+    for key, value in expected.items():
         compiled = config.get(key)
         compiled = compiled.removeprefix("torch.") if isinstance(compiled, str) else compiled
         if compiled is not None and compiled != value:
             raise PackageError(
                 f"{source} was compiled with {key} {compiled}, the preset {preset.name!r} asks for {value}; "
-                f"{again}"
+                f"{advice}"
             )
     versions = dict(catalog.image().versions)
     for key, name in (("optimum_neuron_version", "optimum_neuron"), ("neuronxcc_version", "neuronx_cc")):
-        # A compiler's version may carry its build's mark behind a plus sign.
+        # A compiler's version may end in its build, after a plus sign.
         version = str(config.get(key, "an unknown version")).partition("+")[0]
         if version != versions[name]:
             raise PackageError(
@@ -156,15 +160,15 @@ def _check_compiled(files: Mapping[str, Path], preset: Preset, source: Path) -> 
     return versions
 
 
-def _refuse_missing(files: Mapping[str, Path], wanted: list[str], source: Path, advice: str) -> None:
-    missing = [name for name in wanted if name not in files]
+def _check_present(files: Mapping[str, Path], names: list[str], source: Path, advice: str) -> None:
+    missing = [name for name in names if name not in files]
     if missing:
         others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise PackageError(f"{source} lacks {missing[0]}{others}; {advice}")
 
 
 def _check_safetensors(path: Path) -> None:
-    """A file that is as long as its own header says: a download that broke off is not."""
+    """Compare a file's size with its own header: a download that broke off is shorter."""
     size = path.stat().st_size
     with path.open("rb") as file:
         try:
@@ -172,17 +176,17 @@ def _check_safetensors(path: Path) -> None:
             if length > size:
                 raise ValueError
             header = json.loads(file.read(length))
-            tensors = [value["data_offsets"][1] for key, value in header.items() if key != "__metadata__"]
+            ends = [value["data_offsets"][1] for key, value in header.items() if key != "__metadata__"]
         except (struct.error, ValueError, KeyError, TypeError, AttributeError):
             raise PackageError(f"{path} is not a safetensors file; fetch it again") from None
-    expected = 8 + length + max(tensors, default=0)
+    expected = 8 + length + max(ends, default=0)
     if size != expected:
         raise PackageError(
             f"{path} has {size:,} bytes and should have {expected:,} by its own header; fetch it again"
         )
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

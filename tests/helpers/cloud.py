@@ -13,9 +13,10 @@ from botocore.config import Config
 
 import inf2kit
 from inf2kit import paths
-from inf2kit.package import Contents, at, publish
+from inf2kit.package import Contents, open_store
 from inf2kit.rehearsal.cloud import lifecycle
 from inf2kit.rehearsal.cloud.settings import CloudSettings
+from tests.helpers import packages
 
 ROOT = Path(inf2kit.__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -45,9 +46,9 @@ def boto3_client(cloud: CloudSettings, service: str) -> Any:
 
 def publish_package(contents: Contents) -> str:
     """Publish a package to the cloud's S3, keep its manifest for synthesis, and return its URI."""
-    published = publish(contents, at(STORE, None), lambda _: None)
-    paths.keep_manifest(published.digest, contents.manifest.to_bytes())
-    return f"{published.where.rstrip('/')}/"
+    plan = packages.publish(contents, open_store(STORE))
+    paths.save_manifest(plan.digest, contents.manifest.to_bytes())
+    return f"{plan.uri.rstrip('/')}/"
 
 
 def generate(runtime: Any, endpoint: str, prompt: str = "Hello", **parameters: Any) -> Any:

@@ -11,8 +11,9 @@ from typing import Any
 
 import inf2kit
 from inf2kit import catalog
-from inf2kit.package import Contents, Manifest
-from inf2kit.package.hashing import Hashed
+from inf2kit.package import Contents, Manifest, PublishPlan, Store
+from inf2kit.package import publish as publishing
+from inf2kit.package.hashing import HashedFile
 from inf2kit.package.manifest import Entry
 from inf2kit.presets import Preset
 
@@ -116,6 +117,13 @@ def build_manifest(preset: Preset, *, size: int = SIZE, **changed: Any) -> Manif
     return Manifest(**{**values, **changed})
 
 
+def publish(contents: Contents, store: Store) -> PublishPlan:
+    """Plan and execute; what was planned."""
+    plan = publishing.plan(contents, store)
+    publishing.execute(plan)
+    return plan
+
+
 def with_changed_code(
     contents: Contents, folder: Path, name: str = "inference.py", old: str = "", new: str = "\n"
 ) -> Contents:
@@ -124,7 +132,7 @@ def with_changed_code(
     assert old in text
     path = folder / f"changed-{len(list(folder.iterdir()))}.py"
     path.write_text(text.replace(old, new) if old else text + new, encoding="utf-8")
-    changed = Hashed.of(path)
+    changed = HashedFile.from_path(path)
     files = {**contents.manifest.files, f"code/{name}": changed.entry}
     manifest = dataclasses.replace(contents.manifest, files=files)
     parts = {**contents.parts, f"code/{name}": changed.parts}

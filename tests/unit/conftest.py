@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import inf2kit
-from inf2kit.package import gather
+from inf2kit.package import collect
 from tests.helpers import packages
 
 
@@ -15,5 +15,5 @@ from tests.helpers import packages
 def model_dir(tmp_path: Path) -> Path:
     """A model directory as the container has it, with small files for weights."""
     weights = packages.write_weights(tmp_path / "weights")
-    gather(inf2kit.load_preset("smollm2-135m-local"), weights).materialise(tmp_path / "model")
+    collect(inf2kit.load_preset("smollm2-135m-local"), weights).materialise(tmp_path / "model")
     return tmp_path / "model"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import inf2kit
-from inf2kit.package.contents import gather
+from inf2kit.package.contents import collect
 
 PROMPTS = ["My favorite place on earth is", "The capital of France is"]
 
@@ -47,7 +47,7 @@ def test_a_package_is_loaded_and_leaves_the_folder_for_temporary_files_as_it_is(
     small_weights: Path, tmp_path: Path
 ) -> None:
     package, temporary = tmp_path / "package", tmp_path / "temporary"
-    gather(inf2kit.load_preset("smollm2-135m-local"), small_weights).materialise(package)
+    collect(inf2kit.load_preset("smollm2-135m-local"), small_weights).materialise(package)
     temporary.mkdir(mode=0o755)
     code = (
         "import inf2kit, sys; "

@@ -14,22 +14,22 @@ ROOT = Path(inf2kit.__file__).parents[1]
 _HASHES = re.compile(r"^([\w.-]+)==(\S+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.MULTILINE)
 
 
-def pinned(name: str) -> dict[str, tuple[str, str]]:
-    """Version and hashes by name."""
+def read_pins(name: str) -> dict[str, tuple[str, str]]:
+    """Read the version and the hashes of each package of a file."""
     text = (ROOT / name).read_text(encoding="utf-8")
-    found = {match[1].lower(): (match[2], match[3]) for match in _HASHES.finditer(text)}
-    assert len(found) == len(re.findall(r"^[\w.-]+==", text, re.MULTILINE)), "each has its hashes"
-    return found
+    pins = {match[1].lower(): (match[2], match[3]) for match in _HASHES.finditer(text)}
+    assert len(pins) == len(re.findall(r"^[\w.-]+==", text, re.MULTILINE)), "each has its hashes"
+    return pins
 
 
-@pytest.mark.parametrize("name", ["constraints.txt", "constraints-build.txt", "constraints-tools.txt"])
+@pytest.mark.parametrize("name", ["", "-dev", "-build", "-tools"])
 def test_everything_is_pinned_by_its_sha256(name: str) -> None:
-    assert pinned(name)
+    assert read_pins(f"constraints{name}.txt")
 
 
 def test_what_ships_is_among_what_is_installed_by_its_sha256() -> None:
-    everything = pinned("constraints.txt")
-    for name, (version, hashes) in pinned("inference/vendor.txt").items():
+    everything = read_pins("constraints.txt")
+    for name, (version, hashes) in read_pins("inference/vendor.txt").items():
         installed = everything[name.replace("_", "-")]
         assert installed[0] == version
         for each in re.findall(r"[0-9a-f]{64}", hashes):
@@ -39,7 +39,7 @@ def test_what_ships_is_among_what_is_installed_by_its_sha256() -> None:
 def test_this_environment_is_the_one_that_is_pinned() -> None:
     different = {
         name: (version, metadata.version(name))
-        for name, (version, _) in pinned("constraints.txt").items()
+        for name, (version, _) in {**read_pins("constraints.txt"), **read_pins("constraints-dev.txt")}.items()
         if metadata.version(name) != version
     }
     assert different == {}

@@ -1,1 +1,1 @@
-"""Where packages lie: a folder or a bucket. ``locations`` reads what people write."""
+"""Where packages are stored: a folder or an S3 bucket. ``locations`` opens the one that a user names."""

@@ -1,4 +1,4 @@
-"""What people write as a place: a folder or a prefix of S3, with or without a package's digest."""
+"""Places of packages as a user writes them: folders and S3 URIs, with or without a package's digest."""
 
 from __future__ import annotations
 
@@ -6,42 +6,43 @@ from pathlib import Path
 
 from inf2kit.errors import PackageError
 from inf2kit.package.manifest import DIGEST
-from inf2kit.package.stores.base import FolderStore, Store
+from inf2kit.package.stores.base import Store
+from inf2kit.package.stores.folder import FolderStore
 
 
-def at(output: str, region_name: str | None = None, owner: str | None = None) -> Store:
-    """The store that ``--output`` means: ``s3://bucket/prefix`` or a folder.
+def open_store(place: str, region_name: str | None = None, owner: str | None = None) -> Store:
+    """Open the store of a place.
 
     Args:
-        output: The place.
+        place: A folder, or ``s3://BUCKET/PREFIX``.
         region_name: The bucket's region; boto3's own by default.
-        owner: The account that the bucket belongs to; that of whoever calls by default.
+        owner: The account that the bucket belongs to; the account that calls by default.
 
     Raises:
-        PackageError: it is neither, or AWS cannot be called.
+        PackageError: the place is neither, or AWS cannot be called.
     """
-    scheme, separator, rest = output.partition("://")
+    scheme, separator, rest = place.partition("://")
     if not separator:
-        return FolderStore(Path(output).expanduser())
+        return FolderStore(Path(place).expanduser())
     bucket, _, prefix = rest.partition("/")
     if scheme != "s3" or not bucket:
-        raise PackageError(f"{output!r} is no place for packages; give a folder, or s3://BUCKET/PREFIX")
+        raise PackageError(f"{place!r} is no place for packages; give a folder, or s3://BUCKET/PREFIX")
     from inf2kit.package.stores.s3 import S3Store
 
     prefix = prefix.strip("/")
     return S3Store(bucket, f"{prefix}/" if prefix else "", region_name, owner)
 
 
-def split(where: str) -> tuple[str, str]:
-    """A package's place as the place of its store, and its digest.
+def split_uri(uri: str) -> tuple[str, str]:
+    """Split a package's URI or path into the place of its store and its digest.
 
     Raises:
-        PackageError: it does not end in a digest, so it may hold one thing today and another tomorrow.
+        PackageError: it does not end in a digest, so its content may change.
     """
-    place, _, digest = where.rstrip("/").rpartition("/")
+    place, _, digest = uri.rstrip("/").rpartition("/")
     if not DIGEST.fullmatch(digest):
         raise PackageError(
-            f"{where!r} does not end in a package's digest of 32 hexadecimal digits; give the place that "
+            f"{uri!r} does not end in a package's digest of 32 hexadecimal digits; give the place that "
             "'inf2kit package' has printed"
         )
     return place or ".", digest

@@ -1,4 +1,4 @@
-"""A bucket as a store: pieces are sent side by side, and an upload goes on where it was killed."""
+"""A prefix of an S3 bucket as a store: parts are sent in parallel, and a killed upload is resumed."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from typing import Any
 
 from inf2kit import aws
 from inf2kit.errors import PackageError
-from inf2kit.package.hashing import PART, Hashed
+from inf2kit.package.hashing import PART_SIZE, HashedFile
 from inf2kit.package.manifest import DIGEST, Entry
-from inf2kit.package.stores.base import Sent, Store, Stored, Task, newest_first
-from inf2kit.package.stores.bucket import client, foreign_grants
-from inf2kit.package.stores.upload import Upload, goes_on, sha256_header
+from inf2kit.package.stores.base import FileOrigin, ReportBytes, Store, StoredPackage, Task, sort_packages
+from inf2kit.package.stores.bucket import create_client, find_foreign_grants
+from inf2kit.package.stores.upload import Upload, can_resume, sha256_header
 from inf2kit.serving.model_dir import MANIFEST
 
-#: A key below the prefix that nothing is ever left at.
+#: A key below the prefix whose uploads are always aborted.
 _PROBE = ".inf2kit-writable"
 _BLOCK = 2**20
 _THREADS = 16
 _NO_LISTING = (
     "your credentials do not allow s3:ListBucketMultipartUploads: an upload that was broken off is sent "
-    "again as a whole, and what was sent of it stays in the bucket"
+    "again as a whole, and its first parts stay in the bucket"
 )
 
 
 class S3Store(Store):
-    """A prefix of a bucket.
+    """A store below a prefix of a bucket.
 
     Args:
-        bucket: Its name.
-        prefix: Ends in ``/``, or is empty.
+        bucket: The bucket's name.
+        prefix: The prefix, which ends in ``/`` or is empty.
         region_name: The region that will deploy; boto3's own by default.
-        owner: The account that the bucket belongs to; that of whoever calls by default.
+        owner: The account that the bucket belongs to; the account that calls by default.
 
     Raises:
         PackageError: AWS cannot be called.
@@ -51,15 +51,15 @@ class S3Store(Store):
         self.bucket = bucket
         self._prefix = prefix
         with aws.translate_errors(PackageError, f"reading s3://{bucket}"):
-            self._s3, self.owner = client(region_name, owner, max_pool_connections=2 * _THREADS)
+            self._s3, self.owner = create_client(region_name, owner, max_pool_connections=2 * _THREADS)
         self.region = str(self._s3.meta.region_name)
 
-    def where(self, digest: str) -> str:
-        """The package's URI, with the slash that SageMaker asks for."""
+    def uri(self, digest: str) -> str:
+        """Return the package's URI, with the slash at its end that SageMaker requires."""
         return f"s3://{self.bucket}/{self._prefix}{digest}/"
 
     def check_writable(self) -> None:
-        """The bucket is there, in the region that will deploy, and takes an upload, which is aborted."""
+        """Check the bucket's region, and begin an upload, which is aborted."""
         region = self.bucket_region()
         if region != self.region:
             raise PackageError(
@@ -67,24 +67,24 @@ class S3Store(Store):
                 f"reads a model only from its own region; give --region {region}, or a bucket in "
                 f"{self.region}"
             )
-        at = {"Bucket": self.bucket, "Key": f"{self._prefix}{_PROBE}"}
+        probe = {"Bucket": self.bucket, "Key": f"{self._prefix}{_PROBE}"}
         with aws.translate_errors(PackageError, f"writing to s3://{self.bucket}/{self._prefix}"):
-            upload = self._s3.create_multipart_upload(**at, ChecksumAlgorithm="SHA256")["UploadId"]
-            self._s3.abort_multipart_upload(**at, UploadId=upload)
-        self._uploads(self._prefix)
+            upload = self._s3.create_multipart_upload(**probe, ChecksumAlgorithm="SHA256")["UploadId"]
+            self._s3.abort_multipart_upload(**probe, UploadId=upload)
+        self._list_uploads(self._prefix)
 
     def bucket_region(self) -> str:
-        """Where the bucket is, and with it everything that loads its packages."""
+        """Return the bucket's region. Only models in that region can load its packages."""
         with aws.translate_errors(PackageError, f"looking at the bucket {self.bucket!r}"):
-            answer = self._s3.head_bucket(Bucket=self.bucket)
-        headers = answer["ResponseMetadata"]["HTTPHeaders"]
-        return str(answer.get("BucketRegion") or headers.get("x-amz-bucket-region") or self.region)
+            response = self._s3.head_bucket(Bucket=self.bucket)
+        headers = response["ResponseMetadata"]["HTTPHeaders"]
+        return str(response.get("BucketRegion") or headers.get("x-amz-bucket-region") or self.region)
 
-    def foreign_grants(self) -> list[str]:
-        """Whom of other accounts the bucket's policy lets in.
+    def find_foreign_grants(self) -> list[str]:
+        """Return the principals of other accounts that the bucket's policy admits.
 
         Raises:
-            PackageError: it cannot be read.
+            PackageError: the policy cannot be read.
         """
         from botocore.exceptions import ClientError
 
@@ -95,54 +95,55 @@ class S3Store(Store):
                 if error.response["Error"]["Code"] != "NoSuchBucketPolicy":
                     raise
                 return []
-        return foreign_grants(policy, self.owner)
+        return find_foreign_grants(policy, self.owner)
 
-    def packages(self) -> list[Stored]:
-        """By one listing of the whole prefix."""
-        packages: dict[str, Stored] = {}
+    def list_stored(self) -> list[StoredPackage]:
+        """List the whole prefix once, with uploads that are not complete."""
+        packages: dict[str, StoredPackage] = {}
 
         def add(key: str, size: int, touched: dt.datetime) -> None:
             digest, _, name = key[len(self._prefix) :].partition("/")
             if DIGEST.fullmatch(digest):
-                before = packages.get(digest, Stored(digest, False, touched, 0))
-                packages[digest] = Stored(
+                before = packages.get(digest, StoredPackage(digest, False, touched, 0))
+                packages[digest] = StoredPackage(
                     digest,
                     before.whole or name == MANIFEST,
                     max(before.touched, touched),
                     before.size + size,
                 )
 
-        for each in self._objects(self._prefix):
-            add(each["Key"], each["Size"], each["LastModified"])
-        # What was sent of an upload that is not complete costs as much, and is listed nowhere else.
-        for upload in self._uploads(self._prefix):
-            parts = self._parts(upload)
+        for stored in self._list_objects(self._prefix):
+            add(stored["Key"], stored["Size"], stored["LastModified"])
+        # Parts of an upload that is not complete are billed like objects, and are listed nowhere else.
+        for upload in self._list_uploads(self._prefix):
+            parts = self._list_parts(upload)
             touched = max((part["LastModified"] for part in parts), default=upload["Initiated"])
             add(upload["Key"], sum(part["Size"] for part in parts), touched)
-        return newest_first(packages.values())
+        return sort_packages(packages.values())
 
-    def manifest(self, digest: str) -> bytes | None:
-        """Got in one call."""
+    def read_manifest(self, digest: str) -> bytes | None:
+        """Read the object in one call."""
         try:
             return b"".join(self.read(digest, MANIFEST))
         except FileNotFoundError:
             return None
 
-    def present(self, digest: str, files: Mapping[str, Entry]) -> set[str]:
-        """Those whose sha256, which was stored with them, is the same."""
-        lacking = self.lacking(digest, files)
-        same_size = [name for name in files if name not in lacking]
+    def find_present(self, digest: str, files: Mapping[str, Entry]) -> set[str]:
+        """Compare sizes by one listing, then the sha256 in each object's metadata."""
+        missing = self.find_missing(digest, files)
+        same_size = [name for name in files if name not in missing]
 
-        def same(name: str) -> bool:
-            return self._has(digest, name, files[name])
+        def is_same(name: str) -> bool:
+            return self._is_stored(digest, name, files[name])
 
         with ThreadPoolExecutor(_THREADS) as pool:
-            return {name for name, yes in zip(same_size, pool.map(same, same_size), strict=True) if yes}
+            results = zip(same_size, pool.map(is_same, same_size), strict=True)
+            return {name for name, same in results if same}
 
-    def _has(self, digest: str, name: str, entry: Entry) -> bool:
+    def _is_stored(self, digest: str, name: str, entry: Entry) -> bool:
         from botocore.exceptions import ClientError
 
-        with aws.translate_errors(PackageError, f"reading {self.where(digest)}{name}"):
+        with aws.translate_errors(PackageError, f"reading {self.uri(digest)}{name}"):
             try:
                 head = self._s3.head_object(Bucket=self.bucket, Key=self._key(digest, name))
             except ClientError as error:
@@ -151,42 +152,43 @@ class S3Store(Store):
                 raise
         return bool(head["Metadata"].get("sha256") == entry.sha256)
 
-    def lacking(self, digest: str, files: Mapping[str, Entry]) -> set[str]:
-        """By one listing."""
+    def find_missing(self, digest: str, files: Mapping[str, Entry]) -> set[str]:
+        """Compare sizes by one listing."""
         sizes = self._sizes(digest)
         return {name for name, entry in files.items() if sizes.get(name) != entry.size}
 
-    def unexpected(self, digest: str, files: Mapping[str, Entry]) -> set[str]:
-        """By one listing."""
+    def find_unexpected(self, digest: str, files: Mapping[str, Entry]) -> set[str]:
+        """Compare names by one listing."""
         return set(self._sizes(digest)) - set(files) - {MANIFEST}
 
     def _sizes(self, digest: str) -> dict[str, int]:
-        begin = self._key(digest, "")
-        return {each["Key"][len(begin) :]: each["Size"] for each in self._objects(begin)}
+        prefix = self._key(digest, "")
+        return {stored["Key"][len(prefix) :]: stored["Size"] for stored in self._list_objects(prefix)}
 
-    def copy(self, digest: str, name: str, entry: Entry, origin: tuple[str, str]) -> Task:
-        """A copy within the bucket, by S3 itself."""
+    def copy_task(self, digest: str, name: str, entry: Entry, origin: FileOrigin) -> Task:
+        """Let S3 copy the object inside the bucket."""
 
-        def run(sent: Sent) -> None:
+        def run(report: ReportBytes) -> None:
             from boto3.s3.transfer import TransferConfig
 
-            with aws.translate_errors(PackageError, f"copying {name} from {self.where(origin[0])}"):
+            with aws.translate_errors(PackageError, f"copying {name} from {self.uri(origin.digest)}"):
                 self._s3.copy(
-                    {"Bucket": self.bucket, "Key": self._key(*origin)},
+                    {"Bucket": self.bucket, "Key": self._key(origin.digest, origin.name)},
                     self.bucket,
                     self._key(digest, name),
-                    ExtraArgs={**_kept(name, entry), "MetadataDirective": "REPLACE"},
+                    ExtraArgs={**_object_options(name, entry), "MetadataDirective": "REPLACE"},
                     Config=TransferConfig(use_threads=False),
                 )
-            sent(entry.size)
+            report(entry.size)
 
         return Task(entry.size, run)
 
-    def write(self, digest: str, files: Mapping[str, Hashed]) -> Iterable[Task]:
-        """A task for each small file, and for each piece of a large one."""
-        begun = {each["Key"]: each for each in self._uploads(self._key(digest, "")) if goes_on(each)}
+    def write_tasks(self, digest: str, files: Mapping[str, HashedFile]) -> Iterable[Task]:
+        """Return a task for each small file, and for each part of a large one."""
+        uploads = self._list_uploads(self._key(digest, ""))
+        resumable = {upload["Key"]: upload for upload in uploads if can_resume(upload)}
         for name, source in files.items():
-            if source.entry.size <= PART:
+            if source.entry.size <= PART_SIZE:
                 yield Task(source.entry.size, partial(self._put, digest, name, source))
                 continue
             key = self._key(digest, name)
@@ -195,28 +197,28 @@ class S3Store(Store):
                 self.bucket,
                 key,
                 source,
-                _kept(name, source.entry),
-                partial(self._has, digest, name, source.entry),
+                _object_options(name, source.entry),
+                partial(self._is_stored, digest, name, source.entry),
             )
-            if key in begun:
-                yield from upload.tasks(begun[key]["UploadId"], self._parts(begun[key]))
+            if key in resumable:
+                yield from upload.tasks(resumable[key]["UploadId"], self._list_parts(resumable[key]))
             else:
                 yield from upload.tasks(None, ())
 
-    def _put(self, digest: str, name: str, source: Hashed, sent: Sent) -> None:
-        with aws.translate_errors(PackageError, f"writing {self.where(digest)}{name}"):
+    def _put(self, digest: str, name: str, source: HashedFile, report: ReportBytes) -> None:
+        with aws.translate_errors(PackageError, f"writing {self.uri(digest)}{name}"):
             self._s3.put_object(
                 Bucket=self.bucket,
                 Key=self._key(digest, name),
-                Body=source.piece(0),
+                Body=source.read_part(0),
                 ChecksumSHA256=sha256_header(source.parts[0]),
-                **_kept(name, source.entry),
+                **_object_options(name, source.entry),
             )
-        sent(source.entry.size)
+        report(source.entry.size)
 
     def commit(self, digest: str, content: bytes) -> None:
-        """One small object."""
-        with aws.translate_errors(PackageError, f"writing {self.where(digest)}{MANIFEST}"):
+        """Write one small object, and abort uploads that killed runs have left."""
+        with aws.translate_errors(PackageError, f"writing {self.uri(digest)}{MANIFEST}"):
             self._s3.put_object(
                 Bucket=self.bucket,
                 Key=self._key(digest, MANIFEST),
@@ -224,50 +226,51 @@ class S3Store(Store):
                 ChecksumSHA256=sha256_header(hashlib.sha256(content).digest()),
                 ContentType="application/json",
             )
-            # What a killed run has begun and nobody needs any more would be billed for ever.
+            # Parts of an abandoned upload are billed until it is aborted.
             self._abort_uploads(digest)
 
     def read(self, digest: str, name: str) -> Iterator[bytes]:
-        """As it comes."""
+        """Read the object as a stream."""
         from botocore.exceptions import ClientError
 
-        with aws.translate_errors(PackageError, f"reading {self.where(digest)}{name}"):
+        with aws.translate_errors(PackageError, f"reading {self.uri(digest)}{name}"):
             try:
-                answer = self._s3.get_object(Bucket=self.bucket, Key=self._key(digest, name))
+                response = self._s3.get_object(Bucket=self.bucket, Key=self._key(digest, name))
             except ClientError as error:
                 if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
                     raise FileNotFoundError(name) from None
                 raise
-            yield from answer["Body"].iter_chunks(_BLOCK)
+            yield from response["Body"].iter_chunks(_BLOCK)
 
     def delete(self, digest: str) -> None:
-        """The manifest first, then the rest, then what was sent of uploads that never ended."""
-        with aws.translate_errors(PackageError, f"deleting {self.where(digest)}"):
+        """Delete the manifest, then the other objects, then uploads that are not complete."""
+        with aws.translate_errors(PackageError, f"deleting {self.uri(digest)}"):
             self._s3.delete_object(Bucket=self.bucket, Key=self._key(digest, MANIFEST))
-            keys = [{"Key": each["Key"]} for each in self._objects(self._key(digest, ""))]
+            keys = [{"Key": stored["Key"]} for stored in self._list_objects(self._key(digest, ""))]
             for start in range(0, len(keys), 1000):
                 batch = {"Objects": keys[start : start + 1000], "Quiet": True}
-                refused = self._s3.delete_objects(Bucket=self.bucket, Delete=batch).get("Errors", [])
-                if refused:
+                errors = self._s3.delete_objects(Bucket=self.bucket, Delete=batch).get("Errors", [])
+                if errors:
                     raise PackageError(
-                        f"{self.where(digest)} is deleted in part: {refused[0].get('Message')}; try again"
+                        f"{self.uri(digest)} is deleted in part: {errors[0].get('Message')}; try again"
                     )
             self._abort_uploads(digest)
 
     def _abort_uploads(self, digest: str) -> None:
-        for upload in self._uploads(self._key(digest, "")):
-            at = {"Bucket": self.bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+        for upload in self._list_uploads(self._key(digest, "")):
             with contextlib.suppress(self._s3.exceptions.NoSuchUpload):
-                self._s3.abort_multipart_upload(**at)
+                self._s3.abort_multipart_upload(
+                    Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                )
 
     def _key(self, digest: str, name: str) -> str:
         return f"{self._prefix}{digest}/{name}"
 
-    def _objects(self, prefix: str) -> Iterator[dict[str, Any]]:
+    def _list_objects(self, prefix: str) -> Iterator[dict[str, Any]]:
         yield from self._pages("list_objects_v2", "Contents", Prefix=prefix)
 
-    def _uploads(self, prefix: str) -> list[dict[str, Any]]:
-        """Multipart uploads that were begun and neither completed nor aborted, the newest of a key last."""
+    def _list_uploads(self, prefix: str) -> list[dict[str, Any]]:
+        """List uploads that were neither completed nor aborted, the newest of a key last."""
         try:
             uploads = list(self._pages("list_multipart_uploads", "Uploads", Prefix=prefix))
         except PackageError as error:
@@ -278,22 +281,22 @@ class S3Store(Store):
         uploads = [upload for upload in uploads if not upload["Key"].endswith(_PROBE)]
         return sorted(uploads, key=lambda upload: upload["Initiated"])
 
-    def _parts(self, upload: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _list_parts(self, upload: Mapping[str, Any]) -> list[dict[str, Any]]:
         try:
             return list(self._pages("list_parts", "Parts", Key=upload["Key"], UploadId=upload["UploadId"]))
         except PackageError as error:
-            # It was completed since it was listed, or its parts may not be listed.
+            # It was completed after it was listed, or the credentials do not allow listing parts.
             if "NoSuchUpload" not in str(error) and "AccessDenied" not in str(error):
                 raise
             return []
 
-    def _pages(self, operation: str, what: str, **arguments: str) -> Iterator[dict[str, Any]]:
+    def _pages(self, operation: str, key: str, **arguments: str) -> Iterator[dict[str, Any]]:
         with aws.translate_errors(PackageError, f"reading s3://{self.bucket}/{self._prefix}"):
             for page in self._s3.get_paginator(operation).paginate(Bucket=self.bucket, **arguments):
-                yield from page.get(what, ())
+                yield from page.get(key, ())
 
 
-def _kept(name: str, entry: Entry) -> dict[str, Any]:
-    """What is stored with an object."""
+def _object_options(name: str, entry: Entry) -> dict[str, Any]:
+    """Return the arguments of S3 that set an object's content type and metadata."""
     content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
     return {"ContentType": content_type, "Metadata": {"sha256": entry.sha256}}

@@ -1,5 +1,6 @@
-"""The rehearsal cloud: what ``cdk deploy``, boto3 and the aws command line need of AWS, on one machine.
+"""The rehearsal cloud: the part of AWS that cdk, boto3 and the aws command line need, on one machine.
 
-The control plane is moto's, extended here where it is missing or kinder than AWS; behind an endpoint runs the
-real model server. ``hosting`` is SageMaker's endpoints, ``stacks`` is CloudFormation.
+moto answers most of the control plane. This package extends it where moto lacks an operation or accepts more
+than AWS does. Behind an endpoint runs the real model server. ``sagemaker`` holds the endpoints and
+``cloudformation`` the stacks.
 """

@@ -1,7 +1,8 @@
-"""Who may call the cloud: whoever has its access key, which each cloud makes for itself.
+"""Access control: only requests with the cloud's access key id are answered.
 
-Signatures are not computed. The key's id is random, and only its owner can read the file that it lies in; so
-it is what another user of the machine does not know. It travels wherever AWS's clients put an id.
+Signatures are not checked. Each cloud generates a random access key id and writes it to a file that only its
+owner can read, so other users of the machine and web pages do not know it. AWS's clients send the id with
+every signed request.
 """
 
 from __future__ import annotations
@@ -19,46 +20,46 @@ from inf2kit.serving.asgi import Receive, Scope, Send, answer, request_headers
 _App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _CREDENTIAL = re.compile(r"AWS4-\S+ (?=.*Signature=\w).*?Credential=([^/\s,]+)/")
-#: moto's own API, which shows and forgets everything.
+#: moto's own API, which shows and resets all state.
 _MOTO = re.compile(r"/*moto-api(/.*)?", re.IGNORECASE)
-#: What every presigned address has, in Signature Version 4.
+#: The query fields of every presigned URL of Signature Version 4.
 _PRESIGNED = ("X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-Signature")
 
 
 def new_access_key() -> str:
-    """An access key id that nobody can guess."""
+    """Generate a random access key id."""
     return f"REHEARSAL{secrets.token_hex(16).upper()}"
 
 
 class Access:
-    """An ASGI application that passes on only signed requests, and refuses the others as AWS does.
+    """An ASGI application that passes on signed requests and refuses others as AWS does.
 
     Args:
-        app: The application that answers what is passed on.
-        access_key: The cloud's own access key id.
-        issued: Whether an access key id was given out by the cloud itself, for a role or a user.
+        app: The application that answers accepted requests.
+        access_key: The cloud's access key id.
+        is_issued: Whether the cloud has issued an access key id, for a role or a user.
     """
 
-    def __init__(self, app: _App, access_key: str, issued: Callable[[str], bool]) -> None:
-        self._app, self._own, self._issued = app, access_key.encode(), issued
+    def __init__(self, app: _App, access_key: str, is_issued: Callable[[str], bool]) -> None:
+        self._app, self._access_key, self._is_issued = app, access_key.encode(), is_issued
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, with 403 where it has no credential of this cloud."""
+        """Answer one request; 403 if it has no credential of this cloud."""
         if _MOTO.fullmatch(scope["path"]):
             await answer(send, 404, b"", {})
             return
         headers = request_headers(scope)
         key = _access_key(headers, scope["query_string"].decode("latin-1"))
-        if key is None or not (hmac.compare_digest(key.encode(), self._own) or self._issued(key)):
-            kind, body = _refusal(headers, missing=key is None)
-            code = {"x-amzn-errortype": "UnrecognizedClientException"} if b"__type" in body else {}
-            await answer(send, 403, body, {"content-type": kind, **code})
+        if key is None or not (hmac.compare_digest(key.encode(), self._access_key) or self._is_issued(key)):
+            content_type, body = _refusal(headers, missing=key is None)
+            error_type = {"x-amzn-errortype": "UnrecognizedClientException"} if b"__type" in body else {}
+            await answer(send, 403, body, {"content-type": content_type, **error_type})
             return
         await self._app(scope, receive, send)
 
 
-def issued(access_key: str) -> bool:
-    """Whether this process's moto has given an access key out."""
+def is_issued(access_key: str) -> bool:
+    """Whether moto has issued an access key id in this process."""
     from moto.iam.models import iam_backends
 
     return any(
@@ -69,7 +70,7 @@ def issued(access_key: str) -> bool:
 
 
 def _access_key(headers: Mapping[str, str], query: str) -> str | None:
-    """The access key id of a request that is signed or presigned; forms and old signatures are neither."""
+    """Return the access key id of a signed or presigned request; None for forms and older signatures."""
     if "authorization" in headers:
         signed = _CREDENTIAL.match(headers["authorization"])
         return signed[1] if signed else None
@@ -80,7 +81,7 @@ def _access_key(headers: Mapping[str, str], query: str) -> str | None:
 
 
 def _refusal(headers: Mapping[str, str], *, missing: bool) -> tuple[str, bytes]:
-    """Content type and body in the form that the request's service uses."""
+    """Return content type and body of a refusal, in the protocol of the request's service."""
     advice = 'in a rehearsal, run: eval "$(inf2kit cloud env)"'
     if "x-amz-target" in headers or "/sagemaker/" in headers.get("authorization", ""):
         code = "MissingAuthenticationTokenException" if missing else "UnrecognizedClientException"

@@ -1,8 +1,7 @@
-"""How long a minute of AWS's own waiting lasts here."""
+"""The clock that shortens AWS's deliberate waits."""
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 
 _MINUTE_S = 60.0
@@ -10,20 +9,16 @@ _MINUTE_S = 60.0
 
 @dataclass(frozen=True)
 class Clock:
-    """Shortens what AWS waits for on purpose: baking, cool-downs, the periods of metrics.
+    """Shortens the waits that AWS makes on purpose: baking, cool-downs, the periods of metrics.
 
-    What a program really takes (a start, a call, a time-out) is never shortened.
+    Work that takes time by itself (a start, a call, a time-out) is never shortened.
 
     Attributes:
-        minute_s: Seconds that stand for a minute; 60 is AWS's own.
+        minute_s: Seconds that stand for one minute of AWS; 60 is real time.
     """
 
     minute_s: float = _MINUTE_S
 
-    def here(self, seconds: float) -> float:
-        """AWS's seconds as seconds of this machine."""
+    def shorten(self, seconds: float) -> float:
+        """Convert seconds of AWS to seconds of this machine."""
         return seconds * self.minute_s / _MINUTE_S
-
-    def wait(self, seconds: float, until: threading.Event) -> bool:
-        """Wait as AWS would for so many seconds, or until something happens; true when it has."""
-        return until.wait(self.here(seconds))

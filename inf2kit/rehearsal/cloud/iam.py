@@ -1,6 +1,7 @@
-"""What an execution role allows, for the calls that SageMaker makes in its name.
+"""The permissions of an execution role, for the calls that SageMaker makes with it.
 
-The role's policies, its boundary and its trust policy are evaluated; policies of buckets and keys are not.
+The role's policies, its permissions boundary and its trust policy are evaluated. Policies of buckets and keys
+are not.
 """
 
 from __future__ import annotations
@@ -23,27 +24,29 @@ _SERVICE = "sagemaker.amazonaws.com"
 
 
 @dataclass(frozen=True)
-class Execution:
-    """SageMaker in an execution role.
+class ExecutionRole:
+    """An execution role, assumed by SageMaker.
 
     Attributes:
-        role_arn: Of the role.
-        source_arn: Of the model or endpoint that the role is assumed for.
+        role_arn: The role's ARN.
+        source_arn: The ARN of the model or endpoint that the role is assumed for.
     """
 
     role_arn: str
     source_arn: str
 
     def check_trust(self) -> None:
-        """SageMaker must be trusted by the role.
+        """Check that the role trusts SageMaker.
 
         Raises:
-            AwsError: it is not, or there is no such role.
+            AwsError: it does not, or there is no such role.
         """
         role = _role(self.role_arn)
         trust = [] if role is None else _statements(role.assume_role_policy_document)
-        trusting = [each for each in trust if _SERVICE in _listed(each.get("Principal", {}), "Service")]
-        if not _decide(trusting, "sts:AssumeRole", "*", self._context()):
+        for_sagemaker = [
+            statement for statement in trust if _SERVICE in _values(statement.get("Principal", {}), "Service")
+        ]
+        if not _decide(for_sagemaker, "sts:AssumeRole", "*", self._context()):
             raise AwsError(
                 "ValidationException",
                 f"Could not assume role {self.role_arn}. Please ensure that the role exists and allows "
@@ -51,18 +54,18 @@ class Execution:
             )
 
     def check_model(self, uri: str, keys: Iterable[str]) -> None:
-        """The files of a model must be readable, each of them, and the prefix may be listed.
+        """Check that the role may list a model's prefix and read each of its objects.
 
         Args:
             uri: ``s3://BUCKET/PREFIX/``.
-            keys: The objects' keys below the prefix.
+            keys: The objects' keys, relative to the prefix.
 
         Raises:
             AwsError: the role does not allow it.
         """
         bucket, _, prefix = uri.removeprefix("s3://").partition("/")
         allowed = self.allows("s3:ListBucket", _arn(bucket), **{"s3:prefix": prefix}) and all(
-            self.reads(f"s3://{bucket}/{prefix}{key}") for key in keys
+            self.may_read(f"s3://{bucket}/{prefix}{key}") for key in keys
         )
         if not allowed:
             raise AwsError(
@@ -74,19 +77,19 @@ class Execution:
                 'uncompressed models, please ensure that the role has "s3:ListBucket" permission.',
             )
 
-    def reads(self, uri: str) -> bool:
-        """Whether an object may be read, and decrypted where its bucket's key encrypts it."""
+    def may_read(self, uri: str) -> bool:
+        """Whether the role may read an object, and decrypt it if its bucket has a default KMS key."""
         bucket, _, name = uri.removeprefix("s3://").partition("/")
         return self.allows("s3:GetObject", _arn(bucket, name)) and self._may_use_key(
             _key_of(bucket), "kms:Decrypt"
         )
 
-    def writes(self, uri: str, key_arn: str = "") -> bool:
-        """Whether an object may be written, and encrypted.
+    def may_write(self, uri: str, key_arn: str = "") -> bool:
+        """Whether the role may write and encrypt an object.
 
         Args:
-            uri: Of the object.
-            key_arn: What encrypts it; nothing means the bucket's own key, if it has one.
+            uri: The object's ``s3://`` URI.
+            key_arn: The KMS key that encrypts it; empty means the bucket's default key, if any.
         """
         bucket, _, name = uri.removeprefix("s3://").partition("/")
         return self.allows("s3:PutObject", _arn(bucket, name)) and self._may_use_key(
@@ -94,19 +97,24 @@ class Execution:
         )
 
     def allows(self, action: str, resource: str, **context: str) -> bool:
-        """Whether the role's policies allow an action."""
+        """Whether the role's policies allow an action.
+
+        Args:
+            action: Such as ``s3:GetObject``.
+            resource: The resource's ARN.
+            context: Condition keys in addition to the global ones.
+        """
         role = _role(self.role_arn)
         if role is None:
             return False
-        known = {**self._context(), **context}
+        context = {**self._context(), **context}
         documents = [*role.policies.values(), *map(_document, role.managed_policies.values())]
-        statements = [each for document in documents for each in _statements(document)]
-        boundary = role.permissions_boundary_arn
-        if boundary:
-            limit = iam_backends[ACCOUNT][_PARTITION].get_policy(boundary)
-            if not _decide(_statements(_document(limit)), action, resource, known):
+        statements = [statement for document in documents for statement in _statements(document)]
+        if role.permissions_boundary_arn:
+            boundary = iam_backends[ACCOUNT][_PARTITION].get_policy(role.permissions_boundary_arn)
+            if not _decide(_statements(_document(boundary)), action, resource, context):
                 return False
-        return _decide(statements, action, resource, known)
+        return _decide(statements, action, resource, context)
 
     def _may_use_key(self, key: str, action: str) -> bool:
         return not key or self.allows(action, key)
@@ -128,65 +136,69 @@ class Execution:
 def _decide(
     statements: Iterable[Mapping[str, Any]], action: str, resource: str, context: Mapping[str, str]
 ) -> bool:
-    """A statement must allow it, and none deny it."""
-    effects = {each["Effect"] for each in statements if _applies(each, action, resource, context)}
+    """Whether at least one statement allows an action and none denies it."""
+    effects = {
+        statement["Effect"] for statement in statements if _applies(statement, action, resource, context)
+    }
     return effects == {"Allow"}
 
 
 def _applies(statement: Mapping[str, Any], action: str, resource: str, context: Mapping[str, str]) -> bool:
+    """Whether a statement matches an action, a resource and the condition keys."""
     if "NotAction" in statement:
-        named = not _any_like(_listed(statement, "NotAction"), action, ignore_case=True)
+        has_action = not _any_like(_values(statement, "NotAction"), action, ignore_case=True)
     else:
-        named = _any_like(_listed(statement, "Action"), action, ignore_case=True)
+        has_action = _any_like(_values(statement, "Action"), action, ignore_case=True)
     if "NotResource" in statement:
-        meant = not _any_like(_listed(statement, "NotResource"), resource)
+        has_resource = not _any_like(_values(statement, "NotResource"), resource)
     else:
-        # A trust policy has none.
-        meant = "Resource" not in statement or _any_like(_listed(statement, "Resource"), resource)
+        # A statement of a trust policy has no Resource.
+        has_resource = "Resource" not in statement or _any_like(_values(statement, "Resource"), resource)
     conditions = statement.get("Condition", {}).items()
     return (
-        named
-        and meant
+        has_action
+        and has_resource
         and all(
-            _holds(kind, key, values, context)
-            for kind, wanted in conditions
-            for key, values in wanted.items()
+            _holds(operator, key, values, context)
+            for operator, operands in conditions
+            for key, values in operands.items()
         )
     )
 
 
 _COMPARISONS: dict[str, Callable[[list[str], str], bool]] = {
-    "StringEquals": lambda values, own: own in values,
-    "StringEqualsIgnoreCase": lambda values, own: own.lower() in [value.lower() for value in values],
-    "StringLike": lambda values, own: _any_like(values, own),
-    "ArnEquals": lambda values, own: _any_like(values, own),
-    "ArnLike": lambda values, own: _any_like(values, own),
-    "Bool": lambda values, own: own in [value.lower() for value in values],
+    "StringEquals": lambda values, actual: actual in values,
+    "StringEqualsIgnoreCase": lambda values, actual: actual.lower() in [value.lower() for value in values],
+    "StringLike": lambda values, actual: _any_like(values, actual),
+    "ArnEquals": lambda values, actual: _any_like(values, actual),
+    "ArnLike": lambda values, actual: _any_like(values, actual),
+    "Bool": lambda values, actual: actual in [value.lower() for value in values],
 }
 
 
-def _holds(kind: str, key: str, values: Any, context: Mapping[str, str]) -> bool:
-    """Whether a condition holds; one on what is not known here does not."""
-    own = {name.lower(): value for name, value in context.items()}.get(key.lower())
-    if own is None:
-        return kind.endswith("IfExists")
-    plain = kind.removesuffix("IfExists")
+def _holds(operator: str, key: str, values: Any, context: Mapping[str, str]) -> bool:
+    """Whether a condition holds; false if its key or its operator is unknown."""
+    actual = {name.lower(): value for name, value in context.items()}.get(key.lower())
+    if actual is None:
+        return operator.endswith("IfExists")
+    plain = operator.removesuffix("IfExists")
     positive = re.sub(r"^(String|Arn)Not", r"\1", plain)
     compare = _COMPARISONS.get(positive)
     texts = [str(value) for value in (values if isinstance(values, list) else [values])]
-    return compare is not None and compare(texts, own) == (positive == plain)
+    return compare is not None and compare(texts, actual) == (positive == plain)
 
 
 def _any_like(patterns: Iterable[str], text: str, *, ignore_case: bool = False) -> bool:
     if ignore_case:
         patterns, text = [pattern.lower() for pattern in patterns], text.lower()
-    # IAM has no sets of characters.
+    # IAM's patterns have no character sets, fnmatch's have.
     return any(fnmatch.fnmatchcase(text, pattern.replace("[", "[[]")) for pattern in patterns)
 
 
-def _listed(statement: Any, name: str) -> list[str]:
-    found = statement.get(name, []) if isinstance(statement, Mapping) else []
-    return [found] if isinstance(found, str) else list(found)
+def _values(element: Any, name: str) -> list[str]:
+    """The values of a policy element that may be a string or a list."""
+    values = element.get(name, []) if isinstance(element, Mapping) else []
+    return [values] if isinstance(values, str) else list(values)
 
 
 def _statements(document: str) -> list[dict[str, Any]]:
@@ -208,10 +220,10 @@ def _arn(bucket: str, key: str = "") -> str:
 
 
 def _key_of(bucket: str) -> str:
-    """The KMS key that a bucket encrypts with by itself, or nothing."""
-    found = s3_backends[ACCOUNT][_PARTITION].buckets.get(bucket)
-    rules = ((found.encryption if found else None) or {}).get("Rule", {})
+    """The KMS key of a bucket's default encryption; empty without one."""
+    fake_bucket = s3_backends[ACCOUNT][_PARTITION].buckets.get(bucket)
+    rules = ((fake_bucket.encryption if fake_bucket else None) or {}).get("Rule", {})
     rule = rules[0] if isinstance(rules, list) else rules
     default = rule.get("ApplyServerSideEncryptionByDefault", {})
-    by_key = str(default.get("SSEAlgorithm", "")).startswith("aws:kms")
-    return str(default.get("KMSMasterKeyID") or "") if by_key else ""
+    uses_kms = str(default.get("SSEAlgorithm", "")).startswith("aws:kms")
+    return str(default.get("KMSMasterKeyID") or "") if uses_kms else ""

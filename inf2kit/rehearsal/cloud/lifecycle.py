@@ -1,4 +1,4 @@
-"""Starting, finding and stopping the rehearsal cloud."""
+"""Start, find and stop the rehearsal cloud."""
 
 from __future__ import annotations
 
@@ -19,14 +19,12 @@ import psutil
 from inf2kit.client.local import MARK
 from inf2kit.errors import CloudError
 from inf2kit.rehearsal import folders
-from inf2kit.rehearsal.cloud import settings as kept
 from inf2kit.rehearsal.cloud.access import new_access_key
-from inf2kit.rehearsal.cloud.settings import CloudSettings
+from inf2kit.rehearsal.cloud.settings import CloudSettings, folder, is_ready
 from inf2kit.rehearsal.container import processes
 from inf2kit.rehearsal.local import ports
-from inf2kit.rehearsal.local.state import living
 
-#: Below the ports that systems give away.
+#: Below the ephemeral ports of Linux and macOS.
 DEFAULT_PORT = 4570
 _START_S, _STOP_S, _POLL_S = 60.0, 90.0, 0.05
 
@@ -39,23 +37,22 @@ def up(
     undone: str = "accepted",
     progress: Callable[[str], None] = lambda _: None,
 ) -> CloudSettings:
-    """Start the cloud and wait until it answers. It begins empty.
+    """Start an empty cloud and wait until it answers.
 
     Args:
-        port: Of all services; 0 takes a free one.
-        region: The one that has endpoints.
-        minute_s: Seconds that a minute of AWS's own waiting lasts (baking, cool-downs, periods of alarms);
-            60 is AWS's.
-        undone: What CloudFormation makes of an update of an endpoint that SageMaker has undone by itself;
-            AWS does not say. ``accepted``: the stack is rolled back, and finds the endpoint as it was.
-            ``refused``: rolling back asks for the configuration in use, and SageMaker refuses that; the stack
-            ends in UPDATE_ROLLBACK_FAILED. ``unnoticed``: the stack takes it for a success.
-        progress: Told each step.
+        port: The port of all services; 0 takes a free one.
+        region: The region that has endpoints.
+        minute_s: Seconds that one minute of AWS's deliberate waits takes (baking, cool-downs, periods of
+            alarms); 60 is real time.
+        undone: What CloudFormation does when SageMaker has rolled an endpoint update back; AWS does not
+            document it. ``accepted``: the stack rolls back too, and finds the endpoint as it was.
+            ``refused``: the stack's rollback asks for the configuration in use, SageMaker refuses that, and
+            the stack ends in UPDATE_ROLLBACK_FAILED. ``unnoticed``: the stack reports a success.
+        progress: Called with the name of each step.
 
     Raises:
-        CloudError: it is up already, or the port is somebody else's, or it does not start.
+        CloudError: the cloud is up already, the port is taken, or the server does not start.
     """
-    # One command at a time starts a cloud.
     with folders.locked("cloud"):
         return _up(port, region, minute_s, undone, progress)
 
@@ -70,17 +67,20 @@ def _up(
             "use it, or stop it with 'inf2kit cloud down'"
         )
     if existing is not None:
-        progress("clearing what an earlier cloud has left; its state was in memory, and is gone")
+        progress("removing the remains of an earlier cloud; its state was in memory and is lost")
         _clear(existing)
     if port and not ports.is_free(port):
-        raise CloudError(f"port {port} is taken; give another one with --port, or --port 0 for any")
+        raise CloudError(
+            f"port {port} is taken; choose another with --port, or let --port 0 choose a free one"
+        )
     run_dir = Path(tempfile.mkdtemp(prefix="inf2cloud-"))
-    chosen = port or ports.choose(1)[0]
-    settings = CloudSettings(kept.folder(), run_dir, chosen, region, minute_s, new_access_key(), undone)
+    settings = CloudSettings(
+        folder(), run_dir, port or ports.choose_ports(1)[0], region, minute_s, new_access_key(), undone
+    )
     settings.write()
     progress("starting")
     with settings.log.open("ab") as log:
-        started = subprocess.Popen(
+        server = subprocess.Popen(
             [sys.executable, "-m", "inf2kit.rehearsal.cloud.server", str(settings.folder)],
             env={**_environment(), MARK: str(run_dir)},
             stdin=subprocess.DEVNULL,
@@ -88,16 +88,16 @@ def _up(
             stderr=log,
             start_new_session=True,
         )
-    settings = replace(settings, pid=started.pid)
+    settings = replace(settings, pid=server.pid)
     settings.write()
     deadline = time.monotonic() + _START_S
     try:
-        while not kept.is_ready(settings):
-            if started.poll() is not None or time.monotonic() > deadline:
+        while not is_ready(settings):
+            if server.poll() is not None or time.monotonic() > deadline:
                 lines = settings.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
                 raise CloudError(
-                    f"the rehearsal cloud did not start: {lines[-1] if lines else 'it said nothing'}; "
-                    f"its log is {settings.folder.with_suffix('.log')}"
+                    f"the rehearsal cloud did not start: {lines[-1] if lines else 'its log is empty'}; "
+                    f"see {settings.folder.with_suffix('.log')}"
                 )
             time.sleep(_POLL_S)
     except BaseException:
@@ -107,29 +107,29 @@ def _up(
 
 
 def down() -> bool:
-    """Stop the cloud, every endpoint and every process; false where there was none."""
+    """Stop the cloud with all its endpoints and processes; return False if there was none."""
     settings = find()
     if settings is None:
         return False
-    running = process(settings)
-    if running:
-        with contextlib.suppress(psutil.Error):  # it may end by itself meanwhile
-            running.send_signal(signal.SIGTERM)
-            running.wait(_STOP_S)
+    server = process(settings)
+    if server:
+        with contextlib.suppress(psutil.Error):  # it may end meanwhile
+            server.send_signal(signal.SIGTERM)
+            server.wait(_STOP_S)
     _clear(settings)
     return True
 
 
 def find() -> CloudSettings | None:
-    """The cloud of this home, running or left over."""
-    return CloudSettings.read(kept.folder())
+    """Find the cloud of this home, running or not; None if there is none."""
+    return CloudSettings.read(folder())
 
 
 def running() -> CloudSettings:
-    """The cloud that runs.
+    """Return the settings of the running cloud.
 
     Raises:
-        CloudError: none does.
+        CloudError: no cloud runs.
     """
     settings = find()
     if settings is None or process(settings) is None:
@@ -138,12 +138,12 @@ def running() -> CloudSettings:
 
 
 def process(settings: CloudSettings) -> psutil.Process | None:
-    """The cloud's living process, or None."""
-    return living(settings.pid, str(settings.run_dir))
+    """Return the cloud's server process; None if it has ended."""
+    return processes.find_process(settings.pid, settings.run_dir)
 
 
 def environment(settings: CloudSettings) -> dict[str, str]:
-    """What makes cdk, boto3 and the aws command line talk to the cloud instead of AWS."""
+    """Return the variables that make cdk, boto3 and the aws command line call the cloud instead of AWS."""
     return {
         "AWS_ENDPOINT_URL": settings.url,
         "AWS_ACCESS_KEY_ID": settings.access_key,
@@ -157,28 +157,31 @@ def environment(settings: CloudSettings) -> dict[str, str]:
 
 
 def unset() -> list[str]:
-    """The variables that would lead the same programs elsewhere, every service's own endpoint among them."""
+    """Name the variables to unset, since they take precedence: profiles and endpoints of single services."""
     services = [name for name in os.environ if name.startswith("AWS_ENDPOINT_URL_")]
     return ["AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", *sorted(services)]
 
 
 def _environment() -> dict[str, str]:
-    """The user's own, without what would lead the cloud's own clients to AWS."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    own = {name: value for name, value in own.items() if not name.lower().endswith("_proxy")}
+    """Return the server's environment: the user's, without AWS's variables and proxies."""
+    variables = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("AWS_") and not name.lower().endswith("_proxy")
+    }
     return {
-        **own,
-        # Roles of CDK's bootstrap stack attach AWS's own policies.
+        **variables,
+        # Roles of CDK's bootstrap stack attach AWS's managed policies.
         "MOTO_IAM_LOAD_MANAGED_POLICIES": "true",
-        # The C library would keep what parts of uploads have needed, once for each thread.
+        # Otherwise glibc keeps the memory of uploaded parts in one arena per thread.
         "MALLOC_ARENA_MAX": "2",
         "MALLOC_MMAP_THRESHOLD_": "262144",
     }
 
 
 def _clear(settings: CloudSettings) -> None:
-    """End what a killed cloud has left, and delete its folders but for its log."""
-    processes.kill(settings.run_dir, below=True)
+    """Kill the cloud's processes and delete its folders; its log is kept beside them."""
+    processes.kill(settings.run_dir, nested=True)
     shutil.rmtree(settings.run_dir, ignore_errors=True)
     if settings.log.exists():
         shutil.copy2(settings.log, settings.folder.with_suffix(".log"))

@@ -1,6 +1,7 @@
-"""What a rehearsal cloud is told, and what another command needs to find it.
+"""The settings and the state file of a rehearsal cloud.
 
-``cloud.json`` is written before it starts; ``state.json`` by itself, when it answers.
+``inf2kit cloud up`` writes ``cloud.json`` before the server starts. The server writes ``state.json`` when it
+answers.
 """
 
 from __future__ import annotations
@@ -13,25 +14,25 @@ from pathlib import Path
 
 from inf2kit import paths
 
-#: moto's own.
+#: moto's default account.
 ACCOUNT = "123456789012"
 _SETTINGS, _STATE = "cloud.json", "state.json"
 
 
 @dataclass(frozen=True)
 class CloudSettings:
-    """One cloud; there is one for each home of inf2kit.
+    """The settings of one cloud; each home of inf2kit has at most one.
 
     Attributes:
-        folder: Of everything it keeps.
-        run_dir: A short path, below which the containers' sockets lie.
-        port: Of all services.
-        region: The one that has endpoints.
-        minute_s: Seconds that a minute of AWS's own waiting lasts.
-        access_key: The access key id that its callers need.
-        undone: What a stack makes of an update that SageMaker has undone by itself: ``accepted``, ``refused``
-            or ``unnoticed``.
-        pid: Of the process; 0 before there is one.
+        folder: The cloud's folder: settings, state, log, models and instances.
+        run_dir: A short path for the containers' sockets, whose paths are limited to about 100 bytes.
+        port: The port of all services.
+        region: The region that has endpoints.
+        minute_s: Seconds that one minute of AWS's deliberate waits takes; 60 is real time.
+        access_key: The access key id that callers must use.
+        undone: What a stack does when SageMaker has rolled an endpoint update back: ``accepted``, ``refused``
+            or ``unnoticed``; see ``lifecycle.up``.
+        pid: The server's process id; 0 before it starts.
     """
 
     folder: Path
@@ -45,27 +46,27 @@ class CloudSettings:
 
     @property
     def url(self) -> str:
-        """``AWS_ENDPOINT_URL``."""
+        """The value of ``AWS_ENDPOINT_URL``."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def log(self) -> Path:
-        """What the cloud says."""
+        """The server's log file."""
         return self.folder / "cloud.log"
 
     def write(self) -> None:
-        """Keep them, where only their owner can read the key."""
-        paths.private(self.folder)
+        """Write the settings to a file that only its owner can read, since it holds the key."""
+        paths.make_private(self.folder)
         values = {**asdict(self), "folder": str(self.folder), "run_dir": str(self.run_dir)}
-        _write(self.folder / _SETTINGS, values)
+        _write_json(self.folder / _SETTINGS, values)
 
     @classmethod
     def read(cls, folder: Path) -> CloudSettings | None:
-        """A cloud's settings, or None where there are none that this release can read."""
+        """Read a cloud's settings; None if there are none that this release can read."""
         try:
             values = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
-            # Another release may have written more than this one knows, or have known no key.
-            known = {each.name: values[each.name] for each in fields(cls) if each.name in values}
+            # Another release may write fields that this one does not know, or no access key.
+            known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
             known |= {"folder": Path(known["folder"]), "run_dir": Path(known["run_dir"])}
             return cls(**{"access_key": "", **known})
         except (OSError, ValueError, TypeError, KeyError):
@@ -73,23 +74,23 @@ class CloudSettings:
 
 
 def folder() -> Path:
-    """Where the cloud of this home lies."""
+    """The folder of this home's cloud."""
     return paths.home() / "cloud"
 
 
 def write_state(settings: CloudSettings, state: str) -> None:
-    """Tell other commands."""
-    _write(settings.folder / _STATE, {"state": state})
+    """Write the server's state for other commands to read."""
+    _write_json(settings.folder / _STATE, {"state": state})
 
 
-def _write(path: Path, value: object) -> None:
-    """A reader sees the old content or the new one, never half of it; the file is its owner's (0600)."""
+def is_ready(settings: CloudSettings) -> bool:
+    """Whether the server has written that it answers."""
+    return (settings.folder / _STATE).exists()
+
+
+def _write_json(path: Path, value: object) -> None:
+    """Replace a file atomically; its mode is 0600."""
     handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         json.dump(value, file, indent=2)
     Path(scratch).replace(path)
-
-
-def is_ready(settings: CloudSettings) -> bool:
-    """Whether it has said that it answers."""
-    return (settings.folder / _STATE).exists()

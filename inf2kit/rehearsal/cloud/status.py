@@ -1,4 +1,4 @@
-"""What is in the cloud, as its own services tell it."""
+"""The table of ``inf2kit cloud status``."""
 
 from __future__ import annotations
 
@@ -7,28 +7,26 @@ from typing import Any
 from inf2kit import aws
 from inf2kit.rehearsal.cloud.settings import CloudSettings
 
+#: Kind, name, status and a detail.
 Row = tuple[str, str, str, str]
 
 
-def rows(settings: CloudSettings) -> list[Row]:
-    """A table of stacks and endpoints."""
-    found: list[Row] = [("KIND", "NAME", "STATUS", "")]
-    stacks = _client(settings, "cloudformation").describe_stacks()["Stacks"]
-    found += [
-        ("stack", each["StackName"], each["StackStatus"], each.get("StackStatusReason", ""))
-        for each in stacks
-    ]
+def list_rows(settings: CloudSettings) -> list[Row]:
+    """List the cloud's stacks and endpoints, after a header row."""
+    rows: list[Row] = [("KIND", "NAME", "STATUS", "")]
+    for stack in _client(settings, "cloudformation").describe_stacks()["Stacks"]:
+        reason = stack.get("StackStatusReason", "")
+        rows.append(("stack", stack["StackName"], stack["StackStatus"], reason))
     sagemaker = _client(settings, "sagemaker")
     for page in sagemaker.get_paginator("list_endpoints").paginate():
-        for each in page["Endpoints"]:
-            described = sagemaker.describe_endpoint(EndpointName=each["EndpointName"])
-            instances = sum(variant["CurrentInstanceCount"] for variant in described["ProductionVariants"])
-            shown = described.get("FailureReason") or f"{instances} instances"
-            found.append(("endpoint", each["EndpointName"], described["EndpointStatus"], shown))
-    return found
+        for summary in page["Endpoints"]:
+            endpoint = sagemaker.describe_endpoint(EndpointName=summary["EndpointName"])
+            instances = sum(variant["CurrentInstanceCount"] for variant in endpoint["ProductionVariants"])
+            detail = endpoint.get("FailureReason") or f"{instances} instances"
+            rows.append(("endpoint", endpoint["EndpointName"], endpoint["EndpointStatus"], detail))
+    return rows
 
 
 def _client(settings: CloudSettings, service: str) -> Any:
-    return aws.client(
-        service, session=aws.local_session(settings.access_key, settings.region), endpoint_url=settings.url
-    )
+    session = aws.local_session(settings.access_key, settings.region)
+    return aws.client(service, session=session, endpoint_url=settings.url)

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from inf2kit.package import at, split, verify
+from inf2kit.package import open_store, split_uri, verify
 from tests.helpers import packages
 from tests.helpers.neuron import ROOT, find_python, run_module
 from tests.helpers.servers import wait_until
@@ -67,8 +67,8 @@ def _arguments(model: Path, output: Path) -> list[str]:
 
 
 def test_a_model_becomes_a_package(package: Path, preset: Path, output: Path, small_weights: Path) -> None:
-    place, digest = split(str(package))
-    manifest = verify(at(place), digest)
+    place, digest = split_uri(str(package))
+    manifest = verify(open_store(place), digest)
     assert manifest.target == "inf2"
     assert manifest.versions["optimum_neuron"] == VERSION
     assert manifest.preset["shapes"]["max_context_length"] == 32

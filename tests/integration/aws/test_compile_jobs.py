@@ -23,7 +23,7 @@ from inf2kit.cli import main
 from inf2kit.compile import disk_space, job, job_entrypoint, job_progress
 from inf2kit.compile.spec import CompileSpec
 from inf2kit.errors import CompileError
-from inf2kit.package import at, split, verify
+from inf2kit.package import open_store, split_uri, verify
 from tests.helpers import neuron, packages, strict_s3
 from tests.helpers.neuron import find_python
 
@@ -122,8 +122,8 @@ def test_the_token_is_named_and_never_sent(bucket: Any, tmp_path: Path, small_we
     last = ended.stdout.splitlines()[-1]
     assert last.startswith(job_progress.PACKAGE_LINE)
     where = last.removeprefix(job_progress.PACKAGE_LINE)
-    place, digest = split(where)
-    manifest = verify(at(place, "us-east-1"), digest)
+    place, digest = split_uri(where)
+    manifest = verify(open_store(place, "us-east-1"), digest)
     assert manifest.versions["optimum_neuron"] == "0.4.1"
     assert manifest.handler == "upper_case.py"
     handler = bucket.Object(f"m/{digest}/code/inference.py").get()["Body"].read()

@@ -18,8 +18,8 @@ from click.testing import CliRunner
 
 import inf2kit
 from inf2kit.cli import main
-from inf2kit.package import at, gather, listed, publish, split, verify
-from inf2kit.package.stores.s3 import PART
+from inf2kit.package import collect, list_packages, open_store, split_uri, verify
+from inf2kit.package.stores.s3 import PART_SIZE
 from tests.helpers import packages
 from tests.helpers.servers import wait_until
 
@@ -46,14 +46,14 @@ def test_a_package_goes_up_whole_and_once(bucket: Any, tmp_path: Path) -> None:
     uri = made(weights)
     assert re.fullmatch(r"s3://models/llm/[0-9a-f]{32}/", uri)
     keys = {each.key for each in bucket.objects.all()}
-    contents = gather(inf2kit.load_preset(PRESET), weights)
+    contents = collect(inf2kit.load_preset(PRESET), weights)
     prefix = uri.removeprefix("s3://models/")
     assert keys == {prefix + name for name in (*contents.files, "inf2kit.json")}
     newest = max(bucket.objects.all(), key=lambda each: each.last_modified)
     assert newest.last_modified == bucket.Object(f"{prefix}inf2kit.json").last_modified, (
         "the manifest is last"
     )
-    assert verify(at(PLACE), split(uri)[1]).files == contents.manifest.files
+    assert verify(open_store(PLACE), split_uri(uri)[1]).files == contents.manifest.files
     assert "there already, and whole" in package(weights, "--preset", PRESET, "--output", PLACE).stderr
     assert packages_command("verify", uri).stdout.startswith("whole: ")
 
@@ -66,12 +66,12 @@ def test_dry_run_sends_nothing(bucket: Any, tmp_path: Path) -> None:
 
 
 def test_one_changed_line_of_code_sends_code_only(bucket: Any, tmp_path: Path) -> None:
-    contents = gather(
-        inf2kit.load_preset(PRESET), packages.write_weights(tmp_path / "weights", length=PART + 5)
+    contents = collect(
+        inf2kit.load_preset(PRESET), packages.write_weights(tmp_path / "weights", length=PART_SIZE + 5)
     )
-    store = at(PLACE)
-    publish(contents, store)
-    again = publish(packages.with_changed_code(contents, tmp_path), store)
+    store = open_store(PLACE)
+    packages.publish(contents, store)
+    again = packages.publish(packages.with_changed_code(contents, tmp_path), store)
     assert all(name.endswith((".safetensors",)) for name in again.copied)
     assert len(again.copied) == 2
     assert all(name.startswith("code/") or name.endswith(".json") for name in again.sent)
@@ -85,7 +85,7 @@ def test_one_changed_line_of_code_sends_code_only(bucket: Any, tmp_path: Path) -
 def test_a_killed_upload_does_not_look_whole_and_goes_on_with_the_rest(
     aws: str, bucket: Any, tmp_path: Path, figure: Callable[[str], None]
 ) -> None:
-    weights = packages.write_weights(tmp_path / "weights", shards=1, length=16 * PART)
+    weights = packages.write_weights(tmp_path / "weights", shards=1, length=16 * PART_SIZE)
     shard = "model-00001-of-00001.safetensors"
     command = [sys.executable, "-m", "inf2kit.cli", "package", weights, "--preset", PRESET, "--output", PLACE]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -109,20 +109,21 @@ def test_a_killed_upload_does_not_look_whole_and_goes_on_with_the_rest(
     whole = [
         number
         for number, part in before.items()
-        if part["ETag"].strip('"') == hashlib.md5(content[(number - 1) * PART : number * PART]).hexdigest()  # noqa: S324
+        if part["ETag"].strip('"')
+        == hashlib.md5(content[(number - 1) * PART_SIZE : number * PART_SIZE]).hexdigest()  # noqa: S324
     ]
     assert 3 <= len(whole) < 17, "the kill came too late for this test to mean anything"
-    (left,) = listed(at(PLACE))
+    (left,) = list_packages(open_store(PLACE))
     assert not left.stored.whole
-    assert left.stored.size >= 3 * PART
+    assert left.stored.size >= 3 * PART_SIZE
 
-    contents = gather(inf2kit.load_preset(PRESET), weights)
-    tasks = list(at(PLACE).write(left.stored.digest, {shard: contents.hashed(shard)}))
+    contents = collect(inf2kit.load_preset(PRESET), weights)
+    tasks = list(open_store(PLACE).write_tasks(left.stored.digest, {shard: contents.hashed_file(shard)}))
     assert sum(task.size for task in tasks) == contents.manifest.files[shard].size - sum(
         before[number]["Size"] for number in whole
     )
     subprocess.run(command, check=True, capture_output=True)
-    verify(at(PLACE), left.stored.digest)
+    verify(open_store(PLACE), left.stored.digest)
     assert parts() == {}
     figure(f"package: killed with {len(whole)} of 17 parts sent; {len(tasks)} parts were sent afterwards")
 

@@ -17,9 +17,9 @@ from click.testing import CliRunner
 import inf2kit
 from inf2kit.cli import main
 from inf2kit.errors import PackageError
-from inf2kit.package import at, gather, publish, split, verify
-from inf2kit.package.hashing import PART
-from inf2kit.package.stores.bucket import foreign_grants
+from inf2kit.package import collect, open_store, split_uri, verify
+from inf2kit.package.hashing import PART_SIZE
+from inf2kit.package.stores.bucket import find_foreign_grants
 from tests.helpers import packages
 from tests.helpers import strict_s3 as strict
 from tests.helpers.servers import wait_until
@@ -74,15 +74,17 @@ def digests(bucket: Any) -> set[str]:
 def test_every_call_names_the_owner_of_the_bucket(
     aws: str, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    weights = packages.write_weights(tmp_path / "weights", shards=1, length=PART + 5)
+    weights = packages.write_weights(tmp_path / "weights", shards=1, length=PART_SIZE + 5)
     with strict.strict_proxy(aws, strict.require_owner) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         uri = made(weights)
         assert packages_command("verify", uri).exit_code == 0
-        contents = gather(PRESET, weights)
-        again = publish(packages.with_changed_code(contents, tmp_path), at(PLACE))
+        contents = collect(PRESET, weights)
+        again = packages.publish(packages.with_changed_code(contents, tmp_path), open_store(PLACE))
         assert again.copied
-        tasks = list(at(PLACE).write("0" * 32, {SHARD: contents.hashed(SHARD)}))  # an upload that is left
+        tasks = list(
+            open_store(PLACE).write_tasks("0" * 32, {SHARD: contents.hashed_file(SHARD)})
+        )  # an upload that is left
         assert len(tasks) == 2
         assert packages_command("list", PLACE).exit_code == 0
         assert packages_command(*PRUNE, "--yes").stdout.count("deleted") == 3
@@ -99,15 +101,15 @@ def test_every_call_names_the_owner_of_the_bucket(
 def test_a_file_that_changes_after_it_was_hashed_makes_no_package(
     bucket: Any, tmp_path: Path, name: str, place: str
 ) -> None:
-    weights = packages.write_weights(tmp_path / "weights", shards=1, length=PART + 5)
-    store = at(PLACE if place == "a bucket" else str(tmp_path / "out"))
-    contents = gather(PRESET, weights)
+    weights = packages.write_weights(tmp_path / "weights", shards=1, length=PART_SIZE + 5)
+    store = open_store(PLACE if place == "a bucket" else str(tmp_path / "out"))
+    contents = collect(PRESET, weights)
     content = bytearray((weights / name).read_bytes())
     content[-2] ^= 1
     (weights / name).write_bytes(content)
     with pytest.raises(PackageError, match=f"{name} was changed while it was packaged"):
-        publish(contents, store)
-    assert store.manifest(contents.manifest.digest) is None
+        packages.publish(contents, store)
+    assert store.read_manifest(contents.manifest.digest) is None
 
 
 @pytest.mark.parametrize("damage", ["a file is gone", "the manifest is another one"])
@@ -120,40 +122,40 @@ def test_publishing_again_mends_a_package_that_only_looks_whole(
         bucket.Object(f"{key}config.json").delete()
     else:
         bucket.Object(f"{key}inf2kit.json").put(Body=b"{}")
-    verify(at(PLACE), split(made(weights))[1])
+    verify(open_store(PLACE), split_uri(made(weights))[1])
 
 
 def test_bytes_go_up_with_their_sha256_which_s3_compares(
     aws: str, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    weights = packages.write_weights(tmp_path / "weights", shards=1, length=PART + 5)
+    weights = packages.write_weights(tmp_path / "weights", shards=1, length=PART_SIZE + 5)
     with strict.strict_proxy(aws, strict.require_sha256) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         uri = made(weights)
-        verify(at(PLACE), split(uri)[1])
+        verify(open_store(PLACE), split_uri(uri)[1])
 
 
 def test_two_who_publish_the_same_do_not_disturb_each_other(
     aws: str, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One has begun; another one goes on with its upload, completes it, and makes the package whole."""
-    contents = gather(PRESET, packages.write_weights(tmp_path / "weights", shards=1, length=3 * PART))
+    contents = collect(PRESET, packages.write_weights(tmp_path / "weights", shards=1, length=3 * PART_SIZE))
     digest = contents.manifest.digest
     with strict.strict_proxy(aws, strict.RefuseEndedUploads()) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
-        begun = list(at(PLACE).write(digest, {SHARD: contents.hashed(SHARD)}))
+        begun = list(open_store(PLACE).write_tasks(digest, {SHARD: contents.hashed_file(SHARD)}))
         begun[0].run(lambda _count: None)
-        publish(contents, at(PLACE))
+        packages.publish(contents, open_store(PLACE))
         for task in begun[1:]:
             task.run(lambda _count: None)
-        verify(at(PLACE), digest)
-        at(PLACE).delete(digest)
-        with pytest.raises(PackageError, match="broken off by somebody else; run the same command again"):
+        verify(open_store(PLACE), digest)
+        open_store(PLACE).delete(digest)
+        with pytest.raises(PackageError, match="broken off by another process; run the same command again"):
             begun[1].run(lambda _count: None)
 
 
 def test_one_who_is_killed_beside_another_leaves_a_whole_package(bucket: Any, tmp_path: Path) -> None:
-    weights = packages.write_weights(tmp_path / "weights", shards=1, length=8 * PART)
+    weights = packages.write_weights(tmp_path / "weights", shards=1, length=8 * PART_SIZE)
     command = [
         sys.executable,
         "-m",
@@ -177,8 +179,8 @@ def test_one_who_is_killed_beside_another_leaves_a_whole_package(bucket: Any, tm
         os.kill(killed.pid, signal.SIGKILL)
         output, _ = other.communicate(timeout=120)
         assert other.returncode == 0, output
-    digest = gather(PRESET, weights).manifest.digest
-    verify(at(PLACE), digest)
+    digest = collect(PRESET, weights).manifest.digest
+    verify(open_store(PLACE), digest)
     assert client.list_multipart_uploads(Bucket="models").get("Uploads", []) == []
 
 
@@ -196,7 +198,7 @@ def test_a_package_that_is_deployed_while_prune_asks_stays(bucket: Any, tmp_path
         answer, _ = process.communicate("y\n", timeout=60)
     assert f"kept {uri}: in-use uses it meanwhile" in answer
     assert process.returncode == 0
-    verify(at(PLACE), split(uri)[1])
+    verify(open_store(PLACE), split_uri(uri)[1])
 
 
 @pytest.mark.parametrize("gone", ["model", "endpoint_config"])
@@ -215,7 +217,7 @@ def test_nothing_is_pruned_while_an_endpoint_serves_what_cannot_be_described(
     assert result.exit_code == 1
     assert "the endpoint live serves" in result.stderr
     assert "nothing more is pruned; update that endpoint, or delete it" in result.stderr
-    verify(at(PLACE), split(uri)[1])
+    verify(open_store(PLACE), split_uri(uri)[1])
     assert packages_command("list", PLACE).exit_code == 0
     sagemaker.delete_endpoint(EndpointName="live")
     assert "deleted" in packages_command(*PRUNE, "--yes").stdout
@@ -250,7 +252,7 @@ def _policy(effect: str, principal: object) -> dict[str, Any]:
     ],
 )
 def test_whom_a_policy_lets_in(effect: str, principal: object, foreign: list[str]) -> None:
-    assert foreign_grants(_policy(effect, principal), strict.ACCOUNT) == foreign
+    assert find_foreign_grants(_policy(effect, principal), strict.ACCOUNT) == foreign
 
 
 def test_prune_refuses_where_the_bucket_lets_other_accounts_in(bucket: Any, tmp_path: Path) -> None:
@@ -261,7 +263,7 @@ def test_prune_refuses_where_the_bucket_lets_other_accounts_in(bucket: Any, tmp_
     result = packages_command(*PRUNE, "--yes")
     assert result.exit_code == 1
     assert "the policy of the bucket 'models' lets in arn:aws:iam::999999999999:root" in result.stderr
-    verify(at(PLACE), split(uri)[1])
+    verify(open_store(PLACE), split_uri(uri)[1])
     assert f"deleted {uri}" in packages_command(*PRUNE, "--yes", "--foreign-accounts-checked").stdout
 
 
@@ -269,14 +271,14 @@ def test_a_role_that_may_not_list_uploads_publishes_all_the_same(
     aws: str, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """AmazonSageMakerFullAccess is such a role: there is nothing to go on with, and that is said once."""
-    weights = packages.write_weights(tmp_path / "weights", shards=1, length=PART + 5)
+    weights = packages.write_weights(tmp_path / "weights", shards=1, length=PART_SIZE + 5)
     with strict.strict_proxy(aws, strict.deny_listing_uploads) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         result = package(weights, "--preset", PRESET.name, "--output", PLACE)
         assert result.exit_code == 0, result.stderr
         assert result.stderr.count("do not allow s3:ListBucketMultipartUploads") == 1
         assert packages_command("list", PLACE).exit_code == 0
-        verify(at(PLACE), split(result.stdout.strip())[1])
+        verify(open_store(PLACE), split_uri(result.stdout.strip())[1])
 
 
 def test_a_bucket_that_may_not_be_written_is_told_before_anything_is_read(

@@ -138,6 +138,6 @@ def test_an_app_of_ones_own_deploys_an_endpoint_and_grants_a_role_its_use(
 
 
 def test_an_installed_inf2kit_packages_the_containers_code(python: Path, tmp_path: Path) -> None:
-    script = "from inf2kit.package import code; print(*sorted(code.files()), sep='\\n')"
+    script = "from inf2kit.package import code; print(*sorted(code.list_files()), sep='\\n')"
     result = run(python, "-c", script, cwd=tmp_path)
-    assert result.stdout.splitlines() == sorted(code.files())
+    assert result.stdout.splitlines() == sorted(code.list_files())

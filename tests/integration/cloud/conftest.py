@@ -13,8 +13,8 @@ import pytest
 from botocore.config import Config
 
 import inf2kit
-from inf2kit.package import gather
-from inf2kit.package.environment import environment
+from inf2kit.package import collect
+from inf2kit.package.environment import container_environment
 from inf2kit.rehearsal.cloud import lifecycle
 from inf2kit.rehearsal.cloud.settings import CloudSettings
 from inf2kit.rehearsal.container import processes
@@ -32,7 +32,7 @@ def cloud(home: Path) -> Iterator[CloudSettings]:
     yield settings
     lifecycle.down()
     said = settings.folder.with_suffix(".log").read_text(encoding="utf-8")
-    assert processes.processes(settings.run_dir, below=True) == []
+    assert processes.list_processes(settings.run_dir, nested=True) == []
     assert not settings.run_dir.exists()
     assert not settings.folder.exists()
     assert "Traceback" not in said, said
@@ -93,7 +93,7 @@ def package(aws: Callable[..., Any], tokenizer_only: Path, tmp_path: Path) -> Ca
     """Publish a package of a preset with the simulated backend, with changed code if wanted; its URI."""
 
     def make(preset: str, *changes: tuple[str, str, str]) -> str:
-        contents = gather(inf2kit.load_preset(preset), tokenizer_only, rehearsal=True)
+        contents = collect(inf2kit.load_preset(preset), tokenizer_only, rehearsal=True)
         contents = packages.with_simulated_backend(contents)
         for name, old, new in changes:
             contents = packages.with_changed_code(contents, tmp_path, name, old, new)
@@ -106,6 +106,8 @@ def package(aws: Callable[..., Any], tokenizer_only: Path, tmp_path: Path) -> Ca
 def maker(aws: Callable[..., Any], package: Callable[..., str]) -> Iterator[ResourceMaker]:
     """Models and endpoints by boto3, with the simulated backend; they are deleted."""
     preset = "tinyllama-1.1b-starter"
-    made = ResourceMaker(aws("sagemaker"), package(preset), environment(inf2kit.load_preset(preset)))
+    made = ResourceMaker(
+        aws("sagemaker"), package(preset), container_environment(inf2kit.load_preset(preset))
+    )
     yield made
     made.delete_all()

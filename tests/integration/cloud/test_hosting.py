@@ -14,7 +14,7 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 import inf2kit
-from inf2kit.package.environment import environment
+from inf2kit.package.environment import container_environment
 from inf2kit.rehearsal.cloud.settings import CloudSettings
 from inf2kit.rehearsal.container import processes as container
 from tests.helpers.cloud import generate
@@ -67,7 +67,7 @@ def test_a_configuration_that_aws_would_refuse(
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"ServerlessConfig": {"MemorySizeInMB": 1024, "MaxConcurrency": 1}}, "does not make serverless"),
+        ({"ServerlessConfig": {"MemorySizeInMB": 1024, "MaxConcurrency": 1}}, "does not support serverless"),
         ({"InstanceType": ""}, "satisfy enum value set|needs an InstanceType"),
     ],
 )
@@ -92,7 +92,7 @@ def test_another_region_has_no_endpoints_here(aws: Callable[..., Any]) -> None:
 
 
 def model_server_of(cloud: CloudSettings, endpoint: str) -> psutil.Process:
-    for process in container.processes(cloud.run_dir, below=True):
+    for process in container.list_processes(cloud.run_dir, nested=True):
         with contextlib.suppress(psutil.Error):  # it may end while it is looked at
             place = process.environ().get("SAGEMAKER_BASE_DIR", "")
             if "java" in process.name() and f"/{endpoint}/" in place:
@@ -207,7 +207,7 @@ def test_a_container_that_writes_to_its_model_is_refused(
     preset = "tinyllama-1.1b-starter"
     writes = "import os\nopen(os.path.join(os.environ['SAGEMAKER_BASE_DIR'], 'model', 'written'), 'w')\n"
     uri = package(preset, ("inference.py", "import json\n", f"{writes}raise OSError\n"))
-    maker = ResourceMaker(aws("sagemaker"), uri, environment(inf2kit.load_preset(preset)))
+    maker = ResourceMaker(aws("sagemaker"), uri, container_environment(inf2kit.load_preset(preset)))
     try:
         maker.create_model("m")
         maker.create_config("c", "m")

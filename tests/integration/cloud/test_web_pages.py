@@ -22,7 +22,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from inf2kit import paths as homes
+from inf2kit.rehearsal import folders
 from inf2kit.rehearsal.cloud.settings import CloudSettings
 from inf2kit.rehearsal.local.asgi_server import LoopbackServer
 from inf2kit.rehearsal.runtime.server import SageMakerRuntime
@@ -264,7 +264,7 @@ def test_another_user_of_the_machine_cannot_read_the_key(cloud: CloudSettings, h
 def test_a_folder_that_was_open_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INF2KIT_HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir(mode=0o755)
-    with homes.locked("anything"):
+    with folders.locked("anything"):
         pass
     assert stat.S_IMODE((tmp_path / "home").stat().st_mode) == 0o700
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 import inf2kit
 from inf2kit.cli import main
 from inf2kit.errors import PackageError
-from inf2kit.package import Manifest, gather
+from inf2kit.package import Manifest, collect
 from inf2kit.package.handler import check_handler
 from tests.helpers import packages
 
@@ -59,8 +59,8 @@ def test_a_missing_file_and_bytes_that_are_no_text_are_refused(tmp_path: Path) -
 
 def test_the_handler_ships_as_inference_py_and_changes_the_digest(tmp_path: Path) -> None:
     weights = packages.write_weights(tmp_path / "weights")
-    plain = gather(PRESET, weights)
-    own = gather(PRESET, weights, handler=packages.write_handler(tmp_path / "upper_case.py"))
+    plain = collect(PRESET, weights)
+    own = collect(PRESET, weights, handler=packages.write_handler(tmp_path / "upper_case.py"))
     assert own.files["code/inference.py"] == tmp_path / "upper_case.py"
     assert {name for name in own.files if own.manifest.files[name] != plain.manifest.files[name]} == {
         "code/inference.py"

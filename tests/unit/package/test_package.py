@@ -18,10 +18,10 @@ from click.testing import CliRunner
 import inf2kit
 from inf2kit.cli import main
 from inf2kit.errors import PackageError
-from inf2kit.package import Manifest, at, gather, listed, plan, publish, to_prune, verify
-from inf2kit.package.hashing import PART, Hashed
-from inf2kit.package.maintenance import Listed
-from inf2kit.package.stores.base import Stored
+from inf2kit.package import Manifest, collect, list_packages, open_store, publish, select_prunable, verify
+from inf2kit.package.hashing import PART_SIZE, HashedFile
+from inf2kit.package.maintenance import ListedPackage
+from inf2kit.package.stores.base import StoredPackage
 from inf2kit.package.stores.upload import Upload, sha256_header
 from tests.helpers import packages
 
@@ -37,13 +37,13 @@ def weights(tmp_path: Path) -> Path:
 def test_the_same_files_have_the_same_digest_wherever_and_whenever_they_were_written(
     weights: Path, tmp_path: Path
 ) -> None:
-    first = gather(LOCAL, weights).manifest
+    first = collect(LOCAL, weights).manifest
     other = tmp_path / "elsewhere"
     shutil.copytree(weights, other)
     os.utime(other / "config.json", (1, 1))
-    assert gather(LOCAL, other).manifest.digest == first.digest
+    assert collect(LOCAL, other).manifest.digest == first.digest
     (other / "config.json").write_text('{"vocab_size": 11}', encoding="utf-8")
-    assert gather(LOCAL, other).manifest.digest != first.digest
+    assert collect(LOCAL, other).manifest.digest != first.digest
     assert Manifest.parse(first.to_bytes(), "here") == Manifest.parse(first.to_bytes(), "there")
     assert Manifest.parse(first.to_bytes(), "here").digest == first.digest
 
@@ -51,7 +51,7 @@ def test_the_same_files_have_the_same_digest_wherever_and_whenever_they_were_wri
 def test_a_package_holds_weights_code_and_vendored_packages_and_nothing_of_the_installer(
     weights: Path,
 ) -> None:
-    files = gather(LOCAL, weights).manifest.files
+    files = collect(LOCAL, weights).manifest.files
     for name in (
         "config.json",
         "code/inference.py",
@@ -79,11 +79,11 @@ def test_an_artefact_that_was_compiled_for_something_else_is_refused(
     tmp_path: Path, changed: dict[str, object], said: str
 ) -> None:
     with pytest.raises(PackageError, match=said):
-        gather(NEURON, packages.write_artifacts(tmp_path / "artefact", NEURON, **changed))
+        collect(NEURON, packages.write_artifacts(tmp_path / "artefact", NEURON, **changed))
 
 
 def test_an_artefact_of_the_right_versions_becomes_a_package_that_says_them(tmp_path: Path) -> None:
-    made = gather(NEURON, packages.write_artifacts(tmp_path / "artefact", NEURON), revision="main").manifest
+    made = collect(NEURON, packages.write_artifacts(tmp_path / "artefact", NEURON), revision="main").manifest
     assert (made.target, made.revision, made.notice) == ("inf2", "main", None)
     assert made.versions["neuronx_cc"] == "2.21.18209.0"
     assert str(made.image_tag).endswith("sdk2.26.0-ubuntu22.04")
@@ -97,7 +97,7 @@ def test_an_artefact_of_the_right_versions_becomes_a_package_that_says_them(tmp_
 
 
 def test_a_rehearsal_keeps_the_shapes_of_the_preset_and_says_what_stands_in(weights: Path) -> None:
-    made = gather(NEURON, weights, rehearsal=True).manifest
+    made = collect(NEURON, weights, rehearsal=True).manifest
     assert made.preset["shapes"]["batch_size"] == NEURON.shapes.batch_size
     assert (made.target, made.preset["compute"]["backend"]) == ("cpu", "cpu")
     assert "stands in for meta-llama/Llama-2-7b-hf on ml.inf2.8xlarge" in str(made.notice)
@@ -156,7 +156,7 @@ def test_a_source_that_is_not_whole_is_refused_in_one_sentence(
     assert result.exit_code == 1
     assert re.search(said, result.stderr.splitlines()[-1])
     with pytest.raises(PackageError, match=said):
-        gather(LOCAL, weights)
+        collect(LOCAL, weights)
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -165,48 +165,48 @@ def test_a_link_out_of_the_source_is_not_published(weights: Path, tmp_path: Path
     secret.write_text("aws_secret_access_key = x", encoding="utf-8")
     (weights / "notes.json").symlink_to(secret)
     with pytest.raises(PackageError, match=r"notes\.json is a link to .*/credentials, outside of"):
-        gather(LOCAL, weights)
+        collect(LOCAL, weights)
     (weights / "notes.json").unlink()
     (weights / "folder").symlink_to(tmp_path)
     with pytest.raises(PackageError, match="folder is a link to"):
-        gather(LOCAL, weights)
+        collect(LOCAL, weights)
 
 
 def test_links_within_a_source_and_those_of_a_hubs_cache_are_files(weights: Path, tmp_path: Path) -> None:
-    digest = gather(LOCAL, weights).manifest.digest
+    digest = collect(LOCAL, weights).manifest.digest
     snapshot, blobs = tmp_path / "models--a--b/snapshots/0123", tmp_path / "models--a--b/blobs"
     snapshot.mkdir(parents=True)
     blobs.mkdir()
     for number, path in enumerate(sorted(weights.iterdir())):
         path.rename(blobs / str(number))
         (snapshot / path.name).symlink_to(Path("../../blobs") / str(number))
-    assert gather(LOCAL, snapshot).manifest.digest == digest
+    assert collect(LOCAL, snapshot).manifest.digest == digest
     (snapshot / "tokenizer.json").rename(snapshot / "other.json")
     (snapshot / "tokenizer.json").symlink_to("other.json")
-    assert "tokenizer.json" in gather(LOCAL, snapshot).files
+    assert "tokenizer.json" in collect(LOCAL, snapshot).files
 
 
 def test_pickles_are_left_out_but_for_the_compiled_graphs(weights: Path, tmp_path: Path) -> None:
-    digest = gather(LOCAL, weights).manifest.digest
+    digest = collect(LOCAL, weights).manifest.digest
     for name in ("pytorch_model.bin", "training_args.bin", "original/consolidated.00.pth", "model.pt"):
         (weights / name).parent.mkdir(exist_ok=True)
         (weights / name).write_bytes(b"\x80\x04")
-    assert gather(LOCAL, weights).manifest.digest == digest
+    assert collect(LOCAL, weights).manifest.digest == digest
     compiled = packages.write_artifacts(tmp_path / "artefact", NEURON)
     (compiled / "checkpoint/weights/old.pt").write_bytes(b"\x80\x04")
-    files = gather(NEURON, compiled).files
+    files = collect(NEURON, compiled).files
     assert "model.pt" in files
     assert "checkpoint/weights/old.pt" not in files
 
 
 def test_an_upload_goes_on_by_sha256_where_a_key_makes_etags_mean_nothing(tmp_path: Path) -> None:
-    packages.write_safetensors(tmp_path / "shard", 3 * PART)
-    source = Hashed.of(tmp_path / "shard")
+    packages.write_safetensors(tmp_path / "shard", 3 * PART_SIZE)
+    source = HashedFile.from_path(tmp_path / "shard")
     etag = '"not the MD5 of anything"'
     sent = [
         {
             "PartNumber": number + 1,
-            "Size": PART,
+            "Size": PART_SIZE,
             "ETag": etag,
             "ChecksumSHA256": sha256_header(source.parts[number]),
         }
@@ -215,19 +215,19 @@ def test_an_upload_goes_on_by_sha256_where_a_key_makes_etags_mean_nothing(tmp_pa
     sent[1]["ChecksumSHA256"] = sha256_header(bytes(32))
     upload = Upload(None, "models", "key", source, {}, lambda: False)
     missing = [task.size for task in upload.tasks("its id", sent)]
-    assert missing == [PART, source.entry.size - 3 * PART]
+    assert missing == [PART_SIZE, source.entry.size - 3 * PART_SIZE]
 
 
 def test_publishing_twice_writes_once_and_a_changed_line_of_code_copies_the_weights(
     weights: Path, tmp_path: Path
 ) -> None:
-    store, contents = at(str(tmp_path / "out")), gather(LOCAL, weights)
-    first = publish(contents, store)
+    store, contents = open_store(str(tmp_path / "out")), collect(LOCAL, weights)
+    first = packages.publish(contents, store)
     assert set(first.sent) == set(contents.files)
-    assert plan(contents, store).whole
+    assert publish.plan(contents, store).is_published
     assert verify(store, first.digest).digest == first.digest
 
-    again = publish(packages.with_changed_code(contents, tmp_path), store)
+    again = packages.publish(packages.with_changed_code(contents, tmp_path), store)
     assert again.digest != first.digest
     assert set(again.copied) == {name for name in contents.files if name.endswith(".safetensors")}
     assert (
@@ -241,8 +241,8 @@ def test_verify_finds_a_flipped_byte_a_missing_file_and_a_changed_manifest(
     weights: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    store = at(str(out))
-    digest = publish(gather(LOCAL, weights), store).digest
+    store = open_store(str(out))
+    digest = packages.publish(collect(LOCAL, weights), store).digest
     shard = out / digest / "model-00001-of-00002.safetensors"
     content = bytearray(shard.read_bytes())
     content[1000] ^= 1
@@ -264,7 +264,7 @@ def test_verify_finds_a_flipped_byte_a_missing_file_and_a_changed_manifest(
     manifest.unlink()
     with pytest.raises(PackageError, match="no manifest"):
         verify(store, digest)
-    assert [each.stored.whole for each in listed(store)] == [False]
+    assert [each.stored.whole for each in list_packages(store)] == [False]
 
 
 def test_prune_keeps_what_is_used_the_newest_and_what_was_just_touched() -> None:
@@ -272,9 +272,9 @@ def test_prune_keeps_what_is_used_the_newest_and_what_was_just_touched() -> None
 
     def package(
         name: str, days: float, preset: str = "a", *, used: bool = False, whole: bool = True
-    ) -> Listed:
-        stored = Stored(name, whole, now - dt.timedelta(days=days), 1)
-        return Listed(stored, preset if whole else "", ("model",) if used else ())
+    ) -> ListedPackage:
+        stored = StoredPackage(name, whole, now - dt.timedelta(days=days), 1)
+        return ListedPackage(stored, preset if whole else "", ("model",) if used else ())
 
     packages_ = [
         package("newest", 2),
@@ -285,22 +285,22 @@ def test_prune_keeps_what_is_used_the_newest_and_what_was_just_touched() -> None
         package("on its way", 0.1, whole=False),
         package("broken off", 9, whole=False),
     ]
-    chosen = to_prune(packages_, keep=1, older_than=dt.timedelta(days=1), now=now)
+    chosen = select_prunable(packages_, keep=1, older_than=dt.timedelta(days=1), now=now)
     assert [each.stored.digest for each in chosen] == ["old", "older", "broken off"]
 
 
 def test_a_damaged_earlier_package_is_not_copied_from(weights: Path, tmp_path: Path) -> None:
-    store, contents = at(str(tmp_path / "out")), gather(LOCAL, weights)
-    first = publish(contents, store)
+    store, contents = open_store(str(tmp_path / "out")), collect(LOCAL, weights)
+    first = packages.publish(contents, store)
     (tmp_path / "out" / first.digest / "model-00001-of-00002.safetensors").unlink()
-    again = publish(packages.with_changed_code(contents, tmp_path), store)
+    again = packages.publish(packages.with_changed_code(contents, tmp_path), store)
     assert list(again.copied) == ["model-00002-of-00002.safetensors"]
     verify(store, again.digest)
 
 
 def test_what_somebody_puts_into_a_package_later_is_found(weights: Path, tmp_path: Path) -> None:
-    store = at(str(tmp_path / "out"))
-    digest = publish(gather(LOCAL, weights), store).digest
+    store = open_store(str(tmp_path / "out"))
+    digest = packages.publish(collect(LOCAL, weights), store).digest
     (tmp_path / "out" / digest / "code/sitecustomize.py").touch()
     with pytest.raises(PackageError, match=r"code/sitecustomize\.py is not part of it"):
         verify(store, digest)
@@ -309,8 +309,8 @@ def test_what_somebody_puts_into_a_package_later_is_found(weights: Path, tmp_pat
 def test_a_publisher_that_fails_leaves_the_package_that_another_has_made(
     weights: Path, tmp_path: Path
 ) -> None:
-    store = at(str(tmp_path / "out"))
-    digest = publish(gather(LOCAL, weights), store).digest
+    store = open_store(str(tmp_path / "out"))
+    digest = packages.publish(collect(LOCAL, weights), store).digest
     store.abandon(digest)
     verify(store, digest)
 

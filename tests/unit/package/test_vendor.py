@@ -17,7 +17,7 @@ import inf2kit
 from inf2kit import catalog
 from inf2kit.compile import job
 from inf2kit.errors import PackageError
-from inf2kit.package import code, gather, vendor
+from inf2kit.package import code, collect, vendor
 from tests.helpers import packages
 
 ROOT = Path(inf2kit.__file__).parents[1]
@@ -53,14 +53,14 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_pinned_distribution_ships_with_its_own_files(site: Path) -> None:
     install(site, "foo_pure", "1.0")
-    shipped = {path.as_posix() for path in vendor.files("foo_pure", "1.0")}
+    shipped = {path.as_posix() for path in vendor.list_files("foo_pure", "1.0")}
     assert shipped == {"foo_pure.py", "foo_pure-1.0.dist-info/METADATA", "foo_pure-1.0.dist-info/WHEEL"}
 
 
 def test_another_version_is_refused(site: Path) -> None:
     install(site, "foo_pure", "1.1")
     with pytest.raises(PackageError, match=r"foo_pure 1\.1 is installed, and 1\.0 ships .*==1\.0"):
-        vendor.files("foo_pure", "1.0")
+        vendor.list_files("foo_pure", "1.0")
 
 
 def test_an_edited_file_and_a_missing_one_are_refused(site: Path) -> None:
@@ -68,10 +68,10 @@ def test_an_edited_file_and_a_missing_one_are_refused(site: Path) -> None:
     module.write_text("value = 2\n", encoding="utf-8")
     said = r"foo_pure\.py is not the file that foo_pure 1\.0 was installed with, .*--force-reinstall"
     with pytest.raises(PackageError, match=said):
-        vendor.files("foo_pure", "1.0")
+        vendor.list_files("foo_pure", "1.0")
     module.unlink()
     with pytest.raises(PackageError, match=said):
-        vendor.files("foo_pure", "1.0")
+        vendor.list_files("foo_pure", "1.0")
 
 
 def test_a_distribution_for_newer_pythons_than_the_images_is_refused(site: Path) -> None:
@@ -79,18 +79,18 @@ def test_a_distribution_for_newer_pythons_than_the_images_is_refused(site: Path)
     with pytest.raises(
         PackageError, match=rf"asks for Python >=3\.12, and the endpoint's image has {PYTHON}"
     ):
-        vendor.files("foo_pure", "1.0")
+        vendor.list_files("foo_pure", "1.0")
 
 
 def test_a_distribution_with_compiled_parts_is_refused(site: Path) -> None:
     install(site, "foo_pure", "1.0", purelib=False)
     with pytest.raises(PackageError, match="is not pure Python"):
-        vendor.files("foo_pure", "1.0")
+        vendor.list_files("foo_pure", "1.0")
 
 
 def test_what_ships_is_closed_and_runs_on_the_images_python() -> None:
     """Each package that a vendored one needs there ships too, in a version that it takes."""
-    shipped = code.vendored()
+    shipped = code.vendored_versions()
     names = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in shipped.items()}
     for name in shipped:
         for line in metadata.requires(name) or ():
@@ -106,15 +106,15 @@ def test_pip_installs_the_same_versions_that_ship_by_their_hashes() -> None:
     extras = tomli.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     local = extras["optional-dependencies"]["local"]
     text = (ROOT / "inference/vendor.txt").read_text(encoding="utf-8")
-    for name, version in code.vendored().items():
+    for name, version in code.vendored_versions().items():
         assert f"{name}=={version}" in local
         assert re.search(rf"^{name}=={version} \\\n    --hash=sha256:[0-9a-f]{{64}}$", text, re.MULTILINE)
 
 
 def test_the_manifest_says_which_versions_ship(tmp_path: Path) -> None:
     weights = packages.write_weights(tmp_path / "weights")
-    contents = gather(inf2kit.load_preset("smollm2-135m-local"), weights)
-    assert contents.manifest.vendored == code.vendored()
+    contents = collect(inf2kit.load_preset("smollm2-135m-local"), weights)
+    assert contents.manifest.vendored == code.vendored_versions()
     names = {name for name in contents.files if name.startswith("code/vendor/")}
     for name, version in contents.manifest.vendored.items():
         assert f"code/vendor/{name}-{version}.dist-info/METADATA" in names
@@ -134,5 +134,5 @@ def test_a_job_gets_no_compiled_parts_and_the_vendored_packages_as_data() -> Non
     files = job.bundle()
     assert not [name for name in files if name.endswith((".so", ".pyd", ".pyc"))]
     assert "tomli/__init__.py" in files
-    for name, version in code.vendored().items():
+    for name, version in code.vendored_versions().items():
         assert f"vendor/{name}-{version}.dist-info/RECORD" in files

@@ -1,6 +1,5 @@
-"""CloudFormation: change sets, deployments with rollback, and the resources they make.
+"""CloudFormation: change sets, deployments with rollback, and resources created by their services' APIs.
 
-moto's own creates whatever a template names without an order it could undo, loses outputs, and is always
-successful. Here a deployment is a journal that can be played backwards, and a resource is what its service
-says of it.
+Plain moto creates resources in an order that it cannot undo, loses outputs, and never fails a stack. Here a
+deployment keeps a journal that is undone in reverse, and a resource succeeds only if its service says so.
 """

@@ -1,306 +1,287 @@
-"""Making a stack what its template says, and undoing it when that fails."""
+"""Deployments: create, update or delete the resources of a stack, and roll back a failure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import graphlib
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from inf2kit.rehearsal.cloud.cloudformation import resources, template
-from inf2kit.rehearsal.cloud.cloudformation.resources import CreatedButFailedError, Here
-from inf2kit.rehearsal.cloud.cloudformation.stack import Deployed, LiveStack, Version
+from inf2kit.rehearsal.cloud.cloudformation.desired import DesiredStack, unsupported
+from inf2kit.rehearsal.cloud.cloudformation.intrinsics import Resolver
+from inf2kit.rehearsal.cloud.cloudformation.resources import (
+    CreatedButFailedError,
+    PhysicalResource,
+    Services,
+)
+from inf2kit.rehearsal.cloud.cloudformation.stack import LiveStack, Policies, StackResource, Version
 from inf2kit.rehearsal.cloud.errors import AwsError
 
-#: How long a reason may be that DescribeStackEvents gives.
-_REASON = 1024
+#: The largest ResourceStatusReason.
+_REASON_LENGTH = 1024
+_REPLACES = "Requested update requires the creation of a new physical resource"
 
 
 class _FailedError(Exception):
-    """A resource that could not be made; the message is the reason."""
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What a stack shall become.
-
-    Attributes:
-        text: The template, as given.
-        body: The template, parsed.
-        parameters: As given.
-        names: Parameters, resolved, and pseudo parameters.
-        exports: Of all other stacks.
-        rollback: Whether a failure undoes what was done.
-    """
-
-    text: str
-    body: Mapping[str, Any]
-    parameters: Mapping[str, str]
-    names: Mapping[str, Any]
-    exports: Mapping[str, str]
-    rollback: bool = True
+    """A resource that could not be created or updated; the message is the reason."""
 
 
 class Deployment:
-    """One change of one stack, on a thread of its own.
+    """One change of one stack; the caller runs it on a thread of its own.
 
     Args:
-        stack: What is changed.
-        here: Where resources are made.
+        stack: The stack to change.
+        services: The services that create the resources.
     """
 
-    def __init__(self, stack: LiveStack, here: Here) -> None:
-        self._stack, self._here = stack, here
-        #: Kept with the stack: after a failure that was not undone, a later change goes on from there.
-        self._journal, self._leftovers = stack.journal, stack.leftovers
+    def __init__(self, stack: LiveStack, services: Services) -> None:
+        self._stack, self._services = stack, services
 
-    def run(self, wish: Wish, verb: str) -> None:
-        """Create or update.
+    def run(self, desired: DesiredStack, verb: str) -> None:
+        """Create or update the stack, and roll back a failure if the stack wants that.
 
         Args:
-            wish: What the stack shall become.
+            desired: What the stack shall become.
             verb: ``CREATE`` or ``UPDATE``.
         """
-        stack = self._stack
+        resolver = Resolver(desired.template, desired.names, self._look_up, desired.exports)
         try:
-            values = template.Values(wish.body, wish.names, self._lookup, wish.exports)
-            active = template.active(values)
-            for logical_id in template.ordered(active):
-                self._make(logical_id, active[logical_id], values)
-            outputs = _outputs(values)
+            active = resolver.active_resources()
+            for logical_id in template.creation_order(active):
+                self._deploy(logical_id, active[logical_id], resolver)
+            outputs = _outputs(resolver)
         except (_FailedError, AwsError) as error:
-            reason = str(error)[:_REASON]
-            if not wish.rollback:
-                stack.tell(f"{verb}_FAILED", reason)
-                return
-            self._roll_back(verb, reason)
+            reason = str(error)[:_REASON_LENGTH]
+            if desired.rollback:
+                self._roll_back(verb, reason)
+            else:
+                self._stack.set_status(f"{verb}_FAILED", reason)
             return
-        gone = [each for name, each in stack.deployed.items() if name not in active]
-        stack.template = wish.text
-        stack.version = Version(
-            wish.text, wish.parameters, {key: wish.names.get(key) for key in wish.parameters}, outputs
-        )
-        if verb == "UPDATE":
-            stack.tell("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS")
-        for each in gone:
-            del stack.deployed[each.logical_id]
-        leftovers = list(self._leftovers)
-        self._leftovers.clear()
-        self._journal.clear()
-        self._clean_up(leftovers, gone)
-        stack.tell(f"{verb}_COMPLETE")
+        self._finish(desired, verb, active, outputs)
 
     def delete(self) -> None:
-        """Delete everything that is not retained."""
-        stack = self._stack
-        for each in _backwards(stack.deployed):
-            if not self._delete(each, kept=each.retained):
-                stack.tell(
-                    "DELETE_FAILED", f"The following resource(s) failed to delete: [{each.logical_id}]."
+        """Delete all resources that are not retained, each before those that it depends on."""
+        for resource in _deletion_order(self._stack.deployed.values()):
+            if not self._delete(resource, retain=resource.policies.retain):
+                self._stack.set_status(
+                    "DELETE_FAILED", f"The following resource(s) failed to delete: [{resource.logical_id}]."
                 )
                 return
-            del stack.deployed[each.logical_id]
-        stack.tell("DELETE_COMPLETE")
+            del self._stack.deployed[resource.logical_id]
+        self._stack.set_status("DELETE_COMPLETE")
 
     def roll_back(self) -> None:
-        """Undo what a failure without rollback has left."""
+        """Roll back a failed deployment that was left as it was."""
         verb = "UPDATE" if self._stack.version.template else "CREATE"
         self._roll_back(verb, "User Initiated")
 
-    def _lookup(self, logical_id: str, attribute: str | None) -> Any:
-        found = self._stack.deployed.get(logical_id)
-        if found is None:
+    def _finish(
+        self,
+        desired: DesiredStack,
+        verb: str,
+        active: Collection[str],
+        outputs: list[dict[str, Any]],
+    ) -> None:
+        """Record a success and delete what the stack no longer needs."""
+        stack = self._stack
+        stack.template = desired.text
+        resolved = {name: desired.names.get(name) for name in desired.parameters}
+        stack.version = Version(desired.text, desired.parameters, resolved, outputs)
+        if verb == "UPDATE":
+            stack.set_status("UPDATE_COMPLETE_CLEANUP_IN_PROGRESS")
+        removed = [resource for name, resource in stack.deployed.items() if name not in active]
+        for resource in removed:
+            del stack.deployed[resource.logical_id]
+        replaced = list(stack.replaced)
+        stack.replaced.clear()
+        stack.journal.clear()
+        # A failed deletion does not fail the deployment; the events name the resource.
+        for resource in _deletion_order([*replaced, *removed]):
+            policies = resource.policies
+            self._delete(
+                resource, retain=policies.retain_replaced if resource in replaced else policies.retain
+            )
+        stack.set_status(f"{verb}_COMPLETE")
+
+    def _look_up(self, logical_id: str, attribute: str | None) -> Any:
+        resource = self._stack.deployed.get(logical_id)
+        if resource is None:
             raise AwsError("ValidationError", f"The resource {logical_id} is not there.")
         if attribute is None:
-            return found.made.physical_id
+            return resource.physical.id
         try:
-            return found.made.attributes[attribute]
+            return resource.physical.attributes[attribute]
         except KeyError:
             raise AwsError(
                 "ValidationError",
                 f"Requested attribute {attribute} does not exist for resource {logical_id} "
-                f"({found.kind}) in this rehearsal.",
+                f"({resource.kind}) in this rehearsal.",
             ) from None
 
-    def _make(self, logical_id: str, wanted: Mapping[str, Any], values: template.Values) -> None:
-        stack, kind = self._stack, str(wanted["Type"])
+    def _deploy(self, logical_id: str, definition: Mapping[str, Any], resolver: Resolver) -> None:
+        """Create or update one resource, if it is not as its definition says."""
+        stack, kind = self._stack, str(definition["Type"])
         if stack.cancelled.is_set():
             raise _FailedError("Resource creation cancelled")
-        maker = resources.of(kind)
-        if maker is None:
-            raise _FailedError(unsupported({logical_id: wanted}))
-        properties = values.of(wanted.get("Properties", {}))
+        handler = resources.find_handler(kind)
+        if handler is None:
+            raise _FailedError(unsupported(kind))
+        properties = resolver.resolve(definition.get("Properties", {}))
+        policies = Policies.from_template(definition)
+        dependencies = frozenset(template.dependencies(definition))
         before = stack.deployed.get(logical_id)
         if before and before.failed:
-            # It never worked: the new one may need its name.
-            self._delete(before, kept=False)
+            # Deleted first: its replacement may have the same name.
+            self._delete(before, retain=False)
             del stack.deployed[logical_id]
             before = None
-        policy = str(wanted.get("DeletionPolicy", "Delete"))
-        kept = {
-            "retained": policy.startswith("Retain"),
-            "retained_on_rollback": policy == "Retain",
-            "replacement_retained": wanted.get("UpdateReplacePolicy", "Delete") == "Retain",
-        }
         if before and before.kind == kind and before.properties == properties:
-            vars(before).update(kept)
+            before.policies, before.dependencies = policies, dependencies
             return
-        replaced = before is not None and (
+        is_replaced = before is not None and (
             before.kind != kind or resources.replaces(kind, before.properties, properties)
         )
+
+        def put() -> PhysicalResource:
+            if before and not is_replaced:
+                # Recorded before the attempt: an update that fails half-way must be undone too.
+                stack.journal.append(lambda: self._undo_update(before, properties))
+                return handler.update(self._services, before.physical, before.properties, properties)
+            name = handler.name(stack.name, logical_id, properties)
+            return handler.create(self._services, name, properties)
+
         verb = "UPDATE" if before else "CREATE"
-        why = "Requested update requires the creation of a new physical resource" if replaced else ""
-        stack.tell_of(logical_id, kind, f"{verb}_IN_PROGRESS", why, before.made.physical_id if before else "")
-        needs = frozenset(template.needs(wanted))
+        stack.record_event(
+            logical_id,
+            kind,
+            f"{verb}_IN_PROGRESS",
+            _REPLACES if is_replaced else "",
+            before.physical.id if before else "",
+        )
         try:
-            if before and not replaced:
-                # Before it is tried: a change that failed half-way has to be undone as well.
-                self._journal.append(lambda: self._undo_update(before, properties))
-                made = maker.update(self._here, before.made, before.properties, properties)
-            else:
-                name = maker.name(stack.name, logical_id, properties)
-                made = maker.create(self._here, name, properties)
+            physical, failure = put(), ""
         except CreatedButFailedError as error:
-            stack.deployed[logical_id] = Deployed(
-                logical_id, kind, error.made, properties, needs=needs, failed=True
-            )
-            self._journal.append(lambda: self._undo_create(logical_id, before))
-            reason = f'Resource handler returned message: "{error}" (HandlerErrorCode: NotStabilized)'
-            stack.tell_of(logical_id, kind, f"{verb}_FAILED", reason[:_REASON], error.made.physical_id)
-            raise _FailedError(
-                f"The following resource(s) failed to {verb.lower()}: [{logical_id}]. {error}"
-            ) from None
+            physical, failure = error.physical, str(error)
         except Exception as error:
             reason = _reason(error)
-            stack.tell_of(logical_id, kind, f"{verb}_FAILED", reason)
-            raise _FailedError(
-                f"The following resource(s) failed to {verb.lower()}: [{logical_id}]. {reason}"
-            ) from None
-        stack.deployed[logical_id] = Deployed(logical_id, kind, made, properties, needs=needs, **kept)
-        if not before or replaced:
-            self._journal.append(lambda: self._undo_create(logical_id, before))
-        if before and replaced:
-            self._leftovers.append(before)
-        stack.tell_of(logical_id, kind, f"{verb}_COMPLETE", physical_id=made.physical_id)
+            stack.record_event(logical_id, kind, f"{verb}_FAILED", reason)
+            raise _failed(verb, logical_id, reason) from None
+        resource = StackResource(logical_id, kind, handler, physical, properties, dependencies)
+        stack.deployed[logical_id] = resource
+        if failure or not before or is_replaced:
+            stack.journal.append(lambda: self._undo_create(logical_id, before))
+        if failure:
+            resource.failed = True
+            reason = f'Resource handler returned message: "{failure}" (HandlerErrorCode: NotStabilized)'
+            stack.record_event(logical_id, kind, f"{verb}_FAILED", reason[:_REASON_LENGTH], physical.id)
+            raise _failed(verb, logical_id, failure)
+        resource.policies = policies
+        if before and is_replaced:
+            stack.replaced.append(before)
+        stack.record_event(logical_id, kind, f"{verb}_COMPLETE", physical_id=physical.id)
 
-    def _undo_create(self, logical_id: str, before: Deployed | None) -> None:
-        made = self._stack.deployed.pop(logical_id, None)
+    def _undo_create(self, logical_id: str, before: StackResource | None) -> None:
+        resource = self._stack.deployed.pop(logical_id, None)
         if before:
             self._stack.deployed[logical_id] = before
-            self._leftovers[:] = [each for each in self._leftovers if each is not before]
-        if made:
-            self._delete(made, kept=made.retained_on_rollback and not before)
+            self._stack.replaced[:] = [other for other in self._stack.replaced if other is not before]
+        if resource:
+            self._delete(resource, retain=resource.policies.retain_on_rollback and not before)
 
-    def _undo_update(self, before: Deployed, properties: Mapping[str, Any]) -> None:
-        maker = resources.of(before.kind)
-        assert maker  # noqa: S101 - it was made
-        stack, name = self._stack, before.logical_id
-        stack.tell_of(name, before.kind, "UPDATE_IN_PROGRESS", physical_id=before.made.physical_id)
-        before.made = maker.update(self._here, before.made, properties, before.properties)
-        stack.deployed[name] = before
-        stack.tell_of(name, before.kind, "UPDATE_COMPLETE", physical_id=before.made.physical_id)
+    def _undo_update(self, before: StackResource, properties: Mapping[str, Any]) -> None:
+        def record(status: str) -> None:
+            stack.record_event(before.logical_id, before.kind, status, physical_id=before.physical.id)
+
+        stack = self._stack
+        record("UPDATE_IN_PROGRESS")
+        before.physical = before.handler.update(
+            self._services, before.physical, properties, before.properties
+        )
+        stack.deployed[before.logical_id] = before
+        record("UPDATE_COMPLETE")
 
     def _roll_back(self, verb: str, reason: str) -> None:
         stack = self._stack
         prefix = "ROLLBACK" if verb == "CREATE" else "UPDATE_ROLLBACK"
-        stack.tell(f"{prefix}_IN_PROGRESS", reason)
-        while self._journal:
+        stack.set_status(f"{prefix}_IN_PROGRESS", reason)
+        while stack.journal:
             try:
-                self._journal.pop()()
+                stack.journal.pop()()
             except Exception as error:
-                stack.tell(f"{prefix}_FAILED", _reason(error))
+                stack.set_status(f"{prefix}_FAILED", _reason(error))
                 return
         if verb == "UPDATE":
-            stack.tell("UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS")
-        stack.tell(f"{prefix}_COMPLETE")
+            stack.set_status("UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS")
+        stack.set_status(f"{prefix}_COMPLETE")
 
-    def _clean_up(self, replaced: list[Deployed], gone: list[Deployed]) -> None:
-        # A success stays one: what cannot be deleted is left, and the events say so.
-        for each in _backwards({f"{index}": each for index, each in enumerate([*replaced, *gone])}):
-            is_replaced = any(each is other for other in replaced)
-            self._delete(each, kept=each.replacement_retained if is_replaced else each.retained)
+    def _delete(self, resource: StackResource, *, retain: bool) -> bool:
+        """Delete a resource, or retain it; False if that failed."""
 
-    def _delete(self, each: Deployed, *, kept: bool) -> bool:
-        stack, kind = self._stack, each.kind
-        if kept:
-            stack.tell_of(each.logical_id, kind, "DELETE_SKIPPED", physical_id=each.made.physical_id)
+        def record(status: str, reason: str = "") -> None:
+            self._stack.record_event(resource.logical_id, resource.kind, status, reason, resource.physical.id)
+
+        if retain:
+            record("DELETE_SKIPPED")
             return True
-        maker = resources.of(kind)
-        assert maker  # noqa: S101 - it was made
-        stack.tell_of(each.logical_id, kind, "DELETE_IN_PROGRESS", physical_id=each.made.physical_id)
+        record("DELETE_IN_PROGRESS")
         try:
-            maker.delete(self._here, each.made, each.properties)
+            resource.handler.delete(self._services, resource.physical, resource.properties)
         except Exception as error:
-            if not _is_gone(error):
-                stack.tell_of(each.logical_id, kind, "DELETE_FAILED", _reason(error), each.made.physical_id)
+            if not _is_not_found(error):
+                record("DELETE_FAILED", _reason(error))
                 return False
-        stack.tell_of(each.logical_id, kind, "DELETE_COMPLETE", physical_id=each.made.physical_id)
+        record("DELETE_COMPLETE")
         return True
 
 
-def unsupported(wanted: Mapping[str, Mapping[str, Any]]) -> str:
-    """The types that nobody here can make, or nothing."""
-    unknown = sorted(
-        {str(each["Type"]) for each in wanted.values() if resources.of(str(each["Type"])) is None}
-    )
-    if not unknown:
-        return ""
-    return (
-        f"This rehearsal cannot make resources of the type {', '.join(unknown)}; deploy them to AWS, or "
-        "leave them out of the rehearsed app."
-    )
+def _deletion_order(deployed: Collection[StackResource]) -> list[StackResource]:
+    """List resources, each before those that it depends on."""
+    graph = {
+        resource: [
+            other for other in deployed if other.logical_id in resource.dependencies and other is not resource
+        ]
+        for resource in deployed
+    }
+    return list(graphlib.TopologicalSorter(graph).static_order())[::-1]
 
 
-def _backwards(deployed: Mapping[str, Deployed]) -> list[Deployed]:
-    """Each before those that it needs."""
-    found = list(deployed.values())
-    names = {each.logical_id for each in found}
-    order: list[Deployed] = []
-
-    def visit(each: Deployed) -> None:
-        if any(each is known for known in order):
-            return
-        for other in found:
-            if other.logical_id in each.needs & names and other is not each:
-                visit(other)
-        order.append(each)
-
-    for each in found:
-        visit(each)
-    return order[::-1]
-
-
-def _outputs(values: template.Values) -> list[dict[str, Any]]:
+def _outputs(resolver: Resolver) -> list[dict[str, Any]]:
     outputs = []
-    for key, output in values.template.get("Outputs", {}).items():
-        if "Condition" in output and not values.condition(output["Condition"]):
+    for key, output in resolver.template.get("Outputs", {}).items():
+        if "Condition" in output and not resolver.condition(output["Condition"]):
             continue
         export = output.get("Export", {}).get("Name")
         outputs.append(
             {
                 "OutputKey": key,
-                "OutputValue": str(values.of(output["Value"])),
+                "OutputValue": str(resolver.resolve(output["Value"])),
                 "Description": output.get("Description"),
-                "ExportName": values.of(export) if export else None,
+                "ExportName": resolver.resolve(export) if export else None,
             }
         )
     return outputs
 
 
+def _failed(verb: str, logical_id: str, reason: str) -> _FailedError:
+    return _FailedError(f"The following resource(s) failed to {verb.lower()}: [{logical_id}]. {reason}")
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, ClientError):
-        said = error.response["Error"]
-        return f'Resource handler returned message: "{said.get("Message")}" ({said.get("Code")})'[:_REASON]
+        fault = error.response["Error"]
+        reason = f'Resource handler returned message: "{fault.get("Message")}" ({fault.get("Code")})'
+        return reason[:_REASON_LENGTH]
     if isinstance(error, KeyError):
         return f"the property or attribute {error} is missing"
-    return str(error)[:_REASON]
+    return str(error)[:_REASON_LENGTH]
 
 
-def _is_gone(error: Exception) -> bool:
-    """Whether what was to be deleted was not there any more."""
+def _is_not_found(error: Exception) -> bool:
+    """Whether a deletion failed because the resource does not exist."""
     if not isinstance(error, ClientError):
         return False
-    said = error.response["Error"]
-    text = f"{said.get('Code')} {said.get('Message')}"
-    return any(word in text for word in ("NotFound", "NoSuch", "Could not find", "ResourceNotFound"))
+    fault = error.response["Error"]
+    text = f"{fault.get('Code')} {fault.get('Message')}"
+    return any(phrase in text for phrase in ("NotFound", "NoSuch", "Could not find", "ResourceNotFound"))

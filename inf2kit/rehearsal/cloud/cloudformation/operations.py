@@ -1,9 +1,8 @@
-"""CloudFormation's operations that moto answers differently, put into moto's own answers."""
+"""The operations of CloudFormation that moto answers differently, patched into moto's response class."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -11,184 +10,164 @@ from urllib.parse import unquote, urlparse
 from moto.cloudformation import exceptions, models, responses
 from moto.core.responses import ActionResult, EmptyResult
 
-from inf2kit.rehearsal.cloud.cloudformation.backend import Backend, Plan, check_free, refused, same
-from inf2kit.rehearsal.cloud.cloudformation.deployment import Wish
+from inf2kit.rehearsal.cloud.cloudformation.backend import Backend
+from inf2kit.rehearsal.cloud.cloudformation.change_sets import LiveChangeSet, is_unchanged
+from inf2kit.rehearsal.cloud.cloudformation.desired import DesiredStack, refused
 from inf2kit.rehearsal.cloud.cloudformation.stack import LiveStack
 from inf2kit.rehearsal.cloud.s3 import objects
 
-#: The operations that moto answers differently.
-_ANSWERED = (
+_PATCHED = (
     *("create_change_set", "describe_change_set", "execute_change_set", "delete_change_set"),
-    *("create_stack", "update_stack", "rollback_stack"),
+    *("create_stack", "update_stack", "rollback_stack", "_get_stack_from_s3_url"),
 )
-#: Of a template that is not in S3.
+#: The largest TemplateBody in bytes.
 _MAX_BODY = 51_200
 
 
 def install(client: Callable[[str, str], Any], undone: str) -> None:
-    """Put our own stacks behind moto's CloudFormation.
+    """Patch moto's CloudFormation to use this package's stacks.
 
     Args:
-        client: A boto3 client of a service and a region, which talks to this cloud.
-        undone: What a stack makes of an update that SageMaker has undone, as ``commands.up`` has it.
+        client: Creates a boto3 client of a service and a region, which calls this cloud.
+        undone: What a stack does when SageMaker has rolled an endpoint update back; see ``lifecycle.up``.
     """
     Backend.client, Backend.undone = staticmethod(client), undone
     models.cloudformation_backends.backend = Backend
     models.cloudformation_backends.clear()
-    answers = responses.CloudFormationResponse
-    for name in _ANSWERED:
-        setattr(answers, name, getattr(_Answers, name))
-    answers._get_stack_from_s3_url = _Answers._get_stack_from_s3_url
+    for name in _PATCHED:
+        setattr(responses.CloudFormationResponse, name, getattr(_Responses, name))
 
 
-class _Answers(responses.CloudFormationResponse):
-    """The answers that moto gives differently; they are put into moto's own class."""
+class _Responses(responses.CloudFormationResponse):
+    """The methods that are patched into moto's class; ``self`` is an instance of moto's class."""
 
     def create_change_set(self) -> ActionResult:
         backend, name = _backend(self), self._get_param("StackName")
         kind = self._get_param("ChangeSetType", "UPDATE")
-        stack = backend.find(name)
-        _check_request(self)
-        wish = backend.wish(_text(self, stack), _parameters(self, stack), rollback=not _disabled(self))
-        tags = _tags(self)
-        _check_capabilities(self, wish)
-        plan = backend.plan(
-            name, self._get_param("ChangeSetName"), self._get_param("Description"), kind, wish, tags
+        change_set = backend.create_live_change_set(
+            name,
+            self._get_param("ChangeSetName"),
+            self._get_param("Description"),
+            kind,
+            _desired(self, backend.find(name), rollback=not _is_rollback_disabled(self)),
+            _tags(self),
         )
-        return ActionResult({"Id": plan.change_set_id, "StackId": plan.stack_id})
+        return ActionResult({"Id": change_set.change_set_id, "StackId": change_set.stack_id})
 
     def describe_change_set(self) -> ActionResult:
-        return ActionResult(_plan(self))
+        return ActionResult(_change_set(self))
 
     def delete_change_set(self) -> ActionResult:
-        backend = _backend(self)
-        with contextlib.suppress(exceptions.CloudFormationError):  # gone already
-            del backend.change_sets[_plan(self).change_set_id]
+        with contextlib.suppress(exceptions.CloudFormationError):  # it does not exist
+            del _backend(self).change_sets[_change_set(self).change_set_id]
         return EmptyResult()
 
     def execute_change_set(self) -> ActionResult:
-        backend, plan = _backend(self), _plan(self)
-        if plan.execution_status != "AVAILABLE":
-            raise refused(
-                f"ChangeSet [{plan.change_set_id}] cannot be executed in its current "
-                f"status of [{plan.status}]"
-            )
-        stack = plan.stack
-        assert isinstance(stack, LiveStack)  # noqa: S101
-        check_free(stack)
-        plan.execution_status = "EXECUTE_COMPLETE"
-        # The others were made for what the stack was.
-        for other in [each for each in list(backend.change_sets.values()) if each.stack is stack]:
-            if other is not plan:
-                del backend.change_sets[other.change_set_id]
-        wish = plan.wish
-        if _disabled(self):
-            wish = dataclasses.replace(wish, rollback=False)
-        verb = "CREATE" if stack.status == "REVIEW_IN_PROGRESS" else "UPDATE"
-        backend.deploy(stack, wish, verb, plan.tags or {})
+        _backend(self).execute(_change_set(self), rollback=not _is_rollback_disabled(self))
         return EmptyResult()
 
     def create_stack(self) -> ActionResult:
-        backend = _backend(self)
-        rollback = not _disabled(self) and self._get_param("OnFailure") != "DO_NOTHING"
-        _check_request(self)
-        wish = backend.wish(_text(self, None), _parameters(self, None), rollback=rollback)
-        _check_capabilities(self, wish)
-        tags = _tags(self)
-        stack = backend.create_named(self._get_param("StackName"), wish, tags)
+        rollback = not _is_rollback_disabled(self) and self._get_param("OnFailure") != "DO_NOTHING"
+        desired = _desired(self, None, rollback=rollback)
+        stack = _backend(self).create_live_stack(self._get_param("StackName"), desired, _tags(self))
         return ActionResult({"StackId": stack.stack_id})
 
     def update_stack(self) -> ActionResult:
-        backend, name = _backend(self), self._get_param("StackName")
-        stack = backend.find(name)
-        if stack is None:
-            raise refused(f"Stack [{name}] does not exist")
-        _check_request(self)
-        wish = backend.wish(_text(self, stack), _parameters(self, stack), rollback=not _disabled(self))
-        _check_capabilities(self, wish)
+        backend = _backend(self)
+        stack = backend.get(self._get_param("StackName"))
+        desired = _desired(self, stack, rollback=not _is_rollback_disabled(self))
         tags = _tags(self) or None
-        if same(stack, wish) and tags in (None, stack.tags):
+        if is_unchanged(stack, desired) and tags in (None, stack.tags):
             raise refused("No updates are to be performed.")
-        backend.deploy(stack, wish, "UPDATE", tags)
+        backend.deploy(stack, desired, "UPDATE", tags)
         return ActionResult({"StackId": stack.stack_id})
 
     def rollback_stack(self) -> ActionResult:
-        backend, name = _backend(self), self._get_param("StackName")
-        stack = backend.find(name)
-        if stack is None:
-            raise refused(f"Stack [{name}] does not exist")
+        backend = _backend(self)
+        stack = backend.get(self._get_param("StackName"))
         backend.roll_back(stack)
         return ActionResult({"StackId": stack.stack_id})
 
     def _get_stack_from_s3_url(self, template_url: str) -> str:
-        """By path or by host; moto takes a path only of ``localhost``."""
+        """Read a template by an S3 URL in path or host style; moto takes a path only of ``localhost``."""
         url = urlparse(template_url)
         path = unquote(url.path).lstrip("/")
         host = url.netloc.split(":")[0]
-        by_host = ".s3." in host or ".s3-" in host
-        content = objects.read(f"s3://{host.split('.s3')[0]}/{path}" if by_host else f"s3://{path}")
+        is_host_style = ".s3." in host or ".s3-" in host
+        content = objects.read(f"s3://{host.split('.s3')[0]}/{path}" if is_host_style else f"s3://{path}")
         if content is None:
             raise refused(f"S3 error: Access Denied: there is no template at {template_url}")
         return content.decode()
 
 
-def _backend(answers: Any) -> Backend:
-    backend = answers.cloudformation_backend
-    assert isinstance(backend, Backend)  # noqa: S101
+def _backend(response: Any) -> Backend:
+    backend: Backend = response.cloudformation_backend
     return backend
 
 
-def _tags(answers: Any) -> dict[str, str]:
-    return {item["Key"]: item["Value"] for item in answers._get_param("Tags", [])}
+def _change_set(response: Any) -> LiveChangeSet:
+    name, stack_name = response._get_param("ChangeSetName"), response._get_param("StackName")
+    return _backend(response).get_change_set(name, stack_name)
 
 
-def _check_request(answers: Any) -> None:
-    body = answers._get_param("TemplateBody")
+def _tags(response: Any) -> dict[str, str]:
+    return {item["Key"]: item["Value"] for item in response._get_param("Tags", [])}
+
+
+def _desired(response: Any, stack: LiveStack | None, *, rollback: bool) -> DesiredStack:
+    """Resolve the template and parameters of a request.
+
+    Args:
+        response: moto's response object, which holds the request.
+        stack: The existing stack, whose template and parameters the request may reuse.
+        rollback: Whether a failure is rolled back.
+    """
+    body = response._get_param("TemplateBody")
     if body and len(body.encode()) > _MAX_BODY:
         raise refused(
             f"TemplateBody has {len(body.encode())} bytes; more than {_MAX_BODY} need a TemplateURL"
         )
+    text, arguments = _template_text(response, stack), _arguments(response, stack)
+    desired = _backend(response).resolve(text, arguments, rollback=rollback)
+    _check_capabilities(response, desired)
+    return desired
 
 
-def _check_capabilities(answers: Any, wish: Wish) -> None:
-    """Permissions are made only by who says that he knows it."""
-    kinds = {"AWS::IAM::Role": "RoleName", "AWS::IAM::ManagedPolicy": "ManagedPolicyName"}
-    given = set(answers._get_param("Capabilities", []))
-    resources = wish.body["Resources"].values()
-    iam = [each for each in resources if str(each.get("Type", "")).startswith("AWS::IAM::")]
-    named = any(kinds.get(each["Type"]) in each.get("Properties", {}) for each in iam)
-    enough = {"CAPABILITY_NAMED_IAM"} if named else {"CAPABILITY_NAMED_IAM", "CAPABILITY_IAM"}
-    if iam and not given & enough:
-        wanted = "CAPABILITY_NAMED_IAM" if named else "CAPABILITY_IAM"
-        error = exceptions.CloudFormationError(f"Requires capabilities : [{wanted}]")
+def _template_text(response: Any, stack: LiveStack | None) -> str:
+    if response._get_bool_param("UsePreviousTemplate", False) and stack:
+        return stack.version.template
+    url = response._get_param("TemplateURL")
+    return str(response._get_stack_from_s3_url(url) if url else response._get_param("TemplateBody"))
+
+
+def _arguments(response: Any, stack: LiveStack | None) -> dict[str, str]:
+    previous = stack.version.parameters if stack else {}
+    arguments = {}
+    for parameter in response._get_param("Parameters", []):
+        name = parameter["ParameterKey"]
+        if parameter.get("UsePreviousValue") and name in previous:
+            arguments[name] = previous[name]
+        elif "ParameterValue" in parameter:
+            arguments[name] = parameter["ParameterValue"]
+    return arguments
+
+
+def _check_capabilities(response: Any, desired: DesiredStack) -> None:
+    """Refuse to create permissions unless the request acknowledges them."""
+    name_properties = {"AWS::IAM::Role": "RoleName", "AWS::IAM::ManagedPolicy": "ManagedPolicyName"}
+    resources = desired.template["Resources"].values()
+    iam = [resource for resource in resources if str(resource["Type"]).startswith("AWS::IAM::")]
+    is_named = any(
+        name_properties.get(resource["Type"]) in resource.get("Properties", {}) for resource in iam
+    )
+    needed = "CAPABILITY_NAMED_IAM" if is_named else "CAPABILITY_IAM"
+    if iam and not {needed, "CAPABILITY_NAMED_IAM"} & set(response._get_param("Capabilities", [])):
+        error = exceptions.CloudFormationError(f"Requires capabilities : [{needed}]")
         error.code = "InsufficientCapabilitiesException"
         raise error
 
 
-def _plan(answers: Any) -> Plan:
-    return _backend(answers).planned(answers._get_param("ChangeSetName"), answers._get_param("StackName"))
-
-
-def _text(answers: Any, stack: LiveStack | None) -> str:
-    if answers._get_bool_param("UsePreviousTemplate", False) and stack:
-        return stack.version.template
-    url = answers._get_param("TemplateURL")
-    return str(answers._get_stack_from_s3_url(url) if url else answers._get_param("TemplateBody"))
-
-
-def _parameters(answers: Any, stack: LiveStack | None) -> dict[str, str]:
-    before = stack.version.parameters if stack else {}
-    found = {}
-    for each in answers._get_param("Parameters", []):
-        name = each["ParameterKey"]
-        if each.get("UsePreviousValue") and name in before:
-            found[name] = before[name]
-        elif "ParameterValue" in each:
-            found[name] = each["ParameterValue"]
-    return found
-
-
-def _disabled(answers: Any) -> bool:
-    return bool(answers._get_bool_param("DisableRollback", False)) or (
-        answers._get_param("OnStackFailure") == "DO_NOTHING"
+def _is_rollback_disabled(response: Any) -> bool:
+    return bool(response._get_bool_param("DisableRollback", False)) or (
+        response._get_param("OnStackFailure") == "DO_NOTHING"
     )

@@ -1,4 +1,4 @@
-"""One stack: what it has made, and what happened to it."""
+"""One stack: its resources, its state and its events."""
 
 from __future__ import annotations
 
@@ -10,39 +10,63 @@ from typing import Any
 
 from moto.cloudformation.models import Event, Stack
 
-from inf2kit.rehearsal.cloud.cloudformation.resources import Made
+from inf2kit.rehearsal.cloud.cloudformation.resources import PhysicalResource, ResourceHandler
 
-#: Nothing changes a stack in one of these.
+#: In these states nothing changes a stack.
 _IDLE = ("_COMPLETE", "_FAILED", "REVIEW_IN_PROGRESS", "CREATE_PENDING")
 
 
-@dataclass
-class Deployed:
+@dataclass(frozen=True)
+class Policies:
+    """When a resource is kept instead of deleted.
+
+    Attributes:
+        retain: When it is removed from its stack (DeletionPolicy).
+        retain_on_rollback: When its creation is rolled back.
+        retain_replaced: When another resource replaces it (UpdateReplacePolicy).
+    """
+
+    retain: bool = False
+    retain_on_rollback: bool = False
+    retain_replaced: bool = False
+
+    @classmethod
+    def from_template(cls, resource: Mapping[str, Any]) -> Policies:
+        """Read the policies of a template's resource."""
+        deletion = str(resource.get("DeletionPolicy", "Delete"))
+        # RetainExceptOnCreate deletes a resource whose creation is rolled back.
+        return cls(
+            retain=deletion.startswith("Retain"),
+            retain_on_rollback=deletion == "Retain",
+            retain_replaced=resource.get("UpdateReplacePolicy", "Delete") == "Retain",
+        )
+
+
+@dataclass(eq=False)
+class StackResource:
     """A resource of a stack.
 
     Attributes:
         logical_id: Its name in the template.
-        kind: Its type.
-        made: What exists.
-        properties: What it was made with, every function computed.
-        retained: Whether it stays when the stack does not want it any more (DeletionPolicy).
-        needs: The logical ids that it refers to.
-        failed: Whether it exists, but does not work.
-        replacement_retained: Whether it stays when another one takes its place (UpdateReplacePolicy).
-        retained_on_rollback: Whether it stays when its creation is undone.
+        kind: Its resource type.
+        handler: The handler of its type.
+        physical: The existing resource.
+        properties: Its properties, with every function computed.
+        dependencies: The logical ids that it refers to.
+        policies: When it is kept.
+        failed: Whether it exists but does not work.
     """
 
     logical_id: str
     kind: str
-    made: Made
+    handler: ResourceHandler
+    physical: PhysicalResource
     properties: Mapping[str, Any]
-    retained: bool = False
-    needs: frozenset[str] = frozenset()
+    dependencies: frozenset[str] = frozenset()
+    policies: Policies = Policies()
     failed: bool = False
-    replacement_retained: bool = False
-    retained_on_rollback: bool = False
 
-    # As moto's answers ask for them.
+    # The names that moto's responses read.
     @property
     def logical_resource_id(self) -> str:
         """The logical id."""
@@ -50,24 +74,24 @@ class Deployed:
 
     @property
     def physical_resource_id(self) -> str:
-        """What Ref gives."""
-        return self.made.physical_id
+        """The physical id, which Ref returns."""
+        return self.physical.id
 
     @property
     def cf_resource_type(self) -> str:
-        """The type."""
+        """The resource type."""
         return self.kind
 
 
 @dataclass
 class Version:
-    """What a stack was told the last time that it worked.
+    """The template and parameters of the last successful deployment, and its outputs.
 
     Attributes:
-        template: The text.
-        parameters: As given.
-        resolved: As templates see them.
-        outputs: Key, value, description and export name of each.
+        template: The template's text; empty before the first success.
+        parameters: The parameters as text.
+        resolved: The values of the parameters.
+        outputs: Key, value, description and export name of each output.
     """
 
     template: str = ""
@@ -77,44 +101,44 @@ class Version:
 
 
 class LiveStack(Stack):
-    """A stack as moto's answers want it, with our own content."""
+    """A stack with the fields that moto's responses read."""
 
     def __init__(self, stack_id: str, name: str, account_id: str, region_name: str) -> None:
         super().__init__(stack_id, name, {}, {}, account_id, region_name)
-        self.deployed: dict[str, Deployed] = {}
+        self.deployed: dict[str, StackResource] = {}
         self.version = Version()
         self.status_reason = ""
-        #: What undoes the steps since the last success, and what is to be deleted at the next one.
+        #: The undo steps since the last success, and the replaced resources that the next success deletes.
         self.journal: list[Callable[[], None]] = []
-        self.leftovers: list[Deployed] = []
+        self.replaced: list[StackResource] = []
         self.lock = threading.Lock()
-        #: A deletion ends a creation that is under way.
+        #: Set by a deletion, to end a creation that is in progress.
         self.cancelled = threading.Event()
         self.worker: threading.Thread | None = None
 
     @property
-    def busy(self) -> bool:
-        """Whether something changes it now."""
+    def is_busy(self) -> bool:
+        """Whether a change is in progress."""
         return not self.status.endswith(_IDLE)
 
     @property
     def stack_status_reason(self) -> str:
-        """Why the stack is in this state."""
+        """StackStatusReason."""
         return self.status_reason
 
     @property
     def stack_resources(self) -> Any:
-        """The resources that exist."""
+        """The existing resources."""
         return list(self.deployed.values())
 
     @property
     def outputs(self) -> Any:
-        """As DescribeStacks gives them."""
+        """The outputs, as DescribeStacks lists them."""
         return self.version.outputs or None
 
     @property
     def parameter_list(self) -> Any:
-        """As DescribeStacks gives them."""
+        """The parameters, as DescribeStacks lists them."""
         return [
             {
                 "ParameterKey": key,
@@ -126,28 +150,25 @@ class LiveStack(Stack):
 
     @property
     def stack_parameters(self) -> Any:
-        """As they were given."""
+        """The parameters as text."""
         return dict(self.version.parameters)
 
     @property
     def exports(self) -> Any:
-        """Exports are kept by the backend."""
+        """Empty: the backend keeps the exports."""
         return []
 
-    def tell(self, status: str, reason: str = "") -> None:
-        """A change of the stack's own state."""
-        # What is being deleted stays that, whatever a creation that is ended still does.
+    def set_status(self, status: str, reason: str = "") -> None:
+        """Change the stack's state and record the event."""
+        # A stack that is being deleted stays so, whatever a cancelled creation still does.
         if status.startswith("DELETE") or not self.cancelled.is_set():
             self.status, self.status_reason = status, reason
-        self._event(self.name, self.stack_id, "AWS::CloudFormation::Stack", status, reason)
+        self.record_event(self.name, "AWS::CloudFormation::Stack", status, reason, self.stack_id)
 
-    def tell_of(
+    def record_event(
         self, logical_id: str, kind: str, status: str, reason: str = "", physical_id: str = ""
     ) -> None:
-        """A change of a resource."""
-        self._event(logical_id, physical_id, kind, status, reason)
-
-    def _event(self, logical_id: str, physical_id: str, kind: str, status: str, reason: str) -> None:
+        """Record an event of a resource."""
         event = Event(
             stack_id=self.stack_id,
             stack_name=self.name,

@@ -1,1 +1,1 @@
-"""CloudWatch: metrics, alarms, metric math and logs of endpoints."""
+"""CloudWatch for endpoints: metrics, alarms, metric math, logs and metric filters."""

@@ -1,4 +1,4 @@
-"""CloudWatch alarms that follow the endpoints' metrics. moto keeps alarms, but never looks at a metric."""
+"""CloudWatch alarms: moto stores alarms, and this module evaluates them on the endpoints' metrics."""
 
 from __future__ import annotations
 
@@ -21,44 +21,49 @@ _COMPARISONS = {
     "LessThanThreshold": operator.lt,
     "LessThanOrEqualToThreshold": operator.le,
 }
-#: What a period without data counts as.
+#: TreatMissingData: whether a period without data breaches.
 _MISSING = {"notBreaching": False, "breaching": True}
 
 
 class Alarms:
-    """Sets the state of moto's alarms.
+    """Evaluates moto's alarms and runs their actions.
 
     Args:
-        account: Of the alarms.
-        region: Of the alarms.
-        metrics: What they look at.
-        clock: A period is as long as it says.
-        scale: Called with the ARN of a scaling policy whose alarm went off.
+        account: The account of the alarms.
+        region: The region of the alarms.
+        metrics: The metrics that the alarms watch.
+        clock: Shortens the periods.
+        run_scaling_policy: Called with the ARN of a scaling policy whose alarm is in ALARM.
     """
 
     def __init__(
-        self, account: str, region: str, metrics: Metrics, clock: Clock, scale: Callable[[str], None]
+        self,
+        account: str,
+        region: str,
+        metrics: Metrics,
+        clock: Clock,
+        run_scaling_policy: Callable[[str], None],
     ) -> None:
         self._account, self._region = account, region
-        self._metrics, self._clock, self._scale = metrics, clock, scale
+        self._metrics, self._clock = metrics, clock
+        self._run_scaling_policy = run_scaling_policy
 
-    def on(self, names: Sequence[str]) -> list[str]:
-        """Those of some alarms that are in ALARM; looked at now."""
-        wanted = set(names)
-        for alarm in self._all():
-            if alarm.name in wanted:
-                self._look(alarm)
-        return [alarm.name for alarm in self._all() if alarm.name in wanted and alarm.state_value == "ALARM"]
+    def in_alarm(self, names: Sequence[str]) -> list[str]:
+        """Evaluate the named alarms now, and return the names of those in ALARM."""
+        alarms = [alarm for alarm in self._list() if alarm.name in names]
+        for alarm in alarms:
+            self._evaluate(alarm)
+        return [alarm.name for alarm in alarms if alarm.state_value == "ALARM"]
 
-    def look(self) -> None:
-        """Look at every alarm."""
-        for alarm in self._all():
-            self._look(alarm)
+    def evaluate(self) -> None:
+        """Evaluate every alarm."""
+        for alarm in self._list():
+            self._evaluate(alarm)
 
-    def _all(self) -> list[Any]:
+    def _list(self) -> list[Any]:
         return list(cloudwatch_backends[self._account][self._region].alarms.values())
 
-    def _look(self, alarm: Any) -> None:
+    def _evaluate(self, alarm: Any) -> None:
         try:
             state, reason = self._state(alarm)
         except ValueError as error:
@@ -66,11 +71,11 @@ class Alarms:
         if state is None:
             return
         if state == alarm.state_value:
-            # A scaling policy is called as long as its alarm is on; its own cool-down keeps it from more.
-            repeated = (alarm.alarm_actions or []) if state == "ALARM" and alarm.actions_enabled else []
-            for action in repeated:
+            # A scaling policy runs for as long as its alarm is in ALARM; its cool-down limits it.
+            actions = alarm.alarm_actions if state == "ALARM" and alarm.actions_enabled else []
+            for action in actions or []:
                 if ":scalingPolicy:" in action:
-                    self._scale(action)
+                    self._run_scaling_policy(action)
             return
         alarm.update_state(reason, "{}", state)
         if alarm.actions_enabled:
@@ -80,46 +85,47 @@ class Alarms:
                 "INSUFFICIENT_DATA": alarm.insufficient_data_actions,
             }[state]
             for action in actions or []:
-                self._act(action, alarm, state, reason)
+                self._run_action(action, alarm, state, reason)
 
     def _state(self, alarm: Any) -> tuple[str | None, str]:
-        """The state of an alarm and why; None where it stays as it is.
+        """Compute an alarm's state and the reason; None for the state if it does not change.
 
         Raises:
-            ValueError: the alarm needs what is not computed here.
+            ValueError: the alarm has a comparison, statistic or expression that is not simulated.
         """
         compare = _COMPARISONS.get(alarm.comparison_operator)
         if compare is None:
             raise ValueError(f"{alarm.comparison_operator} is not computed in this rehearsal")
         periods = int(alarm.evaluation_periods)
         if alarm.metric_data_queries:
-            values = self._computed(alarm.metric_data_queries, periods)
+            values = self._evaluate_queries(alarm.metric_data_queries, periods)
         else:
-            seen = self._seen(alarm, float(alarm.period), periods)
-            if self._too_few(alarm, seen):
+            data = self._data(alarm, float(alarm.period), periods)
+            if self._has_few_samples(alarm, data):
                 return None, ""
-            values = [statistic(seconds, alarm.statistic or alarm.extended_statistic) for seconds in seen]
-        treated = alarm.treat_missing_data
-        there = [value for value in values if value is not None]
-        if not there and treated == "ignore":
+            values = [statistic(seconds, alarm.statistic or alarm.extended_statistic) for seconds in data]
+        treatment = alarm.treat_missing_data
+        datapoints = [value for value in values if value is not None]
+        if not datapoints and treatment == "ignore":
             return None, ""
-        if not there and treated in (None, "missing"):
+        if not datapoints and treatment in (None, "missing"):
             return "INSUFFICIENT_DATA", "there is no data"
-        missing = bool(_MISSING.get(treated, False))
+        missing_breaches = bool(_MISSING.get(treatment, False))
         breaching = sum(
-            missing if value is None else bool(compare(value, float(alarm.threshold))) for value in values
+            missing_breaches if value is None else bool(compare(value, float(alarm.threshold)))
+            for value in values
         )
         needed = int(alarm.datapoints_to_alarm or periods)
-        shown = ", ".join(f"{value:g}" for value in reversed(there))
+        shown = ", ".join(f"{value:g}" for value in reversed(datapoints))
         if breaching >= needed:
             return "ALARM", f"Threshold Crossed: {breaching} datapoints [{shown}] against {alarm.threshold:g}"
         return "OK", f"{breaching} of {needed} datapoints [{shown}] against {alarm.threshold:g}"
 
-    def _seen(self, metric: Any, period_s: float, periods: int) -> list[list[Second]]:
-        """What was seen of a metric in each period, the oldest first."""
-        dimensions = {each.name: each.value for each in metric.dimensions}
-        # A second is the finest that is counted.
-        length_s = max(1.0, self._clock.here(period_s))
+    def _data(self, metric: Any, period_s: float, periods: int) -> list[list[Second]]:
+        """Read the data of a metric for each period, the oldest first."""
+        dimensions = {dimension.name: dimension.value for dimension in metric.dimensions}
+        # Metrics are counted by the second.
+        length_s = max(1.0, self._clock.shorten(period_s))
         now = float(int(time.time()) + 1)
         ends = [now - index * length_s for index in range(periods)][::-1]
         return [
@@ -128,33 +134,36 @@ class Alarms:
         ]
 
     @staticmethod
-    def _too_few(alarm: Any, seen: list[list[Second]]) -> bool:
-        """Whether a percentile of so few calls says nothing, for an alarm that then keeps its state."""
+    def _has_few_samples(alarm: Any, data: list[list[Second]]) -> bool:
+        """Whether an alarm ignores its percentile, since it is one of too few samples.
+
+        CloudWatch's documented minimum is ``10 / (1 - p)`` samples for p50 and above, ``10 / p`` below.
+        """
         name = alarm.extended_statistic or ""
         if alarm.evaluate_low_sample_count_percentile != "ignore" or not name.startswith("p"):
             return False
         rank = float(name[1:]) / 100
         needed = 10 / min(1 - rank, rank) if 0 < rank < 1 else 0
-        return sum(second.count for seconds in seen for second in seconds) < needed
+        return sum(second.count for seconds in data for second in seconds) < needed
 
-    def _computed(self, queries: Sequence[Any], periods: int) -> Series:
-        """The values of the only query that is returned."""
+    def _evaluate_queries(self, queries: Sequence[Any], periods: int) -> Series:
+        """Compute the values of the only query with ReturnData."""
         by_id = {query.id: query for query in queries}
-        open_: set[str] = set()
+        evaluating: set[str] = set()
 
         def series_of(name: str) -> Series:
             query = by_id.get(name)
-            if query is None or name in open_:
+            if query is None or name in evaluating:
                 raise ValueError(f"the expression has no metric {name!r}, or one that needs itself")
             if query.metric_stat:
                 stat = query.metric_stat
                 return [
                     statistic(seconds, stat.stat)
-                    for seconds in self._seen(stat.metric, float(stat.period), periods)
+                    for seconds in self._data(stat.metric, float(stat.period), periods)
                 ]
-            open_.add(name)
+            evaluating.add(name)
             values = compute(query.expression, series_of, periods)
-            open_.discard(name)
+            evaluating.discard(name)
             return values
 
         returned = [query.id for query in queries if str(query.return_data).lower() != "false"]
@@ -162,12 +171,12 @@ class Alarms:
             raise ValueError("exactly one metric of the alarm must have ReturnData")
         return series_of(returned[0])
 
-    def _act(self, action: str, alarm: Any, state: str, reason: str) -> None:
+    def _run_action(self, action: str, alarm: Any, state: str, reason: str) -> None:
         if ":sns:" in action:
-            # A topic that is gone keeps nobody from being in ALARM.
+            # A deleted topic must not prevent the change of state.
             with contextlib.suppress(Exception):
                 sns_backends[self._account][self._region].publish(
                     f"{alarm.name} is {state}: {reason}", arn=action, subject=f"{state}: {alarm.name}"[:100]
                 )
         elif ":scalingPolicy:" in action:
-            self._scale(action)
+            self._run_scaling_policy(action)

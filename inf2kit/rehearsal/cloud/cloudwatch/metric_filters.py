@@ -1,8 +1,8 @@
-"""Metric filters of CloudWatch Logs: which lines count, and with what value.
+"""Metric filters of CloudWatch Logs: patterns of lines, and the values that matching lines add.
 
-Patterns are terms and phrases that must all be in a line, such as ``"the engine ended" code``; ``?`` before a
-term means any of those, ``-`` none. Or they compare the fields of a JSON line, as in
-``{ $.inf2kit = "load" && $.texts > 4 }``.
+A pattern has terms and phrases that must all be in a line, such as ``"the engine ended" code``. At least one
+of the terms with ``?`` must be in it, and none of those with ``-``. Another kind of pattern compares fields
+of a JSON line, such as ``{ $.inf2kit = "load" && $.texts > 4 }``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Matches = Callable[[str], bool]
 _TERM = re.compile(r'([?-]?)(?:"((?:[^"\\]|\\.)+)"|([^\s"{}\[\]%()]+))(?=\s|$)')
 _CONDITION = re.compile(r'\$\.([\w.-]+)\s*(!=|>=|<=|=|>|<)\s*(?:"([^"]*)"|([^\s"&|(){}]+))')
 _FIELD = re.compile(r"\$\.([\w.-]+)")
-_NUMBERS = {
+_COMPARISONS = {
     "=": operator.eq,
     "!=": operator.ne,
     ">": operator.gt,
@@ -31,39 +31,43 @@ _NUMBERS = {
 }
 
 
-def matcher(pattern: str) -> Matches:
-    """What tells whether a line matches a pattern.
+def compile_pattern(pattern: str) -> Matches:
+    """Compile a filter pattern to a predicate of log lines.
 
     Raises:
-        AwsError: the pattern has what is not read here.
+        AwsError: the pattern has syntax that is not simulated.
     """
     text = pattern.strip()
-    return _of_fields(text[1:-1]) if text.startswith("{") and text.endswith("}") else _of_terms(text)
+    if text.startswith("{") and text.endswith("}"):
+        return _compile_fields(text[1:-1])
+    return _compile_terms(text)
 
 
-def value_of(line: str, value: str) -> float | None:
-    """The number that a matching line adds to its metric; None where it has none.
+def metric_value(line: str, value: str) -> float | None:
+    """The number that a matching line adds to its metric; None if it has no number.
 
     Args:
-        line: Of the log.
+        line: The log line.
         value: The filter's MetricValue: a number, or a field of the line such as ``$.queued``.
     """
     field = _FIELD.fullmatch(value.strip())
-    number = _field_of(line, field[1]) if field else value
+    number = _json_field(line, field[1]) if field else value
     try:
         return None if isinstance(number, bool) else float(number)
     except (TypeError, ValueError):
         return None
 
 
-def _of_terms(text: str) -> Matches:
-    position, terms = 0, []
-    while position < len(text):
-        found = _TERM.match(text, position)
-        if found is None:
-            raise _not_read(text)
-        terms.append((found[1], re.sub(r"\\(.)", r"\1", found[2]) if found[2] else found[3]))
-        position = found.end() + len(text[found.end() :]) - len(text[found.end() :].lstrip())
+def _compile_terms(text: str) -> Matches:
+    terms = []
+    rest = text
+    while rest:
+        match = _TERM.match(rest)
+        if match is None:
+            raise _unsupported(text)
+        sign, phrase, term = match.groups()
+        terms.append((sign, re.sub(r"\\(.)", r"\1", phrase) if phrase else term))
+        rest = rest[match.end() :].lstrip()
     every = [term for sign, term in terms if sign == ""]
     some = [term for sign, term in terms if sign == "?"]
     none = [term for sign, term in terms if sign == "-"]
@@ -74,38 +78,40 @@ def _of_terms(text: str) -> Matches:
     )
 
 
-def _of_fields(text: str) -> Matches:
-    either = [[_condition(each, text) for each in part.split("&&")] for part in text.split("||")]
-    return lambda line: any(all(holds(line) for holds in conditions) for conditions in either)
+def _compile_fields(text: str) -> Matches:
+    alternatives = [
+        [_compile_condition(condition, text) for condition in alternative.split("&&")]
+        for alternative in text.split("||")
+    ]
+    return lambda line: any(all(holds(line) for holds in conditions) for conditions in alternatives)
 
 
-def _condition(text: str, pattern: str) -> Matches:
-    found = _CONDITION.fullmatch(text.strip())
-    if found is None:
-        raise _not_read(pattern)
-    name, sign, quoted, plain = found.groups()
-    number = None if quoted is not None else value_of("", plain)
-    if number is None and sign not in ("=", "!="):
-        raise _not_read(pattern)
+def _compile_condition(text: str, pattern: str) -> Matches:
+    match = _CONDITION.fullmatch(text.strip())
+    if match is None:
+        raise _unsupported(pattern)
+    name, operator_, quoted, plain = match.groups()
+    number = None if quoted is not None else metric_value("", plain)
+    if number is None and operator_ not in ("=", "!="):
+        raise _unsupported(pattern)
+    # The only wildcard of a filter pattern is the asterisk.
+    wildcard = re.sub(r"([\[\]?])", r"[\1]", quoted if quoted is not None else plain)
 
     def holds(line: str) -> bool:
-        value = _field_of(line, name)
+        value = _json_field(line, name)
         if value is None:
             return False
         if number is not None:
-            own = None if isinstance(value, str) else value_of("", str(value))
-            return own is not None and bool(_NUMBERS[sign](own, number))
+            actual = None if isinstance(value, str) else metric_value("", str(value))
+            return actual is not None and bool(_COMPARISONS[operator_](actual, number))
         shown = value if isinstance(value, str) else json.dumps(value)
-        same = fnmatch.fnmatchcase(
-            shown, re.sub(r"([\[\]?])", r"[\1]", quoted if quoted is not None else plain)
-        )
-        return same == (sign == "=")
+        return fnmatch.fnmatchcase(shown, wildcard) == (operator_ == "=")
 
     return holds
 
 
-def _field_of(line: str, name: str) -> Any:
-    """A field of a line that is a JSON object, or None."""
+def _json_field(line: str, name: str) -> Any:
+    """A field of a line that is a JSON object; None if there is none."""
     try:
         value = json.loads(line)
         for part in name.split("."):
@@ -115,7 +121,7 @@ def _field_of(line: str, name: str) -> Any:
     return value
 
 
-def _not_read(pattern: str) -> AwsError:
+def _unsupported(pattern: str) -> AwsError:
     return AwsError(
         "InvalidParameterException", f"The filter pattern {pattern!r} is not read in this rehearsal."
     )

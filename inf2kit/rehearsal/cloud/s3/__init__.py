@@ -1,1 +1,1 @@
-"""S3: moto's, with objects that are files and bucket policies that are looked at."""
+"""Extensions of moto's S3: large objects in files, and bucket policies with conditions."""

@@ -1,6 +1,6 @@
-"""Bucket policies: moto applies a statement without looking at its condition.
+"""Bucket policies: moto applies every statement, whether its condition holds or not.
 
-CDK's own bucket denies everything that does not come by TLS; for moto that is everything.
+CDK's bootstrap bucket denies requests without TLS; plain moto would then deny all requests.
 """
 
 from __future__ import annotations
@@ -13,17 +13,16 @@ from moto.s3 import models
 
 
 def install() -> None:
-    """Leave statements with conditions out, from now on: IAM is not rehearsed."""
+    """Patch moto to skip the statements of a bucket policy that have a condition."""
     permission = models.FakeBucket.get_permission
 
     def get_permission(bucket: Any, action: str, resource: str) -> Any:
         if bucket.policy is None:
             return permission(bucket, action, resource)
         policy = json.loads(bucket.policy)
-        given = policy["Statement"]
-        statements = [
-            each for each in ([given] if isinstance(given, dict) else given) if "Condition" not in each
-        ]
+        statements = policy["Statement"]
+        statements = [statements] if isinstance(statements, dict) else statements
+        statements = [statement for statement in statements if "Condition" not in statement]
         if not statements:
             return PermissionResult.NEUTRAL
         return IAMPolicy({**policy, "Statement": statements}).is_action_permitted(action, resource)

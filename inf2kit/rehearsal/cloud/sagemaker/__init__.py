@@ -1,1 +1,1 @@
-"""SageMaker's models, endpoint configurations and endpoints, with real model servers behind them."""
+"""SageMaker's models, endpoint configurations and endpoints, with real model servers behind the endpoints."""

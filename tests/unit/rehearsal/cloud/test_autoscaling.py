@@ -1,4 +1,4 @@
-"""What scaling policies make of metrics; the endpoint is a double that takes the number of instances."""
+"""Scaling policies on metrics; the endpoint is a double that takes any number of instances."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from inf2kit.rehearsal.cloud.autoscaling import Scaling
+from inf2kit.rehearsal.cloud.autoscaling import AutoScaling
 from inf2kit.rehearsal.cloud.clock import Clock
 from inf2kit.rehearsal.cloud.cloudwatch.metrics import Metrics
 from tests.helpers.servers import wait_until
@@ -24,17 +24,17 @@ TARGET = {
 }
 
 
-class Hosting:
-    """One endpoint in service, with a fleet that is at once as large as it is asked to be."""
+class SageMaker:
+    """One endpoint in service, whose fleet has its desired size at once."""
 
     def __init__(self) -> None:
-        self.fleet = SimpleNamespace(variant="main", wished=2, size=2)
+        self.fleet = SimpleNamespace(variant="main", desired=2, size=2)
         self.endpoints = {"e": SimpleNamespace(name="e", status="InService", fleets=[self.fleet])}
 
-    def answer(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+    def call(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
         assert operation == "UpdateEndpointWeightsAndCapacities"
-        (wished,) = request["DesiredWeightsAndCapacities"]
-        self.fleet.wished = self.fleet.size = wished["DesiredInstanceCount"]
+        (change,) = request["DesiredWeightsAndCapacities"]
+        self.fleet.desired = self.fleet.size = change["DesiredInstanceCount"]
         return {}
 
 
@@ -42,39 +42,39 @@ class Rig:
     """A target of 1 to 8 instances, of which 2 run."""
 
     def __init__(self) -> None:
-        self.metrics, self.hosting = Metrics(), Hosting()
-        # A minute of 6 ms: cool-downs are over at the next look.
-        self.scaling = Scaling(
+        self.metrics, self.sagemaker = Metrics(), SageMaker()
+        # A minute of 6 ms: a cool-down ends before the next evaluation.
+        self.scaling = AutoScaling(
             ACCOUNT,
             REGION,
             Clock(0.006),
             self.metrics,
-            lambda: self.hosting,
+            lambda: self.sagemaker,
             lambda _: None,  # type: ignore
         )
         self.client = boto3.client("application-autoscaling", region_name=REGION)
         self.client.register_scalable_target(**TARGET, MinCapacity=1, MaxCapacity=8)
 
     def track(self, metric: str, target: float, **more: Any) -> None:
-        """A customized metric without dimensions, as a metric filter makes one."""
-        of = {"MetricName": metric, "Namespace": "inf2kit", "Statistic": "Average"}
+        """Track a metric without dimensions, such as one of a metric filter."""
+        specification = {"MetricName": metric, "Namespace": "inf2kit", "Statistic": "Average"}
         self.client.put_scaling_policy(
             **TARGET,
             PolicyName=f"track-{metric}",
             PolicyType="TargetTrackingScaling",
             TargetTrackingScalingPolicyConfiguration={
                 "TargetValue": target,
-                "CustomizedMetricSpecification": of,
+                "CustomizedMetricSpecification": specification,
                 **more,
             },
         )
 
-    def seen(self, metric: str, value: float) -> None:
+    def add(self, metric: str, value: float) -> None:
         self.metrics.add(metric, value, {}, "inf2kit")
 
     def instances(self) -> int:
-        self.scaling.look()
-        return int(self.hosting.fleet.wished)
+        self.scaling.evaluate()
+        return int(self.sagemaker.fleet.desired)
 
 
 @pytest.fixture
@@ -86,33 +86,33 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
 
 def test_a_metric_of_the_logs_scales(rig: Rig) -> None:
     rig.track("Texts", 4.0)
-    rig.seen("Texts", 6.0)
-    rig.seen("Texts", 10.0)
+    rig.add("Texts", 6.0)
+    rig.add("Texts", 10.0)
     assert rig.instances() == 4, "the average of 8 against 4"
 
 
 @pytest.mark.parametrize("names", [("A", "B"), ("B", "A")])
 def test_the_largest_of_all_policies_wins(rig: Rig, names: tuple[str, str]) -> None:
-    """In whatever order they were put."""
+    """In any order of creation."""
     for name in names:
         rig.track(name, 4.0)
-    rig.seen("A", 8.0)
-    rig.seen("B", 4.0)
+    rig.add("A", 8.0)
+    rig.add("B", 4.0)
     assert rig.instances() == 4
 
 
-def test_without_data_nothing_is_taken_away(rig: Rig) -> None:
+def test_a_policy_without_data_prevents_scaling_in(rig: Rig) -> None:
     rig.track("Texts", 4.0, ScaleInCooldown=0)
     rig.track("Never", 4.0, ScaleInCooldown=0)
-    # Fifteen minutes are 90 ms here: long enough for either policy to have wanted less.
+    # The 15 minutes before scaling in last 90 ms.
     ends = time.monotonic() + 0.3
     while time.monotonic() < ends:
-        rig.seen("Texts", 1.0)
+        rig.add("Texts", 1.0)
         assert rig.instances() == 2, "one of the policies has no data"
 
     def fewer() -> bool:
         for name in ("Texts", "Never"):
-            rig.seen(name, 1.0)
+            rig.add(name, 1.0)
         return rig.instances() == 1
 
-    wait_until(fewer, 10, "both want less")
+    wait_until(fewer, 10, "both policies scale in")

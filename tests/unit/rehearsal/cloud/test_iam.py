@@ -1,4 +1,4 @@
-"""What an execution role's policies allow."""
+"""The permissions of an execution role."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from inf2kit.rehearsal.cloud.iam import Execution
+from inf2kit.rehearsal.cloud.iam import ExecutionRole
 from tests.helpers.sagemaker import TRUST, create_role
 
 SOURCE = "arn:aws:sagemaker:us-east-1:123456789012:model/m"
@@ -57,7 +57,7 @@ def iam(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 )
 def test_statements(iam: Any, statements: list[dict[str, Any]], allowed: bool) -> None:
     role = create_role(iam, policy=json.dumps({"Version": "2012-10-17", "Statement": statements}))
-    assert Execution(role, SOURCE).allows("s3:GetObject", OBJECT) is allowed
+    assert ExecutionRole(role, SOURCE).allows("s3:GetObject", OBJECT) is allowed
 
 
 def test_a_boundary_limits_what_policies_allow(iam: Any) -> None:
@@ -66,7 +66,7 @@ def test_a_boundary_limits_what_policies_allow(iam: Any) -> None:
     iam.create_role(
         RoleName="execution", AssumeRolePolicyDocument=json.dumps(TRUST), PermissionsBoundary=boundary
     )
-    execution = Execution(create_role(iam), SOURCE)
+    execution = ExecutionRole(create_role(iam), SOURCE)
     assert execution.allows("s3:PutObject", OBJECT)
     assert not execution.allows("s3:GetObject", OBJECT)
 
@@ -77,8 +77,8 @@ def test_a_managed_policy_counts(iam: Any) -> None:
     document = json.dumps({"Version": "2012-10-17", "Statement": statement()})
     policy = iam.create_policy(PolicyName="mine", PolicyDocument=document)["Policy"]["Arn"]
     iam.attach_role_policy(RoleName="execution", PolicyArn=policy)
-    assert Execution(role, SOURCE).allows("s3:GetObject", OBJECT)
+    assert ExecutionRole(role, SOURCE).allows("s3:GetObject", OBJECT)
 
 
 def test_a_role_that_is_not_there_allows_nothing(iam: Any) -> None:
-    assert not Execution("arn:aws:iam::123456789012:role/nobody", SOURCE).allows("s3:GetObject", OBJECT)
+    assert not ExecutionRole("arn:aws:iam::123456789012:role/nobody", SOURCE).allows("s3:GetObject", OBJECT)

@@ -1,7 +1,7 @@
-"""The resource types that stacks may have: how each is made, changed and deleted by its service's API.
+"""Resource types: how each is created, updated and deleted by its service's API.
 
-A type is a class in one of these modules where moto has none or an unfaithful one; every other type that moto
-knows is made as moto makes it. A type that neither knows is refused by name.
+A type has a handler class in this package if moto has none or an unfaithful one. ``fallback`` handles the
+other types that moto knows. All other types are refused by name.
 """
 
 from __future__ import annotations
@@ -18,19 +18,27 @@ from inf2kit.rehearsal.cloud.cloudformation.resources import (
     sagemaker,
     storage,
 )
-from inf2kit.rehearsal.cloud.cloudformation.resources.base import (
+from inf2kit.rehearsal.cloud.cloudformation.resources.handler import (
     CreatedButFailedError,
-    Here,
-    Made,
+    PhysicalResource,
     Properties,
-    Type,
+    ResourceHandler,
+    Services,
 )
 
-__all__ = ["CreatedButFailedError", "Here", "Made", "Type", "of", "replaced_by", "replaces"]
+__all__ = [
+    "CreatedButFailedError",
+    "PhysicalResource",
+    "ResourceHandler",
+    "Services",
+    "find_handler",
+    "replaced_by",
+    "replaces",
+]
 
-_TYPES: dict[str, Type] = {
-    "AWS::SageMaker::Model": sagemaker.SageMakerRecord("Model"),
-    "AWS::SageMaker::EndpointConfig": sagemaker.SageMakerRecord("EndpointConfig"),
+_HANDLERS: dict[str, ResourceHandler] = {
+    "AWS::SageMaker::Model": sagemaker.Record("Model"),
+    "AWS::SageMaker::EndpointConfig": sagemaker.Record("EndpointConfig"),
     "AWS::SageMaker::Endpoint": sagemaker.Endpoint(),
     "AWS::IAM::Role": iam.Role(),
     "AWS::IAM::Policy": iam.Policy(),
@@ -45,21 +53,21 @@ _TYPES: dict[str, Type] = {
     "AWS::ApplicationAutoScaling::ScalingPolicy": autoscaling.ScalingPolicy(),
     "AWS::S3::Bucket": storage.Bucket(),
     "AWS::S3::BucketPolicy": storage.BucketPolicy(),
-    "AWS::CDK::Metadata": fallback.Metadata(),
+    "AWS::CDK::Metadata": fallback.CdkMetadata(),
 }
 
 
 @functools.cache
-def of(kind: str) -> Type | None:
-    """How a type is made; None where nobody knows it."""
-    if kind in _TYPES:
-        return _TYPES[kind]
-    return fallback.MotosType(kind) if kind in parsing.get_model_map() else None
+def find_handler(kind: str) -> ResourceHandler | None:
+    """Find the handler of a resource type; None for an unknown type."""
+    if kind in _HANDLERS:
+        return _HANDLERS[kind]
+    return fallback.MotoHandler(kind) if kind in parsing.get_model_map() else None
 
 
 @functools.cache
 def replaced_by(kind: str) -> frozenset[str]:
-    """The properties whose change needs another resource, from CloudFormation's own schema of the type."""
+    """The create-only properties of a type in CloudFormation's schema: to change them replaces a resource."""
     from cfnlint.schema import PROVIDER_SCHEMA_MANAGER
 
     try:
@@ -70,5 +78,5 @@ def replaced_by(kind: str) -> frozenset[str]:
 
 
 def replaces(kind: str, old: Properties, new: Properties) -> bool:
-    """Whether a change of properties needs another resource."""
+    """Whether a change of properties replaces the resource."""
     return any(old.get(key) != new.get(key) for key in replaced_by(kind))

@@ -2,49 +2,59 @@
 
 from __future__ import annotations
 
-from inf2kit.rehearsal.cloud.cloudformation.resources.base import Here, Made, Properties, Type, call
+from inf2kit.rehearsal.cloud.cloudformation.resources.handler import (
+    PhysicalResource,
+    Properties,
+    ResourceHandler,
+    Services,
+    call,
+)
+
+#: The parts of a target's physical id, in their order.
+_TARGET = ("ResourceId", "ScalableDimension", "ServiceNamespace")
 
 
-class ScalableTarget(Type):
-    _IDS = ("ServiceNamespace", "ResourceId", "ScalableDimension")
-
-    def create(self, here: Here, name: str, properties: Properties) -> Made:
-        # Templates have tags as a list, the service as a map.
+class ScalableTarget(ResourceHandler):
+    def create(self, services: Services, name: str, properties: Properties) -> PhysicalResource:
+        # A template has tags as a list, the service takes a map.
         tags = {tag["Key"]: tag["Value"] for tag in properties.get("Tags", [])}
         request = {**properties, "Tags": tags} if tags else properties
-        return self._registered(here, request)
+        return self._register(services, request)
 
     @staticmethod
-    def _registered(here: Here, request: Properties) -> Made:
-        call(here.client("application-autoscaling"), "RegisterScalableTarget", request)
-        made = "|".join(str(request[key]) for key in ("ResourceId", "ScalableDimension", "ServiceNamespace"))
-        return Made(made, {"Id": made})
+    def _register(services: Services, request: Properties) -> PhysicalResource:
+        call(services.client("application-autoscaling"), "RegisterScalableTarget", request)
+        physical_id = "|".join(str(request[key]) for key in _TARGET)
+        return PhysicalResource(physical_id, {"Id": physical_id})
 
-    def update(self, here: Here, made: Made, old: Properties, new: Properties) -> Made:
+    def update(
+        self, services: Services, resource: PhysicalResource, old: Properties, new: Properties
+    ) -> PhysicalResource:
         # The service takes tags with the first registration only.
-        return self._registered(here, {key: value for key, value in new.items() if key != "Tags"})
+        return self._register(services, {key: value for key, value in new.items() if key != "Tags"})
 
-    def delete(self, here: Here, made: Made, properties: Properties) -> None:
-        request = {key: properties[key] for key in self._IDS}
-        here.client("application-autoscaling").deregister_scalable_target(**request)
+    def delete(self, services: Services, resource: PhysicalResource, properties: Properties) -> None:
+        request = {key: properties[key] for key in _TARGET}
+        services.client("application-autoscaling").deregister_scalable_target(**request)
 
 
-class ScalingPolicy(Type):
-    def create(self, here: Here, name: str, properties: Properties) -> Made:
+class ScalingPolicy(ResourceHandler):
+    def create(self, services: Services, name: str, properties: Properties) -> PhysicalResource:
         request = {**self._target(properties), **properties}
-        answer = call(here.client("application-autoscaling"), "PutScalingPolicy", request)
-        return Made(answer["PolicyARN"], {"Arn": answer["PolicyARN"]})
+        arn = call(services.client("application-autoscaling"), "PutScalingPolicy", request)["PolicyARN"]
+        return PhysicalResource(arn, {"Arn": arn})
 
-    def update(self, here: Here, made: Made, old: Properties, new: Properties) -> Made:
-        return self.create(here, "", new)
+    def update(
+        self, services: Services, resource: PhysicalResource, old: Properties, new: Properties
+    ) -> PhysicalResource:
+        return self.create(services, "", new)
 
-    def delete(self, here: Here, made: Made, properties: Properties) -> None:
+    def delete(self, services: Services, resource: PhysicalResource, properties: Properties) -> None:
         request = {"PolicyName": properties["PolicyName"], **self._target(properties)}
-        here.client("application-autoscaling").delete_scaling_policy(**request)
+        services.client("application-autoscaling").delete_scaling_policy(**request)
 
     @staticmethod
     def _target(properties: Properties) -> dict[str, str]:
-        names = ("ResourceId", "ScalableDimension", "ServiceNamespace")
         if "ScalingTargetId" in properties:
-            return dict(zip(names, properties["ScalingTargetId"].split("|"), strict=True))
-        return {name: properties[name] for name in names}
+            return dict(zip(_TARGET, properties["ScalingTargetId"].split("|"), strict=True))
+        return {key: properties[key] for key in _TARGET}

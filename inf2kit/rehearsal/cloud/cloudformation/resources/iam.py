@@ -6,39 +6,47 @@ import contextlib
 import json
 from typing import Any
 
-from inf2kit.rehearsal.cloud.cloudformation.resources.base import Here, Made, Properties, Type, call
+from inf2kit.rehearsal.cloud.cloudformation.resources.handler import (
+    PhysicalResource,
+    Properties,
+    ResourceHandler,
+    Services,
+    call,
+)
 from inf2kit.rehearsal.cloud.errors import AwsError
 
 
-class Role(Type):
+class Role(ResourceHandler):
     name_property = "RoleName"
 
-    def create(self, here: Here, name: str, properties: Properties) -> Made:
-        iam = here.client("iam")
+    def create(self, services: Services, name: str, properties: Properties) -> PhysicalResource:
+        iam = services.client("iam")
         request = {**properties, "RoleName": name}
         request["AssumeRolePolicyDocument"] = json.dumps(properties["AssumeRolePolicyDocument"])
         role = call(iam, "CreateRole", request)["Role"]
-        self._grant(iam, name, {}, properties)
-        return Made(name, {"Arn": role["Arn"], "RoleId": role["RoleId"]})
+        self._update_policies(iam, name, {}, properties)
+        return PhysicalResource(name, {"Arn": role["Arn"], "RoleId": role["RoleId"]})
 
-    def update(self, here: Here, made: Made, old: Properties, new: Properties) -> Made:
-        iam, name = here.client("iam"), made.physical_id
+    def update(
+        self, services: Services, resource: PhysicalResource, old: Properties, new: Properties
+    ) -> PhysicalResource:
+        iam, name = services.client("iam"), resource.id
         iam.update_assume_role_policy(
             RoleName=name, PolicyDocument=json.dumps(new["AssumeRolePolicyDocument"])
         )
-        self._grant(iam, name, old, new)
-        return made
+        self._update_policies(iam, name, old, new)
+        return resource
 
-    def delete(self, here: Here, made: Made, properties: Properties) -> None:
-        iam, name = here.client("iam"), made.physical_id
-        self._grant(iam, name, properties, {})
+    def delete(self, services: Services, resource: PhysicalResource, properties: Properties) -> None:
+        iam, name = services.client("iam"), resource.id
+        self._update_policies(iam, name, properties, {})
         iam.delete_role(RoleName=name)
 
     @staticmethod
-    def _grant(iam: Any, name: str, old: Properties, new: Properties) -> None:
-        kept = {policy["PolicyName"] for policy in new.get("Policies", [])}
+    def _update_policies(iam: Any, name: str, old: Properties, new: Properties) -> None:
+        names = {policy["PolicyName"] for policy in new.get("Policies", [])}
         for policy in old.get("Policies", []):
-            if policy["PolicyName"] not in kept:
+            if policy["PolicyName"] not in names:
                 iam.delete_role_policy(RoleName=name, PolicyName=policy["PolicyName"])
         for policy in new.get("Policies", []):
             document = json.dumps(policy["PolicyDocument"])
@@ -50,32 +58,33 @@ class Role(Type):
             iam.attach_role_policy(RoleName=name, PolicyArn=arn)
 
 
-class Policy(Type):
-    """An inline policy of roles; users and groups have theirs too, which no stack here needs."""
+class Policy(ResourceHandler):
+    """An inline policy of roles; policies of users and groups are not simulated."""
 
     name_property = "PolicyName"
 
-    def create(self, here: Here, name: str, properties: Properties) -> Made:
-        return self.update(here, Made(name), {}, properties)
+    def create(self, services: Services, name: str, properties: Properties) -> PhysicalResource:
+        return self.update(services, PhysicalResource(name), {}, properties)
 
-    def update(self, here: Here, made: Made, old: Properties, new: Properties) -> Made:
+    def update(
+        self, services: Services, resource: PhysicalResource, old: Properties, new: Properties
+    ) -> PhysicalResource:
         if new.get("Users") or new.get("Groups"):
             raise AwsError("ValidationError", "this rehearsal has inline policies of roles only")
-        gone = set(old.get("Roles", [])) - set(new.get("Roles", []))
-        if new["PolicyName"] != made.physical_id:
-            gone = set(old.get("Roles", []))
-        iam = here.client("iam")
+        removed = set(old.get("Roles", []))
+        if new["PolicyName"] == resource.id:
+            removed -= set(new.get("Roles", []))
+        iam, document = services.client("iam"), json.dumps(new["PolicyDocument"])
         for role in new.get("Roles", []):
-            document = json.dumps(new["PolicyDocument"])
             iam.put_role_policy(RoleName=role, PolicyName=new["PolicyName"], PolicyDocument=document)
-        self._drop(iam, made.physical_id, gone)
-        return Made(new["PolicyName"], {"Id": new["PolicyName"]})
+        self._remove(iam, resource.id, removed)
+        return PhysicalResource(new["PolicyName"], {"Id": new["PolicyName"]})
 
-    def delete(self, here: Here, made: Made, properties: Properties) -> None:
-        self._drop(here.client("iam"), made.physical_id, set(properties.get("Roles", [])))
+    def delete(self, services: Services, resource: PhysicalResource, properties: Properties) -> None:
+        self._remove(services.client("iam"), resource.id, set(properties.get("Roles", [])))
 
     @staticmethod
-    def _drop(iam: Any, name: str, roles: set[str]) -> None:
+    def _remove(iam: Any, name: str, roles: set[str]) -> None:
         for role in roles:
             with contextlib.suppress(iam.exceptions.NoSuchEntityException):
                 iam.delete_role_policy(RoleName=role, PolicyName=name)

@@ -1,46 +1,55 @@
-"""Log groups, topics and alarms."""
+"""Log groups, metric filters, topics and alarms."""
 
 from __future__ import annotations
 
 import json
 
-from inf2kit.rehearsal.cloud.cloudformation.resources.base import Here, Made, Properties, Type, call
-from inf2kit.rehearsal.cloud.cloudwatch.metric_filters import matcher
+from inf2kit.rehearsal.cloud.cloudformation.resources.handler import (
+    PhysicalResource,
+    Properties,
+    ResourceHandler,
+    Services,
+    call,
+)
+from inf2kit.rehearsal.cloud.cloudwatch.metric_filters import compile_pattern
 from inf2kit.rehearsal.cloud.errors import AwsError
 
 
-class LogGroup(Type):
+class LogGroup(ResourceHandler):
     name_property = "LogGroupName"
 
-    def create(self, here: Here, name: str, properties: Properties) -> Made:
+    def create(self, services: Services, name: str, properties: Properties) -> PhysicalResource:
         tags = {tag["Key"]: tag["Value"] for tag in properties.get("Tags", [])}
-        here.client("logs").create_log_group(logGroupName=name, tags=tags)
-        arn = f"arn:aws:logs:{here.region}:{here.account}:log-group:{name}:*"
-        return self.update(here, Made(name, {"Arn": arn}), {}, properties)
+        services.client("logs").create_log_group(logGroupName=name, tags=tags)
+        arn = f"arn:aws:logs:{services.region}:{services.account}:log-group:{name}:*"
+        return self.update(services, PhysicalResource(name, {"Arn": arn}), {}, properties)
 
-    def update(self, here: Here, made: Made, old: Properties, new: Properties) -> Made:
-        logs, name = here.client("logs"), made.physical_id
+    def update(
+        self, services: Services, resource: PhysicalResource, old: Properties, new: Properties
+    ) -> PhysicalResource:
+        logs, name = services.client("logs"), resource.id
         if "RetentionInDays" in new:
             logs.put_retention_policy(logGroupName=name, retentionInDays=int(new["RetentionInDays"]))
         elif "RetentionInDays" in old:
             logs.delete_retention_policy(logGroupName=name)
-        return made
+        return resource
 
-    def delete(self, here: Here, made: Made, properties: Properties) -> None:
-        here.client("logs").delete_log_group(logGroupName=made.physical_id)
+    def delete(self, services: Services, resource: PhysicalResource, properties: Properties) -> None:
+        services.client("logs").delete_log_group(logGroupName=resource.id)
 
 
-class MetricFilter(Type):
+class MetricFilter(ResourceHandler):
     name_property = "FilterName"
 
-    def create(self, here: Here, name: str, properties: Properties) -> Made:
+    def create(self, services: Services, name: str, properties: Properties) -> PhysicalResource:
         pattern = str(properties["FilterPattern"])
-        matcher(pattern)
+        # A pattern that is not simulated is refused here.
+        compile_pattern(pattern)
         transformations = [
-            {f"{key[0].lower()}{key[1:]}": value for key, value in each.items()}
-            for each in properties["MetricTransformations"]
+            {f"{key[0].lower()}{key[1:]}": value for key, value in transformation.items()}
+            for transformation in properties["MetricTransformations"]
         ]
-        if any("dimensions" in each for each in transformations):
+        if any("dimensions" in transformation for transformation in transformations):
             raise AwsError(
                 "InvalidParameterException", "this rehearsal has metric filters without dimensions only"
             )
@@ -50,39 +59,43 @@ class MetricFilter(Type):
             "logGroupName": properties["LogGroupName"],
             "metricTransformations": transformations,
         }
-        call(here.client("logs"), "PutMetricFilter", request)
-        return Made(name)
+        call(services.client("logs"), "PutMetricFilter", request)
+        return PhysicalResource(name)
 
-    def update(self, here: Here, made: Made, old: Properties, new: Properties) -> Made:
-        # moto keeps both of one name.
-        self.delete(here, made, old)
-        return self.create(here, made.physical_id, new)
+    def update(
+        self, services: Services, resource: PhysicalResource, old: Properties, new: Properties
+    ) -> PhysicalResource:
+        # moto would keep both filters of the same name.
+        self.delete(services, resource, old)
+        return self.create(services, resource.id, new)
 
-    def delete(self, here: Here, made: Made, properties: Properties) -> None:
-        here.client("logs").delete_metric_filter(
-            filterName=made.physical_id, logGroupName=properties["LogGroupName"]
+    def delete(self, services: Services, resource: PhysicalResource, properties: Properties) -> None:
+        services.client("logs").delete_metric_filter(
+            filterName=resource.id, logGroupName=properties["LogGroupName"]
         )
 
 
-class Topic(Type):
+class Topic(ResourceHandler):
     name_property = "TopicName"
 
-    def create(self, here: Here, name: str, properties: Properties) -> Made:
-        sns = here.client("sns")
+    def create(self, services: Services, name: str, properties: Properties) -> PhysicalResource:
+        sns = services.client("sns")
         attributes = self._attributes(properties)
         tags = list(properties.get("Tags", []))
         arn = sns.create_topic(Name=name, Attributes=attributes, Tags=tags)["TopicArn"]
-        return Made(arn, {"TopicArn": arn, "TopicName": name})
+        return PhysicalResource(arn, {"TopicArn": arn, "TopicName": name})
 
-    def update(self, here: Here, made: Made, old: Properties, new: Properties) -> Made:
+    def update(
+        self, services: Services, resource: PhysicalResource, old: Properties, new: Properties
+    ) -> PhysicalResource:
         for name, value in self._attributes(new).items():
-            here.client("sns").set_topic_attributes(
-                TopicArn=made.physical_id, AttributeName=name, AttributeValue=value
+            services.client("sns").set_topic_attributes(
+                TopicArn=resource.id, AttributeName=name, AttributeValue=value
             )
-        return made
+        return resource
 
-    def delete(self, here: Here, made: Made, properties: Properties) -> None:
-        here.client("sns").delete_topic(TopicArn=made.physical_id)
+    def delete(self, services: Services, resource: PhysicalResource, properties: Properties) -> None:
+        services.client("sns").delete_topic(TopicArn=resource.id)
 
     @staticmethod
     def _attributes(properties: Properties) -> dict[str, str]:
@@ -91,49 +104,57 @@ class Topic(Type):
         }
 
 
-class TopicPolicy(Type):
-    def create(self, here: Here, name: str, properties: Properties) -> Made:
-        return self.update(here, Made(name, {"Id": name}), {}, properties)
+class TopicPolicy(ResourceHandler):
+    def create(self, services: Services, name: str, properties: Properties) -> PhysicalResource:
+        return self.update(services, PhysicalResource(name, {"Id": name}), {}, properties)
 
-    def update(self, here: Here, made: Made, old: Properties, new: Properties) -> Made:
+    def update(
+        self, services: Services, resource: PhysicalResource, old: Properties, new: Properties
+    ) -> PhysicalResource:
         for topic in new["Topics"]:
-            here.client("sns").set_topic_attributes(
+            services.client("sns").set_topic_attributes(
                 TopicArn=topic, AttributeName="Policy", AttributeValue=json.dumps(new["PolicyDocument"])
             )
-        return made
+        return resource
 
-    def delete(self, here: Here, made: Made, properties: Properties) -> None:
-        """The topic goes with it."""
+    def delete(self, services: Services, resource: PhysicalResource, properties: Properties) -> None:
+        """The policy is deleted with its topic."""
 
 
-class Subscription(Type):
-    def create(self, here: Here, name: str, properties: Properties) -> Made:
+class Subscription(ResourceHandler):
+    def create(self, services: Services, name: str, properties: Properties) -> PhysicalResource:
         request = {key: properties[key] for key in ("TopicArn", "Protocol", "Endpoint") if key in properties}
-        arn = here.client("sns").subscribe(**request, ReturnSubscriptionArn=True)["SubscriptionArn"]
-        return Made(arn, {"Arn": arn})
+        arn = services.client("sns").subscribe(**request, ReturnSubscriptionArn=True)["SubscriptionArn"]
+        return PhysicalResource(arn, {"Arn": arn})
 
-    def update(self, here: Here, made: Made, old: Properties, new: Properties) -> Made:
-        return made
+    def update(
+        self, services: Services, resource: PhysicalResource, old: Properties, new: Properties
+    ) -> PhysicalResource:
+        return resource
 
-    def delete(self, here: Here, made: Made, properties: Properties) -> None:
-        here.client("sns").unsubscribe(SubscriptionArn=made.physical_id)
+    def delete(self, services: Services, resource: PhysicalResource, properties: Properties) -> None:
+        services.client("sns").unsubscribe(SubscriptionArn=resource.id)
 
 
-class Alarm(Type):
+class Alarm(ResourceHandler):
     name_property = "AlarmName"
 
-    def create(self, here: Here, name: str, properties: Properties) -> Made:
-        if here.client("cloudwatch").describe_alarms(AlarmNames=[name])["MetricAlarms"]:
+    def create(self, services: Services, name: str, properties: Properties) -> PhysicalResource:
+        if services.client("cloudwatch").describe_alarms(AlarmNames=[name])["MetricAlarms"]:
             raise AwsError("AlreadyExists", f"{name} already exists")
-        return self._put(here, name, properties)
+        return self._put(services, name, properties)
 
     @staticmethod
-    def _put(here: Here, name: str, properties: Properties) -> Made:
-        call(here.client("cloudwatch"), "PutMetricAlarm", {**properties, "AlarmName": name})
-        return Made(name, {"Arn": f"arn:aws:cloudwatch:{here.region}:{here.account}:alarm:{name}"})
+    def _put(services: Services, name: str, properties: Properties) -> PhysicalResource:
+        call(services.client("cloudwatch"), "PutMetricAlarm", {**properties, "AlarmName": name})
+        return PhysicalResource(
+            name, {"Arn": f"arn:aws:cloudwatch:{services.region}:{services.account}:alarm:{name}"}
+        )
 
-    def update(self, here: Here, made: Made, old: Properties, new: Properties) -> Made:
-        return self._put(here, made.physical_id, new)
+    def update(
+        self, services: Services, resource: PhysicalResource, old: Properties, new: Properties
+    ) -> PhysicalResource:
+        return self._put(services, resource.id, new)
 
-    def delete(self, here: Here, made: Made, properties: Properties) -> None:
-        here.client("cloudwatch").delete_alarms(AlarmNames=[made.physical_id])
+    def delete(self, services: Services, resource: PhysicalResource, properties: Properties) -> None:
+        services.client("cloudwatch").delete_alarms(AlarmNames=[resource.id])

@@ -7,12 +7,12 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from inf2kit.rehearsal.cloud.cloudformation.resources.base import (
+from inf2kit.rehearsal.cloud.cloudformation.resources.handler import (
     CreatedButFailedError,
-    Here,
-    Made,
+    PhysicalResource,
     Properties,
-    Type,
+    ResourceHandler,
+    Services,
     call,
 )
 from inf2kit.rehearsal.cloud.errors import AwsError
@@ -20,70 +20,80 @@ from inf2kit.rehearsal.cloud.errors import AwsError
 _POLL_S = 0.2
 
 
-class SageMakerRecord(Type):
-    """A Model or an EndpointConfig: a record, which is never changed, only replaced."""
+class Record(ResourceHandler):
+    """A model or an endpoint configuration: only its tags can be updated.
+
+    Args:
+        noun: ``Model`` or ``EndpointConfig``.
+    """
 
     def __init__(self, noun: str) -> None:
         self._noun = noun
         self.name_property = f"{noun}Name"
 
-    def create(self, here: Here, name: str, properties: Properties) -> Made:
-        sagemaker = here.client("sagemaker")
-        request = {**properties, self.name_property: name}
-        answer = call(sagemaker, f"Create{self._noun}", request)
-        arn = answer[f"{self._noun}Arn"]
-        return Made(arn, {self.name_property: name, f"{self._noun}Arn": arn})
+    def create(self, services: Services, name: str, properties: Properties) -> PhysicalResource:
+        sagemaker = services.client("sagemaker")
+        response = call(sagemaker, f"Create{self._noun}", {**properties, self.name_property: name})
+        arn = response[f"{self._noun}Arn"]
+        return PhysicalResource(arn, {self.name_property: name, f"{self._noun}Arn": arn})
 
-    def update(self, here: Here, made: Made, old: Properties, new: Properties) -> Made:
-        _tag(here, made.physical_id, old, new)
-        return made
+    def update(
+        self, services: Services, resource: PhysicalResource, old: Properties, new: Properties
+    ) -> PhysicalResource:
+        _update_tags(services, resource.id, old, new)
+        return resource
 
-    def delete(self, here: Here, made: Made, properties: Properties) -> None:
-        name = made.attributes[self.name_property]
-        call(here.client("sagemaker"), f"Delete{self._noun}", {self.name_property: name})
+    def delete(self, services: Services, resource: PhysicalResource, properties: Properties) -> None:
+        name = resource.attributes[self.name_property]
+        call(services.client("sagemaker"), f"Delete{self._noun}", {self.name_property: name})
 
 
-class Endpoint(Type):
+class Endpoint(ResourceHandler):
+    """An endpoint; its creation and its updates last until it has settled."""
+
     name_property = "EndpointName"
 
-    def create(self, here: Here, name: str, properties: Properties) -> Made:
-        sagemaker = here.client("sagemaker")
-        answer = call(sagemaker, "CreateEndpoint", {**properties, "EndpointName": name})
-        made = Made(answer["EndpointArn"], {"EndpointName": name, "EndpointArn": answer["EndpointArn"]})
-        status = _settled(sagemaker, name)
-        if status["EndpointStatus"] != "InService":
-            raise CreatedButFailedError(made, str(status.get("FailureReason", "")))
-        return made
+    def create(self, services: Services, name: str, properties: Properties) -> PhysicalResource:
+        sagemaker = services.client("sagemaker")
+        arn = call(sagemaker, "CreateEndpoint", {**properties, "EndpointName": name})["EndpointArn"]
+        resource = PhysicalResource(arn, {"EndpointName": name, "EndpointArn": arn})
+        endpoint = _wait_until_settled(sagemaker, name)
+        if endpoint["EndpointStatus"] != "InService":
+            raise CreatedButFailedError(resource, str(endpoint.get("FailureReason", "")))
+        return resource
 
-    def update(self, here: Here, made: Made, old: Properties, new: Properties) -> Made:
-        sagemaker, name = here.client("sagemaker"), made.attributes["EndpointName"]
-        _tag(here, made.physical_id, old, new)
-        if _but_tags(old) == _but_tags(new):
-            return made
-        now = _settled(sagemaker, name)
-        is_back = old["EndpointConfigName"] != new["EndpointConfigName"] == now["EndpointConfigName"]
-        if is_back and here.undone != "refused":
-            # SageMaker has undone the update by itself, and this is the stack's own rollback.
-            return made
+    def update(
+        self, services: Services, resource: PhysicalResource, old: Properties, new: Properties
+    ) -> PhysicalResource:
+        sagemaker, name = services.client("sagemaker"), resource.attributes["EndpointName"]
+        _update_tags(services, resource.id, old, new)
+        if _without_tags(old) == _without_tags(new):
+            return resource
+        endpoint = _wait_until_settled(sagemaker, name)
+        config_name = new["EndpointConfigName"]
+        is_rolled_back = old["EndpointConfigName"] != config_name == endpoint["EndpointConfigName"]
+        if is_rolled_back and services.undone != "refused":
+            # SageMaker has rolled the update back before, and now the stack's rollback asks for the same.
+            return resource
         call(sagemaker, "UpdateEndpoint", {**new, "EndpointName": name})
-        now = _settled(sagemaker, name)
-        if now["EndpointConfigName"] != new["EndpointConfigName"] and here.undone != "unnoticed":
-            raise AwsError("NotStabilized", str(now.get("FailureReason", "the update was rolled back")))
-        return made
+        endpoint = _wait_until_settled(sagemaker, name)
+        if endpoint["EndpointConfigName"] != config_name and services.undone != "unnoticed":
+            raise AwsError("NotStabilized", str(endpoint.get("FailureReason", "the update was rolled back")))
+        return resource
 
-    def delete(self, here: Here, made: Made, properties: Properties) -> None:
-        sagemaker, name = here.client("sagemaker"), made.attributes["EndpointName"]
-        _settled(sagemaker, name)
+    def delete(self, services: Services, resource: PhysicalResource, properties: Properties) -> None:
+        sagemaker, name = services.client("sagemaker"), resource.attributes["EndpointName"]
+        _wait_until_settled(sagemaker, name)
         sagemaker.delete_endpoint(EndpointName=name)
-        while _is_there(sagemaker, name):
+        while _exists(sagemaker, name):
             time.sleep(_POLL_S)
 
 
-def _but_tags(properties: Properties) -> dict[str, Any]:
+def _without_tags(properties: Properties) -> dict[str, Any]:
     return {name: value for name, value in properties.items() if name != "Tags"}
 
 
-def _is_there(sagemaker: Any, name: str) -> bool:
+def _exists(sagemaker: Any, name: str) -> bool:
     try:
         sagemaker.describe_endpoint(EndpointName=name)
     except ClientError as error:
@@ -93,19 +103,19 @@ def _is_there(sagemaker: Any, name: str) -> bool:
     return True
 
 
-def _settled(sagemaker: Any, name: str) -> Any:
-    """An endpoint's description, when it has stopped changing."""
+def _wait_until_settled(sagemaker: Any, name: str) -> Any:
+    """Wait until an endpoint has stopped changing, and return its description."""
     while True:
-        found = sagemaker.describe_endpoint(EndpointName=name)
-        if found["EndpointStatus"] not in ("Creating", "Updating", "RollingBack", "SystemUpdating"):
-            return found
+        endpoint = sagemaker.describe_endpoint(EndpointName=name)
+        if endpoint["EndpointStatus"] not in ("Creating", "Updating", "RollingBack", "SystemUpdating"):
+            return endpoint
         time.sleep(_POLL_S)
 
 
-def _tag(here: Here, arn: str, old: Properties, new: Properties) -> None:
+def _update_tags(services: Services, arn: str, old: Properties, new: Properties) -> None:
     before = {tag["Key"] for tag in old.get("Tags", [])}
     after = {tag["Key"] for tag in new.get("Tags", [])}
-    sagemaker = here.client("sagemaker")
+    sagemaker = services.client("sagemaker")
     if before - after:
         sagemaker.delete_tags(ResourceArn=arn, TagKeys=sorted(before - after))
     if new.get("Tags"):

@@ -1,77 +1,91 @@
-"""Buckets, their policies, and parameters."""
+"""Buckets, bucket policies and SSM parameters."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 
-from inf2kit.rehearsal.cloud.cloudformation.resources.base import Here, Made, Properties, Type, call
+from inf2kit.rehearsal.cloud.cloudformation.resources.handler import (
+    PhysicalResource,
+    Properties,
+    ResourceHandler,
+    Services,
+    call,
+)
 from inf2kit.rehearsal.cloud.errors import AwsError
 
 
-class Bucket(Type):
+class Bucket(ResourceHandler):
     name_property = "BucketName"
 
     def name(self, stack: str, logical_id: str, properties: Properties) -> str:
         return super().name(stack, logical_id, properties).lower()
 
-    def create(self, here: Here, name: str, properties: Properties) -> Made:
-        where = {} if here.region == "us-east-1" else {"LocationConstraint": here.region}
-        extra = {"CreateBucketConfiguration": where} if where else {}
-        with contextlib.suppress(here.client("s3").exceptions.ClientError):
-            here.client("s3").head_bucket(Bucket=name)
+    def create(self, services: Services, name: str, properties: Properties) -> PhysicalResource:
+        s3 = services.client("s3")
+        with contextlib.suppress(s3.exceptions.ClientError):
+            s3.head_bucket(Bucket=name)
             raise AwsError("AlreadyExists", f"{name} already exists")
-        here.client("s3").create_bucket(Bucket=name, **extra)
-        host = f"{name}.s3.{here.region}.amazonaws.com"
+        location = {"LocationConstraint": services.region}
+        s3.create_bucket(
+            Bucket=name,
+            **({} if services.region == "us-east-1" else {"CreateBucketConfiguration": location}),
+        )
         attributes = {
             "Arn": f"arn:aws:s3:::{name}",
             "DomainName": f"{name}.s3.amazonaws.com",
-            "RegionalDomainName": host,
+            "RegionalDomainName": f"{name}.s3.{services.region}.amazonaws.com",
         }
-        return self.update(here, Made(name, attributes), {}, properties)
+        return self.update(services, PhysicalResource(name, attributes), {}, properties)
 
-    def update(self, here: Here, made: Made, old: Properties, new: Properties) -> Made:
-        s3, name = here.client("s3"), made.physical_id
+    def update(
+        self, services: Services, resource: PhysicalResource, old: Properties, new: Properties
+    ) -> PhysicalResource:
+        s3, name = services.client("s3"), resource.id
         if "VersioningConfiguration" in new:
             s3.put_bucket_versioning(Bucket=name, VersioningConfiguration=new["VersioningConfiguration"])
         if "PublicAccessBlockConfiguration" in new:
             block = new["PublicAccessBlockConfiguration"]
             s3.put_public_access_block(Bucket=name, PublicAccessBlockConfiguration=block)
-        return made
+        return resource
 
-    def delete(self, here: Here, made: Made, properties: Properties) -> None:
-        here.client("s3").delete_bucket(Bucket=made.physical_id)
+    def delete(self, services: Services, resource: PhysicalResource, properties: Properties) -> None:
+        services.client("s3").delete_bucket(Bucket=resource.id)
 
 
-class BucketPolicy(Type):
-    def create(self, here: Here, name: str, properties: Properties) -> Made:
+class BucketPolicy(ResourceHandler):
+    def create(self, services: Services, name: str, properties: Properties) -> PhysicalResource:
         policy = json.dumps(properties["PolicyDocument"])
-        here.client("s3").put_bucket_policy(Bucket=properties["Bucket"], Policy=policy)
-        return Made(properties["Bucket"])
+        services.client("s3").put_bucket_policy(Bucket=properties["Bucket"], Policy=policy)
+        return PhysicalResource(properties["Bucket"])
 
-    def update(self, here: Here, made: Made, old: Properties, new: Properties) -> Made:
-        return self.create(here, "", new)
+    def update(
+        self, services: Services, resource: PhysicalResource, old: Properties, new: Properties
+    ) -> PhysicalResource:
+        return self.create(services, "", new)
 
-    def delete(self, here: Here, made: Made, properties: Properties) -> None:
-        here.client("s3").delete_bucket_policy(Bucket=made.physical_id)
+    def delete(self, services: Services, resource: PhysicalResource, properties: Properties) -> None:
+        services.client("s3").delete_bucket_policy(Bucket=resource.id)
 
 
-class Parameter(Type):
+class Parameter(ResourceHandler):
     name_property = "Name"
 
-    def create(self, here: Here, name: str, properties: Properties) -> Made:
+    def create(self, services: Services, name: str, properties: Properties) -> PhysicalResource:
         tags = [{"Key": key, "Value": value} for key, value in properties.get("Tags", {}).items()]
-        call(here.client("ssm"), "PutParameter", {**properties, "Name": name, "Tags": tags})
-        return self._made(properties, name)
+        call(services.client("ssm"), "PutParameter", {**properties, "Name": name, "Tags": tags})
+        return self._physical(properties, name)
 
-    def update(self, here: Here, made: Made, old: Properties, new: Properties) -> Made:
+    def update(
+        self, services: Services, resource: PhysicalResource, old: Properties, new: Properties
+    ) -> PhysicalResource:
         request = {key: value for key, value in new.items() if key != "Tags"}
-        call(here.client("ssm"), "PutParameter", {**request, "Name": made.physical_id, "Overwrite": True})
-        return self._made(new, made.physical_id)
+        call(services.client("ssm"), "PutParameter", {**request, "Name": resource.id, "Overwrite": True})
+        return self._physical(new, resource.id)
 
-    def delete(self, here: Here, made: Made, properties: Properties) -> None:
-        here.client("ssm").delete_parameter(Name=made.physical_id)
+    def delete(self, services: Services, resource: PhysicalResource, properties: Properties) -> None:
+        services.client("ssm").delete_parameter(Name=resource.id)
 
     @staticmethod
-    def _made(properties: Properties, name: str) -> Made:
-        return Made(name, {"Type": properties["Type"], "Value": properties["Value"]})
+    def _physical(properties: Properties, name: str) -> PhysicalResource:
+        return PhysicalResource(name, {"Type": properties["Type"], "Value": properties["Value"]})

@@ -1,4 +1,4 @@
-"""What alarms make of metrics."""
+"""The states and actions of alarms, by the data of their metrics."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from moto.cloudwatch.models import cloudwatch_backends
 
 from inf2kit.rehearsal.cloud.clock import Clock
 from inf2kit.rehearsal.cloud.cloudwatch.alarms import Alarms
-from inf2kit.rehearsal.cloud.cloudwatch.metrics import NAMESPACE, Metrics, Second, statistic
+from inf2kit.rehearsal.cloud.cloudwatch.metrics import NAMESPACE, Metrics
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
-OF = {"EndpointName": "e", "VariantName": "main"}
+VARIANT = {"EndpointName": "e", "VariantName": "main"}
 
 
 class Rig:
-    """Alarms in moto, metrics of ours, and the policies that were called."""
+    """Alarms in moto, metrics, and the scaling policies that ran."""
 
     def __init__(self) -> None:
         self.metrics = Metrics()
-        self.scaled: list[str] = []
-        self.alarms = Alarms(ACCOUNT, REGION, self.metrics, Clock(60), self.scaled.append)
+        self.policies: list[str] = []
+        self.alarms = Alarms(ACCOUNT, REGION, self.metrics, Clock(60), self.policies.append)
 
     def put(self, **changed: Any) -> None:
         alarm = {
             "AlarmName": "a",
             "Namespace": NAMESPACE,
             "MetricName": "Invocation5XXErrors",
-            "Dimensions": [{"Name": name, "Value": value} for name, value in OF.items()],
+            "Dimensions": [{"Name": name, "Value": value} for name, value in VARIANT.items()],
             "Statistic": "Sum",
             "Period": 60,
             "EvaluationPeriods": 1,
@@ -43,7 +43,7 @@ class Rig:
         boto3.client("cloudwatch", region_name=REGION).put_metric_alarm(**alarm)
 
     def state(self) -> tuple[str, str]:
-        self.alarms.look()
+        self.alarms.evaluate()
         (alarm,) = cloudwatch_backends[ACCOUNT][REGION].alarms.values()
         return alarm.state_value, alarm.state_reason
 
@@ -58,35 +58,35 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
 def test_a_sum_reaches_its_threshold(rig: Rig) -> None:
     rig.put()
     for _ in range(4):
-        rig.metrics.add("Invocation5XXErrors", 1, OF)
+        rig.metrics.add("Invocation5XXErrors", 1, VARIANT)
     assert rig.state()[0] == "OK"
-    rig.metrics.add("Invocation5XXErrors", 1, OF)
+    rig.metrics.add("Invocation5XXErrors", 1, VARIANT)
     state, reason = rig.state()
     assert state == "ALARM"
     assert "[5] against 5" in reason
-    assert rig.alarms.on(["a", "b"]) == ["a"]
+    assert rig.alarms.in_alarm(["a", "b"]) == ["a"]
 
 
 def test_another_variant_does_not_count(rig: Rig) -> None:
     rig.put()
     for _ in range(9):
-        rig.metrics.add("Invocation5XXErrors", 1, {**OF, "VariantName": "other"})
+        rig.metrics.add("Invocation5XXErrors", 1, {**VARIANT, "VariantName": "other"})
     assert rig.state()[0] == "OK"
 
 
 @pytest.mark.parametrize(
-    ("treated", "state"),
+    ("treatment", "state"),
     [("notBreaching", "OK"), ("breaching", "ALARM"), ("missing", "INSUFFICIENT_DATA"), ("ignore", "OK")],
 )
-def test_no_data(rig: Rig, treated: str, state: str) -> None:
-    rig.put(TreatMissingData=treated)
+def test_no_data(rig: Rig, treatment: str, state: str) -> None:
+    rig.put(TreatMissingData=treatment)
     assert rig.state()[0] == state
 
 
 def test_several_periods_must_breach(rig: Rig) -> None:
     rig.put(EvaluationPeriods=3)
     for _ in range(9):
-        rig.metrics.add("Invocation5XXErrors", 1, OF)
+        rig.metrics.add("Invocation5XXErrors", 1, VARIANT)
     assert rig.state()[0] == "OK", "one of three"
     rig.put(EvaluationPeriods=3, DatapointsToAlarm=1)
     assert rig.state()[0] == "ALARM"
@@ -96,7 +96,7 @@ def test_a_percentile(rig: Rig) -> None:
     rig.put(MetricName="ModelLatency", ExtendedStatistic="p50", Threshold=100)
     _without_statistic()
     for value in (10, 200, 300):
-        rig.metrics.add("ModelLatency", value, OF)
+        rig.metrics.add("ModelLatency", value, VARIANT)
     assert rig.state()[0] == "ALARM"
 
 
@@ -106,7 +106,7 @@ def _without_statistic() -> None:
 
 
 @pytest.mark.parametrize(("calls", "state"), [(19, "OK"), (20, "ALARM")])
-def test_a_percentile_of_few_calls_changes_nothing(rig: Rig, calls: int, state: str) -> None:
+def test_a_percentile_of_few_samples_is_ignored(rig: Rig, calls: int, state: str) -> None:
     """With ``ignore``, p50 needs 20 calls within all the periods; without it one call is enough."""
     rig.put(
         MetricName="ModelLatency",
@@ -116,14 +116,18 @@ def test_a_percentile_of_few_calls_changes_nothing(rig: Rig, calls: int, state: 
     )
     _without_statistic()
     for _ in range(calls):
-        rig.metrics.add("ModelLatency", 200, OF)
+        rig.metrics.add("ModelLatency", 200, VARIANT)
     assert rig.state()[0] == state
 
 
 def stat(name: str, metric: str, statistic: str, namespace: str = NAMESPACE) -> dict[str, Any]:
-    dimensions = [{"Name": key, "Value": value} for key, value in OF.items()]
-    of = {"Namespace": namespace, "MetricName": metric, "Dimensions": dimensions}
-    return {"Id": name, "MetricStat": {"Metric": of, "Period": 60, "Stat": statistic}, "ReturnData": False}
+    dimensions = [{"Name": key, "Value": value} for key, value in VARIANT.items()]
+    source = {"Namespace": namespace, "MetricName": metric, "Dimensions": dimensions}
+    return {
+        "Id": name,
+        "MetricStat": {"Metric": source, "Period": 60, "Stat": statistic},
+        "ReturnData": False,
+    }
 
 
 def put_math(rig: Rig, expression: str, **changed: Any) -> None:
@@ -163,12 +167,12 @@ def test_metric_math(rig: Rig, expression: str, calls: int, errors: int, state: 
     put_math(rig, expression)
     for name, count in (("Invocations", calls), ("InvocationModelErrors", errors)):
         for _ in range(count):
-            rig.metrics.add(name, 1, OF)
+            rig.metrics.add(name, 1, VARIANT)
     assert rig.state()[0] == state
 
 
-def test_an_idle_endpoint_is_seen_only_while_it_runs(rig: Rig) -> None:
-    """The idle alarm of the stacks, with its own expression."""
+def test_the_idle_alarm_needs_a_running_instance(rig: Rig) -> None:
+    """The expression is that of the stacks' idle alarm."""
     put_math(
         rig,
         "IF(running > 0, FILL(calls, 0))",
@@ -176,14 +180,14 @@ def test_an_idle_endpoint_is_seen_only_while_it_runs(rig: Rig) -> None:
         ComparisonOperator="LessThanOrEqualToThreshold",
     )
     assert rig.state()[0] == "OK", "nothing runs"
-    rig.metrics.add("CPUUtilization", 3.0, OF, "/aws/sagemaker/Endpoints")
+    rig.metrics.add("CPUUtilization", 3.0, VARIANT, "/aws/sagemaker/Endpoints")
     assert rig.state()[0] == "ALARM"
-    rig.metrics.add("Invocations", 1, OF)
+    rig.metrics.add("Invocations", 1, VARIANT)
     assert rig.state()[0] == "OK"
 
 
 @pytest.mark.parametrize(
-    ("expression", "said"),
+    ("expression", "message"),
     [
         ("ANOMALY_DETECTION_BAND(calls)", "ANOMALY_DETECTION_BAND is not computed"),
         ("calls +", "cannot be read"),
@@ -192,37 +196,27 @@ def test_an_idle_endpoint_is_seen_only_while_it_runs(rig: Rig) -> None:
         ("[calls, errors]", "is not computed"),
     ],
 )
-def test_math_that_is_not_computed_says_so(rig: Rig, expression: str, said: str) -> None:
+def test_math_that_is_not_simulated_has_insufficient_data(rig: Rig, expression: str, message: str) -> None:
     put_math(rig, expression)
     state, reason = rig.state()
     assert state == "INSUFFICIENT_DATA"
-    assert said in reason
+    assert message in reason
 
 
-def test_an_alarm_without_actions_calls_nobody(rig: Rig) -> None:
+def test_an_alarm_with_disabled_actions_runs_no_policy(rig: Rig) -> None:
     rig.put(AlarmActions=["arn:aws:autoscaling:us-east-1:1:scalingPolicy:x"], ActionsEnabled=False)
     for _ in range(5):
-        rig.metrics.add("Invocation5XXErrors", 1, OF)
+        rig.metrics.add("Invocation5XXErrors", 1, VARIANT)
     assert [rig.state()[0], rig.state()[0]] == ["ALARM", "ALARM"]
-    assert rig.scaled == []
+    assert rig.policies == []
 
 
-def test_a_scaling_policy_is_called_while_its_alarm_is_on(rig: Rig) -> None:
+def test_a_scaling_policy_runs_while_its_alarm_is_in_alarm(rig: Rig) -> None:
     rig.put(AlarmActions=["arn:aws:autoscaling:us-east-1:1:scalingPolicy:x"])
     for _ in range(5):
-        rig.metrics.add("Invocation5XXErrors", 1, OF)
+        rig.metrics.add("Invocation5XXErrors", 1, VARIANT)
     rig.state()
     rig.state()
-    assert rig.scaled == ["arn:aws:autoscaling:us-east-1:1:scalingPolicy:x"] * 2, "its cool-down is its own"
-
-
-def test_statistics() -> None:
-    second = Second(0)
-    for value in (1.0, 2.0, 6.0):
-        second.add(value)
-    found = {name: statistic([second], name) for name in ("Sum", "Average", "Maximum", "SampleCount", "p50")}
-    assert found == {"Sum": 9, "Average": 3, "Maximum": 6, "SampleCount": 3, "p50": 2}
-    assert statistic([], "Sum") is None
-    assert statistic([second], "TM(34%:67%)") == 2, "without the least and the most"
-    with pytest.raises(ValueError, match="IQM is not computed"):
-        statistic([second], "IQM")
+    assert rig.policies == ["arn:aws:autoscaling:us-east-1:1:scalingPolicy:x"] * 2, (
+        "the cool-down is the policy's"
+    )

@@ -1,4 +1,4 @@
-"""How an endpoint exchanges its fleets; the fleets are doubles that write down what happens to them."""
+"""How an endpoint exchanges its fleets; the fleets are doubles that record their events."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.helpers.servers import wait_until
 class FleetDouble:
     """Stands in for a fleet of containers."""
 
-    def __init__(self, name: str, wished: int, events: list[str], fails_at: int | None = None) -> None:
-        self.variant, self.weight, self.wished, self.size = "main", 1.0, wished, 0
+    def __init__(self, name: str, desired: int, events: list[str], fails_at: int | None = None) -> None:
+        self.variant, self.weight, self.desired, self.size = "main", 1.0, desired, 0
         self.name, self.events, self.fails_at = name, events, fails_at
         self.target = Target(f"http://{name}", "InService")
 
     def resize(self, count: int) -> None:
-        self.wished = count
+        self.desired = count
         if self.fails_at is not None and count >= self.fails_at:
             raise FleetError("did not pass the ping health check")
         self.events.append(f"{self.name} {self.size}->{count}")
@@ -42,24 +42,24 @@ class FleetDouble:
 
 
 class Rig:
-    """An endpoint with doubles for fleets, and alarms that go off when they are told to."""
+    """An endpoint with doubles for fleets; the alarms in ``alarms`` are in ALARM."""
 
     def __init__(self, count: int = 1, fails_at: int | None = None) -> None:
         self.events: list[str] = []
-        self.said: list[str] = []
-        self.on: list[str] = []
+        self.lines: list[str] = []
+        self.alarms: list[str] = []
         self._fails_at = fails_at
-        self._made = 0
+        self._builds = 0
         self.count = count
         self.endpoint = Endpoint(
             "e",
             "arn",
             "blue",
             self.config,
-            build=self._build,  # type: ignore[arg-type]
-            alarms_on=lambda names: [name for name in names if name in self.on],
+            build_fleets=self._build,  # type: ignore[arg-type]
+            in_alarm=lambda names: [name for name in names if name in self.alarms],
             clock=Clock(0.6),
-            say=self.said.append,
+            log=self.lines.append,
         )
 
     @property
@@ -67,10 +67,10 @@ class Rig:
         return {"ProductionVariants": [{"VariantName": "main", "InitialInstanceCount": self.count}]}
 
     def _build(self, config: Mapping[str, Any], counts: Mapping[str, int]) -> list[FleetDouble]:
-        self._made += 1
-        name = "blue" if self._made == 1 else "green"
-        wished = counts.get("main", config["ProductionVariants"][0]["InitialInstanceCount"])
-        return [FleetDouble(name, wished, self.events, self._fails_at if name == "green" else None)]
+        self._builds += 1
+        name = "blue" if self._builds == 1 else "green"
+        desired = counts.get("main", config["ProductionVariants"][0]["InitialInstanceCount"])
+        return [FleetDouble(name, desired, self.events, self._fails_at if name == "green" else None)]
 
     def settle(self) -> str:
         wait_until(lambda: self.endpoint.status in ("InService", "Failed"), 10, "the endpoint has settled")
@@ -86,14 +86,14 @@ class Rig:
         self.endpoint.update("green", self.config, policy, {})
         return self.settle()
 
-    def scaled(self, count: int) -> Rig:
+    def resize(self, count: int) -> Rig:
         self.endpoint.resize({"main": count})
         assert self.settle() == "InService"
         self.events.clear()
         return self
 
     def traffic(self) -> list[str]:
-        return [line.split(": ")[1].split(" of")[0] for line in self.said if "of the calls" in line]
+        return [line.split(": ")[1].split(" of")[0] for line in self.lines if "of the calls" in line]
 
     def serving(self) -> set[str]:
         targets = [self.endpoint.pick() for _ in range(50)]
@@ -149,10 +149,10 @@ def test_rolling_back_fills_the_old_fleet_again() -> None:
 
 def test_a_rollback_gives_back_the_size_that_scaling_had_chosen() -> None:
     """And not the configuration's own."""
-    smaller = Rig(count=2, fails_at=1).create().scaled(1)
+    smaller = Rig(count=2, fails_at=1).create().resize(1)
     assert smaller.update(**routing("ALL_AT_ONCE")) == "InService"
     assert smaller.events == ["green aborted"]
-    larger = Rig(count=1, fails_at=3).create().scaled(4)
+    larger = Rig(count=1, fails_at=3).create().resize(4)
     batch = {"MaximumBatchSize": {"Type": "INSTANCE_COUNT", "Value": 2}, "WaitIntervalInSeconds": 0}
     larger.endpoint.update("green", larger.config, {"RollingUpdatePolicy": batch}, {"main": 4})
     assert larger.settle() == "InService"
@@ -167,31 +167,31 @@ def test_a_fleet_that_never_gets_ready_changes_nothing() -> None:
     assert "ping health check" in rig.endpoint.failure_reason
 
 
-def test_an_alarm_while_it_bakes_undoes_the_update() -> None:
+def test_an_alarm_during_the_baking_rolls_the_update_back() -> None:
     rig = Rig().create()
     rig.endpoint.update("green", rig.config, {**routing("ALL_AT_ONCE"), **ROLLBACK}, {})
     wait_until(rig.traffic, 10, "the traffic has moved")
-    rig.on.append("errors")
+    rig.alarms.append("errors")
     assert rig.settle() == "InService"
     assert rig.events == ["green 0->1", "green aborted"]
     assert rig.serving() == {"http://blue"}
     assert "errors" in rig.endpoint.failure_reason
 
 
-def test_an_alarm_that_is_on_already_stops_the_update_before_it_begins() -> None:
+def test_an_earlier_alarm_stops_the_update_before_it_begins() -> None:
     rig = Rig().create()
-    rig.on.append("errors")
+    rig.alarms.append("errors")
     assert rig.update(**routing("ALL_AT_ONCE"), **ROLLBACK) == "InService"
     assert rig.events == ["green aborted"]
 
 
 def test_a_failed_creation_says_why() -> None:
     rig = Rig()
-    rig.endpoint.build = lambda _config, _counts: [FleetDouble("green", 1, rig.events, 1)]  # type: ignore
+    rig.endpoint.build_fleets = lambda _config, _counts: [FleetDouble("green", 1, rig.events, 1)]  # type: ignore
     rig.endpoint.create()
     assert rig.settle() == "Failed"
     assert "ping health check" in rig.endpoint.failure_reason
-    assert not rig.endpoint.called
+    assert not rig.endpoint.takes_calls
 
 
 @pytest.mark.parametrize("count", [0, 3])

@@ -1,4 +1,4 @@
-"""Roll-outs that SageMaker would refuse."""
+"""Sizes of canaries, steps and batches that SageMaker refuses or accepts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from inf2kit.rehearsal.cloud.errors import AwsError
-from inf2kit.rehearsal.cloud.sagemaker.refusals import check_rollout
+from inf2kit.rehearsal.cloud.sagemaker.deployment_config import check_sizes
 
 
 def routing(kind: str, **more: Any) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def size(kind: str, value: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("deployment", "count", "said"),
+    ("deployment", "count", "message"),
     [
         (routing("CANARY", CanarySize=size("INSTANCE_COUNT", 1)), 1, "cannot be updated with CANARY"),
         (routing("CANARY", CanarySize=size("CAPACITY_PERCENT", 60)), 4, "CanarySize must be 0 to 50"),
@@ -33,9 +33,11 @@ def size(kind: str, value: int) -> dict[str, Any]:
         (routing("CANARY", CanarySize=size("INSTANCE_COUNT", 1)), 0, "cannot be updated with CANARY"),
     ],
 )
-def test_a_part_of_the_fleet_must_be_one(deployment: dict[str, Any], count: int, said: str) -> None:
-    with pytest.raises(AwsError, match=said):
-        check_rollout(deployment, count)
+def test_a_size_that_is_no_allowed_part_of_the_fleet_is_refused(
+    deployment: dict[str, Any], count: int, message: str
+) -> None:
+    with pytest.raises(AwsError, match=message):
+        check_sizes(deployment, count)
 
 
 @pytest.mark.parametrize(
@@ -48,5 +50,5 @@ def test_a_part_of_the_fleet_must_be_one(deployment: dict[str, Any], count: int,
         ({"RollingUpdatePolicy": {"MaximumBatchSize": size("CAPACITY_PERCENT", 25)}}, 4),
     ],
 )
-def test_what_this_kit_deploys_is_allowed(deployment: dict[str, Any], count: int) -> None:
-    check_rollout(deployment, count)
+def test_the_sizes_of_this_kits_stacks_are_accepted(deployment: dict[str, Any], count: int) -> None:
+    check_sizes(deployment, count)

@@ -1,4 +1,4 @@
-"""What a stack makes of an update that SageMaker has undone by itself; SageMaker is a double here."""
+"""Updates of an endpoint that SageMaker rolls back, for each value of ``--undone``; SageMaker is a double."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from inf2kit.rehearsal.cloud.cloudformation.resources import Here, Made
+from inf2kit.rehearsal.cloud.cloudformation.resources import PhysicalResource, Services
 from inf2kit.rehearsal.cloud.cloudformation.resources.sagemaker import Endpoint
 from inf2kit.rehearsal.cloud.errors import AwsError
 
-MADE = Made("arn", {"EndpointName": "e"})
+ENDPOINT = PhysicalResource("arn", {"EndpointName": "e"})
 OLD, NEW = ({"EndpointName": "e", "EndpointConfigName": name} for name in ("old", "new"))
 
 
 class SageMaker:
-    """Undoes every update, and refuses the configuration in use."""
+    """Rolls every update back, and refuses the configuration in use."""
 
     def __init__(self) -> None:
-        # What boto3 knows of the operations.
+        # boto3's model of the operations.
         self.meta = boto3.client("sagemaker", region_name="us-east-1").meta
 
     def describe_endpoint(self, **_: str) -> dict[str, Any]:
@@ -33,23 +33,23 @@ class SageMaker:
         return {"EndpointArn": "arn"}
 
 
-def here(undone: str) -> Here:
+def services(undone: str) -> Services:
     sagemaker = SageMaker()
-    return Here("123456789012", "us-east-1", lambda _: sagemaker, undone)
+    return Services("123456789012", "us-east-1", lambda _: sagemaker, undone)
 
 
-def test_it_is_noticed_and_the_rollback_finds_the_endpoint_as_it_was() -> None:
+def test_accepted_fails_the_update_and_finds_the_endpoint_as_it_was() -> None:
     with pytest.raises(AwsError, match="an alarm"):
-        Endpoint().update(here("accepted"), MADE, OLD, NEW)
-    assert Endpoint().update(here("accepted"), MADE, NEW, OLD) is MADE
+        Endpoint().update(services("accepted"), ENDPOINT, OLD, NEW)
+    assert Endpoint().update(services("accepted"), ENDPOINT, NEW, OLD) is ENDPOINT
 
 
-def test_its_rollback_is_refused() -> None:
+def test_refused_fails_the_update_and_its_rollback() -> None:
     with pytest.raises(AwsError, match="an alarm"):
-        Endpoint().update(here("refused"), MADE, OLD, NEW)
+        Endpoint().update(services("refused"), ENDPOINT, OLD, NEW)
     with pytest.raises(ClientError, match="currently in use endpoint configuration"):
-        Endpoint().update(here("refused"), MADE, NEW, OLD)
+        Endpoint().update(services("refused"), ENDPOINT, NEW, OLD)
 
 
-def test_it_is_taken_for_a_success() -> None:
-    assert Endpoint().update(here("unnoticed"), MADE, OLD, NEW) is MADE
+def test_unnoticed_reports_a_success() -> None:
+    assert Endpoint().update(services("unnoticed"), ENDPOINT, OLD, NEW) is ENDPOINT
