@@ -200,7 +200,7 @@ def _run_job(plan: JobPlan, store: Store) -> None:
     _, digest = split_uri(place)
     if content := store.read_manifest(digest):
         # 'cdk deploy' reads the manifest from this copy, as after packaging on this machine.
-        paths.keep_manifest(digest, content)
+        paths.save_manifest(digest, content)
 
 
 def _package_for_cpu(

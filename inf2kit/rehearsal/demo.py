@@ -18,15 +18,17 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from inf2kit import paths
+from inf2kit import names, paths
 from inf2kit.errors import CloudError, EndpointError
 from inf2kit.rehearsal import model
-from inf2kit.rehearsal.local import endpoint
+from inf2kit.rehearsal.local.endpoint import LocalEndpoint
+from inf2kit.rehearsal.local.start import start_endpoint
 
 Progress = Callable[[str], None]
 
 #: What is deployed: the preset to begin with on AWS.
-PRESET, NAME, STACK = "tinyllama-1.1b-starter", "tinyllama-1-1b-starter", "inf2-tinyllama-1-1b-starter"
+PRESET = "tinyllama-1.1b-starter"
+NAME, STACK = names.endpoint_name(PRESET), names.stack_name(PRESET)
 #: And what the quick way starts.
 QUICK_PRESET, QUICK_NAME = "smollm2-135m-local", "inf2kit-demo"
 BUCKET = "s3://inf2kit-demo/models"
@@ -85,13 +87,13 @@ def run(progress: Progress) -> None:
 
 def quick(progress: Progress) -> None:
     """Start a local endpoint without CDK, call it in four ways, stop it."""
-    state = endpoint.up(QUICK_PRESET, name=QUICK_NAME, progress=progress)
+    state = start_endpoint(QUICK_PRESET, name=QUICK_NAME, progress=progress)
     try:
         progress(f"in service at {state.url}")
         _calls(_client(state.url, "sagemaker-runtime"), QUICK_NAME)
     finally:
         progress("stopping everything")
-        endpoint.down(QUICK_NAME)
+        LocalEndpoint(QUICK_NAME).stop()
     progress("done")
 
 

@@ -19,7 +19,7 @@ def locked(name: str) -> Iterator[None]:
     Args:
         name: Of what it changes.
     """
-    paths.private(paths.home())
+    paths.make_private(paths.home())
     with open(paths.home() / f".{name}.lock", "w") as lock:  # noqa: PTH123
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

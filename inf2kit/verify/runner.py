@@ -150,17 +150,21 @@ def _answer_of(caller: Callable[[str], str], deadline: float) -> str:
 def _up(
     compiled: Path, scratch: Path, cores: int, dtype: str
 ) -> Iterator[tuple[float, Callable[[str], str]]]:
-    from inf2kit.rehearsal.local import endpoint
+
+    from inf2kit.rehearsal.local.endpoint import LocalEndpoint
+    from inf2kit.rehearsal.local.start import start_endpoint
 
     preset = scratch / "verify-device.toml"
     preset.write_text(toml.dumps(_preset(cores, dtype).to_dict()), encoding="utf-8")
     began = time.monotonic()
     try:
-        state = endpoint.up(str(preset), name=_ENDPOINT, weights=compiled, rehearsal=False, wait_s=_READY_S)
+        state = start_endpoint(
+            str(preset), name=_ENDPOINT, weights=compiled, rehearsal=False, wait_s=_READY_S
+        )
         client = inf2kit.Endpoint(_ENDPOINT, endpoint_url=state.url)
         yield time.monotonic() - began, lambda text: client.generate(text, max_new_tokens=8).text
     finally:
-        endpoint.down(_ENDPOINT)
+        LocalEndpoint(_ENDPOINT).stop()
 
 
 def _preset(cores: int, dtype: str) -> Preset:
@@ -178,10 +182,10 @@ def _preset(cores: int, dtype: str) -> Preset:
 
 def _kill_engine() -> None:
     from inf2kit.rehearsal.container import processes
-    from inf2kit.rehearsal.local import state
+    from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 
-    found = state.read(_ENDPOINT)
-    for process in processes.processes(Path(found.run_dir)) if found else ():
+    state = LocalEndpoint(_ENDPOINT).read_state()
+    for process in processes.list_processes(Path(state.run_dir)) if state else ():
         if "inf2kit.serving.engine.server" in process.cmdline():
             os.kill(process.pid, signal.SIGKILL)
             process.wait()

@@ -71,7 +71,7 @@ def read_metrics(endpoint: EndpointState) -> dict[str, float]:
 def find_processes(endpoint: EndpointState, word: str) -> list[psutil.Process]:
     """Return the endpoint's processes with a word in their command line."""
     matches = []
-    for process in processes.processes(Path(endpoint.run_dir)):
+    for process in processes.list_processes(Path(endpoint.run_dir)):
         try:
             if any(word in argument for argument in process.cmdline()):
                 matches.append(process)

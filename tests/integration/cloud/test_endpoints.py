@@ -33,7 +33,7 @@ from inf2kit.serving.worker import input_fn, model_fn, output_fn, predict_fn
 
 
 def find_model_server(cloud: CloudSettings, endpoint: str) -> psutil.Process:
-    for process in processes.processes(cloud.run_dir, below=True):
+    for process in processes.list_processes(cloud.run_dir, nested=True):
         with contextlib.suppress(psutil.Error):  # it may end meanwhile
             base_dir = process.environ().get("SAGEMAKER_BASE_DIR", "")
             if "java" in process.name() and f"/{endpoint}/" in base_dir:

@@ -269,7 +269,7 @@ def check_scaling(cloud: CloudSettings, aws: Callable[..., Any], runtime: Any, n
 def processor_time(cloud: CloudSettings, endpoint: str) -> dict[int, float]:
     """Processor seconds of each model server of an endpoint, by process id."""
     seconds: dict[int, float] = {}
-    for process in processes.processes(cloud.run_dir, below=True):
+    for process in processes.list_processes(cloud.run_dir, nested=True):
         try:
             base_dir = process.environ().get("SAGEMAKER_BASE_DIR", "")
             if f"/{endpoint}/" in base_dir and "java" in process.name():
@@ -369,7 +369,7 @@ def check_nothing_is_left(cloud: CloudSettings, aws: Callable[..., Any]) -> None
     # A log group that SageMaker created, and not a stack, outlives its endpoint.
     groups = [group["logGroupName"] for group in aws("logs").describe_log_groups()["logGroups"]]
     assert groups == ["/aws/sagemaker/Endpoints/by-hand"]
-    running = processes.processes(cloud.run_dir, below=True)
+    running = processes.list_processes(cloud.run_dir, nested=True)
     assert [process for process in running if process.pid != cloud.pid] == []
     folders = {
         item.key.split("/")[0]

@@ -25,7 +25,7 @@ PRESET = "tinyllama-1.1b-starter"
 @pytest.fixture(scope="session", autouse=True)
 def _allowed() -> None:
     """A machine without namespaces skips, and says so; but never in CI."""
-    if why := namespaces.blocked():
+    if why := namespaces.why_unavailable():
         says = f"no namespaces, so no faithful container: {why}"
         pytest.fail(says) if os.environ.get("CI") else pytest.skip(says)
 
@@ -37,7 +37,7 @@ def image_python(home: Path) -> Python:
     folder = next((folder for folder in folders if (folder / "bin" / "python").exists()), None)
     if folder is None:
         pytest.fail(f"{folders[-1]} is missing; run 'make setup'")
-    python = Python.of(folder / "bin" / "python")
+    python = Python.from_executable(folder / "bin" / "python")
     _keep_compiled(python)
     return python
 
@@ -45,7 +45,7 @@ def image_python(home: Path) -> Python:
 @pytest.fixture(scope="session")
 def own_python(home: Path) -> None:
     """The Python of the tests themselves, which the launchers take."""
-    _keep_compiled(Python.own())
+    _keep_compiled(Python.current())
 
 
 def _keep_compiled(python: Python) -> None:
@@ -53,7 +53,7 @@ def _keep_compiled(python: Python) -> None:
     compiled = Path(python.prefix) / "bytecode"
     compiled.mkdir(exist_ok=True)
     places.bytecode().mkdir(parents=True, exist_ok=True)
-    namespaces.bytecode(python).symlink_to(compiled)
+    namespaces.bytecode_folder(python).symlink_to(compiled)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from inf2kit.rehearsal.container import processes
-from inf2kit.rehearsal.container.namespaces import IMAGE_VARIABLES, SAGEMAKER_VARIABLES
+from inf2kit.rehearsal.container.spec import IMAGE_VARIABLES, SAGEMAKER_VARIABLES
 from tests.helpers.containers import GATEWAY, Container, Deployable, find_listeners
 from tests.helpers.servers import ping, wait_until
 

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import psutil
 
-from inf2kit.rehearsal.local import endpoint
+from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.state import EndpointState
 from tests.helpers.local_endpoint import EndpointCaller, find_processes
 from tests.helpers.servers import ping, wait_until
@@ -90,7 +90,7 @@ def test_sigterm_in_the_middle_of_eight_calls_loses_none(
             left_s = began + KILLED_AFTER_S - time.monotonic()
             over = "gateway and engine have ended before they would be killed"
             wait_until(lambda state=state: not find_processes(state, "inf2kit.serving."), left_s, over)
-        log = endpoint.log_path("ending").read_text(encoding="utf-8")
+        log = LocalEndpoint("ending").find_log().read_text(encoding="utf-8")
         assert "ended: 0 texts are left without an answer" in log
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
-from inf2kit.rehearsal.local import endpoint, state
+from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.state import EndpointState
 from tests.helpers.local_endpoint import EndpointCaller, find_processes
 from tests.helpers.servers import ping, wait_until
@@ -33,10 +33,10 @@ def besieged(simulated_preset: str, weights: Any) -> Iterator[EndpointState]:
     """The double, as somebody starts it in a shell with few open files."""
     command = ["prlimit", f"--nofile={FILES}:{FILES}", sys.executable, "-m", "inf2kit.cli"]
     subprocess.run([*command, "local", "up", simulated_preset, "--name", "besieged"], check=True)
-    up = state.read("besieged")
+    up = LocalEndpoint("besieged").read_state()
     assert up is not None
     yield up
-    endpoint.down("besieged")
+    LocalEndpoint("besieged").stop()
 
 
 class Pings:

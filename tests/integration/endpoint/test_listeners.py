@@ -19,7 +19,7 @@ BODY = '{"inputs": "x", "parameters": {"max_new_tokens": 1}}'
 def listening(state: EndpointState) -> set[tuple[str, int]]:
     """The addresses on which the container's processes listen."""
     found = set[tuple[str, int]]()
-    for process in processes.processes(Path(state.run_dir)):
+    for process in processes.list_processes(Path(state.run_dir)):
         try:
             connections = process.net_connections("inet")
         except psutil.Error:

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from inf2kit.rehearsal.local import endpoint
+from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.state import EndpointState
 from tests.helpers.local_endpoint import EndpointCaller, find_processes, read_metrics
 from tests.helpers.servers import ping, wait_until
@@ -130,4 +130,4 @@ def _rows(state: EndpointState) -> float:
 
 
 def _log(state: EndpointState) -> str:
-    return endpoint.log_path(state.name).read_text(encoding="utf-8", errors="replace")
+    return LocalEndpoint(state.name).find_log().read_text(encoding="utf-8", errors="replace")

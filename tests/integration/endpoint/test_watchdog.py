@@ -13,7 +13,7 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 
-from inf2kit.rehearsal.local import endpoint
+from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.state import EndpointState
 from tests.helpers.local_endpoint import EndpointCaller, find_processes, read_metrics
 from tests.helpers.servers import ping, wait_until
@@ -80,7 +80,7 @@ def test_a_step_that_never_ends(frail: dict[str, EndpointState], figure: Callabl
     wait_until(lambda: not engine.is_running(), 10, "the engine was ended")
     wait_until(lambda: ping(hanging.gateway_port) == 200, 60, "another engine is ready")
     assert caller.generate("x", max_new_tokens=2)
-    log = endpoint.log_path("hanging").read_text(encoding="utf-8")
+    log = LocalEndpoint("hanging").find_log().read_text(encoding="utf-8")
     assert "inf2kit supervisor: the engine is stuck: no step has ended for" in log
     assert "_pass_a_step" in log, "the stacks of its threads"
 

@@ -19,7 +19,7 @@ from inf2kit import Endpoint
 from inf2kit import paths as homes
 from inf2kit.client.local import MARK
 from inf2kit.errors import EndpointError
-from inf2kit.rehearsal.local import state
+from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.state import EndpointState
 
 NAME, RUN_DIR = "smollm2-135m-local", "/tmp/inf2kit-of-a-test"  # noqa: S108 - only a name
@@ -103,12 +103,12 @@ def test_a_local_endpoint_does_not_stand_in_where_aws_is_meant(
 
 def test_a_state_of_another_release_is_read(alone: Path, host: Callable[[str], int]) -> None:
     left_behind(host(RUN_DIR), something_new=True)
-    known = state.read(NAME)
+    known = LocalEndpoint(NAME).read_state()
     assert known
     assert known.runtime_port == 20_001
     assert "127.0.0.1:20001" in repr(Endpoint(NAME))
     (homes.endpoint(NAME) / "state.json").write_text('{"name": "half"}', encoding="utf-8")
-    assert state.read(NAME) is None
+    assert LocalEndpoint(NAME).read_state() is None
     assert "on AWS" in repr(Endpoint(NAME))
 
 
