@@ -249,14 +249,14 @@ class Soak:
 
     def _busy_rows(self) -> float:
         """Rows and queue once the engine has had time to notice that everyone is gone."""
-        from inf2kit.serving.engine.metrics import samples
+        from inf2kit.serving.engine.metrics import parse_samples
 
         busy = -1.0
         deadline = time.monotonic() + 30
         while busy and time.monotonic() < deadline:
             with contextlib.suppress(OSError):
                 with urllib.request.urlopen(self._state.gateway_url + "/metrics", timeout=5) as response:
-                    found = samples(response.read().decode())
+                    found = parse_samples(response.read().decode())
                 busy = (
                     found.get("inf2kit_rows_busy", 1.0)
                     + found.get("inf2kit_queue_length", 0.0)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from inf2kit.cdk.props import EndpointProps
 
 _GB = 1e9
-#: The shortest time-out of a start in seconds, plus seconds per gigabyte: a slow volume reads 100 MB/s.
+#: The shortest time-out of a start: seconds, plus seconds per gigabyte (a volume that reads 100 MB/s).
 _LEAST_START_S, _LEAST_START_S_PER_GB = 60, 10
 #: Days of retention that CloudWatch Logs accepts.
 _RETENTIONS = (

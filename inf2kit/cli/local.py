@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from inf2kit.cli.output import steps, table
+from inf2kit.cli.output import print_table, step_printer
 
 
 @click.group()
@@ -65,7 +65,7 @@ def local_up(
         variables=dict(_parse_assignment(assignment) for assignment in assignments),
         handler=handler,
         wait_s=wait_s,
-        progress=steps(),
+        progress=step_printer(),
     )
     click.echo(f"{state.name} is in service after {time.monotonic() - began:.0f} s; endpoint_url {state.url}")
     click.echo(f'try:  inf2kit generate {state.name} "My favorite place on earth is"')
@@ -85,14 +85,17 @@ def local_status() -> None:
     if len(rows) == 1:
         click.echo("no local endpoints; start one with 'inf2kit local up smollm2-135m-local'")
     else:
-        table(rows)
+        print_table(rows)
 
 
 @local.command("logs")
 @click.argument("name")
 @click.option("--follow", "-f", is_flag=True, help="Keep printing new lines until Ctrl-C.")
 def local_logs(name: str, follow: bool) -> None:
-    """Print the container's log of an endpoint, which CloudWatch would hold."""
+    """Print the container's log of an endpoint.
+
+    It has the lines that CloudWatch would have.
+    """
     from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 
     with LocalEndpoint(name).find_log().open(encoding="utf-8", errors="replace") as log:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from inf2kit import catalog
-from inf2kit.cli.output import steps, table
+from inf2kit.cli.output import print_table, step_printer
 from inf2kit.verify.questions import questions as known_questions
 
 
@@ -33,13 +33,13 @@ def verify_device(report: Path, tensor_parallel_size: str, dtype: str, questions
     random model, nothing is fetched. Takes some minutes. The report closes each open question by its name.
     """
     if questions:
-        table([("QUESTION", "WHAT IS NOT KNOWN"), *known_questions().items()])
+        print_table([("QUESTION", "WHAT IS NOT KNOWN"), *known_questions().items()])
         return
     from inf2kit.verify.runner import verify
 
-    step = steps()
+    step = step_printer()
     made = verify(int(tensor_parallel_size), dtype, step)
-    table(made.rows())
+    print_table(made.rows())
     made.write(report)
     left = made.open_questions()
     if made.simulated:

@@ -20,8 +20,8 @@ from typing import Any
 
 from inf2kit.serving.engine.backend import PrefillChunk
 from inf2kit.serving.engine.backend.neuron import NeuronBackend, read_neuron_config
+from inf2kit.serving.engine.request import Request
 from inf2kit.serving.engine.scheduler import Scheduler
-from inf2kit.serving.engine.sequence import Job
 from inf2kit.serving.shapes import StaticShapes
 from inf2kit.serving.wire import Generation, Parameters
 
@@ -72,13 +72,13 @@ class Rows:
         scheduler = Scheduler(self.backend, _NoText(), frozenset(), queue_size=len(requests))
         done: dict[int, list[int]] = {}
         errors: list[Exception] = []
-        jobs = []
+        submitted = []
 
         def ended(number: int) -> Callable[[int, Any, Generation], None]:
             return lambda _count, _token, end: done.__setitem__(number, [each.id for each in end.tokens])
 
         for number, (prompt, new, parameters) in enumerate(requests):
-            job = Job(
+            request = Request(
                 prompt_ids=prompt,
                 parameters=parameters,
                 max_new_tokens=new,
@@ -87,15 +87,15 @@ class Rows:
                 on_end=ended(number),
                 on_error=errors.append,
             )
-            jobs.append(job)
-            scheduler.submit([job])
+            submitted.append(request)
+            scheduler.submit([request])
             for _ in range(1 + number % 3):
                 scheduler.step()
             for gone in leave:
                 if number > gone + 1:
-                    jobs[gone].cancelled = True
+                    submitted[gone].cancelled = True
                     scheduler.wake()
-        while scheduler.inside:
+        while scheduler.unfinished:
             scheduler.step()
         if errors:
             raise errors[0]

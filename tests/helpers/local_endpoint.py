@@ -14,7 +14,7 @@ from botocore.config import Config
 
 from inf2kit.rehearsal.container import processes
 from inf2kit.rehearsal.local.state import EndpointState
-from inf2kit.serving.engine.metrics import samples
+from inf2kit.serving.engine.metrics import parse_samples
 
 
 class EndpointCaller:
@@ -63,7 +63,7 @@ def read_metrics(endpoint: EndpointState) -> dict[str, float]:
     connection = http.client.HTTPConnection("127.0.0.1", endpoint.gateway_port, timeout=5)
     try:
         connection.request("GET", "/metrics")
-        return samples(connection.getresponse().read().decode())
+        return parse_samples(connection.getresponse().read().decode())
     finally:
         connection.close()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import re
 import subprocess
 import threading
@@ -16,7 +15,7 @@ from inf2kit.rehearsal import folders
 from inf2kit.rehearsal.container import launchers, processes
 from inf2kit.rehearsal.container.spec import ContainerSpec
 from inf2kit.rehearsal.runtime.server import Target
-from inf2kit.serving.engine.processes import STATE_FILE
+from inf2kit.serving.engine.run_state import SupervisorState
 
 #: Seconds that SageMaker gives /ping.
 _PING_LIMIT_S = 2.0
@@ -128,13 +127,9 @@ class Instance:
         """
         if (code := container.poll()) is not None:
             return f"the model server ended with status {code}; {last_error(self.spec.log)}"
-        try:
-            state_file = self.spec.run_dir / "inf2kit" / STATE_FILE
-            supervisor = json.loads(state_file.read_text(encoding="utf-8"))
-            if supervisor["state"] == "failed":
-                return str(supervisor["reason"])
-        except (OSError, ValueError):
-            pass
+        supervisor = SupervisorState.read(self.spec.run_dir / "inf2kit")
+        if supervisor is not None and supervisor.state == "failed":
+            return str(supervisor.reason)
         if _HANDLER_NOT_LOADED.search(self.spec.log.read_text(encoding="utf-8", errors="replace")):
             return f"inference.py could not be loaded; {last_error(self.spec.log)}"
         return ""

@@ -18,7 +18,7 @@ import inf2kit
 from inf2kit.errors import ModelDirectoryError
 from inf2kit.package import Manifest, collect, manifest
 from inf2kit.serving.engine.integrity import check_files
-from inf2kit.serving.engine.processes import REASON_FILE, TERMINAL
+from inf2kit.serving.engine.run_state import CANNOT_LOAD, read_reason
 from inf2kit.serving.engine.settings import FORMAT, Settings
 from tests.helpers import packages
 
@@ -120,7 +120,7 @@ def test_a_replaced_manifest_does_not_agree_with_the_deployed_digest(model_dir: 
     values["files"]["code/inference.py"] = entry
     path.write_text(json.dumps(values), encoding="utf-8")
     check_files(model_dir, tmp_path, {})
-    with pytest.raises(ModelDirectoryError, match="was deployed: somebody has replaced its manifest"):
+    with pytest.raises(ModelDirectoryError, match="was deployed: its manifest was replaced"):
         check_files(model_dir, tmp_path, {"INF2KIT_PACKAGE_DIGEST": digest})
 
 
@@ -157,11 +157,11 @@ def test_the_engine_ends_with_that_sentence_and_is_not_to_be_started_again(
     pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
     # The engine ends with its parent, which it knows by the pipe on its standard input.
     with subprocess.Popen(command, env=environment, text=True, **pipes) as process:  # type: ignore[call-overload]
-        assert process.wait(timeout=120) == TERMINAL
-        said = process.stderr.read()
-    reason = (tmp_path / "run" / REASON_FILE).read_text(encoding="utf-8")
+        assert process.wait(timeout=120) == CANNOT_LOAD
+        errors = process.stderr.read()
+    reason = read_reason(tmp_path / "run")
     assert reason == (
         f"the package in {model_dir} is damaged: {SHARD} was changed, its sha256 differs; "
         "make the package again and deploy that"
     )
-    assert "Traceback" not in said
+    assert "Traceback" not in errors

@@ -1,4 +1,4 @@
-"""The faithful container as a launcher of the rehearsal, and the real model in one."""
+"""The launchers: the faithful one for a local endpoint and a real model, and errors of both."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ _IN_A_NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount-proc", "--pi
 def test_a_local_endpoint_in_a_faithful_container(
     own_python: None, simulated_preset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Found, called and stopped like any other; what ends in it is not the container."""
+    """It is called and stopped like any other; the container outlives its model server."""
     monkeypatch.setenv(LAUNCHER_VARIABLE, "faithful")
-    up = start_endpoint(simulated_preset, name="faithful")
+    state = start_endpoint(simulated_preset, name="faithful")
     try:
-        assert EndpointCaller(up).stream("x", max_new_tokens=3)[-1]["details"]["generated_tokens"] == 3
-        processes = container.list_processes(Path(up.run_dir))
-        (first,) = [process for process in processes if pid_in_container(process) == 1]
-        assert list(find_listeners(first)) == [GATEWAY]
-        assert ping(up.gateway_port) == 200
+        assert EndpointCaller(state).stream("x", max_new_tokens=3)[-1]["details"]["generated_tokens"] == 3
+        processes = container.list_processes(Path(state.run_dir))
+        (init,) = [process for process in processes if pid_in_container(process) == 1]
+        assert list(find_listeners(init)) == [GATEWAY]
+        assert ping(state.gateway_port) == 200
         (server,) = [process for process in processes if process.name() == "java"]
         server.kill()
         lost = wait_until(
             lambda: (now := LocalEndpoint("faithful").describe()).status == "Failed" and now, 30, "it is lost"
         )
         assert "the model server has ended, and /ping has not answered" in lost.reason
-        assert first.is_running(), "the container lives, as it does on AWS"
+        assert init.is_running(), "the container lives on, as it does on AWS"
     finally:
         LocalEndpoint("faithful").stop()
-    assert container.list_processes(Path(up.run_dir)) == []
+    assert container.list_processes(Path(state.run_dir)) == []
     assert LocalEndpoint("faithful").read_state() is None
 
 
-def test_a_launcher_that_is_not_there_is_named(
+def test_an_unknown_launcher_is_refused(
     home: Path, simulated_preset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(LAUNCHER_VARIABLE, "docker")
@@ -56,15 +56,15 @@ def test_a_launcher_that_is_not_there_is_named(
     assert LocalEndpoint("unlaunched").read_state() is None
 
 
-def test_what_cannot_be_killed_does_not_keep_down_for_ever(tmp_path: Path) -> None:
-    """Process 1 of a namespace, which ignores every signal that comes from within it."""
-    looks = (
+def test_kill_gives_up_on_a_process_that_does_not_end(tmp_path: Path) -> None:
+    """Process 1 of a namespace ignores every signal that comes from inside."""
+    script = (
         "from pathlib import Path; from inf2kit.rehearsal.container import processes; "
-        f"print([each.pid for each in processes.kill(Path({str(tmp_path)!r}), wait_s=1.0)])"
+        f"print([process.pid for process in processes.kill(Path({str(tmp_path)!r}), wait_s=1.0)])"
     )
-    first = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {looks!r}], env={{}}, check=True)"
+    init = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {script!r}], env={{}}, check=True)"
     output = subprocess.run(
-        [*_IN_A_NAMESPACE, sys.executable, "-c", first],
+        [*_IN_A_NAMESPACE, sys.executable, "-c", init],
         env={MARK: str(tmp_path)},
         capture_output=True,
         text=True,
@@ -77,10 +77,10 @@ def test_what_cannot_be_killed_does_not_keep_down_for_ever(tmp_path: Path) -> No
 def test_a_real_model_runs_with_the_images_packages(
     run: Callable[..., Container], package: Callable[..., Deployable], small_weights: Path
 ) -> None:
-    """The first layers of one: transformers and torch compute there, and both ways say the same."""
-    served = run(package(small_weights))
-    served.wait_until_ready()
-    status, (answer,) = served.generate("My favorite place on earth is", max_new_tokens=8)
+    """Its first layers: transformers and torch compute there, and a stream has the same text."""
+    running = run(package(small_weights))
+    running.wait_until_ready()
+    status, (answer,) = running.generate("My favorite place on earth is", max_new_tokens=8)
     assert status == 200
-    events = served.stream("My favorite place on earth is", max_new_tokens=8)[1]
+    events = running.stream("My favorite place on earth is", max_new_tokens=8)[1]
     assert answer["generated_text"] == events[-1]["generated_text"] != ""
