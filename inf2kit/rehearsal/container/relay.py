@@ -15,7 +15,7 @@ import struct
 
 import h11
 
-from inf2kit.serving.loopback import fault
+from inf2kit.serving.loopback import refusal_reason
 
 _PORT = 8080
 #: SO_LINGER with a timeout of 0: closing resets the connection, as a port without a listener does.
@@ -108,7 +108,7 @@ class CallerConnection(_Connection):
                     "path": event.target.decode("latin-1"),
                     "server": ("127.0.0.1", self._port),
                 }
-                if reason := fault(scope):
+                if reason := refusal_reason(scope):
                     return reason
             elif isinstance(event, h11.EndOfMessage):
                 next_request, _ = self._reader.trailing_data

@@ -48,7 +48,7 @@ class Crashes:
                 raise RequestError(
                     422,
                     "crashed_before",
-                    f"the engine ended {len(recent)} times within an hour while this prompt was inside, so "
+                    f"the engine ended {len(recent)} times within an hour while this prompt was running, so "
                     "it is refused for now; change it, or look into the endpoint's log for the reason",
                 )
         self._in_progress.update(digests)

@@ -135,7 +135,7 @@ _TYPES: dict[str, type[Event]] = {name: event_type for event_type, name in _NAME
 def encode_event(event: Event) -> bytes:
     """An event as a line."""
     if isinstance(event, TokenEvent):
-        # One for each token of each stream: without asdict, which copies recursively.
+        # There is one per token of every stream, so no asdict, which copies recursively.
         fields: dict[str, Any] = {"event": "token", "index": event.index, "token": event.token.as_json()}
     else:
         fields = {"event": _NAMES[type(event)], **asdict(event)}

@@ -1,4 +1,4 @@
-"""What the processes of one endpoint tell each other: exit statuses, and files in the run directory."""
+"""Exit statuses and files in the run directory, by which the processes of one endpoint share their state."""
 
 from __future__ import annotations
 

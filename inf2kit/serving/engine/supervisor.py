@@ -58,7 +58,7 @@ class Supervisor:
         try:
             while self._is_model_server_alive():
                 self._watch_engine()
-                # A gateway is needed while no engine runs, too: it says so.
+                # A gateway is needed while no engine runs, too: it answers with 503.
                 if settings.gateway_address is not None and not self._has_failed:
                     self._watch_gateway()
                 time.sleep(_POLL_S)

@@ -1,4 +1,4 @@
-"""Local endpoints for tests, which leave nothing behind."""
+"""Local endpoints for tests, which leave nothing running."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def start(weights: Path) -> Iterator[Callable[..., EndpointState]]:
         return started[-1]
 
     yield up
-    for each in started:
-        LocalEndpoint(each.name).stop()
-        assert processes.list_processes(Path(each.run_dir)) == []
-        assert not Path(each.run_dir).exists()
+    for state in started:
+        LocalEndpoint(state.name).stop()
+        assert processes.list_processes(Path(state.run_dir)) == []
+        assert not Path(state.run_dir).exists()
 
 
 @pytest.fixture(scope="session")

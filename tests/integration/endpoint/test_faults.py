@@ -64,16 +64,16 @@ def eight_calls(victim: EndpointState, pool: ThreadPoolExecutor) -> list[Future[
 
 
 def serves_again(victim: EndpointState) -> None:
-    wait_until(lambda: ping(victim.gateway_port) == 200, 120, "/ping says 200 again")
+    wait_until(lambda: ping(victim.gateway_port) == 200, 120, "/ping answers 200 again")
     assert EndpointCaller(victim).generate("x", max_new_tokens=2)
 
 
 def inventory(victim: EndpointState) -> tuple[int, set[str]]:
     """Processes, and files in the run directory but for the model server's per-worker ones."""
-    kept = {
+    files = {
         path.name for path in Path(victim.run_dir).iterdir() if not path.name.endswith(("-stdout", "-stderr"))
     }
-    return len(processes.list_processes(Path(victim.run_dir))), kept
+    return len(processes.list_processes(Path(victim.run_dir))), files
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_killed_in_the_middle_of_eight_calls(
     killed = time.monotonic()
     done, hanging = wait(calls, LIMIT_S)
     assert not hanging, f"{len(hanging)} callers hang {LIMIT_S:g} s after the kill"
-    assert ping(victim.gateway_port) != 200, "not ready, and it says so"
+    assert ping(victim.gateway_port) != 200, "not ready, and /ping reports it"
     figure(f"faults, {module}: every caller had its end {time.monotonic() - killed:.2f} s after the kill")
     assert {call.result() for call in done} == {"503"}
     serves_again(victim)

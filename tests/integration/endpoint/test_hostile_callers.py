@@ -30,7 +30,7 @@ FILES = 1024
 
 @pytest.fixture(scope="module")
 def besieged(simulated_preset: str, weights: Any) -> Iterator[EndpointState]:
-    """The double, as somebody starts it in a shell with few open files."""
+    """A simulated endpoint, started in a shell with few open files."""
     command = ["prlimit", f"--nofile={FILES}:{FILES}", sys.executable, "-m", "inf2kit.cli"]
     subprocess.run([*command, "local", "up", simulated_preset, "--name", "besieged"], check=True)
     up = LocalEndpoint("besieged").read_state()
@@ -129,7 +129,7 @@ def test_hostile_bodies_cost_another_caller_little(
         f"{worst_s:.2f} s at most"
     )
     assert {attack.result() for attack in attacks} <= {400, 413, 422, 429}
-    assert worst_s < 0.5 * 4  # the figure says how far from it: this machine runs other tests meanwhile
+    assert worst_s < 0.5 * 4  # the figure shows the margin: this machine runs other tests meanwhile
 
 
 def test_silent_connections_keep_nobody_out(besieged: EndpointState, figure: Callable[[str], None]) -> None:
@@ -145,7 +145,7 @@ def test_silent_connections_keep_nobody_out(besieged: EndpointState, figure: Cal
         assert len(answers) == 8
         figure(f"{len(silent)} silent connections: the slowest /ping took {pings.worst_s:.2f} s")
         assert not pings.refused
-        closed = wait_until(lambda: _is_closed(silent[-1]), 15, "a connection that says nothing is closed")
+        closed = wait_until(lambda: _is_closed(silent[-1]), 15, "a silent connection is closed")
         assert closed
 
 

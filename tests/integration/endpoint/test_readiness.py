@@ -1,4 +1,4 @@
-"""When an endpoint says that it is ready, it answers; and one that cannot load never says so."""
+"""When an endpoint reports that it is ready, it answers; and one that cannot load never reports ready."""
 
 from __future__ import annotations
 
@@ -93,10 +93,12 @@ def test_ping_is_true_with_the_gateway_and_early_without(
     for thread in threads:
         thread.join()
     for name, (first_ping, first_answer) in seen.items():
-        figure(f"readiness, {name}: /ping said 200 {first_answer - first_ping:.2f} s before the first answer")
+        figure(
+            f"readiness, {name}: /ping answered 200 {first_answer - first_ping:.2f} s before the first answer"
+        )
     # A generation on the heels of the first good /ping is answered: its own duration and a polling interval.
     assert seen["gated"][1] - seen["gated"][0] < 1.0
-    # Without the gateway the model server says healthy long before: the load is 20 s.
+    # Without the gateway the model server reports healthy long before: the load is 20 s.
     assert seen["plain"][1] - seen["plain"][0] > LOAD_S / 2
 
 
@@ -125,7 +127,7 @@ def test_a_model_that_cannot_load_is_never_ready_and_says_why_once(
     with pytest.raises(LocalEndpointError, match=r"cannot be loaded \(.*\); make the package again"):
         broken.result()
     log = (home / "broken.log").read_text(encoding="utf-8")
-    said = [line for line in log.splitlines() if "cannot load the model" in line]
-    assert len(said) == 1, "one sentence, so no restart loop"
+    reasons = [line for line in log.splitlines() if "cannot load the model" in line]
+    assert len(reasons) == 1, "one sentence, so no restart loop"
     assert "Traceback" not in log
     assert LocalEndpoint("broken").read_state() is None, "what was started is stopped"

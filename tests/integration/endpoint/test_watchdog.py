@@ -73,8 +73,8 @@ def test_a_step_that_never_ends(frail: dict[str, EndpointState], figure: Callabl
             last = now
             time.sleep(0.1)
         hung = time.monotonic()
-        wait_until(lambda: ping(hanging.gateway_port) == 503, STALL_S + SPARE_S, "/ping says 503")
-        figure(f"hang (simulated): /ping said 503 {time.monotonic() - hung:.1f} s after the last token")
+        wait_until(lambda: ping(hanging.gateway_port) == 503, STALL_S + SPARE_S, "/ping answers 503")
+        figure(f"hang (simulated): /ping answered 503 {time.monotonic() - hung:.1f} s after the last token")
         assert whole.result() == (503, "unavailable")
         assert events.result()[-1]["error_type"] == "unavailable"
     wait_until(lambda: not engine.is_running(), 10, "the engine was ended")
@@ -89,7 +89,7 @@ def test_a_stopped_engine_is_replaced(frail: dict[str, EndpointState]) -> None:
     crashing = frail["crashing"]
     (engine,) = find_processes(crashing, "engine.server")
     with stopped(engine):
-        wait_until(lambda: ping(crashing.gateway_port) == 503, STALL_S + SPARE_S, "/ping says 503")
+        wait_until(lambda: ping(crashing.gateway_port) == 503, STALL_S + SPARE_S, "/ping answers 503")
         wait_until(lambda: not engine.is_running(), 10, "the engine was ended")
     wait_until(lambda: ping(crashing.gateway_port) == 200, 60, "another engine is ready")
 
@@ -98,13 +98,13 @@ def test_a_stopped_model_server_is_told_by_ping(frail: dict[str, EndpointState])
     """Nobody waits beyond the deadline and its grace, and whole calls are not promised meanwhile."""
     crashing = frail["crashing"]
     caller = EndpointCaller(crashing)
-    (java,) = [each for each in find_processes(crashing, "ModelServer") if "java" in each.name()]
+    (java,) = [process for process in find_processes(crashing, "ModelServer") if "java" in process.name()]
     with stopped(java):
         began = time.monotonic()
         assert refusal(caller) == (503, "unavailable")
         assert time.monotonic() - began < DEADLINE_S + 3.0 + SPARE_S
-        wait_until(lambda: ping(crashing.gateway_port) == 503, 5, "/ping says 503")
-    wait_until(lambda: ping(crashing.gateway_port) == 200, 30, "/ping says 200 when it answers again")
+        wait_until(lambda: ping(crashing.gateway_port) == 503, 5, "/ping answers 503")
+    wait_until(lambda: ping(crashing.gateway_port) == 200, 30, "/ping answers 200 when it answers again")
     assert refusal(caller) is None
 
 
@@ -116,8 +116,8 @@ def test_stopped_workers_keep_no_caller_beyond_the_deadline(frail: dict[str, End
         began = time.monotonic()
         assert refusal(EndpointCaller(crashing)) == (503, "unavailable")
         assert time.monotonic() - began < DEADLINE_S + 3.0 + SPARE_S
-        wait_until(lambda: ping(crashing.gateway_port) == 503, 5, "/ping says 503")
-    wait_until(lambda: ping(crashing.gateway_port) == 200, 30, "/ping says 200 when they answer again")
+        wait_until(lambda: ping(crashing.gateway_port) == 503, 5, "/ping answers 503")
+    wait_until(lambda: ping(crashing.gateway_port) == 200, 30, "/ping answers 200 when they answer again")
 
 
 def test_a_stopped_supervisor_is_noticed_by_nobody(frail: dict[str, EndpointState]) -> None:

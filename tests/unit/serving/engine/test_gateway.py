@@ -47,7 +47,7 @@ ACCEPTED = AcceptedEvent(form="tgi", details=False, include_usage=False, model="
 
 
 class Doubles:
-    """An engine and a model server, on sockets in a folder, which do what a prompt says.
+    """An engine and a model server, on sockets in a folder, which do what a prompt asks for.
 
     Attributes:
         given_up: Calls whose connection the gateway closed before their end.
@@ -162,7 +162,7 @@ class Running:
 
     def connections(self) -> int:
         """Open TCP connections of the gateway."""
-        return len([each for each in self.process.net_connections("tcp") if each.raddr])
+        return len([connection for connection in self.process.net_connections("tcp") if connection.raddr])
 
 
 @pytest.fixture

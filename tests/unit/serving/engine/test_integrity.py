@@ -51,16 +51,16 @@ def test_a_whole_package_is_read_once(model_dir: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (flip, f"{SHARD} was changed, its sha256 differs"),
         (Path.unlink, f"{SHARD} is missing"),
         (lambda path: path.write_bytes(path.read_bytes()[:-1]), f"{SHARD} has .* bytes instead of"),
     ],
 )
-def test_damage_is_named(model_dir: Path, tmp_path: Path, damage: object, said: str) -> None:
+def test_damage_is_named(model_dir: Path, tmp_path: Path, damage: object, message: str) -> None:
     damage(model_dir / SHARD)  # type: ignore[operator]
-    with pytest.raises(ModelDirectoryError, match=said):
+    with pytest.raises(ModelDirectoryError, match=message):
         check_files(model_dir, tmp_path)
 
 
@@ -111,11 +111,11 @@ def test_a_whole_package_that_is_not_the_deployed_one_is_refused(model_dir: Path
 def test_a_replaced_manifest_does_not_agree_with_the_deployed_digest(model_dir: Path, tmp_path: Path) -> None:
     path = model_dir / "inf2kit.json"
     digest = Manifest.parse(path.read_bytes(), "here").digest
-    (model_dir / "code/inference.py").write_text("# somebody else's", encoding="utf-8")
+    (model_dir / "code/inference.py").write_text("# another author's", encoding="utf-8")
     values = json.loads(path.read_bytes())
     entry = {
-        "size": len("# somebody else's"),
-        "sha256": hashlib.sha256(b"# somebody else's").hexdigest(),
+        "size": len("# another author's"),
+        "sha256": hashlib.sha256(b"# another author's").hexdigest(),
     }
     values["files"]["code/inference.py"] = entry
     path.write_text(json.dumps(values), encoding="utf-8")
