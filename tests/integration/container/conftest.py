@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 import inf2kit
-from inf2kit import paths as places
 from inf2kit.package import collect
 from inf2kit.rehearsal.container import namespaces, processes
 from inf2kit.rehearsal.container.namespaces import Python
@@ -37,23 +36,7 @@ def image_python(home: Path) -> Python:
     folder = next((folder for folder in folders if (folder / "bin" / "python").exists()), None)
     if folder is None:
         pytest.fail(f"{folders[-1]} is missing; run 'make setup'")
-    python = Python.of(folder / "bin" / "python")
-    _keep_compiled(python)
-    return python
-
-
-@pytest.fixture(scope="session")
-def own_python(home: Path) -> None:
-    """The Python of the tests themselves, which the launchers take."""
-    _keep_compiled(Python.own())
-
-
-def _keep_compiled(python: Python) -> None:
-    """Keep what containers compile of a Python's packages: the tests' home is a new one each time."""
-    compiled = Path(python.prefix) / "bytecode"
-    compiled.mkdir(exist_ok=True)
-    places.bytecode().mkdir(parents=True, exist_ok=True)
-    namespaces.bytecode(python).symlink_to(compiled)
+    return Python.of(folder / "bin" / "python")
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ _IN_A_NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount-proc", "--pi
 
 
 def test_a_local_endpoint_in_a_faithful_container(
-    own_python: None, simulated_preset: str, monkeypatch: pytest.MonkeyPatch
+    simulated_preset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Found, called and stopped like any other; what ends in it is not the container."""
     monkeypatch.setenv(container.LAUNCHER, "faithful")
