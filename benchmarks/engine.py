@@ -14,9 +14,9 @@ from benchmarks.prompts import Prompts
 from benchmarks.report import Report, Row
 from inf2kit.serving.engine.backend.base import Backend, PrefillChunk, StepOutput
 from inf2kit.serving.engine.backend.cpu.backend import CpuBackend
-from inf2kit.serving.engine.input_processor import PlainText
+from inf2kit.serving.engine.request import Request
 from inf2kit.serving.engine.scheduler import Scheduler
-from inf2kit.serving.engine.sequence import Job
+from inf2kit.serving.engine.tokenizer import PlainDecoder
 from inf2kit.serving.shapes import StaticShapes
 from inf2kit.serving.wire import Parameters
 
@@ -49,9 +49,9 @@ class NullBackend(Backend):
         return StepOutput(self._logits[self._turn][:rows])
 
 
-def job(ids: Sequence[int], parameters: Parameters, *, with_tokens: bool = False) -> Job:
-    """A job that nobody listens to."""
-    return Job(
+def request(ids: Sequence[int], parameters: Parameters, *, with_tokens: bool = False) -> Request:
+    """A request that nobody listens to."""
+    return Request(
         prompt_ids=ids,
         parameters=parameters,
         max_new_tokens=parameters.max_new_tokens or 1,
@@ -73,7 +73,7 @@ def overhead(report: Report, prompts: Prompts, runs: int) -> None:
         "top-p 0.9": {"do_sample": True, "top_p": 0.9},
         "temperature alone": {"do_sample": True, "temperature": 0.7},
     }
-    tokenizer = PlainText(prompts.tokenizer)
+    tokenizer = PlainDecoder(prompts.tokenizer)
     with report.section("engine's own time per decode step, null backend, vocabulary of 32,000") as rows:
         for kind, given in kinds.items():
             parameters = Parameters(max_new_tokens=2000, ignore_eos=True, **given)  # type: ignore[arg-type]
@@ -87,9 +87,9 @@ def overhead(report: Report, prompts: Prompts, runs: int) -> None:
                 rows.append(Row(f"{kind}, {count} rows", samples, "µs", note=note, decimals=0))
 
 
-def _null_step(tokenizer: PlainText, rows: int, parameters: Parameters, *, with_tokens: bool) -> float:
+def _null_step(tokenizer: PlainDecoder, rows: int, parameters: Parameters, *, with_tokens: bool) -> float:
     scheduler = Scheduler(NullBackend(rows), tokenizer, frozenset([2]), queue_size=0)
-    scheduler.submit([job([1, 2, 3], parameters, with_tokens=with_tokens) for _ in range(rows)])
+    scheduler.submit([request([1, 2, 3], parameters, with_tokens=with_tokens) for _ in range(rows)])
     for _ in range(rows + 5):
         scheduler.step()
     steps = 100
@@ -104,7 +104,7 @@ def prefills_per_step(report: Report, weights: Path, prompts: Prompts, runs: int
     began = time.perf_counter()
     backend = CpuBackend(weights, StaticShapes.resolve(8, 2048), "float32")
     backend.load()
-    tokenizer = PlainText(prompts.tokenizer)
+    tokenizer = PlainDecoder(prompts.tokenizer)
     choices = (1, 2, 4, 8)
     speed: dict[int, list[float]] = {each: [] for each in choices}
     gaps: dict[int, list[float]] = {each: [] for each in choices}
@@ -126,7 +126,7 @@ def prefills_per_step(report: Report, weights: Path, prompts: Prompts, runs: int
 
 
 def _closed_loop(
-    backend: Backend, tokenizer: PlainText, prompt_ids: Sequence[Sequence[int]], each: int
+    backend: Backend, tokenizer: PlainDecoder, prompt_ids: Sequence[Sequence[int]], each: int
 ) -> tuple[float, float]:
     times: list[list[float]] = [[] for _ in prompt_ids]
     left = len(prompt_ids)
@@ -137,7 +137,7 @@ def _closed_loop(
 
     scheduler = Scheduler(backend, tokenizer, frozenset(), queue_size=len(prompt_ids), prefills_per_step=each)
     for index, ids in enumerate(prompt_ids):
-        one = job(ids, Parameters(max_new_tokens=8 + 8 * (index % 8), ignore_eos=True))
+        one = request(ids, Parameters(max_new_tokens=8 + 8 * (index % 8), ignore_eos=True))
         one.on_token = lambda *_, index=index: times[index].append(time.perf_counter())  # type: ignore[misc]
         one.on_end = ended
         scheduler.submit([one])

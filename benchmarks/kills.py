@@ -20,6 +20,7 @@ import boto3
 import inf2kit
 from benchmarks.rehearsal import own_home
 from inf2kit import paths
+from inf2kit.names import endpoint_name, stack_name
 from inf2kit.package import collect, open_store, publish
 from inf2kit.rehearsal import model
 from inf2kit.rehearsal.cloud import lifecycle
@@ -27,7 +28,8 @@ from inf2kit.rehearsal.container import processes
 from tests.helpers import packages
 from tests.helpers.servers import wait_until
 
-_PRESET, _STACK, _NAME = "tinyllama-1.1b-starter", "inf2-tinyllama-1-1b-starter", "tinyllama-1-1b-starter"
+_PRESET = "tinyllama-1.1b-starter"
+_STACK, _NAME = stack_name(_PRESET), endpoint_name(_PRESET)
 _ROOT = Path(inf2kit.__file__).parents[1]
 _CDK = Path(sys.executable).with_name("cdk")
 #: A deployment takes about so long; a kill later than that finds it done.
@@ -51,7 +53,7 @@ def main() -> None:
                 faults += _one(seed, apps, shell, settings.run_dir)
         finally:
             lifecycle.down()
-        left = processes.processes(settings.run_dir, below=True)
+        left = processes.list_processes(settings.run_dir, nested=True)
         faults += [f"a process is left: {process}" for process in left]
     print(f"{given.seeds} deployments killed, {len(faults)} faults {faults}")
     sys.exit(bool(faults))
@@ -66,7 +68,7 @@ def _synthesized(folder: Path, shell: dict[str, str]) -> list[Path]:
     contents = packages.with_simulated_backend(collect(inf2kit.load_preset(_PRESET), weights, rehearsal=True))
     plan = publish.plan(contents, open_store("s3://models/llm"))
     publish.execute(plan)
-    paths.keep_manifest(plan.digest, contents.manifest.to_bytes())
+    paths.save_manifest(plan.digest, contents.manifest.to_bytes())
     apps = []
     for queue in (8, 16):
         out = folder / f"out-{queue}"
@@ -131,7 +133,7 @@ def _stacks() -> list[str]:
 def _engines(run_dir: Path) -> int:
     return sum(
         any("inf2kit.serving.engine.server" in part for part in process.cmdline())
-        for process in processes.processes(run_dir, below=True)
+        for process in processes.list_processes(run_dir, nested=True)
     )
 
 

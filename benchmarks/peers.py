@@ -43,7 +43,7 @@ def main() -> None:
     if not (PEERS / "llama-server").exists():
         _build_llama_cpp()
     if not (PEERS / "model-f32.gguf").exists():
-        _write_float32(model.source(), PEERS / "model-f32.gguf")
+        _write_float32(model.find_gguf(), PEERS / "model-f32.gguf")
 
 
 def _build_llama_cpp() -> None:

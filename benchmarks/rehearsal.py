@@ -22,13 +22,15 @@ import inf2kit
 from benchmarks.package import local_aws
 from benchmarks.report import Report, Row
 from inf2kit import paths
+from inf2kit.names import endpoint_name, stack_name
 from inf2kit.package import collect, open_store, publish
 from inf2kit.rehearsal import model
 from inf2kit.rehearsal.cloud import lifecycle
 from inf2kit.rehearsal.cloud.settings import CloudSettings
 from inf2kit.rehearsal.container import processes
 
-_PRESET, _STACK, _NAME = "tinyllama-1.1b-starter", "inf2-tinyllama-1-1b-starter", "tinyllama-1-1b-starter"
+_PRESET = "tinyllama-1.1b-starter"
+_STACK, _NAME = stack_name(_PRESET), endpoint_name(_PRESET)
 _ROOT = Path(inf2kit.__file__).parents[1]
 _CDK = Path(sys.executable).with_name("cdk")
 _BODY = json.dumps({"inputs": "Hello", "parameters": {"max_new_tokens": 1}}).encode()
@@ -54,7 +56,7 @@ def _deploy(report: Report, settings: CloudSettings, folder: Path, runs: int) ->
     contents = collect(inf2kit.load_preset(_PRESET), model.prepare(), rehearsal=True)
     plan = publish.plan(contents, open_store("s3://models/llm"))
     publish.execute(plan)
-    paths.keep_manifest(plan.digest, contents.manifest.to_bytes())
+    paths.save_manifest(plan.digest, contents.manifest.to_bytes())
     package = ["-c", f"package={plan.uri}", "--require-approval", "never", "--output", str(folder / "out")]
 
     def cdk(*words: str) -> float:
@@ -170,7 +172,7 @@ def _up_and_down(
 
 
 def _gateway(settings: CloudSettings) -> str:
-    for process in processes.processes(settings.run_dir, below=True):
+    for process in processes.list_processes(settings.run_dir, nested=True):
         port = process.environ().get("SAGEMAKER_BIND_TO_PORT")
         if port:
             return f"http://127.0.0.1:{port}"

@@ -27,8 +27,11 @@ import psutil
 from botocore.config import Config
 
 from inf2kit import presets
+from inf2kit.rehearsal.container import launchers
 from inf2kit.rehearsal.container import processes as container
-from inf2kit.rehearsal.local import endpoint
+from inf2kit.rehearsal.container.spec import ContainerSpec
+from inf2kit.rehearsal.local.endpoint import LocalEndpoint
+from inf2kit.rehearsal.local.start import start_endpoint
 from inf2kit.rehearsal.local.state import EndpointState
 
 #: A prompt and a number of new tokens to the number that came.
@@ -137,18 +140,18 @@ def preset_of(dtype: str, folder: Path) -> str:
 @contextmanager
 def kit(preset: str, name: str = "inf2kit-bench", **variables: str) -> Iterator[tuple[Server, EndpointState]]:
     """A local endpoint, called through boto3: front, gateway, model server, ``predict_fn``, engine."""
-    state = endpoint.up(preset, name=name, variables=variables)
+    state = start_endpoint(preset, name=name, variables=variables)
     client = boto3_client(state)
 
     def processes() -> list[psutil.Process]:
-        return container.processes(Path(state.run_dir))
+        return container.list_processes(Path(state.run_dir))
 
     server = Server("inf2kit, whole stack", lambda prompt, new: invoke(client, name, prompt, new), processes)
     try:
         yield server, state
     finally:
         server.signal(signal.SIGCONT)
-        endpoint.down(name)
+        LocalEndpoint(name).stop()
 
 
 @contextmanager
@@ -171,19 +174,15 @@ def stock(weights: Path, dtype: str) -> Iterator[Server]:
             "HF_HUB_OFFLINE": "1",
             "BENCH_DTYPE": dtype,
         }
-        container.start(
-            base,
-            run_dir,
-            variables,
-            port=port,
-            log=Path(folder) / "log",
-        )
+        launchers.start_container(ContainerSpec(base, run_dir, variables, port, Path(folder) / "log"))
         url = f"http://127.0.0.1:{port}/invocations"
 
         def generate(prompt: str, new_tokens: int) -> int:
             return int(post(url, {"inputs": prompt, "new_tokens": new_tokens})["generated_tokens"])
 
-        server = Server("toolkit's stock way, one worker", generate, lambda: container.processes(run_dir))
+        server = Server(
+            "toolkit's stock way, one worker", generate, lambda: container.list_processes(run_dir)
+        )
         try:
             until(lambda: generate("ready", 2))
             yield server

@@ -34,7 +34,8 @@ from benchmarks.servers import boto3_client
 from benchmarks.toxics import toxic_front
 from inf2kit.rehearsal import model
 from inf2kit.rehearsal.container import processes as container
-from inf2kit.rehearsal.local import endpoint
+from inf2kit.rehearsal.local.endpoint import LocalEndpoint
+from inf2kit.rehearsal.local.start import start_endpoint
 from inf2kit.rehearsal.local.state import EndpointState
 
 CALLERS, POOL = 8, 24
@@ -228,7 +229,7 @@ class Soak:
                 self.outcome.wrong.append(wrong)
 
     def _processes(self) -> list[psutil.Process]:
-        return container.processes(Path(self._state.run_dir))
+        return container.list_processes(Path(self._state.run_dir))
 
     def _kill_engine(self) -> None:
         for process in self._processes():
@@ -248,14 +249,14 @@ class Soak:
 
     def _busy_rows(self) -> float:
         """Rows and queue once the engine has had time to notice that everyone is gone."""
-        from inf2kit.serving.engine.metrics import samples
+        from inf2kit.serving.engine.metrics import parse_samples
 
         busy = -1.0
         deadline = time.monotonic() + 30
         while busy and time.monotonic() < deadline:
             with contextlib.suppress(OSError):
                 with urllib.request.urlopen(self._state.gateway_url + "/metrics", timeout=5) as response:
-                    found = samples(response.read().decode())
+                    found = parse_samples(response.read().decode())
                 busy = (
                     found.get("inf2kit_rows_busy", 1.0)
                     + found.get("inf2kit_queue_length", 0.0)
@@ -281,7 +282,7 @@ def main() -> None:
     given = options.parse_args()
     simulated = {"INF2KIT_BACKEND": "simulated", "INF2KIT_SIMULATED_STEP_SECONDS": f"{given.step_seconds:g}"}
     variables = simulated if given.simulated else {}
-    state = endpoint.up(given.preset, name="inf2kit-soak", variables=variables)
+    state = start_endpoint(given.preset, name="inf2kit-soak", variables=variables)
     counts: Counter[str] = Counter()
     try:
         with ExitStack() as stack:
@@ -291,7 +292,7 @@ def main() -> None:
             soak = Soak(state, url=url)
             outcome = soak.run(given.minutes * 60, given.kill_every)
     finally:
-        endpoint.down(state.name)
+        LocalEndpoint(state.name).stop()
     proven = soak.prove(model.prepare())
     FOLDER.mkdir(parents=True, exist_ok=True)
     value = {

@@ -17,8 +17,8 @@ from benchmarks.prompts import Prompts
 from benchmarks.report import Report, Row
 from inf2kit import Endpoint
 from inf2kit.rehearsal.local.state import EndpointState
-from inf2kit.serving.engine import protocol
-from inf2kit.serving.engine.metrics import samples
+from inf2kit.serving.engine.metrics import parse_samples
+from inf2kit.serving.engine.protocol import EngineCall, call_engine
 
 SWEEP = (1, 2, 4, 8, 16, 64)
 _REPEATS, _WARM_UP = 100, 300
@@ -51,10 +51,8 @@ def hops(report: Report, prompts: Prompts) -> None:
 
 
 def _at_engine(state: EndpointState, body: object) -> None:
-    call = {"op": "generate", "body": body}
-    for _ in protocol.call(
-        Path(state.run_dir) / "inf2kit" / "engine.sock", call, until=time.monotonic() + 60
-    ):
+    path = Path(state.run_dir) / "inf2kit" / "engine.sock"
+    for _ in call_engine(path, EngineCall("generate", body), until=time.monotonic() + 60):
         pass
 
 
@@ -170,7 +168,7 @@ def _steady_speed(state: EndpointState, seconds: float) -> float:
 
     def count() -> tuple[float, float]:
         with urllib.request.urlopen(state.gateway_url + "/metrics", timeout=10) as response:
-            found = samples(response.read().decode())
+            found = parse_samples(response.read().decode())
         return time.perf_counter(), found["inf2kit_generated_tokens_total"]
 
     time.sleep(seconds / 4)

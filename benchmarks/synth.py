@@ -64,5 +64,5 @@ def _package(name: str) -> str:
         notice=None,
         files={"model.pt": Entry(13_500_000_000, "0" * 64)},
     )
-    paths.keep_manifest(manifest.digest, manifest.to_bytes())
+    paths.save_manifest(manifest.digest, manifest.to_bytes())
     return f"s3://bench/models/{manifest.digest}/"

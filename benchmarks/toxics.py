@@ -40,7 +40,7 @@ class Toxics:
     def __init__(self, port: int, seed: int = 0) -> None:
         self._target = port
         self._random = random.Random(seed)
-        (self.port,) = ports.choose(1, [port])
+        (self.port,) = ports.choose_ports(1, [port])
         self.counts: Counter[str] = Counter()
         # A connection that is half open waits for nothing, and the loop alone does not keep its task alive.
         self.tasks: set[asyncio.Task[None]] = set()
@@ -99,7 +99,7 @@ def toxic_front(gateway_url: str, name: str, seed: int = 0) -> Iterator[tuple[st
     """A front of an endpoint whose connections to the gateway are bad ones: its URL, and what they had."""
     toxics = Toxics(int(urlsplit(gateway_url).port or 0), seed)
     target = Target(f"http://127.0.0.1:{toxics.port}", "InService")
-    (port,) = ports.choose(1, [toxics.port])
+    (port,) = ports.choose_ports(1, [toxics.port])
     server = LoopbackServer(SageMakerRuntime(lambda wanted, _: target if wanted == name else None), port)
 
     async def run() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -89,6 +90,14 @@ def default_region() -> str:
     if region is None:
         raise NoRegionError
     return region
+
+
+@functools.cache
+def service_model(service: str) -> Any:
+    """Return botocore's description of a service: its operations, and the shapes of their values."""
+    import botocore.session
+
+    return botocore.session.get_session().get_service_model(service)
 
 
 def dns_suffix(region: str) -> str:

@@ -1,17 +1,18 @@
-"""The errors of inf2kit. Each message is a sentence that says where, what and what to try.
+"""The errors of inf2kit. The message of each one is a sentence that says where, what and what to try.
 
     Inf2KitError
-    ├── PresetError          a preset's name, key or value
-    ├── ModelDirectoryError  a model directory that cannot be loaded, whatever is tried again
-    ├── PackageError         a model package that cannot be made, found, verified or deleted
-    ├── CompileError         a compilation that makes no sense, cannot be done here, or has failed
-    ├── DeploymentError      a deployment that makes no sense, found before anything is provisioned
-    ├── LocalEndpointError   a local endpoint that cannot be started, found or stopped
-    ├── CloudError           the rehearsal cloud that cannot be started, found or stopped
+    ├── PresetError          a preset does not exist, or has a wrong key or value
+    ├── ModelDirectoryError  a model directory cannot be loaded
+    ├── PackageError         a model package cannot be created, read, verified or deleted
+    ├── CompileError         a model cannot be compiled, or its compilation failed
+    ├── DeploymentError      an option of a deployment is wrong
+    ├── LocalEndpointError   a local endpoint cannot be started, found or stopped
+    ├── CloudError           the rehearsal cloud cannot be started, found or stopped
     ├── EndpointError        an endpoint answered with an error, or did not answer
-    └── RequestError         one request, with the HTTP status and code the caller gets
+    └── RequestError         a request is refused, with an HTTP status and a code
 
-This module ships inside the model package: standard library only.
+All of them are exported by ``inf2kit``. This module ships inside the model package and uses only the
+standard library.
 """
 
 from __future__ import annotations
@@ -21,31 +22,31 @@ from collections.abc import Iterable
 
 
 class Inf2KitError(Exception):
-    """The root of every error that inf2kit raises on purpose."""
+    """The base class of inf2kit's errors."""
 
 
 class PresetError(Inf2KitError, ValueError):
-    """A preset that does not exist, or has a wrong key or value."""
+    """A preset does not exist, or has a wrong key or value."""
 
 
 class ModelDirectoryError(Inf2KitError):
-    """A model directory that cannot be loaded: trying again will not help."""
+    """A model directory cannot be loaded. Trying again does not help."""
 
 
 class PackageError(Inf2KitError):
-    """A model package that cannot be made, found, verified or deleted."""
+    """A model package cannot be created, read, verified or deleted."""
 
 
 class CompileError(Inf2KitError):
-    """A compilation that makes no sense, cannot be done here, or has failed."""
+    """A model cannot be compiled as requested or on this machine, or its compilation failed."""
 
 
 class DeploymentError(Inf2KitError):
-    """A deployment that makes no sense, found before anything is provisioned."""
+    """An option of a deployment is wrong. It is raised before anything is deployed."""
 
 
 class LocalEndpointError(Inf2KitError):
-    """A local endpoint that cannot be started, found or stopped."""
+    """A local endpoint cannot be started, found or stopped."""
 
 
 class CloudError(Inf2KitError):
@@ -56,9 +57,9 @@ class EndpointError(Inf2KitError):
     """An endpoint answered with an error, or did not answer.
 
     Attributes:
-        status: The HTTP status that the container gave, or None where it gave none.
-        code: The container's own code (``prompt_too_long``) or AWS's (``ModelError``).
-        retry_after_s: Whole seconds after which another try makes sense, or None where it said nothing.
+        status: The HTTP status of the container's answer; None if there was no answer.
+        code: The container's error code, such as ``prompt_too_long``, or AWS's, such as ``ModelError``.
+        retry_after_s: Whole seconds to wait before another try; None if the answer does not say.
     """
 
     def __init__(
@@ -76,13 +77,13 @@ class EndpointError(Inf2KitError):
 
 
 class RequestError(Inf2KitError):
-    """One request that is refused.
+    """A request is refused.
 
     Attributes:
-        status: HTTP status: 4xx for the caller's fault, 429 for a full queue, 503 while the engine is
-            not ready, 500 for ours.
+        status: The HTTP status: 4xx if the request is wrong, 429 if the queue is full, 503 while the engine
+            is not ready, 500 if the engine failed.
         code: A stable, machine-readable name such as ``invalid_parameter``.
-        retry_after_s: Whole seconds after which another try makes sense, or None.
+        retry_after_s: Whole seconds to wait before another try, or None.
     """
 
     def __init__(self, status: int, code: str, message: str, *, retry_after_s: int | None = None) -> None:
@@ -92,7 +93,7 @@ class RequestError(Inf2KitError):
         self.retry_after_s = retry_after_s
 
     def body(self) -> dict[str, object]:
-        """The JSON body of the answer: the keys of Text Generation Inference, plus the hint."""
+        """Return the JSON body of the answer, with the keys of Text Generation Inference."""
         body: dict[str, object] = {"error": str(self), "error_type": self.code}
         if self.retry_after_s is not None:
             body["retry_after_s"] = self.retry_after_s
@@ -100,7 +101,7 @@ class RequestError(Inf2KitError):
 
 
 def unavailable(message: str) -> RequestError:
-    """A 503: the engine is not ready, or went away in the middle; the same call may work in a moment."""
+    """Make the error of an engine that is not ready or has stopped: 503, to be tried again after a second."""
     return RequestError(503, "unavailable", message, retry_after_s=1)
 
 

@@ -1,27 +1,41 @@
-"""The names that a preset gives to its endpoint, its stack and its parameter: one place for all of them."""
+"""Names of AWS resources that several parts of inf2kit must agree on."""
 
 from __future__ import annotations
 
 import re
 
-#: SageMaker's own rule for an EndpointName.
-ENDPOINT_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
+#: SageMaker's own pattern and limit of an EndpointName. The pattern alone allows for more, with many '-'.
+_ENDPOINT_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
+_MAX_ENDPOINT_NAME = 63
+#: The stack of the role that compilation jobs run with.
+COMPILE_ROLE_STACK = "inf2-compile-role"
 
 
-def endpoint_name(preset: str, stage: str = "") -> str:
-    """A preset's name in the letters that SageMaker allows, with its stage if there is one."""
-    return _staged(re.sub(r"[^a-zA-Z0-9]+", "-", preset).strip("-"), stage)
+def endpoint_name(preset: str, stage: str = "", *, asynchronous: bool = False) -> str:
+    """Return the default name of a preset's endpoint, with only the characters that SageMaker allows."""
+    name = _add_stage(re.sub(r"[^a-zA-Z0-9]+", "-", preset).strip("-"), stage)
+    return f"{name}-async" if asynchronous else name
+
+
+def is_endpoint_name(name: str) -> bool:
+    """Whether SageMaker accepts a name for an endpoint."""
+    return len(name) <= _MAX_ENDPOINT_NAME and _ENDPOINT_NAME.fullmatch(name) is not None
 
 
 def stack_name(preset: str, stage: str = "") -> str:
-    """The CloudFormation stack of a preset."""
+    """Return the name of a preset's CloudFormation stack."""
     return f"inf2-{endpoint_name(preset, stage)}"
 
 
 def parameter_name(preset: str, stage: str = "") -> str:
-    """The parameter in Systems Manager that tells callers which endpoint serves a preset."""
-    return f"/inf2kit/presets/{_staged(preset, stage)}"
+    """Return the name of the Systems Manager parameter that tells clients which endpoint serves a preset."""
+    return f"/inf2kit/presets/{_add_stage(preset, stage)}"
 
 
-def _staged(name: str, stage: str) -> str:
+def log_group_name(endpoint: str) -> str:
+    """Return the name of the log group that SageMaker writes an endpoint's containers' output to."""
+    return f"/aws/sagemaker/Endpoints/{endpoint}"
+
+
+def _add_stage(name: str, stage: str) -> str:
     return f"{name}-{stage}" if stage else name

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from inf2kit.client.generation import TextGenerator
 from inf2kit.errors import ModelDirectoryError
-from inf2kit.serving.engine.protocol import WholeAnswer
+from inf2kit.serving.engine.events import EndEvent, TokenEvent, WholeAnswer
 from inf2kit.serving.engine.settings import Settings
 from inf2kit.serving.model_dir import MANIFEST, MODEL_CONFIG, NEURON_CONFIG
 from inf2kit.serving.shapes import StaticShapes
 
 if TYPE_CHECKING:
-    from inf2kit.serving.engine.in_process import InProcess
+    from inf2kit.serving.engine.in_process import InProcessEngine
 
 #: Prompts that may wait for a row of the batch.
 _QUEUE_SIZE = 1024
@@ -34,25 +34,25 @@ _SEQUENCE_LENGTH = 2048
 
 
 class Model(TextGenerator):
-    """A model in this process, made by ``inf2kit.load``.
+    """A model in this process, returned by ``inf2kit.load``.
 
     Threads may share it: their calls are decoded together, as one batch. It holds its device until the
     process ends.
     """
 
-    def __init__(self, engine: InProcess) -> None:
+    def __init__(self, engine: InProcessEngine) -> None:
         self._engine = engine
 
     def _answer(self, request: dict[str, Any]) -> list[dict[str, Any]]:
         answer = WholeAnswer()
         for event in self._engine.call(request):
-            answer.take(event)
+            answer.add(event)
         return cast("list[dict[str, Any]]", answer.body())
 
     def _tokens(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        for event in self._engine.call(request, stream=True):
-            if event.get("token"):
-                yield event["token"]
+        for event in self._engine.call({**request, "stream": True}):
+            if isinstance(event, (TokenEvent, EndEvent)) and event.token is not None:
+                yield event.token.as_json()
 
 
 def load(
@@ -76,7 +76,7 @@ def load(
     if (path / MANIFEST).exists() or (path / NEURON_CONFIG).exists():
         if batch_size or sequence_length:
             raise ModelDirectoryError(
-                f"{path} is made for static shapes; "
+                f"{path} is compiled or packaged for static shapes; "
                 "leave batch_size and sequence_length out, or compile again"
             )
         settings = _package_settings(path) if (path / MANIFEST).exists() else _compiled_settings(path)
@@ -84,13 +84,13 @@ def load(
         settings = _weights_settings(path, batch_size or 1, sequence_length or _SEQUENCE_LENGTH)
     try:
         from inf2kit.serving.engine.backend import DeviceBusyError
-        from inf2kit.serving.engine.in_process import InProcess
+        from inf2kit.serving.engine.in_process import InProcessEngine
     except ImportError as error:
         raise ModelDirectoryError(
             f"a model cannot be run in this process: {error}; pip install 'inf2kit[local]'"
         ) from None
     try:
-        return Model(InProcess(settings))
+        return Model(InProcessEngine(settings))
     except DeviceBusyError as error:
         raise ModelDirectoryError(str(error)) from None
 

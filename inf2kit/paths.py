@@ -1,4 +1,4 @@
-"""Where inf2kit keeps what it makes: prepared models and the state of local endpoints."""
+"""The folders of inf2kit on this machine: prepared models, local endpoints, copies of manifests."""
 
 from __future__ import annotations
 
@@ -8,70 +8,71 @@ import stat
 from pathlib import Path
 
 from inf2kit.errors import LocalEndpointError
-from inf2kit.names import ENDPOINT_NAME
+from inf2kit.names import is_endpoint_name
 
 
 def home() -> Path:
-    """``$INF2KIT_HOME``, or ``inf2kit`` in the user's cache folder."""
-    given = os.environ.get("INF2KIT_HOME")
-    if given:
-        return Path(given).expanduser().absolute()
+    """Return ``$INF2KIT_HOME``, or ``inf2kit`` in the user's cache folder."""
+    if folder := os.environ.get("INF2KIT_HOME"):
+        return Path(folder).expanduser().absolute()
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "inf2kit"
 
 
-def private(folder: Path) -> None:
-    """Make a folder that nobody but its owner looks into; one that is there already is closed to others."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for each in dict.fromkeys((home(), folder)):
-        found = each.stat() if each.exists() else None
-        # A home may be put into a folder that many people share, such as /tmp; that one stays as it is.
-        if found and found.st_uid == os.getuid() and not found.st_mode & stat.S_ISVTX:
-            with contextlib.suppress(OSError):  # a file system without modes
-                each.chmod(0o700)
-
-
 def models() -> Path:
-    """The folder of prepared models."""
+    """Return the folder of prepared models."""
     return home() / "models"
 
 
 def bytecode() -> Path:
-    """Where the containers' processes keep compiled Python, never beside a package's sources."""
+    """Return the folder for Python's compiled files, which must not lie beside a package's sources."""
     return home() / "bytecode"
 
 
 def prices() -> Path:
-    """The prices that the user has refreshed."""
+    """Return the file of the prices that the user has refreshed."""
     return home() / "prices.toml"
 
 
 def manifest(digest: str) -> Path:
-    """The copy that packaging leaves of a package's manifest, so that a synth needs no network."""
+    """Return the local copy of a package's manifest. With it, ``cdk synth`` needs no network."""
     return home() / "packages" / f"{digest}.json"
 
 
-def keep_manifest(digest: str, content: bytes) -> None:
-    """Leave that copy."""
-    path = manifest(digest)
-    private(path.parent)
-    path.write_bytes(content)
-
-
 def endpoints() -> Path:
-    """The folder of local endpoints, one folder each, with its ``state.json``."""
+    """Return the folder of local endpoints, which has a folder for each of them."""
     return home() / "endpoints"
 
 
 def endpoint(name: str) -> Path:
-    """The folder of one local endpoint.
+    """Return the folder of one local endpoint.
 
     Raises:
-        LocalEndpointError: the name could not be an endpoint's, and might be a path to somewhere else.
+        LocalEndpointError: no endpoint can have this name, and it may be a path to another folder.
     """
-    if not ENDPOINT_NAME.fullmatch(name):
+    if not is_endpoint_name(name):
         raise LocalEndpointError(
             f"{name!r} cannot be an endpoint's name; "
             "use up to 63 letters and digits, with single '-' between them"
         )
     return endpoints() / name
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that only its owner can read, and close the home and an existing folder to others.
+
+    A home that is shared on purpose, such as /tmp with its sticky bit, or another user's, stays as it is.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in (home(), folder):
+        status = path.stat() if path.exists() else None
+        if status and status.st_uid == os.getuid() and not status.st_mode & stat.S_ISVTX:
+            with contextlib.suppress(OSError):  # a file system without modes
+                path.chmod(0o700)
+
+
+def save_manifest(digest: str, content: bytes) -> None:
+    """Save the local copy of a package's manifest."""
+    path = manifest(digest)
+    make_private(path.parent)
+    path.write_bytes(content)

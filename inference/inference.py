@@ -1,94 +1,57 @@
-"""The hooks that the Hugging Face inference toolkit calls, and the only file that knows the toolkit.
+"""The hooks that SageMaker's Hugging Face toolkit calls in the container. Edit a copy of this file.
 
-They are thin: the model lives in the engine, one process for the whole endpoint, and a worker passes each
-call on over a Unix socket. An error keeps its own status, which an exception would not: the toolkit turns
-every exception into a 400.
+You may change what goes into the engine and what comes out of it:
+
+- ``input_fn``: prepare a request, for example with a prompt template or default parameters.
+- ``predict_fn``: change the generated texts; it has an example.
+- ``output_fn``: write another format than JSON.
+
+Leave as it is:
+
+- The names of the hooks and their arguments: the toolkit calls them.
+- ``model_fn``: it must return at once. The model is loaded by the engine, one process for the whole endpoint,
+  while each of several workers runs this file. So load nothing large in any hook.
+
+An error is passed from hook to hook as a ``RequestError``; return it unchanged, so that the caller gets its
+status. The toolkit answers an exception with status 400.
+
+Streams (``"stream": true``) do not pass through these hooks: the gateway serves them from the engine.
+
+Ship your copy with ``inf2kit package PRESET --handler FILE``.
 """
 
 from __future__ import annotations
 
-import json
-import time
-from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any
 
-from inf2kit.errors import ModelDirectoryError, RequestError, unavailable
-from inf2kit.serving.engine import protocol
-from inf2kit.serving.engine.settings import Settings
-from inf2kit.serving.engine.watchdog import ensure_supervisor
-from inf2kit.serving.wire import decode_body
+from inf2kit.serving import worker
 
 
-@dataclass(frozen=True)
-class Model:
-    """What ``model_fn`` gives: the settings, or the reason why there are none."""
-
-    settings: Settings | None
-    reason: str = ""
-
-
-def model_fn(model_dir: str, context: Any = None) -> Model:
-    """See that the engine is being started, and return at once: a load takes longer than a worker may."""
-    ensure_supervisor(model_dir)
-    try:
-        return Model(Settings.read(model_dir))
-    except ModelDirectoryError as error:
-        # The supervisor says so in the log; an exception here would make the model server try for ever.
-        return Model(None, str(error))
+def model_fn(model_dir: str, context: Any = None) -> worker.Model:
+    """Start the engine, without waiting for it."""
+    return worker.model_fn(model_dir, context)
 
 
 def input_fn(body: bytes | str | None, content_type: str, context: Any = None) -> object:
-    """The request's JSON value, or the error to answer with."""
-    try:
-        return decode_body(body or b"", content_type)
-    except RequestError as error:
-        return error
+    """The JSON value of the request's body, a dict if the request is valid; or a ``RequestError``."""
+    return worker.input_fn(body, content_type, context)
 
 
-def predict_fn(data: object, model: Model, context: Any = None) -> object:
-    """The answer's JSON value, or the error to answer with."""
-    if isinstance(data, RequestError):
-        return data
-    try:
-        if model.settings is None:
-            raise unavailable(f"the model cannot be loaded: {model.reason}")
-        return _generate(data, model.settings, _arrival(context, model.settings))
-    except RequestError as error:
-        return error
+def predict_fn(data: object, model: worker.Model, context: Any = None) -> object:
+    """The JSON value of the answer, or a ``RequestError``.
+
+    For ``{"inputs": ...}`` the answer is a list with a dict for each text; for a chat it is a dict. To remove
+    white space at the end of each text::
+
+        prediction = worker.predict_fn(data, model, context)
+        if isinstance(prediction, list):
+            for generation in prediction:
+                generation["generated_text"] = generation["generated_text"].rstrip()
+        return prediction
+    """
+    return worker.predict_fn(data, model, context)
 
 
 def output_fn(prediction: object, accept: str, context: Any = None) -> bytes:
-    """The answer's body; an error sets the status and, for a full queue, the time to come back."""
-    if not isinstance(prediction, RequestError):
-        return json.dumps(prediction, ensure_ascii=False).encode()
-    if context is not None:
-        context.set_response_status(prediction.status, HTTPStatus(prediction.status).phrase, 0)
-        if prediction.retry_after_s is not None:
-            context.set_response_header(0, "retry-after", str(prediction.retry_after_s))
-    return json.dumps(prediction.body(), ensure_ascii=False).encode()
-
-
-def _generate(body: object, settings: Settings, arrival: float) -> object:
-    if isinstance(body, dict) and body.get("stream") is True:
-        raise RequestError(
-            400,
-            "no_stream",
-            "this endpoint runs without its gateway, which alone can stream; leave 'stream' out",
-        )
-    answer = protocol.WholeAnswer()
-    call = {"op": "generate", "body": body, "arrival": arrival}
-    until = arrival + settings.deadline_s + protocol.WORKER_GRACE_S
-    for event in protocol.call(settings.socket_path, call, until=until):
-        answer.take(event)
-    return answer.body()
-
-
-def _arrival(context: Any, settings: Settings) -> float:
-    """When the call came to the gateway, on the clock that all processes of the container share.
-
-    Without a gateway the header would be a caller's own invention.
-    """
-    if context is None or settings.gateway_address is None:
-        return time.monotonic()
-    return float(context.get_request_header(0, protocol.ARRIVAL_HEADER) or time.monotonic())
+    """The body of the response; for a ``RequestError`` also its status."""
+    return worker.output_fn(prediction, accept, context)

@@ -14,9 +14,9 @@ import aws_cdk as cdk
 from inf2kit.cdk import CompileRoleStack, EndpointStack
 from inf2kit.cdk.stack import PlaceholderStack, check_region
 from inf2kit.errors import DeploymentError
+from inf2kit.names import COMPILE_ROLE_STACK
 from infra.context import Context
 
-COMPILE_ROLE_STACK = "inf2-compile-role"
 #: Stack traces hold paths of the checkout, which would make every machine's templates differ.
 _CDK_CONTEXT = {"aws:cdk:disable-stack-trace": True}
 

@@ -106,7 +106,7 @@ def refresh(regions: Sequence[str] = ()) -> PriceList:
             )
     prices = PriceList(dt.datetime.now(dt.timezone.utc).date(), "AWS Price List API", by_region)
     path = paths.prices()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    paths.make_private(path.parent)
     document = toml.dumps({"date": prices.date, "source": prices.source, **prices.usd_per_hour})
     path.write_text(document, encoding="utf-8")
     return prices

@@ -6,6 +6,7 @@ import aws_cdk as cdk
 
 from inf2kit.cdk.props import CompileRoleProps, EndpointProps
 from inf2kit.compile.job_progress import LOG_GROUP
+from inf2kit.names import log_group_name
 
 _WILDCARD = "AwsSolutions::AwsSolutions-IAM5[Resource::{resource}]"
 _EMPTY_TEMPLATE = "CloudFormation-Validate::F0001"
@@ -27,7 +28,7 @@ def acknowledge_endpoint(stack: cdk.Stack, props: EndpointProps) -> None:
         f"{_BUCKET}{props.package.bucket}/{props.package.folder}*": (
             "packages are immutable, and a rollback needs the previous one"
         ),
-        f"{_LOG_GROUP}/aws/sagemaker/Endpoints/{props.endpoint_name}:log-stream:*": (
+        f"{_LOG_GROUP}{log_group_name(props.endpoint_name)}:log-stream:*": (
             "SageMaker names the streams of this endpoint's log by instance"
         ),
     }

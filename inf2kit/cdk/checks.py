@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from inf2kit import catalog
 from inf2kit.errors import DeploymentError, PackageError, PresetError
-from inf2kit.names import ENDPOINT_NAME
+from inf2kit.names import is_endpoint_name
 from inf2kit.package import environment
 
 if TYPE_CHECKING:
     from inf2kit.cdk.props import EndpointProps
 
 _GB = 1e9
-#: The shortest time-out of a start in seconds, plus seconds per gigabyte: a slow volume reads 100 MB/s.
+#: The shortest time-out of a start: seconds, plus seconds per gigabyte (a volume that reads 100 MB/s).
 _LEAST_START_S, _LEAST_START_S_PER_GB = 60, 10
 #: Days of retention that CloudWatch Logs accepts.
 _RETENTIONS = (
@@ -58,7 +58,7 @@ def check_props(props: EndpointProps) -> None:
         raise DeploymentError(str(error)) from None
     if props.stage and not re.fullmatch("[a-zA-Z0-9]+", props.stage):
         raise _wrong(props, "stage", props.stage, "letters and digits, such as dev")
-    if not ENDPOINT_NAME.fullmatch(props.endpoint_name):
+    if not is_endpoint_name(props.endpoint_name):
         raise _wrong(props, "endpoint_name", props.endpoint_name, "up to 63 letters, digits and single '-'")
     _check_fleet(props)
     _check_times(props)

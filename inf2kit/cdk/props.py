@@ -118,9 +118,9 @@ class EndpointProps:
         preset, size_gb = self.preset, self.package.manifest.size / _GB
         start_s = min(3600, _START_S + math.ceil(_START_S_PER_GB * size_gb))
         bucket = f"s3://{self.package.bucket}"
-        name = self.endpoint_name or names.endpoint_name(preset.name, self.stage)
-        if self.asynchronous and not self.endpoint_name:
-            name = f"{name}-async"
+        name = self.endpoint_name or names.endpoint_name(
+            preset.name, self.stage, asynchronous=self.asynchronous
+        )
         batch_size = preset.shapes.batch_size
         concurrency = self.concurrent_calls + batch_size if self.asynchronous else 0.75 * batch_size
         defaults = {

@@ -23,7 +23,7 @@ from inf2kit.cdk.props import EndpointProps
 from inf2kit.cdk.rollout import deployment_config
 from inf2kit.cdk.scaling import Scaling
 from inf2kit.errors import DeploymentError
-from inf2kit.names import parameter_name
+from inf2kit.names import log_group_name, parameter_name
 
 
 class EndpointStack(Stack):
@@ -118,7 +118,7 @@ class EndpointStack(Stack):
         group = logs.CfnLogGroup(
             self,
             "Log",
-            log_group_name=f"/aws/sagemaker/Endpoints/{self._props.endpoint_name}",
+            log_group_name=log_group_name(self._props.endpoint_name),
             retention_in_days=self._props.log_retention_days,
             kms_key_id=self._props.log_kms_key_arn or None,
         )

@@ -8,39 +8,51 @@ from pathlib import Path
 
 import click
 
-from inf2kit.cli.output import steps, table
+from inf2kit.cli.output import print_table, step_printer
 from inf2kit.errors import CloudError
 
 
 @click.group()
 def cloud() -> None:
-    """The rehearsal cloud: AWS's own commands, on this machine."""
+    """Run a rehearsal cloud on this machine, for cdk, boto3 and the aws command line."""
 
 
 @cloud.command("up")
-@click.option("--port", type=click.IntRange(0, 65_535), help="Of all services; 0 takes a free one.")
-@click.option("--region", default="us-east-1", show_default=True, help="The one that has endpoints.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    help="The port of all services; 0 chooses a free one. Default: 4570.",
+)
+@click.option("--region", default="us-east-1", show_default=True, help="The region that has endpoints.")
 @click.option(
     "--minute",
     "minute_s",
     type=click.FloatRange(0.1, 60),
     default=2.0,
     show_default=True,
-    help="Seconds that a minute of AWS's own waiting lasts; 60 is AWS's.",
+    help="Seconds that a minute of AWS's waits, cool-downs and alarm periods takes; 60 is real time.",
 )
 @click.option(
     "--undone",
     type=click.Choice(["accepted", "refused", "unnoticed"]),
     default="accepted",
     show_default=True,
-    help="What CloudFormation makes of an update that SageMaker has undone; AWS does not say.",
+    help=(
+        "How CloudFormation treats an update that SageMaker has rolled back. AWS does not document it. "
+        "accepted: the stack rolls back. refused: its rollback fails. unnoticed: the update succeeds."
+    ),
 )
 def cloud_up(port: int | None, region: str, minute_s: float, undone: str) -> None:
-    """Start the cloud; it begins empty."""
+    """Start the cloud, which is empty at first."""
     from inf2kit.rehearsal.cloud import lifecycle
 
-    given = lifecycle.DEFAULT_PORT if port is None else port
-    settings = lifecycle.up(port=given, region=region, minute_s=minute_s, undone=undone, progress=steps())
+    settings = lifecycle.up(
+        port=lifecycle.DEFAULT_PORT if port is None else port,
+        region=region,
+        minute_s=minute_s,
+        undone=undone,
+        progress=step_printer(),
+    )
     click.echo(f"the rehearsal cloud is up: {settings.url}")
     click.echo(
         "use it:  eval \"$(inf2kit cloud env)\" && cdk bootstrap --app '' aws://123456789012/" + region
@@ -50,7 +62,10 @@ def cloud_up(port: int | None, region: str, minute_s: float, undone: str) -> Non
 
 @cloud.command("env")
 def cloud_env() -> None:
-    """Print what makes a shell's cdk, aws and boto3 talk to the cloud: eval "$(inf2kit cloud env)"."""
+    """Print the variables that direct cdk, aws and boto3 to the cloud.
+
+    Use it in a shell: eval "$(inf2kit cloud env)"
+    """
     from inf2kit.rehearsal.cloud import lifecycle
 
     for name, value in lifecycle.environment(lifecycle.running()).items():
@@ -60,7 +75,7 @@ def cloud_env() -> None:
 
 @cloud.command("status")
 def cloud_status() -> None:
-    """Show the cloud's stacks and endpoints."""
+    """List the cloud's stacks and endpoints."""
     from inf2kit.rehearsal.cloud import lifecycle, status
 
     settings = lifecycle.running()
@@ -69,18 +84,21 @@ def cloud_status() -> None:
     if len(rows) == 1:
         click.echo("it is empty; deploy something with cdk")
     else:
-        table(rows)
+        print_table(rows)
 
 
 @cloud.command("logs")
 @click.argument("endpoint", required=False)
-@click.option("--follow", "-f", is_flag=True, help="Go on until Ctrl-C.")
+@click.option("--follow", "-f", is_flag=True, help="Keep printing new lines until Ctrl-C.")
 def cloud_logs(endpoint: str | None, follow: bool) -> None:
-    """Print the cloud's log, or the containers' logs of ENDPOINT: what CloudWatch would hold."""
+    """Print the cloud's log, or the logs of ENDPOINT's containers.
+
+    A container's log has the lines that CloudWatch would have.
+    """
     from inf2kit.rehearsal.cloud import lifecycle
 
     settings = lifecycle.running()
-    places: dict[Path, int] = {}
+    offsets: dict[Path, int] = {}
     while True:
         if endpoint is None:
             logs = [settings.log]
@@ -90,11 +108,11 @@ def cloud_logs(endpoint: str | None, follow: bool) -> None:
             raise CloudError(f"no container of {endpoint!r} has a log; see 'inf2kit cloud status'")
         for log in logs:
             with log.open(encoding="utf-8", errors="replace") as file:
-                file.seek(places.get(log, 0))
-                if places.get(log) is None and len(logs) > 1:
+                file.seek(offsets.get(log, 0))
+                if log not in offsets and len(logs) > 1:
                     click.echo(f"== {log.stem}")
                 click.echo(file.read(), nl=False)
-                places[log] = file.tell()
+                offsets[log] = file.tell()
         if not follow:
             return
         time.sleep(0.2)
@@ -102,8 +120,8 @@ def cloud_logs(endpoint: str | None, follow: bool) -> None:
 
 @cloud.command("down")
 def cloud_down() -> None:
-    """Stop the cloud, every endpoint and every process; nothing is kept."""
+    """Stop the cloud with all endpoints and processes, and delete everything in it."""
     from inf2kit.rehearsal.cloud import lifecycle
 
-    stopped = lifecycle.down()
-    click.echo("the rehearsal cloud is stopped" if stopped else "there is no rehearsal cloud")
+    is_stopped = lifecycle.down()
+    click.echo("the rehearsal cloud is stopped" if is_stopped else "there is no rehearsal cloud")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 import inf2kit
-from inf2kit.cli.output import steps
+from inf2kit.cli.output import step_printer
 from inf2kit.cli.publishing import PLACE, handler_option, publish_contents, store_options
 from inf2kit.errors import CompileError
 from inf2kit.presets import Preset
@@ -162,7 +162,7 @@ def compile_(
             readers = "for everybody to read" if public else "private"
             click.echo(f"push graphs, configuration and tokenizer to {push_to_hub}, {readers}, no weights")
         return
-    progress = steps()
+    progress = step_printer()
     store = open_store(output, region, bucket_owner)
     store.check_writable()
     compiled = local.execute(plan, progress)
@@ -187,7 +187,7 @@ def _run_job(plan: JobPlan, store: Store) -> None:
     from inf2kit.compile import job, job_progress
     from inf2kit.package import split_uri
 
-    progress = steps()
+    progress = step_printer()
     store.check_writable()
     job.execute(plan, progress)
     try:
@@ -200,7 +200,7 @@ def _run_job(plan: JobPlan, store: Store) -> None:
     _, digest = split_uri(place)
     if content := store.read_manifest(digest):
         # 'cdk deploy' reads the manifest from this copy, as after packaging on this machine.
-        paths.keep_manifest(digest, content)
+        paths.save_manifest(digest, content)
 
 
 def _package_for_cpu(
@@ -217,7 +217,7 @@ def _package_for_cpu(
     from inf2kit.rehearsal import model as embedded
 
     name = model or preset.model.id
-    progress = steps()
+    progress = step_printer()
     store.check_writable()
     if name == embedded.MODEL_ID:
         source = ModelFolder(embedded.prepare(progress), revision)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from inf2kit.cli.output import steps
+from inf2kit.cli.output import step_printer
 
 
 @click.command()
@@ -13,5 +13,5 @@ def demo(quick: bool) -> None:
     """Rehearse everything: a cloud, a package, cdk deploy, four ways to call the endpoint, cdk destroy."""
     from inf2kit.rehearsal import demo as rehearsal
 
-    run = rehearsal.quick if quick else rehearsal.run
-    run(steps())
+    run = rehearsal.run_quick if quick else rehearsal.run
+    run(step_printer())

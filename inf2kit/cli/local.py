@@ -7,50 +7,65 @@ from pathlib import Path
 
 import click
 
-from inf2kit.cli.output import steps, table
+from inf2kit.cli.output import print_table, step_printer
 
 
 @click.group()
 def local() -> None:
-    """Endpoints on this machine."""
+    """Run endpoints on this machine."""
 
 
 @local.command("up")
 @click.argument("preset")
-@click.option("--name", help="The EndpointName; the preset's own by default.")
+@click.option("--name", help="The EndpointName. Default: the preset's own.")
 @click.option(
-    "--gateway/--no-gateway", default=True, help="Without it the toolkit runs as it is: no streaming."
+    "--gateway/--no-gateway",
+    default=True,
+    help="Without the gateway the toolkit owns the port: no streaming.",
 )
 @click.option(
-    "--env", "variables", multiple=True, metavar="NAME=VALUE", help="For the container; repeatable."
+    "--env",
+    "assignments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Set a variable of the container's environment; repeatable.",
 )
 @click.option(
     "--handler",
     type=click.Path(path_type=Path),
-    help="A Python file that takes the place of inf2kit's inference.py.",
+    help="A Python file that replaces inf2kit's inference.py.",
 )
-@click.option("--wait", "wait_s", type=float, default=600.0, show_default=True, help="Seconds to wait.")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=float,
+    default=600.0,
+    show_default=True,
+    help="Seconds to wait until the endpoint is in service.",
+)
 def local_up(
     preset: str,
     name: str | None,
     gateway: bool,
-    variables: tuple[str, ...],
+    assignments: tuple[str, ...],
     handler: Path | None,
     wait_s: float,
 ) -> None:
-    """Start an endpoint from PRESET and wait until it is in service."""
-    from inf2kit.rehearsal.local import endpoint
+    """Start an endpoint from PRESET and wait until it is in service.
+
+    PRESET is a name from 'inf2kit presets' or the path of a TOML file.
+    """
+    from inf2kit.rehearsal.local.start import start_endpoint
 
     began = time.monotonic()
-    given = dict(_variable(variable) for variable in variables)
-    state = endpoint.up(
+    state = start_endpoint(
         preset,
         name=name,
         gateway=gateway,
-        variables=given,
+        variables=dict(_parse_assignment(assignment) for assignment in assignments),
         handler=handler,
         wait_s=wait_s,
-        progress=steps(),
+        progress=step_printer(),
     )
     click.echo(f"{state.name} is in service after {time.monotonic() - began:.0f} s; endpoint_url {state.url}")
     click.echo(f'try:  inf2kit generate {state.name} "My favorite place on earth is"')
@@ -60,27 +75,30 @@ def local_up(
 @local.command("status")
 def local_status() -> None:
     """List the endpoints on this machine."""
-    from inf2kit.rehearsal.local import endpoint
+    from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 
     rows = [("ENDPOINT", "PRESET", "STATUS", "ENDPOINT_URL", "")]
-    rows += [
-        (state.name, state.preset, state.status, state.url, state.reason)
-        for state in endpoint.all_endpoints()
-    ]
+    for endpoint in LocalEndpoint.list_all():
+        if endpoint.read_state() is not None:
+            state = endpoint.describe()
+            rows.append((state.name, state.preset, state.status, state.url, state.reason))
     if len(rows) == 1:
         click.echo("no local endpoints; start one with 'inf2kit local up smollm2-135m-local'")
     else:
-        table(rows)
+        print_table(rows)
 
 
 @local.command("logs")
 @click.argument("name")
-@click.option("--follow", "-f", is_flag=True, help="Go on until Ctrl-C.")
+@click.option("--follow", "-f", is_flag=True, help="Keep printing new lines until Ctrl-C.")
 def local_logs(name: str, follow: bool) -> None:
-    """Print an endpoint's log: what CloudWatch would hold."""
-    from inf2kit.rehearsal.local import endpoint
+    """Print the container's log of an endpoint.
 
-    with endpoint.log_path(name).open(encoding="utf-8", errors="replace") as log:
+    It has the lines that CloudWatch would have.
+    """
+    from inf2kit.rehearsal.local.endpoint import LocalEndpoint
+
+    with LocalEndpoint(name).find_log().open(encoding="utf-8", errors="replace") as log:
         while True:
             for line in log:
                 click.echo(line, nl=False)
@@ -91,19 +109,21 @@ def local_logs(name: str, follow: bool) -> None:
 
 @local.command("down")
 @click.argument("name", required=False)
-@click.option("--all", "every", is_flag=True, help="Every local endpoint.")
-def local_down(name: str | None, every: bool) -> None:
-    """Stop an endpoint and every process of it."""
-    from inf2kit.rehearsal.local import endpoint, state
+@click.option("--all", "stop_all", is_flag=True, help="Stop every local endpoint.")
+def local_down(name: str | None, stop_all: bool) -> None:
+    """Stop an endpoint with all of its processes, and delete its folder."""
+    from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 
-    if (name is None) is not every:
+    if (name is None) is not stop_all:
         raise click.UsageError("give the name of an endpoint, or --all")
-    for each in state.names() if every else [str(name)]:
-        stopped = endpoint.down(each)
-        click.echo(f"{each} is stopped" if stopped else f"there is no local endpoint {each!r}")
+    for endpoint in LocalEndpoint.list_all() if name is None else [LocalEndpoint(name)]:
+        is_stopped = endpoint.stop()
+        click.echo(
+            f"{endpoint.name} is stopped" if is_stopped else f"there is no local endpoint {endpoint.name!r}"
+        )
 
 
-def _variable(text: str) -> tuple[str, str]:
+def _parse_assignment(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise click.UsageError(f"--env takes NAME=VALUE, not {text!r}")

@@ -24,7 +24,7 @@ class Group(click.Group):
             raise click.ClickException(f"{error.filename or 'a file'}: {error.strerror or error}") from None
 
 
-def steps() -> Callable[[str], None]:
+def step_printer() -> Callable[[str], None]:
     """Return a progress function. It prints each step with the seconds since its own creation."""
     began = time.monotonic()
 
@@ -34,7 +34,7 @@ def steps() -> Callable[[str], None]:
     return step
 
 
-def table(rows: Sequence[tuple[str, ...]]) -> None:
+def print_table(rows: Sequence[tuple[str, ...]]) -> None:
     """Print rows in columns. The first row holds the headings."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 import inf2kit
-from inf2kit.cli.output import steps
+from inf2kit.cli.output import step_printer
 from inf2kit.cli.publishing import PLACE, handler_option, publish_contents, store_options
 from inf2kit.errors import PackageError
 
@@ -50,7 +50,7 @@ def package(
     from inf2kit.package import open_store
     from inf2kit.rehearsal import model
 
-    progress = steps()
+    progress = step_printer()
     loaded, store = inf2kit.load_preset(preset), open_store(output, region, bucket_owner)
     # Hashing takes minutes. A mistyped place must fail before it.
     store.check_writable()

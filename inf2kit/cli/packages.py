@@ -6,7 +6,7 @@ import datetime as dt
 
 import click
 
-from inf2kit.cli.output import table
+from inf2kit.cli.output import print_table
 from inf2kit.cli.publishing import PLACE, store_options
 
 
@@ -38,7 +38,7 @@ def list_(place: str, region: str | None, bucket_owner: str | None) -> None:
                 ", ".join(package.used_by) or "-",
             )
         )
-    table(rows)
+    print_table(rows)
 
 
 @packages.command()

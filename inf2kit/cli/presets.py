@@ -8,7 +8,7 @@ import click
 
 import inf2kit
 from inf2kit import catalog, toml
-from inf2kit.cli.output import table
+from inf2kit.cli.output import print_table
 from inf2kit.errors import CompileError, suggest
 from inf2kit.fit import Architecture, check_cores, check_positions
 from inf2kit.fit.report import COLUMNS, Fit
@@ -30,7 +30,7 @@ def presets(ctx: click.Context) -> None:
             rows.append(
                 (name, preset.model.id, compute.instance_type, cores, *shape, compute.dtype, preset.status)
             )
-        table(rows)
+        print_table(rows)
 
 
 @presets.command("show")
@@ -111,7 +111,7 @@ def check(
     if model or names:
         click.echo("\n\n".join("\n".join(fit.explanation()) for fit in fits))
     else:
-        table([COLUMNS, *[fit.table_row() for fit in fits]])
+        print_table([COLUMNS, *[fit.table_row() for fit in fits]])
 
 
 def _fit_preset(preset: Preset, options: _Options) -> Fit:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from inf2kit.catalog import prices as price_lists
-from inf2kit.cli.output import table
+from inf2kit.cli.output import print_table
 
 
 @click.group(invoke_without_command=True)
@@ -18,7 +18,7 @@ def prices(ctx: click.Context) -> None:
     rows = [("REGION", "INSTANCE", "USD/HOUR")]
     for region, by_type in price_list.usd_per_hour.items():
         rows += [(region, instance_type, f"{usd:.2f}") for instance_type, usd in by_type.items()]
-    table(rows)
+    print_table(rows)
     click.echo(f"\n{price_list.date}, {price_list.source}")
 
 

@@ -77,7 +77,7 @@ def publish_contents(
         # Upload threads are still running. A normal exit would wait for them.
         os._exit(130)
     click.echo(plan.uri)
-    paths.keep_manifest(plan.digest, contents.manifest.to_bytes())
+    paths.save_manifest(plan.digest, contents.manifest.to_bytes())
     if plan.uri.startswith("s3://") and preset.compute.backend == "neuron":
         file_option = f" -c preset={preset_argument}" if preset_argument.endswith(".toml") else ""
         click.echo(

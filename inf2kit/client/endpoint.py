@@ -155,7 +155,7 @@ def _runtime_client(url: str | None, region_name: str | None, session: Any) -> A
         )
     except BotoCoreError as error:
         raise EndpointError(
-            f"AWS cannot be called: {error}; configure boto3, or start a local endpoint "
+            f"AWS cannot be called: {str(error).rstrip('.')}; configure boto3, or start a local endpoint "
             "with 'inf2kit local up smollm2-135m-local'"
         ) from None
 

@@ -1,4 +1,4 @@
-"""Finding a local endpoint: what a caller must know of it, without anything of the rehearsal."""
+"""The address of a local endpoint, read from its state file. The client does not import the rehearsal."""
 
 from __future__ import annotations
 
@@ -10,26 +10,29 @@ from pathlib import Path
 from inf2kit import paths
 from inf2kit.errors import LocalEndpointError
 
-#: Every process of a local endpoint carries this variable with its run directory, and so is found whatever
-#: session it is in, whatever its parent.
+#: A variable in the environment of every process of a local endpoint. Its value is the run directory, which
+#: identifies the endpoint's processes in any session and under any parent.
 MARK = "INF2KIT_LOCAL_CONTAINER"
-#: The file in an endpoint's folder that says how to reach it.
+#: The file in an endpoint's folder that holds its address.
 STATE_FILE = "state.json"
 
 
 def local_endpoint_url(name: str) -> str | None:
-    """The ``endpoint_url`` for boto3 of a local endpoint, or None where no such endpoint is up."""
+    """Return boto3's ``endpoint_url`` for a local endpoint, or None if no such endpoint is running."""
     try:
         state = json.loads((paths.endpoint(name) / STATE_FILE).read_text(encoding="utf-8"))
         pid, run_dir, port = int(state["host_pid"]), str(state["run_dir"]), int(state["runtime_port"])
     except (OSError, ValueError, TypeError, KeyError, LocalEndpointError):
         return None
-    # A host that was killed leaves its state, and its port may be somebody else's by now.
-    return f"http://127.0.0.1:{port}" if pid and _keeps(pid, run_dir, port) else None
+    # A killed host leaves its state file; another program may use the process id or the port by now.
+    return f"http://127.0.0.1:{port}" if pid and _is_host(pid, run_dir, port) else None
 
 
-def _keeps(pid: int, run_dir: str, port: int) -> bool:
-    """Whether a process is the host that its endpoint's state names."""
+def _is_host(pid: int, run_dir: str, port: int) -> bool:
+    """Whether a process is the host of the endpoint with this run directory.
+
+    Linux shows a process's environment. Elsewhere, a living process and an open port have to do.
+    """
     if Path("/proc/self/environ").exists():
         try:
             return f"{MARK}={run_dir}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")

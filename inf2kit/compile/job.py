@@ -209,10 +209,7 @@ def image_uri(region: str) -> str:
 
 
 def _check_instance(instance_type: str) -> None:
-    import botocore.session
-
-    model = botocore.session.get_session().get_service_model("sagemaker")
-    instance_types = model.shape_for("ProcessingInstanceType").enum
+    instance_types = aws.service_model("sagemaker").shape_for("ProcessingInstanceType").enum
     if instance_type not in instance_types:
         suggestion = suggest(instance_type, instance_types) or "; choose one such as ml.m5.12xlarge"
         raise CompileError(f"SageMaker Processing has no instance {instance_type!r}{suggestion}")

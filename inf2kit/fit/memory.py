@@ -23,11 +23,11 @@ BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
 _FLASH_FROM = 4096
 #: Allowance on each core for compiled code, rings, collectives and the runtime's own memory. Not measured.
 RUNTIME_PER_CORE = 1 * GIB
-#: Host memory beside the shards. 1.5 GiB of it were measured, as resident memory, in which pages of
-#: libraries that processes share count more than once: the toolkit's own process and the one that workers
-#: are forked from 0.73 GB each, since both have imported torch and transformers; Java 0.12 GB; gateway and
-#: supervisor 0.06 GB. The rest is an allowance: the engine with Python, torch and the Neuron runtime 1.5
-#: GiB, the system and SageMaker's agent 1 GiB.
+#: Host memory beside the shards, in two parts. 1.5 GiB were measured as resident memory, which counts pages
+#: of shared libraries once per process: 0.73 GB each for the toolkit's process and for the one that workers
+#: are forked from (both import torch and transformers), 0.12 GB for Java, 0.06 GB for gateway and supervisor.
+#: 2.5 GiB are an allowance: 1.5 GiB for the engine with Python, torch and the Neuron runtime, 1 GiB for the
+#: system and SageMaker's agent.
 HOST_PROCESSES = 4 * GIB
 #: Memory use above this share of an instance's memory is called tight.
 TIGHT = 0.9

@@ -108,8 +108,8 @@ class Fit:
         reasons = [f"{model.parameters / 1e9:.2f} G parameters are {weights_gb:.2f} GB of weights"]
         if memory.attention_heads != model.num_attention_heads:
             reasons.append(
-                f"{model.num_attention_heads} heads are padded to {memory.attention_heads}, so that each of "
-                f"{memory.cores} cores has as many; the padding costs memory and time like the rest"
+                f"{model.num_attention_heads} heads are padded to {memory.attention_heads}, so that all "
+                f"{memory.cores} cores have the same number; padding costs memory and time like real heads"
             )
         if model.num_key_value_heads < model.num_attention_heads and (
             memory.key_value_heads > model.num_key_value_heads

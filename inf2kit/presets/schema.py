@@ -103,7 +103,11 @@ class Preset:
         for name in ("model", "shapes", "compute", "serving", "compile"):
             table = getattr(self, name)
             if table is not None:
-                values[name] = {key: value for key, value in asdict(table).items() if value is not None}
+                values[name] = {
+                    key: list(value) if isinstance(value, tuple) else value
+                    for key, value in asdict(table).items()
+                    if value is not None
+                }
         return values
 
     def to_manifest(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The demonstration: the user's way to AWS with nothing of AWS, and plain boto3 against what it deployed."""
+"""``inf2kit demo``: deploy a preset to the rehearsal cloud with the real cdk, and call it with boto3."""
 
 from __future__ import annotations
 
@@ -18,20 +18,22 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from inf2kit import paths
+from inf2kit import names, paths
 from inf2kit.errors import CloudError, EndpointError
 from inf2kit.rehearsal import model
-from inf2kit.rehearsal.local import endpoint
+from inf2kit.rehearsal.local.endpoint import LocalEndpoint
+from inf2kit.rehearsal.local.start import start_endpoint
 
 Progress = Callable[[str], None]
 
-#: What is deployed: the preset to begin with on AWS.
-PRESET, NAME, STACK = "tinyllama-1.1b-starter", "tinyllama-1-1b-starter", "inf2-tinyllama-1-1b-starter"
-#: And what the quick way starts.
+#: The preset that the full demo deploys, which is the first one to deploy on AWS.
+PRESET = "tinyllama-1.1b-starter"
+NAME, STACK = names.endpoint_name(PRESET), names.stack_name(PRESET)
+#: The preset that the quick demo starts.
 QUICK_PRESET, QUICK_NAME = "smollm2-135m-local", "inf2kit-demo"
 BUCKET = "s3://inf2kit-demo/models"
 PROMPT = "My favorite place on earth is"
-BATCH = (
+PROMPTS = (
     "Water boils at",
     "The three primary colors are",
     "Once upon a time, in a small village by the sea, there lived an old fisherman who",
@@ -40,102 +42,114 @@ BATCH = (
 
 
 def run(progress: Progress) -> None:
-    """Start a rehearsal cloud, deploy a preset with the real cdk, call it in four ways, destroy it.
+    """Start a rehearsal cloud, deploy a preset with the real cdk, call it in four ways, and destroy it.
+
+    Args:
+        progress: Called with the name of each step before the cloud is up.
 
     Raises:
-        CloudError: there is no cdk here, or a step failed.
+        CloudError: cdk is not installed, or a step fails.
     """
     from inf2kit.rehearsal.cloud import lifecycle
 
-    root = Path(__file__).parents[2]
+    checkout = Path(__file__).parents[2]
     cdk = Path(sys.executable).with_name("cdk")
-    if not (root / "cdk.json").exists() or not cdk.exists():
+    if not (checkout / "cdk.json").exists() or not cdk.exists():
         raise CloudError(
-            "the demonstration deploys with the repository's own cdk; run 'make demo' in a checkout, "
-            "or 'inf2kit demo --quick' without CDK"
+            "the full demo deploys with the cdk of the repository; run 'make demo' in a checkout, "
+            "or 'inf2kit demo --quick' without cdk"
         )
     steps = _Steps()
     weights = model.prepare(progress)
-    # A home of its own, so that no cloud of the user's is in its way.
-    with _own_home(weights.parent):
+    # A temporary home leaves a running cloud of the user alone.
+    with _temporary_home(weights.parent):
         try:
             with steps.step("inf2kit cloud up"):
                 settings = lifecycle.up(port=0, progress=lambda _: None)
-            shell = {**os.environ, **lifecycle.environment(settings)}
-            shell = {name: value for name, value in shell.items() if name not in lifecycle.unset()}
-            shell["PATH"] = f"{cdk.parent}{os.pathsep}{shell.get('PATH', os.defpath)}"
+            environment = {**os.environ, **lifecycle.environment(settings)}
+            environment = {
+                name: value for name, value in environment.items() if name not in lifecycle.unset()
+            }
+            environment["PATH"] = f"{cdk.parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
 
-            def command(*words: str) -> str:
-                return _command(steps, words, root, shell)
+            def run_command(*words: str) -> str:
+                return _run_command(steps, words, checkout, environment)
 
-            command("cdk", "bootstrap", "--app", "", f"aws://123456789012/{settings.region}")
-            _client(settings.url, "s3", settings.access_key).create_bucket(Bucket=BUCKET.split("/")[2])
-            package = command(
+            run_command("cdk", "bootstrap", "--app", "", f"aws://123456789012/{settings.region}")
+            s3 = _create_client(settings.url, "s3", settings.access_key)
+            s3.create_bucket(Bucket=BUCKET.split("/")[2])
+            package = run_command(
                 "inf2kit", "package", "embedded", "--preset", PRESET, "--rehearsal", "--output", BUCKET
             ).strip()
-            command("cdk", "deploy", STACK, "--require-approval", "never", "-c", f"package={package}")
-            with steps.step("boto3: one call, a batch, a stream, a bad request"):
-                _calls(_client(settings.url, "sagemaker-runtime", settings.access_key), NAME)
-            command("cdk", "destroy", STACK, "--force")
+            run_command("cdk", "deploy", STACK, "--require-approval", "never", "-c", f"package={package}")
+            with steps.step("boto3: one prompt, a list of prompts, a stream, an invalid request"):
+                _call(_create_client(settings.url, "sagemaker-runtime", settings.access_key), NAME)
+            run_command("cdk", "destroy", STACK, "--force")
         finally:
             with steps.step("inf2kit cloud down"):
                 lifecycle.down()
-    steps.table()
+    steps.print_table()
 
 
-def quick(progress: Progress) -> None:
-    """Start a local endpoint without CDK, call it in four ways, stop it."""
-    state = endpoint.up(QUICK_PRESET, name=QUICK_NAME, progress=progress)
+def run_quick(progress: Progress) -> None:
+    """Start a local endpoint without cdk, call it in four ways, and stop it.
+
+    Args:
+        progress: Called with the name of each step.
+    """
+    state = start_endpoint(QUICK_PRESET, name=QUICK_NAME, progress=progress)
     try:
         progress(f"in service at {state.url}")
-        _calls(_client(state.url, "sagemaker-runtime"), QUICK_NAME)
+        _call(_create_client(state.url, "sagemaker-runtime"), QUICK_NAME)
     finally:
-        progress("stopping everything")
-        endpoint.down(QUICK_NAME)
+        progress("stopping the endpoint")
+        LocalEndpoint(QUICK_NAME).stop()
     progress("done")
 
 
 class _Steps:
-    """Times what is done, and shows a table of it."""
+    """Measures the seconds of each step."""
 
     def __init__(self) -> None:
-        self._done: list[tuple[float, str]] = []
+        self._finished: list[tuple[float, str]] = []
 
     @contextmanager
-    def step(self, what: str) -> Iterator[None]:
-        print(f"$ {what}", flush=True)
+    def step(self, name: str) -> Iterator[None]:
+        print(f"$ {name}", flush=True)
         began = time.monotonic()
         try:
             yield
         finally:
-            self._done.append((time.monotonic() - began, what))
+            self._finished.append((time.monotonic() - began, name))
 
-    def table(self) -> None:
-        """What was done, in seconds of this machine."""
+    def print_table(self) -> None:
+        """Print the seconds of every step."""
         print("\n  SECONDS  STEP")
-        for seconds, what in self._done:
-            print(f"  {seconds:7.1f}  {what}")
-        print(f"  {sum(seconds for seconds, _ in self._done):7.1f}  in all, on this machine's CPU")
+        for seconds, name in self._finished:
+            print(f"  {seconds:7.1f}  {name}")
+        total_s = sum(seconds for seconds, _ in self._finished)
+        print(f"  {total_s:7.1f}  total, on this machine's CPU")
 
 
-def _command(steps: _Steps, words: tuple[str, ...], root: Path, shell: dict[str, str]) -> str:
-    shown = " ".join(word or "''" for word in words)
-    with steps.step(shown):
-        done = subprocess.run(
-            [shutil.which(words[0], path=shell["PATH"]) or words[0], *words[1:]],
-            cwd=root,
-            env=shell,
+def _run_command(steps: _Steps, words: tuple[str, ...], folder: Path, environment: dict[str, str]) -> str:
+    """Run a command as a step, and return its output."""
+    command = " ".join(word or "''" for word in words)
+    with steps.step(command):
+        result = subprocess.run(
+            [shutil.which(words[0], path=environment["PATH"]) or words[0], *words[1:]],
+            cwd=folder,
+            env=environment,
             capture_output=True,
             text=True,
             check=False,
         )
-    if done.returncode != 0:
-        raise CloudError(f"'{shown}' failed:\n{done.stdout}{done.stderr}")
-    return done.stdout
+    if result.returncode != 0:
+        raise CloudError(f"'{command}' failed:\n{result.stdout}{result.stderr}")
+    return result.stdout
 
 
 @contextmanager
-def _own_home(models: Path) -> Iterator[None]:
+def _temporary_home(models: Path) -> Iterator[None]:
     before = os.environ.get("INF2KIT_HOME")
     with tempfile.TemporaryDirectory(prefix="inf2kit-demo-") as folder:
         os.environ["INF2KIT_HOME"] = folder
@@ -148,42 +162,42 @@ def _own_home(models: Path) -> Iterator[None]:
                 os.environ["INF2KIT_HOME"] = before
 
 
-def _client(url: str, service: str, access_key: str = "local") -> Any:
-    # This is all that a user of boto3 needs; on AWS it is the same without the first four arguments.
+def _create_client(url: str, service: str, access_key: str = "local") -> Any:
+    # The endpoint, the region and the keys are for this machine. On AWS only the service's name is needed.
     return boto3.client(
         service,
         endpoint_url=url,
         region_name="us-east-1",
         aws_access_key_id=access_key,
-        aws_secret_access_key="local",  # noqa: S106 - nobody on this machine computes a signature
+        aws_secret_access_key="local",  # noqa: S106 - signatures are not checked on this machine
         config=Config(retries={"total_max_attempts": 1}, read_timeout=70),
     )
 
 
-def _calls(client: Any, name: str) -> None:
-    _one(client, name)
-    _batch(client, name)
-    _stream(client, name)
-    _bad(client, name)
+def _call(client: Any, name: str) -> None:
+    _call_with_prompt(client, name)
+    _call_with_list(client, name)
+    _call_with_stream(client, name)
+    _call_with_invalid_parameter(client, name)
 
 
-def _one(client: Any, name: str) -> None:
+def _call_with_prompt(client: Any, name: str) -> None:
     print("\n== One prompt: invoke_endpoint")
-    answer, seconds = _invoke(client, name, PROMPT, max_new_tokens=64, details=True)
-    print(PROMPT + answer[0]["generated_text"])
-    _figures(answer, seconds)
+    results, seconds = _invoke(client, name, PROMPT, max_new_tokens=64, details=True)
+    print(PROMPT + results[0]["generated_text"])
+    _print_speed(results, seconds)
 
 
-def _batch(client: Any, name: str) -> None:
+def _call_with_list(client: Any, name: str) -> None:
     print("\n== Four prompts of different lengths in one call")
-    answer, seconds = _invoke(client, name, list(BATCH), max_new_tokens=24, details=True)
-    for prompt, item in zip(BATCH, answer, strict=True):
-        shown = (prompt + item["generated_text"]).replace("\n", "\\n")
-        print(f"  [{item['details']['input_length']:2d} tokens in] {shown}")
-    _figures(answer, seconds)
+    results, seconds = _invoke(client, name, list(PROMPTS), max_new_tokens=24, details=True)
+    for prompt, result in zip(PROMPTS, results, strict=True):
+        text = (prompt + result["generated_text"]).replace("\n", "\\n")
+        print(f"  [{result['details']['input_length']:2d} input tokens] {text}")
+    _print_speed(results, seconds)
 
 
-def _stream(client: Any, name: str) -> None:
+def _call_with_stream(client: Any, name: str) -> None:
     print("\n== A stream: invoke_endpoint_with_response_stream")
     body = {"inputs": PROMPT, "parameters": {"max_new_tokens": 48}, "stream": True}
     began = time.perf_counter()
@@ -191,23 +205,23 @@ def _stream(client: Any, name: str) -> None:
         EndpointName=name, ContentType="application/json", Body=json.dumps(body)
     )
     print(PROMPT, end="", flush=True)
-    first, received, tokens = 0.0, b"", 0
+    first_token_s, buffer, tokens = 0.0, b"", 0
     for part in response["Body"]:
-        received += part["PayloadPart"]["Bytes"]
-        *records, received = received.split(b"\n\n")
+        buffer += part["PayloadPart"]["Bytes"]
+        *records, buffer = buffer.split(b"\n\n")
         for record in records:
-            first = first or time.perf_counter() - began
+            first_token_s = first_token_s or time.perf_counter() - began
             event = json.loads(record.removeprefix(b"data: "))
             if "error" in event:
                 raise EndpointError(f"the stream broke off: {event['error']}")
             tokens += 1
             print(event["token"]["text"], end="", flush=True)
     seconds = time.perf_counter() - began
-    print(f"\n  {tokens} tokens, the first after {first:.2f} s, the last after {seconds:.2f} s")
+    print(f"\n  {tokens} tokens, the first after {first_token_s:.2f} s, the last after {seconds:.2f} s")
 
 
-def _bad(client: Any, name: str) -> None:
-    print("\n== A bad request, on purpose: top_p = 2")
+def _call_with_invalid_parameter(client: Any, name: str) -> None:
+    print("\n== An invalid request: top_p = 2")
     try:
         _invoke(client, name, PROMPT, top_p=2)
     except ClientError as error:
@@ -216,16 +230,19 @@ def _bad(client: Any, name: str) -> None:
     print()
 
 
-def _invoke(client: Any, name: str, inputs: object, **parameters: object) -> tuple[Any, float]:
+def _invoke(
+    client: Any, name: str, inputs: object, **parameters: object
+) -> tuple[list[dict[str, Any]], float]:
+    """Call an endpoint, and return the results and the seconds of the call."""
     body = json.dumps({"inputs": inputs, "parameters": parameters})
     began = time.perf_counter()
     response = client.invoke_endpoint(EndpointName=name, ContentType="application/json", Body=body)
-    answer = json.loads(response["Body"].read())
-    return answer, time.perf_counter() - began
+    results = json.loads(response["Body"].read())
+    return results, time.perf_counter() - began
 
 
-def _figures(answer: list[dict[str, Any]], seconds: float) -> None:
-    tokens = sum(item["details"]["generated_tokens"] for item in answer)
+def _print_speed(results: list[dict[str, Any]], seconds: float) -> None:
+    tokens = sum(result["details"]["generated_tokens"] for result in results)
     print(
         f"  {tokens} new tokens in {seconds:.2f} s: {tokens / seconds:.1f} tokens/s "
         "(new tokens only, measured at boto3 on this machine's CPU)"

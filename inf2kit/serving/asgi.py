@@ -1,4 +1,4 @@
-"""The little of ASGI that the gateway and the local front share.
+"""ASGI helpers of the gateway and of the rehearsal's servers.
 
 This module ships inside the model package: standard library only.
 """
@@ -12,8 +12,8 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-#: Seconds an idle connection is kept. A caller that finds its connection closed just as it sends cannot know
-#: whether the call was begun, so servers should be the last to close; uvicorn's own 5 s are short.
+#: Seconds until an idle connection is closed. A caller whose connection closes just as it sends cannot know
+#: whether its call has begun, so the server should close last; uvicorn's default of 5 s is too short.
 KEEP_ALIVE_S = 75
 
 
@@ -23,26 +23,26 @@ def request_headers(scope: Scope) -> dict[str, str]:
 
 
 def head(status: int, headers: Mapping[str, str]) -> dict[str, Any]:
-    """The message that starts an answer."""
+    """The message that begins a response."""
     encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
     return {"type": "http.response.start", "status": status, "headers": encoded}
 
 
 async def answer(send: Send, status: int, body: bytes, headers: Mapping[str, str]) -> None:
-    """A whole answer."""
+    """Send a whole response."""
     await send(head(status, {**headers, "content-length": str(len(body))}))
     await send({"type": "http.response.body", "body": body})
 
 
 class DisconnectedError(Exception):
-    """The caller closed the connection before the end of what it was sending."""
+    """The caller closed the connection before the end of its body."""
 
 
 async def body_parts(receive: Receive) -> AsyncIterator[bytes]:
-    """A request's body as it comes.
+    """The parts of a request's body, as they arrive.
 
     Raises:
-        DisconnectedError: it does not come whole.
+        DisconnectedError: the connection closes before the end of the body.
     """
     while True:
         message = await receive()
@@ -54,6 +54,6 @@ async def body_parts(receive: Receive) -> AsyncIterator[bytes]:
 
 
 async def disconnected(receive: Receive) -> None:
-    """Return when the caller has closed the connection; call it when the body has been read."""
+    """Wait until the caller closes the connection. Call it after the whole body was read."""
     while (await receive())["type"] != "http.disconnect":
         pass

@@ -93,25 +93,6 @@ class StaticShapes:
         is_limited = self.max_context_length < self.sequence_length - 1
         return self.max_context_length if is_limited else self.sequence_length
 
-    def check_characters(self, characters: int, longest_token: int) -> None:
-        """Refuse a text that is too long whatever its tokens are, before it is tokenized.
-
-        Args:
-            characters: Length of the text.
-            longest_token: Characters of the vocabulary's longest token.
-
-        Raises:
-            RequestError: 422 ``prompt_too_long``.
-        """
-        if characters > self.max_context_length * longest_token:
-            raise RequestError(
-                422,
-                "prompt_too_long",
-                f"the prompt has {characters:,} characters, more than {self.max_context_length} tokens can "
-                f"hold (sequence_length {self.sequence_length}): shorten it, "
-                "or deploy a preset with a longer sequence_length",
-            )
-
     def window(self, ids: Sequence[int]) -> list[int]:
         """Return the tokens that a full row goes on with: the first and the most recent ones.
 

@@ -21,7 +21,7 @@ def register_package(preset: Preset | str, **changed: Any) -> str:
     """Keep the manifest of a preset's package where packaging leaves it, and return the package's URI."""
     preset = inf2kit.load_preset(preset) if isinstance(preset, str) else preset
     manifest = packages.build_manifest(preset, **changed)
-    paths.keep_manifest(manifest.digest, manifest.to_bytes())
+    paths.save_manifest(manifest.digest, manifest.to_bytes())
     return f"{BUCKET}/{manifest.digest}/"
 
 

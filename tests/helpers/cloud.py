@@ -47,7 +47,7 @@ def boto3_client(cloud: CloudSettings, service: str) -> Any:
 def publish_package(contents: Contents) -> str:
     """Publish a package to the cloud's S3, keep its manifest for synthesis, and return its URI."""
     plan = packages.publish(contents, open_store(STORE))
-    paths.keep_manifest(plan.digest, contents.manifest.to_bytes())
+    paths.save_manifest(plan.digest, contents.manifest.to_bytes())
     return f"{plan.uri.rstrip('/')}/"
 
 

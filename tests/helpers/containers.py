@@ -20,6 +20,7 @@ import inf2kit
 from inf2kit import paths
 from inf2kit.package import Contents
 from inf2kit.rehearsal.container import namespaces, processes
+from inf2kit.rehearsal.container.spec import IMAGE_VARIABLES, ContainerSpec
 from infra.app import build_app
 from tests.helpers.cdk import BUCKET, find_only
 from tests.helpers.servers import free_port, ping
@@ -54,7 +55,7 @@ class Deployable:
         """Write a package to a folder, and synthesize the stack of its preset."""
         contents.materialise(folder / "model")
         manifest = contents.manifest
-        paths.keep_manifest(manifest.digest, manifest.to_bytes())
+        paths.save_manifest(manifest.digest, manifest.to_bytes())
         app = build_app({"package": f"{BUCKET}/{manifest.digest}/"}, outdir=str(folder / "cdk.out"))
         stack = app.node.find_child(f"inf2-{inf2kit.load_preset(preset).endpoint_name}")
         model = find_only(Template.from_stack(stack), "SageMaker::Model")  # type: ignore[arg-type]
@@ -74,7 +75,7 @@ class Container:
     @property
     def processes(self) -> list[psutil.Process]:
         """All processes except the keeper."""
-        return [each for each in processes.processes(self.run_dir) if each.pid != self.keeper.pid]
+        return [each for each in processes.list_processes(self.run_dir) if each.pid != self.keeper.pid]
 
     @property
     def init(self) -> psutil.Process:
@@ -99,8 +100,8 @@ class Container:
         """Run a Python script in the container, and return the JSON that it prints."""
         command = [*_ENTER, "--target", str(self.init.pid), "/opt/conda/bin/python", "-c", script]
         environment = {
-            **namespaces.IMAGE_VARIABLES,
-            "PATH": f"/usr/sbin:{namespaces.IMAGE_VARIABLES['PATH']}",
+            **IMAGE_VARIABLES,
+            "PATH": f"/usr/sbin:{IMAGE_VARIABLES['PATH']}",
         }
         output = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert output.returncode == 0, output.stderr
@@ -143,15 +144,9 @@ def start(deployable: Deployable, python: namespaces.Python, folder: Path, **ext
     run_dir = Path(tempfile.mkdtemp(prefix="inf2kit-"))
     port, log = free_port(), folder / "log"
     began = time.monotonic()
-    keeper = namespaces.start(
-        deployable.model_dir.parent,
-        run_dir,
-        {**deployable.variables, **extra},
-        port=port,
-        log=log,
-        java_home=processes.java_home(),
-        python=python,
-    )
+    variables = {**deployable.variables, **extra}
+    spec = ContainerSpec(deployable.model_dir.parent, run_dir, variables, port, log)
+    keeper = namespaces.start_container(spec, python=python)
     return Container(port, run_dir, log, keeper, began)
 
 

@@ -14,7 +14,7 @@ from botocore.config import Config
 
 from inf2kit.rehearsal.container import processes
 from inf2kit.rehearsal.local.state import EndpointState
-from inf2kit.serving.engine.metrics import samples
+from inf2kit.serving.engine.metrics import parse_samples
 
 
 class EndpointCaller:
@@ -63,7 +63,7 @@ def read_metrics(endpoint: EndpointState) -> dict[str, float]:
     connection = http.client.HTTPConnection("127.0.0.1", endpoint.gateway_port, timeout=5)
     try:
         connection.request("GET", "/metrics")
-        return samples(connection.getresponse().read().decode())
+        return parse_samples(connection.getresponse().read().decode())
     finally:
         connection.close()
 
@@ -71,7 +71,7 @@ def read_metrics(endpoint: EndpointState) -> dict[str, float]:
 def find_processes(endpoint: EndpointState, word: str) -> list[psutil.Process]:
     """Return the endpoint's processes with a word in their command line."""
     matches = []
-    for process in processes.processes(Path(endpoint.run_dir)):
+    for process in processes.list_processes(Path(endpoint.run_dir)):
         try:
             if any(word in argument for argument in process.cmdline()):
                 matches.append(process)

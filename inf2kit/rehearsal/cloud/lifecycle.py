@@ -23,7 +23,6 @@ from inf2kit.rehearsal.cloud.access import new_access_key
 from inf2kit.rehearsal.cloud.settings import CloudSettings, folder, is_ready
 from inf2kit.rehearsal.container import processes
 from inf2kit.rehearsal.local import ports
-from inf2kit.rehearsal.local.state import living
 
 #: Below the ephemeral ports of Linux and macOS.
 DEFAULT_PORT = 4570
@@ -76,7 +75,7 @@ def _up(
         )
     run_dir = Path(tempfile.mkdtemp(prefix="inf2cloud-"))
     settings = CloudSettings(
-        folder(), run_dir, port or ports.choose(1)[0], region, minute_s, new_access_key(), undone
+        folder(), run_dir, port or ports.choose_ports(1)[0], region, minute_s, new_access_key(), undone
     )
     settings.write()
     progress("starting")
@@ -140,7 +139,7 @@ def running() -> CloudSettings:
 
 def process(settings: CloudSettings) -> psutil.Process | None:
     """Return the cloud's server process; None if it has ended."""
-    return living(settings.pid, str(settings.run_dir))
+    return processes.find_process(settings.pid, settings.run_dir)
 
 
 def environment(settings: CloudSettings) -> dict[str, str]:
@@ -182,7 +181,7 @@ def _environment() -> dict[str, str]:
 
 def _clear(settings: CloudSettings) -> None:
     """Kill the cloud's processes and delete its folders; its log is kept beside them."""
-    processes.kill(settings.run_dir, below=True)
+    processes.kill(settings.run_dir, nested=True)
     shutil.rmtree(settings.run_dir, ignore_errors=True)
     if settings.log.exists():
         shutil.copy2(settings.log, settings.folder.with_suffix(".log"))

@@ -56,7 +56,7 @@ class CloudSettings:
 
     def write(self) -> None:
         """Write the settings to a file that only its owner can read, since it holds the key."""
-        paths.private(self.folder)
+        paths.make_private(self.folder)
         values = {**asdict(self), "folder": str(self.folder), "run_dir": str(self.run_dir)}
         _write_json(self.folder / _SETTINGS, values)
 

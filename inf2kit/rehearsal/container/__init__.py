@@ -1,1 +1,1 @@
-"""What stands in for the container: the image's processes on this machine, without Docker."""
+"""Containers without Docker: the processes of the image, on this machine."""

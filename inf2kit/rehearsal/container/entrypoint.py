@@ -1,6 +1,6 @@
-"""What the image's entry point does, step for step; it is process 1 of a faithful container.
+"""Process 1 of a faithful container: the steps of the image's entry point.
 
-It is copied into the container and run there by the container's Python, which has no inf2kit.
+This file is copied into the container. The container's Python, which has no inf2kit, runs it there.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import subprocess
 
 
 def main() -> None:
-    """Start the monitor, serve, and then stay: the container does not end with its model server."""
+    """Start the monitor and the model server, then stay: the container outlives its model server."""
     subprocess.check_call(["/neuron-monitor.sh"])
-    # Only the container has it, and it takes seconds to import.
+    # Imported here because only the container has it, and it takes seconds.
     from sagemaker_huggingface_inference_toolkit import serving
 
     serving.main()

@@ -1,7 +1,7 @@
-"""A faithful container: the image's start in namespaces of its own, without Docker and without root.
+"""The faithful launcher: the image's start command in namespaces, without Docker and without root.
 
-It has its own root folder, processes and network, with nothing but a loopback; so port 8080 is port 8080. Its
-variables are the image's, those that SageMaker adds, and the Model's, as they are.
+The container has its own root folder, its own processes and its own network, which has a loopback only. So
+port 8080 is port 8080. The environment is that of the image, of SageMaker and of the Model, unchanged.
 """
 
 from __future__ import annotations
@@ -9,37 +9,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
 from inf2kit import paths
 from inf2kit.client.local import MARK
+from inf2kit.rehearsal.container.spec import IMAGE_VARIABLES, SAGEMAKER_VARIABLES, ContainerSpec, java_home
 
-#: What the image's Dockerfile sets (PATH and the libraries' path as they are after it), and what Docker adds.
-IMAGE_VARIABLES = {
-    "LANG": "C.UTF-8",
-    "LD_LIBRARY_PATH": "/opt/aws/neuron/lib:/lib/x86_64-linux-gnu:/opt/conda/lib/:",
-    "PATH": "/opt/conda/bin:/opt/aws/neuron/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "SAGEMAKER_SERVING_MODULE": "sagemaker_pytorch_serving_container.serving:main",
-    "TEMP": "/home/model-server/tmp",
-    "HF_HUB_USER_AGENT_ORIGIN": "aws:sagemaker:neuron:inference:regular",
-    "HOME": "/root",
-    "HOSTNAME": "container-0",
-}
-#: What SageMaker adds. The credentials' address is not reachable, as with network isolation.
-SAGEMAKER_VARIABLES = {
-    "AWS_REGION": "us-east-1",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/v2/credentials/rehearsal",
-}
 _PROBE_S = 10.0
 _NEW_USER_AND_NETWORK = ["unshare", "--user", "--map-root-user", "--net"]
-#: ``--kill-child`` and a signal at the parent's death: whatever ends first, nothing of the container is left.
+#: ``--pdeathsig`` and ``--kill-child`` end every process of the container when its keeper ends.
 NEW_CONTAINER = [
     *("setpriv", "--pdeathsig", "KILL"),
     *("unshare", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child"),
@@ -48,12 +32,12 @@ NEW_CONTAINER = [
 
 @dataclass(frozen=True)
 class Python:
-    """The Python that stands in for the image's.
+    """The Python environment that stands for the image's.
 
     Attributes:
-        prefix: Its environment, which is ``/opt/conda`` in the container.
-        base_prefix: What the environment is made from; at the same path in the container.
-        packages: Its folders of packages, some of which may lie elsewhere; at the same path.
+        prefix: The environment's folder, which is ``/opt/conda`` in the container.
+        base_prefix: The Python that the environment is based on; at the same path in the container.
+        packages: The folders of packages, some of which may be elsewhere; at the same path in the container.
     """
 
     prefix: str
@@ -61,13 +45,13 @@ class Python:
     packages: list[str]
 
     @classmethod
-    def own(cls) -> Python:
-        """The one that runs this."""
+    def current(cls) -> Python:
+        """The Python that runs this process."""
         return cls(sys.prefix, sys.base_prefix, [sysconfig.get_path(name) for name in ("purelib", "platlib")])
 
     @classmethod
-    def of(cls, executable: Path) -> Python:
-        """Another one, with every folder of packages that it sees."""
+    def from_executable(cls, executable: Path) -> Python:
+        """Another Python, with every folder of packages on its path."""
         script = (
             "import json, sys; print(json.dumps([sys.prefix, sys.base_prefix, "
             "[path for path in sys.path if path.endswith('-packages')]]))"
@@ -78,16 +62,16 @@ class Python:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a container is made of; the processes that make it read this.
+    """The layout of a container, as the processes that create it read it.
 
     Attributes:
-        root: An empty folder that becomes its root.
-        model_dir: Becomes ``/opt/ml/model``, read-only.
-        scratch: Becomes ``/home/model-server/tmp``, the image's ``TEMP``.
-        bytecode: Becomes the folder where the container's Python keeps what it has compiled.
-        python: Stands in for the image's.
-        java_home: Stands in for the image's Java.
-        variables: All of its environment.
+        root: An empty folder, which becomes the container's root.
+        model_dir: The folder that becomes ``/opt/ml/model``, read-only.
+        scratch: The folder that becomes ``/home/model-server/tmp``, the image's ``TEMP``.
+        bytecode: The folder of compiled Python modules, which the container writes.
+        python: The Python that stands for the image's.
+        java_home: The Java runtime that stands for the image's.
+        variables: The whole environment of the container.
     """
 
     root: str
@@ -99,22 +83,22 @@ class Plan:
     variables: dict[str, str]
 
     def to_json(self) -> str:
-        """As text."""
+        """The plan as JSON."""
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
-        """From ``to_json``."""
+        """The plan of ``to_json``."""
         values = json.loads(text)
         return cls(**{**values, "python": Python(**values["python"])})
 
 
 @cache
-def blocked() -> str:
-    """Why this machine does not let a user make namespaces; empty where it does."""
+def why_unavailable() -> str:
+    """Say why this machine does not let users create namespaces; empty if it does."""
     missing = [name for name in ("unshare", "setpriv") if shutil.which(name) is None]
     if missing:
-        return f"there is no {' and no '.join(missing)} here (util-linux, of Linux)"
+        return f"{' and '.join(missing)} of util-linux (Linux only) cannot be found"
     command = [*_NEW_USER_AND_NETWORK, *NEW_CONTAINER, "--mount-proc", "true"]
     try:
         probe = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_S, check=False)
@@ -123,75 +107,55 @@ def blocked() -> str:
     return "" if probe.returncode == 0 else probe.stderr.strip() or f"unshare ended with {probe.returncode}"
 
 
-def bytecode(python: Python) -> Path:
-    """Where a Python in containers keeps what it has compiled of its packages.
+def bytecode_folder(python: Python) -> Path:
+    """The folder where containers with this Python keep compiled modules.
 
-    A folder for each: in the container all of them are at the same path.
+    Each Python has its own folder, because all are at the same path in the container.
     """
     return paths.bytecode() / python.prefix.replace("/", "+")
 
 
-def start(
-    base_dir: Path,
-    run_dir: Path,
-    variables: Mapping[str, str],
-    *,
-    port: int,
-    log: Path,
-    java_home: str,
-    python: Python | None = None,
-) -> subprocess.Popen[bytes]:
-    """Start a container.
+def start_container(spec: ContainerSpec, *, python: Python | None = None) -> subprocess.Popen[bytes]:
+    """Start a faithful container.
 
     Args:
-        base_dir: The model directory is ``base_dir/model``.
-        run_dir: Is ``/home/model-server/tmp`` in the container.
-        variables: The environment that the Model resource would set.
-        port: Of this machine's loopback; leads to port 8080 of the container.
-        log: Stands in for CloudWatch.
-        java_home: Stands in for the image's Java.
-        python: Stands in for the image's Python; the one that runs this by default.
+        spec: The container to start; its port leads to port 8080 of the container.
+        python: The Python that stands for the image's; the one of this process by default.
 
     Returns:
-        The process that keeps the container, marked with ``run_dir``; the container ends with it.
+        The process that keeps the container (see ``keeper``). The container ends with it.
     """
-    import socket
-
-    python = python or Python.own()
-    root, model_dir = base_dir / "root", base_dir / "model"
+    python = python or Python.current()
+    root, bytecode = spec.base_dir / "root", bytecode_folder(python)
     root.mkdir(exist_ok=True)
-    compiled = bytecode(python)
-    compiled.mkdir(parents=True, exist_ok=True)
+    bytecode.mkdir(parents=True, exist_ok=True)
     plan = Plan(
         root=str(root),
-        model_dir=str(model_dir),
-        scratch=str(run_dir),
-        bytecode=str(compiled),
+        model_dir=str(spec.model_dir),
+        scratch=str(spec.run_dir),
+        bytecode=str(bytecode),
         python=python,
-        java_home=java_home,
-        variables={**IMAGE_VARIABLES, **SAGEMAKER_VARIABLES, **variables},
+        java_home=java_home(),
+        variables={**IMAGE_VARIABLES, **SAGEMAKER_VARIABLES, **spec.variables},
     )
-    # Bound here and handed on: a socket stays in the network where it was made, so this one leads from this
-    # machine's loopback to the process that keeps the container.
-    with socket.socket() as listener, log.open("ab") as output:
+    # A socket stays in the network namespace where it was created. So this one, which the keeper inherits,
+    # connects the loopback of this machine to the keeper's network.
+    with socket.socket() as listener, spec.log.open("ab") as output:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", port))
+        listener.bind(("127.0.0.1", spec.port))
         listener.listen(512)
-        command = [
-            sys.executable,
-            "-m",
-            "inf2kit.rehearsal.container.keeper",
-            str(listener.fileno()),
-            plan.to_json(),
-        ]
+        arguments = [str(listener.fileno()), plan.to_json()]
         return subprocess.Popen(
-            [*_NEW_USER_AND_NETWORK, *command],
-            env={**os.environ, MARK: str(run_dir)},
-            cwd=run_dir,
+            [
+                *_NEW_USER_AND_NETWORK,
+                *(sys.executable, "-m", "inf2kit.rehearsal.container.keeper", *arguments),
+            ],
+            env={**os.environ, MARK: str(spec.run_dir)},
+            cwd=spec.run_dir,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             pass_fds=[listener.fileno()],
-            # A session of its own: a key pressed in the terminal is not meant for it.
+            # In a session of its own it does not get the Ctrl-C of the terminal.
             start_new_session=True,
         )

@@ -1,8 +1,8 @@
-"""Leads a caller on this machine's loopback to a container's port 8080, and no web page.
+"""Relay connections from this machine's loopback to a container's port 8080, and refuse web pages.
 
-The gateway in a faithful container answers whoever reaches it, as on AWS. On a person's machine
-any web page can make a browser call a port of it; so requests are read on their way, and those of browsers
-are refused.
+The gateway of a faithful container answers everybody who reaches it, as it does on AWS. On a personal machine
+any web page can make the browser call a local port. So this relay reads the requests that it passes on, and
+refuses those of browsers.
 """
 
 from __future__ import annotations
@@ -15,49 +15,50 @@ import struct
 
 import h11
 
-from inf2kit.serving.loopback import fault
+from inf2kit.serving.loopback import refusal_reason
 
 _PORT = 8080
-#: Closes a connection as a port that nobody listens on does: with a reset.
+#: SO_LINGER with a timeout of 0: closing resets the connection, as a port without a listener does.
 _RESET = struct.pack("ii", 1, 0)
 
 
-class _Side(asyncio.Protocol):
-    """One of the two connections of a call; what comes in here goes out on the other."""
+class _Connection(asyncio.Protocol):
+    """One of the two connections of a relayed call. It writes what it receives to the other one."""
 
     transport: asyncio.Transport
 
-    def __init__(self, other: _Side | None = None) -> None:
+    def __init__(self, other: _Connection | None = None) -> None:
         self.other = other
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the connection."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101
+        """Remember the transport."""
+        if not isinstance(transport, asyncio.Transport):
+            raise TypeError(f"a relay needs a stream transport, not {type(transport).__name__}")
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Pass on."""
+        """Pass the data on."""
         if self.other:
             self.other.transport.write(data)
 
     def eof_received(self) -> bool:
-        """Pass on that no more will come; the other direction goes on."""
+        """Pass the end of this direction on; the other direction stays open."""
         if self.other and not self.other.transport.is_closing():
             self.other.transport.write_eof()
         return True
 
     def pause_writing(self) -> None:
-        """Who reads slowly is not sent more."""
+        """Stop reading from the other side while this side reads slowly."""
         if self.other:
             self.other.transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """It has caught up."""
+        """Read from the other side again."""
         if self.other:
             self.other.transport.resume_reading()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Pass on how it ended: a reset as a reset."""
+        """End the other connection in the same way: closed, or reset."""
         other, self.other = self.other, None
         if other is not None:
             if error is None:
@@ -66,8 +67,8 @@ class _Side(asyncio.Protocol):
                 _reset(other.transport)
 
 
-class Caller(_Side):
-    """A connection from outside; the one to the container is made when it comes."""
+class CallerConnection(_Connection):
+    """A connection of a caller. It opens one to the container."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Connect to the container's port."""
@@ -78,11 +79,11 @@ class Caller(_Side):
         self._reader = h11.Connection(h11.SERVER)
 
     def data_received(self, data: bytes) -> None:
-        """Pass on, unless a web page has sent it."""
+        """Pass the data on, unless a web page sent it."""
         try:
-            reason = self._fault(data)
+            reason = self._refusal(data)
         except h11.RemoteProtocolError:
-            # The gateway refuses it and hangs up; nothing that might follow is passed on.
+            # The gateway refuses the malformed request and hangs up. Nothing after it is passed on.
             super().data_received(data)
             self.transport.pause_reading()
             return
@@ -96,9 +97,9 @@ class Caller(_Side):
         )
         self.transport.close()
 
-    def _fault(self, data: bytes) -> str:
-        """Read along, and say why a request is refused; nothing where none is."""
-        if data:  # nothing would stand for the end
+    def _refusal(self, data: bytes) -> str:
+        """Parse the requests in the data, and return why one is refused; empty if none is."""
+        if data:  # for h11 empty data means the end of the connection
             self._reader.receive_data(data)
         while (event := self._reader.next_event()) is not h11.NEED_DATA:
             if isinstance(event, h11.Request):
@@ -107,22 +108,22 @@ class Caller(_Side):
                     "path": event.target.decode("latin-1"),
                     "server": ("127.0.0.1", self._port),
                 }
-                if reason := fault(scope):
+                if reason := refusal_reason(scope):
                     return reason
             elif isinstance(event, h11.EndOfMessage):
-                rest, _ = self._reader.trailing_data
+                next_request, _ = self._reader.trailing_data
                 self._reader = h11.Connection(h11.SERVER)
-                return self._fault(rest)
+                return self._refusal(next_request)
         return ""
 
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            _, self.other = await loop.create_connection(lambda: _Side(self), "127.0.0.1", _PORT)
+            _, self.other = await loop.create_connection(lambda: _Connection(self), "127.0.0.1", _PORT)
         except OSError:
             _reset(self.transport)
             return
-        if self.transport.is_closing():  # it did not wait
+        if self.transport.is_closing():  # the caller left meanwhile
             self.connection_lost(None)
         else:
             self.transport.resume_reading()

@@ -1,8 +1,7 @@
-"""Lays out a faithful container's root folder, and becomes its first process.
+"""Create the root folder of a faithful container, then become its process 1.
 
-The keeper runs it as ``python -m inf2kit.rehearsal.container.rootfs PLAN`` in new namespaces of mounts,
-processes and the host's name. Nothing of this machine is seen in the container but its
-programs, all of it read-only.
+The keeper runs this as ``python -m inf2kit.rehearsal.container.rootfs PLAN`` in new namespaces of mounts,
+processes and host name. The container sees the programs of this machine, read-only, and nothing else of it.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ from pathlib import Path
 from inf2kit.rehearsal.container import entrypoint
 from inf2kit.rehearsal.container.namespaces import Plan
 
-#: Of linux/mount.h.
+#: From linux/mount.h.
 _RDONLY, _NOSUID, _NODEV, _NOEXEC, _REMOUNT, _BIND, _REC, _PRIVATE = 1, 2, 4, 8, 32, 4096, 16384, 1 << 18
-#: Docker's own.
+#: Docker's default.
 _SHM = "size=64m,mode=1777"
-#: Open files, soft and hard. What SageMaker sets is not documented; few hosts of containers have less.
-_FILES = (1024, 4096)
+#: The soft and hard limit of open files. SageMaker's are not documented; few container hosts have less.
+_OPEN_FILES = (1024, 4096)
 _HOST_NAME = "container-0"
 _ETC = {
     "passwd": "root:x:0:0:root:/root:/bin/bash\nmodel-server:x:1000:1000::/home/model-server:/bin/sh\n",
     "group": "root:x:0:\nmodel-server:x:1000:\n",
-    # Without the host's own name, as where there is no network.
+    # Without the name of the host, as in a container without a network.
     "hosts": "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n",
     "hostname": f"{_HOST_NAME}\n",
     "resolv.conf": "",
@@ -36,19 +35,19 @@ _ETC = {
 }
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 _MONITOR = (
-    "#!/bin/sh\n# Stands in for the image's monitor, which does nothing unless it is asked to.\nexit 0\n"
+    "#!/bin/sh\n# In place of the image's monitor, which does nothing unless it is configured.\nexit 0\n"
 )
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def lay_out(plan: Plan) -> Path:
-    """Make the root folder of a plan and give it back."""
+def create_root(plan: Plan) -> Path:
+    """Create the root folder of a plan, and return it."""
     root = Path(plan.root)
     _mount("none", Path("/"), None, _REC | _PRIVATE)
     _mount("tmpfs", root, "tmpfs", 0, "mode=755")
-    _programs(root, plan)
-    _etc(root / "etc")
-    _devices(root / "dev")
+    _mount_programs(root, plan)
+    _create_etc(root / "etc")
+    _create_devices(root / "dev")
     for name in ("proc", "sys", "run", "root", "var/tmp", "tmp"):
         (root / name).mkdir(parents=True, exist_ok=True)
     _mount("proc", root / "proc", "proc", _NOSUID | _NODEV | _NOEXEC)
@@ -61,13 +60,13 @@ def lay_out(plan: Plan) -> Path:
     _bind(Path(plan.scratch), root / "home/model-server/tmp", read_only=False)
     bytecode = root / plan.variables.get("PYTHONPYCACHEPREFIX", "/var/bytecode").lstrip("/")
     _bind(Path(plan.bytecode), bytecode, read_only=False)
-    # Packages are all at one path: one's compiled code must not be run for another's.
+    # All packages are at /opt/ml, so the compiled modules of one must not be used for another.
     (bytecode / "opt" / "ml").mkdir(parents=True, exist_ok=True)
     _mount("tmpfs", bytecode / "opt" / "ml", "tmpfs", 0)
     return root
 
 
-def _programs(root: Path, plan: Plan) -> None:
+def _mount_programs(root: Path, plan: Plan) -> None:
     _bind(Path("/usr"), root / "usr")
     for path in map(Path, ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")):
         if path.is_symlink():
@@ -75,21 +74,21 @@ def _programs(root: Path, plan: Plan) -> None:
         elif path.is_dir():
             _bind(path, root / path.name)
     _bind(Path(plan.python.prefix), root / "opt/conda")
-    # Scripts and links name these by their own paths. The outer ones first, which the inner ones lie in.
-    named = [plan.python.prefix, plan.python.base_prefix, *plan.python.packages, plan.java_home]
-    for folder in sorted({*named, *map(os.path.realpath, named)}):
+    # Scripts and links refer to these by their own paths. Sorted, so that outer folders come first.
+    folders = [plan.python.prefix, plan.python.base_prefix, *plan.python.packages, plan.java_home]
+    for folder in sorted({*folders, *map(os.path.realpath, folders)}):
         if not (root / folder.lstrip("/")).exists():
             _bind(Path(folder), root / folder.lstrip("/"))
     for name in ("lib", "bin"):
         (root / "opt/aws/neuron" / name).mkdir(parents=True)
-    # The image's library path begins here, and goes on with the system's, which may have another libpython.
+    # The image's library path starts here and continues with the system's, which may have another libpython.
     for library in Path(plan.python.base_prefix, "lib").glob("libpython*.so*"):
         (root / "opt/aws/neuron/lib" / library.name).symlink_to(library)
-    # On the image's PATH, and not a variable that the image does not have.
+    # On the image's PATH, because the image has no JAVA_HOME.
     (root / "opt/aws/neuron/bin/java").symlink_to(f"{plan.java_home}/bin/java")
 
 
-def _etc(etc: Path) -> None:
+def _create_etc(etc: Path) -> None:
     etc.mkdir()
     for name, text in _ETC.items():
         (etc / name).write_text(text, encoding="utf-8")
@@ -100,7 +99,7 @@ def _etc(etc: Path) -> None:
             shutil.copyfile(path, etc / path.name)
 
 
-def _devices(dev: Path) -> None:
+def _create_devices(dev: Path) -> None:
     dev.mkdir()
     for name in _DEVICES:
         (dev / name).touch()
@@ -115,7 +114,7 @@ def _bind(source: Path, target: Path, *, read_only: bool = True) -> None:
     target.mkdir(parents=True, exist_ok=True)
     _mount(str(source), target, None, _BIND | _REC)
     if read_only:
-        # What this machine forbids there must stay forbidden, or the kernel refuses.
+        # The kernel refuses to drop a restriction that the source's mount has.
         inherited = os.statvfs(target).f_flag & (_NOSUID | _NODEV | _NOEXEC | os.ST_NOATIME | os.ST_RELATIME)
         atime = {os.ST_NOATIME: 1024, os.ST_RELATIME: 1 << 21}
         flags = inherited & (_NOSUID | _NODEV | _NOEXEC)
@@ -130,15 +129,15 @@ def _mount(source: str, target: Path, kind: str | None, flags: int, options: str
         raise OSError(number, f"{os.strerror(number)} (mounting {source})", str(target))
 
 
-def main(text: str) -> None:
-    """Lay out the container of a plan, and become its first process."""
-    plan = Plan.from_json(text)
-    os.chroot(lay_out(plan))
+def main(plan_json: str) -> None:
+    """Create the container of a plan, which is a ``namespaces.Plan`` as JSON, and become its process 1."""
+    plan = Plan.from_json(plan_json)
+    os.chroot(create_root(plan))
     os.chdir("/")
     socket.sethostname(_HOST_NAME)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    files = [limit if hard == resource.RLIM_INFINITY else min(limit, hard) for limit in _FILES]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files[0], files[1]))
+    limits = [limit if hard == resource.RLIM_INFINITY else min(limit, hard) for limit in _OPEN_FILES]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limits[0], limits[1]))
     os.umask(0o022)
     os.execve("/opt/conda/bin/python", ["python", "/dockerd-entrypoint.py", "serve"], plan.variables)  # noqa: S606
 

@@ -1,1 +1,1 @@
-"""Local endpoints: one container behind one runtime, without an account and without CloudFormation."""
+"""Local endpoints: one container and SageMaker's runtime API for it, without an account or CloudFormation."""

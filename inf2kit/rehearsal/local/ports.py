@@ -1,4 +1,4 @@
-"""Ports that nobody listens on."""
+"""Choose free ports of this machine."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import random
 import socket
 from collections.abc import Collection
 
-#: The model server takes ports below 32767 only; below that there are no ephemeral ports either.
+#: The model server accepts ports below 32767 only. Systems use the ports above for outgoing connections.
 _RANGE = range(20_000, 32_000)
 
 
-def choose(count: int, taken: Collection[int] = ()) -> list[int]:
-    """Some ports that are free now.
+def choose_ports(count: int, reserved: Collection[int] = ()) -> list[int]:
+    """Choose ports that are free now.
 
     Args:
-        count: How many.
-        taken: Ports that are somebody's already, though nobody may listen there yet.
+        count: How many ports to choose.
+        reserved: Ports to leave out although they may be free.
     """
     ports: list[int] = []
     for port in random.sample(_RANGE, len(_RANGE)):
-        if port not in taken and is_free(port):
+        if port not in reserved and is_free(port):
             ports.append(port)
         if len(ports) == count:
             break
@@ -27,7 +27,7 @@ def choose(count: int, taken: Collection[int] = ()) -> list[int]:
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens on a port of this machine."""
+    """Whether no server listens on a port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

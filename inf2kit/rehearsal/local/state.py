@@ -1,6 +1,6 @@
-"""What is remembered of a local endpoint, so that another command finds it.
+"""The state of a local endpoint in its folder, which other commands read.
 
-``state.json`` is written once, by ``endpoint.up``; ``status.json`` is written by the host as things change.
+``state.json`` is written when the endpoint is started. ``status.json`` is written by its host.
 """
 
 from __future__ import annotations
@@ -14,23 +14,25 @@ from pathlib import Path
 
 import psutil
 
-from inf2kit import paths
-from inf2kit.client.local import MARK, STATE_FILE
+from inf2kit.client.local import STATE_FILE
+from inf2kit.rehearsal.container import processes
+
+_STATUS_FILE = "status.json"
 
 
 @dataclass(frozen=True)
 class EndpointState:
-    """One local endpoint.
+    """The state of one local endpoint.
 
     Attributes:
-        name: The EndpointName to call it by.
+        name: The EndpointName.
         preset: The preset's name or path.
-        runtime_port: Where boto3 goes.
-        gateway_port: What stands in for the container's port 8080.
-        run_dir: What stands in for the container's ``/tmp``.
-        host_pid: The process that keeps it; 0 before there is one.
+        runtime_port: The port of SageMaker's runtime API, for boto3.
+        gateway_port: The port that stands for the container's port 8080.
+        run_dir: The container's ``TEMP``, and the mark of its processes.
+        host_pid: The number of the host process; 0 before it is started.
         status: ``Creating``, ``InService`` or ``Failed``.
-        reason: Why it failed, a sentence.
+        reason: One sentence on why it failed.
     """
 
     name: str
@@ -49,70 +51,39 @@ class EndpointState:
 
     @property
     def gateway_url(self) -> str:
-        """The container's port."""
+        """The URL of the container's port."""
         return f"http://127.0.0.1:{self.gateway_port}"
 
     def host(self) -> psutil.Process | None:
         """The living host process, or None."""
-        return living(self.host_pid, self.run_dir)
+        return processes.find_process(self.host_pid, Path(self.run_dir))
 
-
-def living(pid: int, run_dir: str) -> psutil.Process | None:
-    """A living process with a mark, or None; one that only has its number is not taken for it.
-
-    Args:
-        pid: 0 where there is none yet.
-        run_dir: What it is marked with.
-    """
-    try:
-        process = psutil.Process(pid) if pid else None
-        if process is None or process.status() == psutil.STATUS_ZOMBIE:
+    @classmethod
+    def read(cls, folder: Path) -> EndpointState | None:
+        """Read the state in an endpoint's folder; None if there is none that this release can read."""
+        try:
+            values = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+            with contextlib.suppress(OSError, ValueError):  # the host writes it later
+                values |= json.loads((folder / _STATUS_FILE).read_text(encoding="utf-8"))
+            # Other releases may write more fields.
+            return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
+        except (OSError, ValueError, TypeError):
             return None
-        return process if process.environ().get(MARK) == run_dir else None
-    except (psutil.Error, OSError):
-        return None
+
+    def write(self, folder: Path) -> None:
+        """Write the state, but not the status, which is the host's."""
+        values = asdict(self)
+        del values["status"], values["reason"]
+        _replace_json(folder / STATE_FILE, values)
 
 
-def read(name: str) -> EndpointState | None:
-    """An endpoint's state, or None where there is none that this release can read.
-
-    Raises:
-        LocalEndpointError: the name could not be an endpoint's.
-    """
-    folder = paths.endpoint(name)
-    try:
-        values = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-        with contextlib.suppress(OSError, ValueError):  # the host may not have written one yet
-            values |= json.loads((folder / "status.json").read_text(encoding="utf-8"))
-        # Another release may have written more than this one knows.
-        return EndpointState(
-            **{each.name: values[each.name] for each in fields(EndpointState) if each.name in values}
-        )
-    except (OSError, ValueError, TypeError):
-        return None
+def write_status(folder: Path, status: str, reason: str) -> None:
+    """Write an endpoint's status."""
+    _replace_json(folder / _STATUS_FILE, {"status": status, "reason": reason})
 
 
-def write(state: EndpointState) -> None:
-    """Keep an endpoint's state."""
-    kept = asdict(state)
-    del kept["status"], kept["reason"]
-    _replace(paths.endpoint(state.name) / STATE_FILE, kept)
-
-
-def write_status(name: str, status: str, reason: str) -> None:
-    """Keep an endpoint's status."""
-    _replace(paths.endpoint(name) / "status.json", {"status": status, "reason": reason})
-
-
-def names() -> list[str]:
-    """Every endpoint that has a folder, in alphabetical order."""
-    if not paths.endpoints().is_dir():
-        return []
-    return sorted(path.name for path in paths.endpoints().iterdir() if path.is_dir())
-
-
-def _replace(path: Path, value: object) -> None:
-    """A reader sees the old content or the new one, never half of it. The folder must be there."""
+def _replace_json(path: Path, value: object) -> None:
+    """Replace a file at once, so that no reader sees half of it. The folder must exist."""
     handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         json.dump(value, file, indent=2)

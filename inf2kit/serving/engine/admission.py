@@ -1,6 +1,6 @@
-"""Who may come in: so many texts at once, of which lists count for at most half.
+"""The limit on texts that an endpoint holds at once, of which lists may take at most half.
 
-Plain load is refused with 429, so that it never looks like a fault of the endpoint.
+A call over the limit gets 429, so that load never looks like a fault of the endpoint.
 """
 
 from __future__ import annotations
@@ -9,66 +9,73 @@ from inf2kit.errors import RequestError
 
 
 class Admission:
-    """The places of an endpoint: its rows and its queue.
+    """Counts the texts of an endpoint against its capacity: its rows and its queue.
 
-    Each call takes one, and lists take at most half of all places together. A list that is longer is let in
-    while no other one is; its rest waits beside the others' calls, which are not refused because of it.
+    Each call counts as one text. The further texts of lists count too, but for at most half of the capacity:
+    a longer list is admitted while no other list is there, and its rest waits without taking capacity from
+    other calls.
 
     Args:
-        places: Texts that may be inside at once.
+        capacity: Most texts at once.
 
     Attributes:
-        texts: Texts that are inside.
+        capacity: Most texts at once.
+        texts: Number of texts that were admitted and are not released.
     """
 
-    def __init__(self, places: int) -> None:
-        self.places = places
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
         self.texts = 0
         self._calls = 0
-        self._further = 0
-        self._most_further = max(1, places // 2 - 1)
+        self._further_texts = 0
+        self._max_further_texts = max(1, capacity // 2 - 1)
 
-    def enter(self, texts: int, *, always: bool = False, retry_after_s: int = 1) -> None:
-        """Let a call in.
+    def admit(self, texts: int, *, replaces_admitted: bool = False, retry_after_s: int = 1) -> None:
+        """Count a call in.
 
         Args:
-            texts: Of the call.
-            always: Whether it is in already, and only changes places.
-            retry_after_s: Seconds after which another try makes sense.
+            texts: Number of texts of the call.
+            replaces_admitted: Whether it replaces a call that was admitted already; it is never refused.
+            retry_after_s: Seconds to wait before another try, for the error.
 
         Raises:
             RequestError: 429 ``queue_full``.
         """
-        further = self._further + texts - 1
-        too_many = self._calls + 1 + min(further, self._most_further) > self.places
-        another_list = texts > 1 and self._further > 0 and further > self._most_further
-        if not always and (too_many or another_list):
-            raise queue_full(self.texts, self.places, retry_after_s=retry_after_s)
+        further_texts = self._further_texts + texts - 1
+        is_full = self._calls + 1 + min(further_texts, self._max_further_texts) > self.capacity
+        is_second_list = texts > 1 and self._further_texts > 0 and further_texts > self._max_further_texts
+        if not replaces_admitted and (is_full or is_second_list):
+            raise queue_full(self.texts, self.capacity, retry_after_s=retry_after_s)
         self.texts += texts
         self._calls += 1
-        self._further = further
+        self._further_texts = further_texts
 
-    def leave(self, texts: int, left: int = 0) -> None:
-        """A call that had so many texts inside has ``left`` of them now."""
-        self.texts -= texts - left
-        self._calls -= not left
-        self._further -= texts - 1 - max(left - 1, 0)
+    def release(self, texts: int, remaining: int = 0) -> None:
+        """Count texts of one call out.
+
+        Args:
+            texts: Number of texts that the call had until now.
+            remaining: Number of texts that it still has.
+        """
+        self.texts -= texts - remaining
+        self._calls -= not remaining
+        self._further_texts -= texts - 1 - max(remaining - 1, 0)
 
 
-def queue_full(inside: int, limit: int, *, retry_after_s: int = 1) -> RequestError:
-    """For a call that finds all rows and the queue taken."""
+def queue_full(texts: int, capacity: int, *, retry_after_s: int = 1) -> RequestError:
+    """The error for a call that finds all rows and the queue taken."""
     seconds = max(retry_after_s, 1)
     return RequestError(
         429,
         "queue_full",
-        f"{inside} prompts are running or waiting and this endpoint holds {limit}; "
+        f"{texts} prompts are running or waiting and this endpoint holds {capacity}; "
         f"try again in {seconds} s, or send fewer calls at once",
         retry_after_s=seconds,
     )
 
 
 def queue_timeout() -> RequestError:
-    """For a call that waited until its deadline without getting a row."""
+    """The error for a call that waited until its deadline without getting a row."""
     return RequestError(
         429,
         "queue_timeout",

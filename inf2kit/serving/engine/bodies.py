@@ -12,15 +12,15 @@ from inf2kit.errors import RequestError
 from inf2kit.serving.asgi import DisconnectedError, Receive, body_parts
 from inf2kit.serving.wire import decode_body
 
-#: What SageMaker lets through to a container, and a little more: the model server's own limit.
+#: Most bytes of a body: the model server's own limit, a little more than SageMaker passes on to a container.
 MAX_BODY = 6_553_500
-#: Bytes of all bodies that are inside, and of a body that is too small to count.
+#: Most bytes of all bodies together, and bytes of a body that is too small to count.
 _BUDGET, _FREE = 64 * 1024 * 1024, 64 * 1024
-#: Seconds in which a body must come.
+#: Seconds in which a body must arrive.
 _BODY_S = 10.0
-#: A longer body is looked at before it is parsed: ``[{},{},...]`` takes 27 times its bytes as objects.
+#: Bytes above which a body is checked before it is parsed: ``[{},{},...]`` takes 27 times as many.
 _LARGE = 256 * 1024
-#: Bytes and quotation marks of such a body beside its texts: braces, commas, numbers.
+#: Most bytes outside of texts (braces, commas, numbers), and most quotation marks, of such a body.
 _MAX_STRUCTURE = 256 * 1024
 
 
@@ -28,22 +28,22 @@ class Bodies:
     """Reads bodies for one endpoint.
 
     Attributes:
-        limit: Bytes that a body may have, from the model's shapes once it is loaded.
+        limit: Most bytes of a body; it follows from the model's shapes once the model is loaded.
     """
 
     def __init__(self) -> None:
         self.limit = MAX_BODY
         self._budget = _Budget()
-        # One at a time: the interpreter parses one at a time anyway, and answers nobody meanwhile.
+        # One large body at a time: parsing holds the interpreter's lock, so several would only delay others.
         self._parsing = asyncio.Lock()
 
     @asynccontextmanager
     async def read(self, receive: Receive, headers: Mapping[str, str]) -> AsyncIterator[bytearray]:
-        """A request's body, whose bytes count until the call is over.
+        """A request's body. Its bytes count against the budget until the context ends.
 
         Raises:
-            RequestError: 413 for one that is too large, 429 where too many are inside already, 408 for one
-                that comes too slowly, 400 for one that does not come whole.
+            RequestError: 413 if it is too large, 429 if the budget is used up, 408 if it arrives too slowly,
+                400 if the connection closes before its end.
         """
         body = bytearray()
         share = _Share(self._budget)
@@ -63,13 +63,13 @@ class Bodies:
                 ) from None
             yield body
         finally:
-            share.give_back()
+            share.release()
 
     async def parse(self, body: bytearray, content_type: str | None) -> object:
-        """The body's JSON value.
+        """The JSON value of a body.
 
         Raises:
-            RequestError: as ``decode_body``; 422 for a large body that is not texts for the most part.
+            RequestError: as ``decode_body``; 422 for a large body that is mostly not texts.
         """
         if len(body) <= _LARGE:
             return decode_body(body, content_type)
@@ -80,7 +80,7 @@ class Bodies:
         too_large = False
         async for part in body_parts(receive):
             if too_large:
-                continue  # read on without keeping it: a caller that still sends would not see the answer
+                continue  # read on and drop it: a caller that still sends would not see the answer
             if len(body) + len(part) > self.limit:
                 too_large = True
                 body.clear()
@@ -98,49 +98,53 @@ class Bodies:
 
 @dataclass
 class _Budget:
-    """Bytes that the bodies of all calls have together."""
+    """Bytes of all bodies together.
 
-    taken: int = 0
+    Attributes:
+        used: Bytes in use.
+    """
+
+    used: int = 0
 
 
 class _Share:
-    """What one body takes of the budget."""
+    """The bytes of the budget that one body uses."""
 
     def __init__(self, budget: _Budget) -> None:
         self._budget = budget
-        self._taken = 0
+        self._used = 0
 
     def grow(self, size: int) -> None:
-        """The body has so many bytes now, or will have.
+        """Use ``size`` bytes in all.
 
         Raises:
-            RequestError: 429 where the budget does not have them.
+            RequestError: 429 if the budget is used up.
         """
-        more = size - self._taken if size > _FREE else 0
+        more = size - self._used if size > _FREE else 0
         if more <= 0:
             return
-        if self._budget.taken + more > _BUDGET:
+        if self._budget.used + more > _BUDGET:
             raise RequestError(
                 429,
                 "queue_full",
-                f"the bodies of the calls that are inside have {self._budget.taken:,} bytes already; "
+                f"the bodies of the calls in progress have {self._budget.used:,} bytes already; "
                 "try again in a second, or send smaller ones",
                 retry_after_s=1,
             )
-        self._budget.taken += more
-        self._taken += more
+        self._budget.used += more
+        self._used += more
 
-    def give_back(self) -> None:
-        """The body is gone."""
-        self._budget.taken -= self._taken
-        self._taken = 0
+    def release(self) -> None:
+        """Use no bytes any more."""
+        self._budget.used -= self._used
+        self._used = 0
 
 
 def _parse_large(body: bytearray, content_type: str | None) -> object:
-    # In C throughout, and in bounded memory: texts lie between quotation marks that are not escaped.
-    plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    many = plain.count(b'"') > _MAX_STRUCTURE
-    if many or sum(map(len, plain.split(b'"')[::2])) > _MAX_STRUCTURE:
+    # Texts lie between quotation marks that are not escaped. These calls run in C and in bounded memory.
+    unescaped = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    has_many_texts = unescaped.count(b'"') > _MAX_STRUCTURE
+    if has_many_texts or sum(map(len, unescaped.split(b'"')[::2])) > _MAX_STRUCTURE:
         raise RequestError(
             422,
             "invalid_body",

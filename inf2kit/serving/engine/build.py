@@ -1,37 +1,47 @@
-"""From settings to a model that answers: backend, tokenizer, scheduler, both graphs warmed."""
+"""From settings to an engine that answers: backend, tokenizer and scheduler, with every graph run once."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from inf2kit.serving.engine import backend as backends
 from inf2kit.serving.engine.heartbeat import Heartbeat
-from inf2kit.serving.engine.input_processor import Intake, PlainText, eos_ids, load_tokenizer
+from inf2kit.serving.engine.input_processor import InputProcessor
 from inf2kit.serving.engine.metrics import EngineMetrics
 from inf2kit.serving.engine.scheduler import Scheduler
 from inf2kit.serving.engine.settings import Settings
+from inf2kit.serving.engine.tokenizer import PlainDecoder, load_tokenizer, read_eos_ids
 
-#: A step may take so many times the slowest one of the warm-up before the engine counts as stuck.
-_SLOWER = 10
-#: Seconds that it may take in any case: a device may be busy with its own affairs for longer than a CPU.
-_LEAST_STALL_S = {"neuron": 60.0}
-_LEAST_STALL_ELSEWHERE_S = 5.0
+#: An engine counts as stuck when a step takes this many times the slowest step of the warm-up.
+_STALL_FACTOR = 10
+#: Seconds that a step may take in any case, by backend: a device may pause for longer than a CPU.
+_MIN_STALL_S = {"neuron": 60.0}
+_DEFAULT_MIN_STALL_S = 5.0
 
 
-def load(
+@dataclass(frozen=True)
+class Engine:
+    """A loaded model: what reads its calls, and what runs them."""
+
+    input_processor: InputProcessor
+    scheduler: Scheduler
+
+
+def build_engine(
     settings: Settings,
     metrics: EngineMetrics,
     after_step: Callable[[], None] = lambda: None,
     heartbeat: Heartbeat | None = None,
-) -> tuple[Intake, Scheduler]:
-    """Load, and prove that the model answers, on the thread that will serve it.
+) -> Engine:
+    """Load the model and run one prefill and one decode step. Call it on the thread that runs the scheduler.
 
     Args:
-        settings: Of the endpoint.
-        metrics: Where to count.
+        settings: The endpoint's settings.
+        metrics: Counts and times what happens.
         after_step: Called after every step of the scheduler.
-        heartbeat: Begins when the model answers, and beats with every step from then on.
+        heartbeat: Begins when the model has answered, and beats with every step from then on.
 
     Raises:
         ModelDirectoryError: the model cannot be loaded.
@@ -40,38 +50,39 @@ def load(
     backend = backends.create(settings)
     backend.load()
     tokenizer = load_tokenizer(settings)
-    intake = Intake(settings, backend, tokenizer)
+    input_processor = InputProcessor(settings, backend, tokenizer)
     slowest_s = _warm_up(backend)
     if heartbeat:
-        least_s = _LEAST_STALL_S.get(settings.backend, _LEAST_STALL_ELSEWHERE_S)
-        heartbeat.begin(settings.stall_s or max(least_s, _SLOWER * slowest_s))
+        min_stall_s = _MIN_STALL_S.get(settings.backend, _DEFAULT_MIN_STALL_S)
+        heartbeat.begin(settings.stall_s or max(min_stall_s, _STALL_FACTOR * slowest_s))
     scheduler = Scheduler(
         backend,
-        PlainText(tokenizer),
-        eos_ids(settings, tokenizer),
+        PlainDecoder(tokenizer),
+        read_eos_ids(settings, tokenizer),
         queue_size=settings.queue_size,
         prefills_per_step=settings.prefills_per_step,
         metrics=metrics,
         after_step=after_step,
         beat=heartbeat.beat if heartbeat else lambda: None,
     )
-    return intake, scheduler
+    return Engine(input_processor, scheduler)
 
 
 def _warm_up(backend: backends.Backend) -> float:
-    """A real prefill, as long as one may be, and a real decode; the seconds that the slower one took.
+    """Run the longest possible prefill and a decode step, so that the first call is not the first run.
 
-    Ready must mean that the next call is answered.
+    Returns:
+        Seconds of the slower one.
     """
     longest = min(backend.max_prefill_tokens or 2, backend.shapes.max_context_length)
-    seconds = [_seconds_of(lambda: backend.prefill([backends.PrefillChunk(0, [0] * longest)]))]
+    seconds = [_time(lambda: backend.prefill([backends.PrefillChunk(0, [0] * longest)]))]
     if backend.shapes.sequence_length > longest:
-        seconds.append(_seconds_of(lambda: backend.decode([0], [0])))
+        seconds.append(_time(lambda: backend.decode([0], [0])))
     backend.release(0)
     return max(seconds)
 
 
-def _seconds_of(step: Callable[[], object]) -> float:
+def _time(step: Callable[[], object]) -> float:
     began = time.monotonic()
     step()
     return time.monotonic() - began

@@ -1,4 +1,4 @@
-"""The gateway's connections: bounded in number, and none of them may be silent, or unread, for long."""
+"""The gateway's connections: limited in number, and closed if the caller sends or reads nothing for long."""
 
 from __future__ import annotations
 
@@ -16,46 +16,46 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from inf2kit.serving.asgi import KEEP_ALIVE_S, Scope
 
-#: Seconds in which a request's head must come, from the first byte or from the connection's begin.
+#: Seconds in which a request's head must arrive, from its first byte or from the opening of the connection.
 _HEAD_S = 10.0
-#: Seconds in which a caller must read something of what is left of an answer.
+#: Seconds in which a caller must read at least a part of what is left of an answer.
 _UNREAD_S = 10.0
-#: Bytes of a request's head.
+#: Most bytes of a request's head.
 _MAX_HEAD = 64 * 1024
-#: Open files that are not connections: sockets to engine and model server for the calls inside, and the rest.
+#: Open files that are not connections of callers, such as the sockets to the engine and the model server.
 _OTHER_FILES = 256
-_FEWEST, _MOST = 64, 8192
-#: Connections that asyncio accepts in one go, before it looks at the first, and those that wait in the
-#: kernel. Where files run out in the middle, it accepts none for a second.
-_ACCEPTED_AT_ONCE, _WAITING = 64, 4096
+#: Least and most connections, whatever the limit on open files is.
+_MIN_CONNECTIONS, _MAX_CONNECTIONS = 64, 8192
+#: Connections that asyncio accepts in one go, before it reads from the first, and those that wait in the
+#: kernel. If open files run out in the middle, asyncio accepts none for a second.
+_ACCEPTED_AT_ONCE, _KERNEL_BACKLOG = 64, 4096
 
 
 class Connections(uvicorn.Server):
-    """uvicorn on one address, for an application that decides itself when it ends.
+    """uvicorn on one address, for an application that decides itself when the server ends.
 
-    It binds by itself: asyncio sets TCP_NODELAY on its own sockets only, and without it every answer on a
+    asyncio opens the socket: only on its own sockets does it set TCP_NODELAY, without which every answer on a
     kept-alive connection waits 40 ms for an acknowledgement.
 
     Args:
         app: An ASGI application.
-        host: To listen on.
-        port: To listen on.
+        host: Address to listen on.
+        port: Port to listen on.
     """
 
     def __init__(self, app: Any, host: str, port: int) -> None:
-        self.most = _connections_allowed()
-        most = self.most
+        max_connections = _max_connections()
 
-        class Bounded(_Protocol):
-            limit = most
+        class LimitedProtocol(_Protocol):
+            limit = max_connections
 
-        # Each part is named: with "auto" the parts that the image happens to have would run untested.
+        # Each part is named: "auto" would choose parts that the image has by chance and no test covers.
         super().__init__(
             uvicorn.Config(
                 app,
                 host=host,
                 port=port,
-                http=Bounded,
+                http=LimitedProtocol,
                 loop="asyncio",
                 ws="none",
                 backlog=_ACCEPTED_AT_ONCE,
@@ -74,59 +74,59 @@ class Connections(uvicorn.Server):
         await super().startup(sockets)
         for server in self.servers:
             for listening in server.sockets:
-                with socket.socket(fileno=os.dup(listening.fileno())) as same:
-                    same.listen(_WAITING)
+                with socket.socket(fileno=os.dup(listening.fileno())) as duplicate:
+                    duplicate.listen(_KERNEL_BACKLOG)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Capture nothing: the gateway drains before it ends."""
+        """Capture no signal: the gateway drains before it ends."""
         yield
 
     def abort(self, scope: Scope) -> None:
-        """Close the connection of a request at once, and drop what its caller has not read."""
+        """Close the connection of a request at once, and drop the part of its answer that is not sent."""
         for connection in list(self.server_state.connections):
             if isinstance(connection, _Protocol) and connection.scope is scope:
-                # The transport says so a moment later; until then the answer would count as broken off.
+                # The transport reports it a moment later; until then the answer would count as broken off.
                 connection.cycle.disconnected = True
                 connection.transport.abort()
 
 
 class _Protocol(H11Protocol):
-    """HTTP/1.1 that closes connections which say nothing."""
+    """HTTP/1.1 that closes idle connections when there are too many, and slow ones."""
 
-    limit = _MOST
+    limit = _MAX_CONNECTIONS
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._head_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
-        self._waits_since = self.loop.time()
+        self._waiting_since = self.loop.time()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         if len(self.connections) > self.limit:
-            self._close_a_waiting_one()
-        self._expect_a_head()
+            self._close_longest_waiting()
+        self._start_head_timer()
 
     def data_received(self, data: bytes) -> None:
         before = self.cycle
         super().data_received(data)
         if self.cycle is not before:
-            self._waits_since = self.loop.time()
-        # What is left of an answered request's body, and is read away, is no request's begin.
+            self._waiting_since = self.loop.time()
+        # The rest of an answered request's body, which is read and dropped, begins no request.
         if self._is_idle() and (self.conn.trailing_data[0] or self.conn.their_state is h11.SEND_BODY):
-            self._expect_a_head()
+            self._start_head_timer()
         else:
-            self._forget_the_head()
+            self._stop_head_timer()
 
     def on_response_complete(self) -> None:
-        self._waits_since = self.loop.time()
+        self._waiting_since = self.loop.time()
         if (unread := self.transport.get_write_buffer_size()) and self._unread_timer is None:
-            self._expect_reading(unread)
+            self._start_unread_timer(unread)
         super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._forget_the_head()
+        self._stop_head_timer()
         if self._unread_timer is not None:
             self._unread_timer.cancel()
         super().connection_lost(exc)
@@ -135,49 +135,52 @@ class _Protocol(H11Protocol):
         """Whether no request is being answered."""
         return self.cycle is None or self.cycle.response_complete
 
-    def _waits(self) -> bool:
-        """Whether it is the caller's turn: to send a request, or the rest of one."""
+    def _is_waiting(self) -> bool:
+        """Whether the caller has to send: a request, or the rest of one."""
         return self._is_idle() or self.cycle.more_body
 
-    def _close_a_waiting_one(self) -> None:
-        # One that is closed already counts until the loop comes round to it.
-        there = [each for each in self.connections if isinstance(each, _Protocol)]
-        there = [each for each in there if not each.transport.is_closing()]
-        if len(there) > self.limit:
-            waiting = (each for each in there if each._waits())
-            min(waiting, key=lambda each: each._waits_since).transport.abort()
+    def _close_longest_waiting(self) -> None:
+        # Closed connections are in the list until the loop has handled their end.
+        connections = [
+            connection
+            for connection in self.connections
+            if isinstance(connection, _Protocol) and not connection.transport.is_closing()
+        ]
+        if len(connections) > self.limit:
+            waiting = (connection for connection in connections if connection._is_waiting())
+            min(waiting, key=lambda connection: connection._waiting_since).transport.abort()
 
-    def _expect_a_head(self) -> None:
+    def _start_head_timer(self) -> None:
         if self._head_timer is None:
-            self._head_timer = self.loop.call_later(_HEAD_S, self._head_is_late)
+            self._head_timer = self.loop.call_later(_HEAD_S, self._on_late_head)
 
-    def _forget_the_head(self) -> None:
+    def _stop_head_timer(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
 
-    def _head_is_late(self) -> None:
+    def _on_late_head(self) -> None:
         self._head_timer = None
         if self._is_idle() and not self.transport.is_closing():
             self.transport.abort()
 
-    # An answer is over for the application when it lies in the transport's buffer. A transport that is told
-    # to close waits until the buffer is empty, and would wait for ever.
+    # For the application an answer is sent when it is in the transport's buffer. A transport closes only when
+    # its buffer is empty, so without these timers it would wait for ever for a caller that does not read.
 
-    def _expect_reading(self, unread: int) -> None:
-        self._unread_timer = self.loop.call_later(_UNREAD_S, self._look_whether_it_reads, unread)
+    def _start_unread_timer(self, unread: int) -> None:
+        self._unread_timer = self.loop.call_later(_UNREAD_S, self._check_unread, unread)
 
-    def _look_whether_it_reads(self, before: int) -> None:
+    def _check_unread(self, before: int) -> None:
         self._unread_timer = None
         unread = self.transport.get_write_buffer_size()
         if unread >= before:
             self.transport.abort()
         elif unread:
-            self._expect_reading(unread)
+            self._start_unread_timer(unread)
 
 
-def _connections_allowed() -> int:
-    """How many connections fit into this process's open files, of which it takes as many as it may."""
+def _max_connections() -> int:
+    """Connections that the limit on open files allows, after it is raised as far as possible."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -185,5 +188,5 @@ def _connections_allowed() -> int:
     except (OSError, ValueError):
         pass
     if soft == resource.RLIM_INFINITY:
-        return _MOST
-    return max(_FEWEST, min(_MOST, soft - _OTHER_FILES))
+        return _MAX_CONNECTIONS
+    return max(_MIN_CONNECTIONS, min(_MAX_CONNECTIONS, soft - _OTHER_FILES))

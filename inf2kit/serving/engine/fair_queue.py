@@ -1,4 +1,4 @@
-"""The jobs that wait for a row. Turns go round between calls, so a long list of texts keeps nobody out."""
+"""The requests that wait for a row. Calls take turns, so a long list of texts delays no other call."""
 
 from __future__ import annotations
 
@@ -7,50 +7,58 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from inf2kit.serving.engine.sequence import Job
+from inf2kit.serving.engine.request import Request
 
 
 @dataclass
-class _Turns:
-    """The waiting jobs of one call, and when it last had a turn: at first, when it arrived."""
+class _Call:
+    """The waiting requests of one call.
 
-    jobs: deque[Job]
-    last: float
+    Attributes:
+        last_turn: Monotonic time of the call's last turn; before the first one, its arrival.
+    """
+
+    requests: deque[Request]
+    last_turn: float
 
 
-class Waiting:
-    """Jobs in the order of their turns: the call whose last turn is longest ago comes next."""
+class FairQueue:
+    """A queue in which the call whose last turn was longest ago comes next."""
 
     def __init__(self) -> None:
-        self._calls: list[_Turns] = []
+        self._calls: list[_Call] = []
 
     def __len__(self) -> int:
-        return sum(len(call.jobs) for call in self._calls)
+        return sum(len(call.requests) for call in self._calls)
 
-    def __iter__(self) -> Iterator[Job]:
-        return (job for call in self._calls for job in call.jobs)
+    def __iter__(self) -> Iterator[Request]:
+        return (request for call in self._calls for request in call.requests)
 
-    def add(self, jobs: Sequence[Job]) -> None:
-        """The jobs of one call."""
-        if jobs:
-            self._calls.append(_Turns(deque(jobs), jobs[0].arrival))
+    def add(self, requests: Sequence[Request]) -> None:
+        """Add the requests of one call."""
+        if requests:
+            self._calls.append(_Call(deque(requests), requests[0].arrival))
 
-    def take(self) -> Job | None:
-        """The next job, which waits no longer; None where none waits."""
+    def pop(self) -> Request | None:
+        """Remove and return the next request, or None if the queue is empty."""
         if not self._calls:
             return None
-        call = min(self._calls, key=lambda call: call.last)
-        job = call.jobs.popleft()
-        call.last = time.monotonic()
-        self._calls = [call for call in self._calls if call.jobs]
-        return job
+        call = min(self._calls, key=lambda call: call.last_turn)
+        request = call.requests.popleft()
+        call.last_turn = time.monotonic()
+        self._calls = [call for call in self._calls if call.requests]
+        return request
 
-    def take_ended(self, now: float) -> list[Job]:
-        """Every job that was cancelled or whose deadline has come, which wait no longer."""
-        ended = [job for job in self if job.cancelled or now >= job.deadline]
+    def pop_ended(self, now: float) -> list[Request]:
+        """Remove and return every request that was cancelled or whose deadline has come.
+
+        Args:
+            now: Monotonic time; ``-math.inf`` for the cancelled ones only.
+        """
+        ended = [request for request in self if request.cancelled or now >= request.deadline]
         if ended:
-            leaving = set(map(id, ended))
+            ended_ids = set(map(id, ended))
             for call in self._calls:
-                call.jobs = deque(job for job in call.jobs if id(job) not in leaving)
-            self._calls = [call for call in self._calls if call.jobs]
+                call.requests = deque(request for request in call.requests if id(request) not in ended_ids)
+            self._calls = [call for call in self._calls if call.requests]
         return ended

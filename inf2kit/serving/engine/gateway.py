@@ -1,11 +1,11 @@
 """The gateway: the process that owns the endpoint's port.
 
-The model server says healthy before its model is loaded and cannot stream. So the port opens only after a
-generation went all the way through model server, worker and engine; ``/ping`` tells the engine's state;
-calls are admitted or refused on arrival; ``stream: true`` is served from the engine; everything else passes
-through the model server, so that ``predict_fn`` stays in the path.
+The model server reports healthy before its model is loaded, and cannot stream. So the gateway opens the port
+only after a generation went through model server, worker and engine, and its ``/ping`` reports the engine's
+state. It admits or refuses calls on arrival, and serves ``stream: true`` from the engine. Everything else
+passes through the model server, so that ``predict_fn`` stays in the path.
 
-Run as ``python -m inf2kit.serving.engine.gateway MODEL_DIR``; the supervisor does.
+The supervisor starts it as ``python -m inf2kit.serving.engine.gateway MODEL_DIR``.
 """
 
 from __future__ import annotations
@@ -20,29 +20,26 @@ import traceback
 
 from inf2kit.errors import RequestError, unavailable
 from inf2kit.serving.asgi import Receive, Scope, Send, answer
-from inf2kit.serving.engine import protocol
 from inf2kit.serving.engine.connections import Connections
+from inf2kit.serving.engine.events import MetricsEvent, StatusEvent
 from inf2kit.serving.engine.heartbeat import ENGINE, GATEWAY, Heartbeat
 from inf2kit.serving.engine.invocations import Invocations
-from inf2kit.serving.engine.metrics import CONTENT_TYPE, GatewayMetrics, log_line, samples
+from inf2kit.serving.engine.log import log, log_line
+from inf2kit.serving.engine.metrics import CONTENT_TYPE, GatewayMetrics, parse_samples, summarize
 from inf2kit.serving.engine.model_server import ModelServer
-from inf2kit.serving.engine.processes import (
-    OPENED_FILE,
-    STATE_FILE,
-    be_killed_first,
-    end_with_parent,
-    say,
-    write_line,
-)
+from inf2kit.serving.engine.processes import be_killed_first, end_with_parent
+from inf2kit.serving.engine.protocol import EngineCall, stream_engine
+from inf2kit.serving.engine.run_state import SupervisorState, mark_opened, was_opened
 from inf2kit.serving.engine.settings import Settings
 from inf2kit.serving.loopback import Loopback
 
 _POLL_S = 0.05
 #: Seconds between two lines of metrics, and between two lines of load.
 _METRICS_EVERY_S, _LOAD_EVERY_S = 60.0, 10.0
-#: Seconds that calls go on after SIGTERM, and that they have to end after that. SageMaker kills after 30 s.
+#: Seconds after SIGTERM in which calls end by themselves, and after that with the tokens they have. SageMaker
+#: kills a container after 30 s.
 _DRAIN_S, _DRAIN_END_S = 25.0, 2.0
-#: Seconds between two beats, and without one after which the gateway counts as stuck.
+#: Seconds between two beats, and without a beat after which the gateway counts as stuck.
 _BEAT_S, _STALL_S = 0.5, 10.0
 
 
@@ -50,11 +47,11 @@ class Gateway:
     """An ASGI application for ``GET /ping``, ``POST /invocations`` and ``GET /metrics``.
 
     Args:
-        settings: Of the endpoint.
-        heartbeat: The engine's.
+        settings: The endpoint's settings.
+        heartbeat: The engine's heartbeat.
 
     Attributes:
-        invocations: What answers the calls.
+        invocations: Answers ``/invocations``.
     """
 
     def __init__(self, settings: Settings, heartbeat: Heartbeat) -> None:
@@ -67,7 +64,7 @@ class Gateway:
 
     @property
     def state(self) -> str:
-        """What ``/ping`` says: ``ready``, or why not."""
+        """``ready``, or why the endpoint is not; ``/ping`` reports it."""
         if self.invocations.closing:
             return "ending"
         if self._engine_state == "ready" and self._heartbeat.stalled:
@@ -77,90 +74,94 @@ class Gateway:
         return self._engine_state
 
     async def watch_engine(self) -> None:
-        """Follow the engine's state for ever; it is ``down`` the moment its socket closes."""
+        """Follow the engine's state for ever. It is ``down`` as soon as its socket closes."""
         while True:
             try:
-                async for event in protocol.stream(self._settings.socket_path, {"op": "status"}):
-                    if event["state"] == "ready":
-                        self.invocations.know_the_model(event["longest_token"])
-                    self._engine_state = event["state"]
+                async for event in stream_engine(self._settings.socket_path, EngineCall("status")):
+                    if isinstance(event, StatusEvent):
+                        if event.state == "ready":
+                            self.invocations.set_longest_token(event.longest_token)
+                        self._engine_state = event.state
             except RequestError:
                 if self._engine_state == "ready" and not self.invocations.closing:
-                    self.invocations.crashes.crashed()
+                    self.invocations.crashes.record_crash()
                 self._engine_state = "down"
             await asyncio.sleep(_POLL_S)
 
     async def wait_for_a_generation(self) -> None:
-        """Return after a generation went through the whole path."""
-        while self._engine_state != "ready" or not await self._model_server.generates(
+        """Return when a generation has gone through model server, worker and engine."""
+        while self._engine_state != "ready" or not await self._model_server.can_generate(
             self._settings.deadline_s
         ):
             await asyncio.sleep(_POLL_S)
 
     async def watch_model_server(self) -> None:
-        """Ask a model server that did not answer a call in time, until it does again; for ever."""
+        """Call a model server that did not answer in time again and again until it does; for ever."""
         while True:
             await asyncio.sleep(_POLL_S)
             if self._model_server.silent and not self.invocations.closing:
                 await self.wait_for_a_generation()
 
     async def drain(self) -> None:
-        """Take no more calls. Those inside end by themselves, or after a while with what they have."""
-        self.invocations.closing = True
-        inside = self.invocations.admission
-        say("gateway", f"ending: {inside.texts} texts are inside, and no more are taken")
-        await self._empty_within(_DRAIN_S)
-        if inside.texts:
-            ending = asyncio.ensure_future(self._end_all())  # not waited for: an engine that hangs is silent
-            await self._empty_within(_DRAIN_END_S)
+        """Take no more calls, and wait until those in progress have ended, with fewer tokens if need be."""
+        self.invocations.close()
+        admission = self.invocations.admission
+        log("gateway", f"ending: {admission.texts} texts are inside, and no more are taken")
+        await self._wait_for_calls(_DRAIN_S)
+        if admission.texts:
+            ending = asyncio.ensure_future(
+                self._end_all()
+            )  # not awaited: an engine that hangs does not answer
+            await self._wait_for_calls(_DRAIN_END_S)
             ending.cancel()
-        say("gateway", f"ended: {inside.texts} texts are left without an answer")
+        log("gateway", f"ended: {admission.texts} texts are left without an answer")
 
     async def _end_all(self) -> None:
-        """Have the engine end every text with what it has."""
+        """Have the engine end every text with the tokens it has."""
         with contextlib.suppress(RequestError):
-            async for _ in protocol.stream(self._settings.socket_path, {"op": "end"}):
+            async for _ in stream_engine(self._settings.socket_path, EngineCall("end")):
                 pass
 
-    async def _empty_within(self, seconds: float) -> None:
-        ends = time.monotonic() + seconds
-        while self.invocations.calls and time.monotonic() < ends:
+    async def _wait_for_calls(self, seconds: float) -> None:
+        give_up_at = time.monotonic() + seconds
+        while self.invocations.calls and time.monotonic() < give_up_at:
             await asyncio.sleep(_POLL_S)
 
     async def log_load(self) -> None:
-        """Write every 10 s how full the endpoint is, for a metric filter; an idle fleet must be seen too."""
-        inside = self.invocations.admission
+        """Log every 10 s how many texts there are, for a metric filter; an idle endpoint reports too."""
+        admission = self.invocations.admission
         while True:
             load = {
                 "inf2kit": "load",
-                "texts_inside": inside.texts,
-                "texts_limit": inside.places,
+                "texts_inside": admission.texts,
+                "texts_limit": admission.capacity,
                 "rows": self._settings.shapes.batch_size,
             }
-            write_line(json.dumps(load))
+            log_line(json.dumps(load))
             await asyncio.sleep(_LOAD_EVERY_S)
 
     async def log_metrics(self) -> None:
-        """Write a line a minute for ever; a minute without a call has none."""
-        before, began = samples(await self.metrics()), time.monotonic()
+        """Log a summary of every minute that had a call, for ever."""
+        before, began = parse_samples(await self.metrics()), time.monotonic()
         while True:
             await asyncio.sleep(_METRICS_EVERY_S)
-            now, ended = samples(await self.metrics()), time.monotonic()
-            if line := log_line(now, before, ended - began):
-                say("metrics", line)
+            now, ended = parse_samples(await self.metrics()), time.monotonic()
+            if summary := summarize(now, before, ended - began):
+                log("metrics", summary)
             before, began = now, ended
 
     async def metrics(self) -> str:
-        """What the gateway and, where it answers, the engine have counted, in Prometheus' text format."""
-        restarts = 0
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            state = (self._settings.run_dir / STATE_FILE).read_text(encoding="utf-8")
-            restarts = int(json.loads(state)["restarts"])
-        ready = self.state == "ready"
-        text = self._metrics.text(ready=ready, restarts=restarts, admission=self.invocations.admission)
+        """The metrics of the gateway and, if it answers, of the engine, in Prometheus' text format."""
+        supervisor = SupervisorState.read(self._settings.run_dir)
+        text = self._metrics.text(
+            ready=self.state == "ready",
+            restarts=supervisor.restarts if supervisor else 0,
+            admission=self.invocations.admission,
+        )
         with contextlib.suppress(RequestError):
-            async for event in protocol.stream(self._settings.socket_path, {"op": "metrics"}):
-                text += event.get("text", "")
+            async for event in stream_engine(self._settings.socket_path, EngineCall("metrics")):
+                if isinstance(event, MetricsEvent):
+                    text += event.text
         return text
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -171,7 +172,7 @@ class Gateway:
         try:
             if route == ("GET", "/ping"):
                 state = self.state
-                await self._answer(send, 200 if state == "ready" else 503, {"status": state})
+                await self._answer_json(send, 200 if state == "ready" else 503, {"status": state})
             elif route == ("POST", "/invocations"):
                 await self._invoke(scope, receive, send)
             elif route == ("GET", "/metrics"):
@@ -180,27 +181,28 @@ class Gateway:
                 raise RequestError(404, "not_found", "there is GET /ping, POST /invocations, GET /metrics")
         except RequestError as error:
             headers = {} if error.retry_after_s is None else {"retry-after": str(error.retry_after_s)}
-            await self._answer(send, error.status, error.body(), headers)
+            await self._answer_json(send, error.status, error.body(), headers)
 
     async def _invoke(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             if self.state != "ready":
                 raise unavailable(f"the endpoint is not ready: {self.state}; try again in a moment")
-            self._metrics.answered(*await self.invocations.answer(scope, receive, send))
+            status, error_code = await self.invocations.answer(scope, receive, send)
+            self._metrics.record_call(status, error_code)
         except RequestError as error:
-            self._metrics.answered(error.status, error.code)
+            self._metrics.record_call(error.status, error.code)
             raise
         except Exception:
             traceback.print_exc()
-            self._metrics.answered(500, "internal_error")
+            self._metrics.record_call(500, "internal_error")
             raise RequestError(500, "internal_error", "the gateway could not answer this call") from None
 
-    async def _answer(
+    async def _answer_json(
         self, send: Send, status: int, value: object, headers: dict[str, str] | None = None
     ) -> None:
         body = json.dumps(value, ensure_ascii=False).encode()
-        kind = {"content-type": "application/json"}
-        await answer(send, status, body, {**kind, **self.invocations.closing_headers(), **(headers or {})})
+        content_type = {"content-type": "application/json"}
+        await answer(send, status, body, {**content_type, **self.invocations.headers, **(headers or {})})
 
 
 async def _beat() -> None:
@@ -212,33 +214,32 @@ async def _beat() -> None:
 
 
 async def serve(settings: Settings) -> None:
-    """Wait for a generation to go through, open the port, serve until SIGTERM, and end what is inside."""
+    """Wait for a first generation, open the port, serve until SIGTERM, and drain."""
     gateway = Gateway(settings, Heartbeat.inherited(ENGINE))
-    ending = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
-    ended = asyncio.ensure_future(ending.wait())
+    terminated = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminated.set)
+    ending = asyncio.ensure_future(terminated.wait())
     background = [asyncio.create_task(task) for task in (gateway.watch_engine(), _beat())]
-    opened = settings.run_dir / OPENED_FILE
-    if not opened.exists():
-        proof = asyncio.ensure_future(gateway.wait_for_a_generation())
-        await asyncio.wait({proof, ended}, return_when=asyncio.FIRST_COMPLETED)
-        if not proof.done():
+    # A later gateway of the same container opens the port at once.
+    if not was_opened(settings.run_dir):
+        generation = asyncio.ensure_future(gateway.wait_for_a_generation())
+        await asyncio.wait({generation, ending}, return_when=asyncio.FIRST_COMPLETED)
+        if not generation.done():
             return
-        say("gateway", "a generation went through")
-        with contextlib.suppress(OSError):
-            opened.touch()
+        log("gateway", "a generation went through")
+        mark_opened(settings.run_dir)
     host, _, port = (settings.gateway_address or "0.0.0.0:8080").rpartition(":")
-    # On a person's own machine any web page can call a port of it; in a container there are none.
+    # On a person's own machine any web page can call a port of it; a container has no browser.
     server = Connections(Loopback(gateway) if host == "127.0.0.1" else gateway, host, int(port))
     gateway.invocations.abort = server.abort
-    say("gateway", f"opening {host}:{port}")
+    log("gateway", f"opening {host}:{port}")
     serving = asyncio.create_task(server.serve())
     tasks = (gateway.log_metrics(), gateway.log_load(), gateway.watch_model_server())
     background += [asyncio.create_task(task) for task in tasks]
-    await asyncio.wait({serving, ended, *background}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({serving, ending, *background}, return_when=asyncio.FIRST_COMPLETED)
     for task in background:
         if task.done():
-            task.result()  # its error ends the gateway, which is started again: it would not know the state
+            task.result()  # raises its error, and the supervisor starts another gateway
     if not serving.done():
         await gateway.drain()
         server.should_exit = True

@@ -1,4 +1,4 @@
-"""The engine inside a caller's own process: no sockets, no supervisor, the same rows and the same texts."""
+"""The engine in the caller's own process: without sockets and supervisor, with the same scheduler."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 
 from inf2kit.errors import RequestError
-from inf2kit.serving.engine.build import load
+from inf2kit.serving.engine.build import Engine, build_engine
+from inf2kit.serving.engine.events import EndEvent, ErrorEvent, GenerationEvent
 from inf2kit.serving.engine.metrics import EngineMetrics
-from inf2kit.serving.engine.protocol import Event, raised
 from inf2kit.serving.engine.settings import Settings
 
 
-class InProcess:
+class InProcessEngine:
     """A loaded model that several threads may call at once.
 
-    Loads and decodes on a thread of its own, as a backend wants one thread for everything; it ends with the
-    process, and with it a device is given back.
+    Loads and decodes on a thread of its own, since a backend must be used by one thread only. The process
+    holds the device until it ends.
 
     Raises:
         ModelDirectoryError: the model cannot be loaded.
@@ -27,60 +27,65 @@ class InProcess:
     """
 
     def __init__(self, settings: Settings) -> None:
-        loaded: Future[None] = Future()
+        loading: Future[Engine] = Future()
         self._failure: RequestError | None = None
-        self._thread = threading.Thread(target=self._run, args=(settings, loaded), daemon=True, name="engine")
+        self._thread = threading.Thread(
+            target=self._run, args=(settings, loading), daemon=True, name="engine"
+        )
         self._thread.start()
-        loaded.result()
-        # A thread that is inside torch while Python ends takes the whole process down with an abort.
+        self._engine = loading.result()
+        # Python aborts if it ends while a thread computes in torch.
         atexit.register(self.close)
-        # A tokenizer is not made for several threads.
-        self._reading = threading.Lock()
+        # The input processor must not be used by several threads at once.
+        self._processing = threading.Lock()
 
     def close(self) -> None:
-        """Stop generating; the device is given back when the process ends."""
-        self._scheduler.stop()
+        """Stop generating."""
+        self._engine.scheduler.stop()
         self._thread.join()
 
-    def call(self, body: object, *, stream: bool = False) -> Iterator[Event]:
-        """The events of one call, as the engine's socket gives them; leaving the loop early gives it up.
+    def call(self, body: object) -> Iterator[GenerationEvent]:
+        """The events of one call, as the engine's socket gives them. Closing the iterator cancels the call.
+
+        Args:
+            body: JSON value of a request's body.
 
         Raises:
             RequestError: the call is refused, or cannot go on.
         """
-        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        with self._reading:
-            accepted, jobs = self._intake.read({"body": body, "stream": stream}, events.put)
-        self._scheduler.submit(jobs)
+        events: queue.SimpleQueue[GenerationEvent] = queue.SimpleQueue()
+        with self._processing:
+            accepted, requests = self._engine.input_processor.process(body, events.put)
+        self._engine.scheduler.submit(requests)
         if self._failure:
             raise self._failure
         try:
             yield accepted
-            left = len(jobs)
-            while left:
+            unfinished = len(requests)
+            while unfinished:
                 event = events.get()
-                if event["event"] == "error":
-                    raise raised(event)
-                left -= event["event"] == "end"
+                if isinstance(event, ErrorEvent):
+                    raise event.error()
+                unfinished -= isinstance(event, EndEvent)
                 yield event
         finally:
-            for job in jobs:
-                job.cancelled = True
-            self._scheduler.wake()
+            for request in requests:
+                request.cancelled = True
+            self._engine.scheduler.wake()
 
-    def _run(self, settings: Settings, loaded: Future[None]) -> None:
+    def _run(self, settings: Settings, loading: Future[Engine]) -> None:
         try:
-            self._intake, self._scheduler = load(settings, EngineMetrics(settings.shapes.batch_size))
+            engine = build_engine(settings, EngineMetrics(settings.shapes.batch_size))
         except BaseException as error:
-            loaded.set_exception(error)
+            loading.set_exception(error)
             return
-        loaded.set_result(None)
+        loading.set_result(engine)
         try:
-            self._scheduler.run()
+            engine.scheduler.run()
         except Exception as error:
             self._failure = RequestError(
                 500,
                 "internal_error",
                 f"the model cannot go on ({type(error).__name__}: {error}); load it again",
             )
-            self._scheduler.fail_all(self._failure)
+            engine.scheduler.fail_all(self._failure)

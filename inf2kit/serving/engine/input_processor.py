@@ -1,97 +1,128 @@
-"""A call's body to jobs: validated, tokenized, clamped to the row."""
+"""From a call's body to requests for the scheduler: validated, tokenized, clamped to the row."""
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable
 from typing import Any
 
-from inf2kit.errors import ModelDirectoryError, RequestError
-from inf2kit.serving.engine import backend as backends
+from inf2kit.errors import RequestError
+from inf2kit.serving.engine.backend import Backend
+from inf2kit.serving.engine.events import AcceptedEvent, EndEvent, ErrorEvent, GenerationEvent, TokenEvent
 from inf2kit.serving.engine.limits import check_size
-from inf2kit.serving.engine.protocol import Event, error_event
-from inf2kit.serving.engine.sequence import Call, Job
+from inf2kit.serving.engine.request import Request, RequestGroup
 from inf2kit.serving.engine.settings import Settings
-from inf2kit.serving.model_dir import GENERATION_CONFIG, MODEL_CONFIG, TOKENIZER
 from inf2kit.serving.wire import GenerateRequest, Generation, Token, parse_request
 
+Emit = Callable[[GenerationEvent], None]
 
-class Intake:
-    """Reads calls for one model. Not safe for several threads at once, as a tokenizer is not.
+
+class InputProcessor:
+    """Reads the calls for one model. As a tokenizer, it must not be used by several threads at once.
 
     Args:
-        settings: Of the endpoint.
-        backend: May refuse parameters.
-        tokenizer: Of transformers.
+        settings: The endpoint's settings.
+        backend: The loaded backend; it may refuse parameters.
+        tokenizer: A transformers tokenizer.
 
     Attributes:
         longest_token: Characters of the vocabulary's longest token.
     """
 
-    def __init__(self, settings: Settings, backend: backends.Backend, tokenizer: Any) -> None:
+    def __init__(self, settings: Settings, backend: Backend, tokenizer: Any) -> None:
         self._settings = settings
         self._backend = backend
         self._tokenizer = tokenizer
         self.longest_token = max(map(len, tokenizer.get_vocab()))
-        # Settles what a first call changes in a tokenizer, before there are several threads.
+        # The first call of a tokenizer changes its state; make it before there are several threads.
         tokenizer("a")
         self._notices = [notice for notice in (backend.notice, settings.notice) if notice]
 
-    def read(self, call: Event, tell: Callable[[Event], None]) -> tuple[Event, list[Job]]:
-        """The call's first event and its jobs, which ``tell`` events from the scheduler's thread.
+    def process(
+        self, body: object, emit: Emit, *, arrival: float | None = None
+    ) -> tuple[AcceptedEvent, list[Request]]:
+        """Read one call.
+
+        Args:
+            body: JSON value of the call's body.
+            emit: Called with each event of the requests, on the scheduler's thread.
+            arrival: Monotonic time at which the call arrived; None stands for now.
+
+        Returns:
+            The call's first event, and a request for each of its prompts.
 
         Raises:
             RequestError: the body is refused.
         """
         settings = self._settings
-        request = parse_request(call["body"], max_prompts=settings.max_prompts)
-        check_size(request, settings.shapes, self.longest_token)
-        self._backend.check(request.parameters)
-        arrival = float(call.get("arrival") or time.monotonic())
-        stream = bool(call.get("stream"))
-        shared = Call()
-        texts = [(text, text) for text in request.prompts] if request.prompts else [("", None)]
-        jobs = []
-        for index, (text, prompt) in enumerate(texts):
-            ids = self._encode(prompt, request)
-            allowed, warnings = self._allowed(len(ids), request)
-            jobs.append(
-                Job(
-                    prompt_ids=ids,
-                    parameters=request.parameters,
-                    max_new_tokens=allowed,
-                    deadline=arrival + settings.deadline_s,
-                    arrival=arrival,
-                    prompt_text=text if request.parameters.return_full_text else "",
-                    warnings=warnings,
-                    with_tokens=stream or request.parameters.details,
-                    call=shared,
-                    **_callbacks(index, tell, with_tokens=stream),
-                )
-            )
-        accepted = {
-            "event": "accepted",
-            "form": request.form,
-            "details": request.parameters.details,
-            "include_usage": request.include_usage,
-            "model": settings.model_name,
-            "warnings": [*self._notices, *request.warnings],
-        }
-        return accepted, jobs
+        call = parse_request(body, max_prompts=settings.max_prompts)
+        check_size(call, settings.shapes, self.longest_token)
+        self._backend.check(call.parameters)
+        arrival = time.monotonic() if arrival is None else arrival
+        group = RequestGroup()
+        # A chat is one prompt, which has no text of its own.
+        requests = [
+            self._request(call, index, prompt, emit, group, arrival)
+            for index, prompt in enumerate(call.prompts or (None,))
+        ]
+        accepted = AcceptedEvent(
+            form=call.form,
+            details=call.parameters.details,
+            include_usage=call.include_usage,
+            model=settings.model_name,
+            warnings=(*self._notices, *call.warnings),
+        )
+        return accepted, requests
 
-    def _allowed(self, length: int, request: GenerateRequest) -> tuple[int, tuple[str, ...]]:
-        parameters, shapes = request.parameters, self._settings.shapes
-        allowed = shapes.new_tokens_within(length, parameters.max_new_tokens, overflow=parameters.overflow)
+    def _request(
+        self,
+        call: GenerateRequest,
+        index: int,
+        prompt: str | None,
+        emit: Emit,
+        group: RequestGroup,
+        arrival: float,
+    ) -> Request:
+        def on_token(count: int, token: Token) -> None:
+            emit(TokenEvent(count, token))
+
+        def on_end(count: int, token: Token | None, generation: Generation) -> None:
+            emit(EndEvent(index, count, token, generation))
+
+        def on_error(error: RequestError) -> None:
+            emit(ErrorEvent.from_error(error))
+
+        ids = self._tokenize(prompt, call)
+        max_new_tokens, warnings = self._clamp(len(ids), call)
+        return Request(
+            prompt_ids=ids,
+            parameters=call.parameters,
+            max_new_tokens=max_new_tokens,
+            deadline=arrival + self._settings.deadline_s,
+            on_token=on_token if call.stream else _ignore_token,
+            on_end=on_end,
+            on_error=on_error,
+            arrival=arrival,
+            prompt_text=prompt if prompt and call.parameters.return_full_text else "",
+            warnings=warnings,
+            with_tokens=call.stream or call.parameters.details,
+            group=group,
+        )
+
+    def _clamp(self, input_length: int, call: GenerateRequest) -> tuple[int, tuple[str, ...]]:
+        """The number of new tokens that fit the row, and a warning if it is less than the call asks for."""
+        parameters, shapes = call.parameters, self._settings.shapes
+        allowed = shapes.new_tokens_within(
+            input_length, parameters.max_new_tokens, overflow=parameters.overflow
+        )
         if parameters.max_new_tokens is None or allowed >= parameters.max_new_tokens:
             return allowed, ()
         return allowed, (
-            f"max_new_tokens was lowered to {allowed}: the prompt has {length} tokens and "
+            f"max_new_tokens was lowered to {allowed}: the prompt has {input_length} tokens and "
             f"sequence_length is {shapes.sequence_length}",
         )
 
-    def _encode(self, prompt: str | None, request: GenerateRequest) -> list[int]:
+    def _tokenize(self, prompt: str | None, call: GenerateRequest) -> list[int]:
         if prompt is not None:
             ids = self._tokenizer(prompt)["input_ids"]
         elif self._tokenizer.chat_template is None:
@@ -101,10 +132,10 @@ class Intake:
                 "this model has no chat template (it is a base model); send 'inputs' instead of 'messages'",
             )
         else:
-            messages = [dict(message) for message in request.messages]
+            messages = [dict(message) for message in call.messages]
             try:
                 ids = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True)
-            except Exception as error:  # a template may raise what it likes, jinja2's errors among it
+            except Exception as error:  # a template may raise anything, for example jinja2's errors
                 raise RequestError(
                     422, "invalid_messages", f"the model's chat template refuses the messages: {error}"
                 ) from None
@@ -113,73 +144,5 @@ class Intake:
         return list(ids)
 
 
-class PlainText:
-    """A transformers tokenizer, decoding without clean-up: the text as the model wrote it."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        # The library's own decoder: transformers' wrapper around it takes six times as long.
-        self._fast = getattr(tokenizer, "backend_tokenizer", None)
-        self._tokenizer = tokenizer
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids, special tokens left out."""
-        if self._fast is not None:
-            return str(self._fast.decode(ids, skip_special_tokens=True))
-        text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return text
-
-
-def _callbacks(prompt: int, tell: Callable[[Event], None], *, with_tokens: bool) -> dict[str, Any]:
-    def on_token(index: int, token: Token) -> None:
-        if with_tokens:
-            tell({"event": "token", "prompt": prompt, "index": index, "token": token.as_json()})
-
-    def on_end(index: int, token: Token | None, generation: Generation) -> None:
-        tell(
-            {
-                "event": "end",
-                "prompt": prompt,
-                "index": index,
-                "token": token.as_json() if token else None,
-                "generation": asdict(generation),
-            }
-        )
-
-    def on_error(error: RequestError) -> None:
-        tell(error_event(error))
-
-    return {"on_token": on_token, "on_end": on_end, "on_error": on_error}
-
-
-def load_tokenizer(settings: Settings) -> Any:
-    """The model directory's tokenizer.
-
-    Raises:
-        ModelDirectoryError: it cannot be loaded.
-    """
-    if settings.backend == "simulated" and (settings.model_dir / TOKENIZER).exists():
-        # The simulated backend has no model, so the import of every model class is skipped.
-        from transformers import PreTrainedTokenizerFast as Tokenizer
-    else:
-        from transformers import AutoTokenizer as Tokenizer
-
-    try:
-        return Tokenizer.from_pretrained(settings.model_dir, local_files_only=True)
-    except Exception as error:
-        if backends.is_transient(error):
-            raise
-        first_line = str(error).partition("\n")[0]
-        raise ModelDirectoryError(
-            f"the tokenizer in {settings.model_dir} cannot be loaded ({first_line}); make the package again"
-        ) from error
-
-
-def eos_ids(settings: Settings, tokenizer: Any) -> frozenset[int]:
-    """Every id that ends a text: the tokenizer's and those of the model's own configuration."""
-    ids = {tokenizer.eos_token_id}
-    for name in (MODEL_CONFIG, GENERATION_CONFIG):
-        path = settings.model_dir / name
-        if path.exists():
-            given = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
-            ids.update(given if isinstance(given, list) else [given])
-    return frozenset(token_id for token_id in ids if token_id is not None)
+def _ignore_token(count: int, token: Token) -> None:
+    pass

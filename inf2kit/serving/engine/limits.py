@@ -1,4 +1,4 @@
-"""How large a request may be, told from its characters: before any of them is made a token of."""
+"""Limits on the size of a request in characters and bytes, checked before time is spent on its tokens."""
 
 from __future__ import annotations
 
@@ -6,20 +6,23 @@ from inf2kit.errors import RequestError
 from inf2kit.serving.shapes import StaticShapes
 from inf2kit.serving.wire import GenerateRequest
 
+#: JSON may write one character as six bytes.
+_BYTES_PER_CHARACTER = 6
+#: Bytes of a body beside its texts.
+_OTHER_BYTES = 64 * 1024
+
 
 def check_size(request: GenerateRequest, shapes: StaticShapes, longest_token: int) -> None:
     """Refuse texts that cannot fit a row, whatever their tokens are.
 
     Args:
         request: A validated body.
-        shapes: The static shapes.
+        shapes: Static shapes of the model.
         longest_token: Characters of the vocabulary's longest token.
 
     Raises:
         RequestError: 422 ``prompt_too_long``, or ``invalid_messages`` for more messages than tokens fit.
     """
-    for prompt in request.prompts:
-        shapes.check_characters(len(prompt), longest_token)
     messages = request.messages
     if len(messages) > shapes.max_context_length:
         raise RequestError(
@@ -28,17 +31,25 @@ def check_size(request: GenerateRequest, shapes: StaticShapes, longest_token: in
             f"'messages' has {len(messages):,} messages, and this model was compiled for prompts of at most "
             f"{shapes.max_context_length} tokens; send the last ones only",
         )
-    shapes.check_characters(
-        sum(len(message["role"]) + len(message["content"]) for message in messages), longest_token
-    )
+    chat = sum(len(message["role"]) + len(message["content"]) for message in messages)
+    for characters in (*map(len, request.prompts), chat):
+        if characters > shapes.max_context_length * longest_token:
+            raise RequestError(
+                422,
+                "prompt_too_long",
+                f"the prompt has {characters:,} characters, more than {shapes.max_context_length} tokens can "
+                f"hold (sequence_length {shapes.sequence_length}): shorten it, "
+                "or deploy a preset with a longer sequence_length",
+            )
 
 
-def body_limit(shapes: StaticShapes, texts: int, longest_token: int) -> int:
-    """Bytes that the longest possible body has: JSON may write one character as six bytes.
+def max_body_bytes(shapes: StaticShapes, max_prompts: int, longest_token: int) -> int:
+    """Bytes of the longest body that the model can use.
 
     Args:
-        shapes: The static shapes.
-        texts: Most texts of one call.
+        shapes: Static shapes of the model.
+        max_prompts: Most texts of one call.
         longest_token: Characters of the vocabulary's longest token.
     """
-    return texts * shapes.max_context_length * longest_token * 6 + 64 * 1024
+    characters = max_prompts * shapes.max_context_length * longest_token
+    return characters * _BYTES_PER_CHARACTER + _OTHER_BYTES

@@ -1,6 +1,6 @@
-"""What can be watched: counters and histograms for Prometheus, and one line a minute for the log.
+"""Counters and histograms for Prometheus, and their summary of one minute for the log.
 
-The engine counts what happens in its rows, the gateway what happens at the door; ``GET /metrics`` gives both.
+The engine counts texts and tokens, the gateway counts calls; ``GET /metrics`` of the gateway returns both.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Samples = Mapping[str, float]
 
 
 class EngineMetrics:
-    """Of one engine process; they start at zero when it is started again.
+    """The metrics of one engine process. They start at zero when the engine is started again.
 
     Args:
-        rows: The batch size.
+        rows: Rows of the static batch.
     """
 
     def __init__(self, rows: int = 0) -> None:
@@ -39,7 +39,7 @@ class EngineMetrics:
         self._finished = Counter(
             "inf2kit_finished_texts", "Texts that ended.", ["finish_reason"], registry=registry
         )
-        # By itself too, as the log's line has it.
+        # Counted by itself too, for the log: ``parse_samples`` adds up the labels of a metric.
         self._time_limit = Counter(
             "inf2kit_time_limit_texts", "Texts that their deadline ended.", registry=registry
         )
@@ -74,12 +74,12 @@ class EngineMetrics:
             self._time_limit.inc()
 
     def text(self) -> str:
-        """All of it in Prometheus' text format."""
+        """The metrics in Prometheus' text format."""
         return str(generate_latest(self._registry).decode())
 
 
 class GatewayMetrics:
-    """Of one gateway process."""
+    """The metrics of one gateway process."""
 
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
@@ -87,70 +87,71 @@ class GatewayMetrics:
         self._restarts = Gauge(
             "inf2kit_engine_restarts", "Times the engine was started again.", registry=registry
         )
-        self._inside = Gauge("inf2kit_texts_inside", "Texts admitted, not yet answered.", registry=registry)
-        self._limit = Gauge("inf2kit_texts_limit", "Texts that may be inside at once.", registry=registry)
+        self._texts = Gauge("inf2kit_texts_inside", "Texts admitted, not yet answered.", registry=registry)
+        self._capacity = Gauge("inf2kit_texts_limit", "Texts that may be inside at once.", registry=registry)
         self._calls = Counter("inf2kit_calls", "Calls of /invocations.", ["status"], registry=registry)
         self._rejected = Counter(
             "inf2kit_rejected_calls", "Calls answered with an error.", ["reason"], registry=registry
         )
 
-    def answered(self, status: int, reason: str | None = None) -> None:
-        """Count a call, and why it was refused where it was."""
+    def record_call(self, status: int, error_code: str | None = None) -> None:
+        """Count a call, and its error if it ended with one."""
         self._calls.labels(str(status)).inc()
-        if reason is not None:
-            self._rejected.labels(reason).inc()
+        if error_code is not None:
+            self._rejected.labels(error_code).inc()
 
     def text(self, *, ready: bool, restarts: int, admission: Admission) -> str:
-        """All of it in Prometheus' text format."""
+        """The metrics in Prometheus' text format."""
         self._ready.set(ready)
         self._restarts.set(restarts)
-        self._inside.set(admission.texts)
-        self._limit.set(admission.places)
+        self._texts.set(admission.texts)
+        self._capacity.set(admission.capacity)
         return str(generate_latest(self._registry).decode())
 
 
-def samples(text: str) -> dict[str, float]:
-    """The samples of a text in Prometheus' format, those with labels added up under their name."""
-    found: dict[str, float] = {}
+def parse_samples(text: str) -> dict[str, float]:
+    """The samples of a text in Prometheus' format, by name; samples that differ in labels are added up."""
+    samples: dict[str, float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             if not sample.name.endswith(("_bucket", "_created")):
-                found[sample.name] = found.get(sample.name, 0.0) + sample.value
-    return found
+                samples[sample.name] = samples.get(sample.name, 0.0) + sample.value
+    return samples
 
 
-def log_line(now: Samples, before: Samples, seconds: float) -> str | None:
-    """The last minute in one line; None where nobody called.
+def summarize(now: Samples, before: Samples, seconds: float) -> str | None:
+    """The time between two sets of samples in one line; None without a call.
 
     Args:
-        now: Samples of this moment.
-        before: Samples of a minute ago.
-        seconds: Between the two.
+        now: The current samples.
+        before: The earlier samples.
+        seconds: Seconds between the two.
     """
 
-    def grown(name: str) -> float:
-        value = now.get(name, 0.0) - before.get(name, 0.0)
-        return value if value >= 0 else now.get(name, 0.0)  # the engine was started again, and counts anew
+    def increase(name: str) -> float:
+        difference = now.get(name, 0.0) - before.get(name, 0.0)
+        # Less than before: the engine was started again and counts from zero.
+        return difference if difference >= 0 else now.get(name, 0.0)
 
     def mean_ms(name: str) -> str:
-        count = grown(f"{name}_count")
-        return f"{1000 * grown(f'{name}_sum') / count:.1f}ms" if count else "-"
+        count = increase(f"{name}_count")
+        return f"{1000 * increase(f'{name}_sum') / count:.1f}ms" if count else "-"
 
-    calls = grown("inf2kit_calls_total")
+    calls = increase("inf2kit_calls_total")
     if not calls and not now.get("inf2kit_rows_busy"):
         return None
     return " ".join(
         [
             f"calls={calls:.0f}",
-            f"rejected={grown('inf2kit_rejected_calls_total'):.0f}",
+            f"rejected={increase('inf2kit_rejected_calls_total'):.0f}",
             f"queue_length={now.get('inf2kit_queue_length', 0):.0f}",
             f"rows_busy={now.get('inf2kit_rows_busy', 0):.0f}/{now.get('inf2kit_rows', 0):.0f}",
             f"texts_inside={now.get('inf2kit_texts_inside', 0):.0f}",
             f"texts_limit={now.get('inf2kit_texts_limit', 0):.0f}",
-            f"time_limit={grown('inf2kit_time_limit_texts_total'):.0f}",
-            f"prompt_tokens={grown('inf2kit_prompt_tokens_total'):.0f}",
-            f"generated_tokens={grown('inf2kit_generated_tokens_total'):.0f}",
-            f"generated_tokens_per_second={grown('inf2kit_generated_tokens_total') / seconds:.1f}",
+            f"time_limit={increase('inf2kit_time_limit_texts_total'):.0f}",
+            f"prompt_tokens={increase('inf2kit_prompt_tokens_total'):.0f}",
+            f"generated_tokens={increase('inf2kit_generated_tokens_total'):.0f}",
+            f"generated_tokens_per_second={increase('inf2kit_generated_tokens_total') / seconds:.1f}",
             f"time_to_first_token={mean_ms('inf2kit_time_to_first_token_seconds')}",
             f"step={mean_ms('inf2kit_step_seconds')}",
             f"prefill_stall={mean_ms('inf2kit_prefill_stall_seconds')}",

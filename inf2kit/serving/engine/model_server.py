@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Mapping
 
 import httpx
 
 from inf2kit.errors import RequestError, unavailable
-from inf2kit.serving.engine import protocol
+from inf2kit.serving.engine.protocol import ARRIVAL_HEADER
 
 _CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 _PASSED_BACK = ("content-type", "retry-after", _CUSTOM_ATTRIBUTES)
 
 
 class ModelServerError(Exception):
-    """The model server cannot answer a call that the engine may answer yet."""
+    """The model server cannot answer a call, but the engine may still do so."""
 
 
 class ModelServer:
@@ -26,7 +27,7 @@ class ModelServer:
         address: ``unix:PATH`` or a URL.
 
     Attributes:
-        silent: Whether it did not answer a call in time, and no other one since.
+        silent: Whether it did not answer a call in time, and has answered none since.
     """
 
     def __init__(self, address: str) -> None:
@@ -34,35 +35,35 @@ class ModelServer:
         path = address.removeprefix("unix:")
         uds, url = (path, "http://model-server") if path != address else (None, address)
         transport = httpx.AsyncHTTPTransport(uds=uds, limits=limits, trust_env=False)
-        # Each call is bounded as a whole, by its deadline.
+        # The deadline limits each call as a whole.
         self._client = httpx.AsyncClient(base_url=url, transport=transport, timeout=None)  # noqa: S113
         self.silent = False
 
     async def post(
-        self, body: bytes, headers: dict[str, str], *, arrival: float, until: float
+        self, body: bytes, headers: Mapping[str, str], *, arrival: float, until: float
     ) -> httpx.Response:
-        """Its answer to a call, or the error that a worker has written.
+        """Pass a call on; the answer may be an error that a worker has written.
 
         Args:
             body: JSON.
-            headers: Of the request; custom attributes are passed on.
-            arrival: When the call came to the gateway, which starts its deadline.
-            until: Monotonic time after which nothing is waited for.
+            headers: Headers of the call; custom attributes are passed on.
+            arrival: Monotonic time at which the call arrived at the gateway.
+            until: Monotonic time at which the call is given up.
 
         Raises:
             ModelServerError: it is not there, or a worker ended in the middle of the call.
             RequestError: 503, it did not answer in time.
         """
-        # The character set keeps the toolkit from decoding the body, which would turn bad UTF-8 into an
-        # error without a reason.
-        passed = {
+        # With a character set the toolkit does not decode the body. It would answer bad UTF-8 with an error
+        # that gives no reason.
+        request_headers = {
             "content-type": "application/json; charset=utf-8",
             "accept": "application/json",
-            protocol.ARRIVAL_HEADER: repr(arrival),
+            ARRIVAL_HEADER: repr(arrival),
         }
         if _CUSTOM_ATTRIBUTES in headers:
-            passed[_CUSTOM_ATTRIBUTES] = headers[_CUSTOM_ATTRIBUTES]
-        posting = self._client.post("/invocations", content=body, headers=passed)
+            request_headers[_CUSTOM_ATTRIBUTES] = headers[_CUSTOM_ATTRIBUTES]
+        posting = self._client.post("/invocations", content=body, headers=request_headers)
         try:
             response = await asyncio.wait_for(posting, max(until - time.monotonic(), 0.0))
         except asyncio.TimeoutError:
@@ -71,13 +72,13 @@ class ModelServer:
         except httpx.HTTPError as error:
             raise ModelServerError(f"it did not answer ({type(error).__name__})") from None
         if response.status_code >= 500 and b"error_type" not in response.content:
-            # Not one of ours: the model server says so when a worker ends in the middle of a call.
+            # An error of the model server itself, as when a worker ends in the middle of a call.
             raise ModelServerError("a worker ended in the middle of a call")
         self.silent = False
         return response
 
-    async def generates(self, within_s: float) -> bool:
-        """Whether two tokens (a prefill and a decode) come through model server, worker and engine.
+    async def can_generate(self, within_s: float) -> bool:
+        """Whether two tokens (a prefill and a decode step) come through model server, worker and engine.
 
         Args:
             within_s: Seconds to wait for them.
@@ -92,12 +93,12 @@ class ModelServer:
 
 
 def passed_back(response: httpx.Response) -> dict[str, str]:
-    """The headers that a caller gets."""
+    """The headers of an answer that the caller gets."""
     return {name: response.headers[name] for name in _PASSED_BACK if name in response.headers}
 
 
 def error_type(response: httpx.Response) -> str | None:
-    """The code of the error that an answer is, or None."""
+    """The code of the error if the answer is one, else None."""
     if response.status_code < 400:
         return None
     try:

@@ -1,65 +1,52 @@
-"""How the processes of one endpoint end together, whatever ends first."""
+"""Child processes that end with their parent, whatever ends first."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
-import psutil
-
-#: The exit status for a fault that starting again will not mend.
-TERMINAL = 78
-#: The exit status for a device that another process holds.
-BUSY = 75
-#: The engine leaves here why it cannot load, before it ends.
-REASON_FILE = "reason"
-#: Made by the first gateway of a container when it opens the port: a later one need not prove anything.
-OPENED_FILE = "opened"
-#: The supervisor keeps its state here: ``{"state": "...", "reason": null, "restarts": 0, "held": 0}``,
-#: "held" counts the starts that found the device held by another process.
-STATE_FILE = "supervisor.json"
-#: A process that lived so long ended by accident and is replaced at once.
-_LONG_LIFE_S = 5.0
-_MAX_WAIT_S = 30.0
+from inf2kit.serving.engine.heartbeat import Heartbeat
 
 
-def next_wait_s(wait_s: float, lived_s: float) -> float:
-    """Seconds to wait before a process that has ended is started again.
-
-    None after an accident; longer and longer where it ends as soon as it begins.
+def start_child(
+    module: str, model_dir: str, path: tuple[Path, ...], heartbeats: Mapping[str, Heartbeat]
+) -> subprocess.Popen[bytes]:
+    """Start ``python -m MODULE MODEL_DIR`` with this process's standard output and error.
 
     Args:
-        wait_s: What was waited the last time.
-        lived_s: How long the process lived.
+        module: The module, whose ``main`` calls ``end_with_parent``.
+        model_dir: The model package.
+        path: Folders to put before ``PYTHONPATH``.
+        heartbeats: Heartbeats to share, by the variable that passes them on.
+
+    Raises:
+        OSError: the system cannot start a process now.
     """
-    return 0.0 if lived_s > _LONG_LIFE_S else min(max(2 * wait_s, 0.5), _MAX_WAIT_S)
-
-
-def python_path(*first: Path) -> str:
-    """A PYTHONPATH with these folders before what is there already."""
-    return os.pathsep.join([*map(str, first), *filter(None, [os.environ.get("PYTHONPATH")])])
-
-
-def say(who: str, message: str) -> None:
-    """One line in the endpoint's log. A log that cannot be written is no reason to stop."""
-    write_line(f"inf2kit {who}: {message}")
-
-
-def write_line(line: str) -> None:
-    """A line in the endpoint's log as it is."""
-    with contextlib.suppress(OSError, ValueError):
-        sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()
+    descriptors = {variable: heartbeat.fd for variable, heartbeat in heartbeats.items()}
+    return subprocess.Popen(
+        [sys.executable, "-m", module, model_dir],
+        env={
+            **os.environ,
+            **{variable: str(descriptor) for variable, descriptor in descriptors.items()},
+            "PYTHONPATH": python_path(*path),
+            "PYTHONUNBUFFERED": "1",
+        },
+        # The kernel closes this pipe when this process ends, however it ends.
+        stdin=subprocess.PIPE,
+        pass_fds=tuple(descriptors.values()),
+    )
 
 
 def end_with_parent() -> None:
-    """End this process as soon as its parent ends: the parent holds the other end of standard input."""
+    """End this process as soon as its parent ends and so closes the other end of standard input."""
 
     def wait() -> None:
-        # Not sys.stdin: Python aborts when it ends while a thread holds the lock of that buffer.
+        # Not sys.stdin: Python aborts if it ends while a thread holds the lock of that buffer.
         while os.read(0, 1):
             pass
         os._exit(0)
@@ -68,18 +55,11 @@ def end_with_parent() -> None:
 
 
 def be_killed_first() -> None:
-    """Where memory ends, the kernel ends this process before the engine, which takes minutes to load."""
+    """Let the kernel end this process before the engine when memory is short: an engine loads for minutes."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
-def model_server() -> psutil.Process:
-    """The model server above this process, or this process where there is none.
-
-    A worker is a child of the Java process, or a child of the process it was forked from.
-    """
-    here = psutil.Process()
-    for ancestor in here.parents():
-        if "java" in ancestor.name():
-            return ancestor
-    return here
+def python_path(*first: Path) -> str:
+    """A ``PYTHONPATH`` with these folders before its present ones."""
+    return os.pathsep.join([*map(str, first), *filter(None, [os.environ.get("PYTHONPATH")])])

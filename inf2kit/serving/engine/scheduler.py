@@ -1,4 +1,4 @@
-"""Waiting jobs to free rows, one decode step after the other, all on one thread."""
+"""Continuous batching on one thread: waiting requests get free rows, and each step decodes all rows once."""
 
 from __future__ import annotations
 
@@ -7,40 +7,41 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 from inf2kit.errors import RequestError
 from inf2kit.serving.engine.admission import Admission, queue_timeout
 from inf2kit.serving.engine.backend import Backend, PrefillChunk, StepOutput
 from inf2kit.serving.engine.detokenizer import TokenDecoder
-from inf2kit.serving.engine.fair_queue import Waiting
+from inf2kit.serving.engine.fair_queue import FairQueue
 from inf2kit.serving.engine.metrics import EngineMetrics
+from inf2kit.serving.engine.request import Request
 from inf2kit.serving.engine.sampler import logprobs, sample
-from inf2kit.serving.engine.sequence import Job, Slot
+from inf2kit.serving.engine.sequence import Sequence
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
-_NONE = -1
-#: Seconds between two beats of an engine that has nothing to do.
+_NO_TOKEN = -1
+#: Seconds between two beats of an idle engine.
 _IDLE_BEAT_S = 1.0
 
 
 class Scheduler:
     """Owns the rows of one backend.
 
-    ``submit``, ``wake``, ``end_all`` and ``stop`` may be called from any thread; everything else belongs to
-    the thread that calls ``run``, which is the only one that touches the backend.
+    ``submit``, ``wake``, ``end_all`` and ``stop`` may be called from any thread. Everything else belongs to
+    the thread that calls ``run``, which is the only one that uses the backend.
 
     Args:
-        backend: Loaded.
-        tokenizer: For the new text.
+        backend: A loaded backend.
+        tokenizer: Decodes the new ids.
         eos_ids: Ids that end a text.
-        queue_size: Jobs that may wait for a row.
-        prefills_per_step: Prefills between two decode steps, so that running rows do not stall behind a burst
-            of arrivals. A backend may take several short prompts, or a part of a long one, in one.
-        metrics: Where to count.
-        after_step: Called after every step, when jobs have been told what they got.
-        beat: Called whenever the backend has answered, and every second while there is nothing to do.
+        queue_size: Most requests that wait for a row.
+        prefills_per_step: Most prefills between two decode steps, so that a burst of arrivals does not stall
+            the running rows. One prefill may take several short prompts, or a part of a long one.
+        metrics: Counts and times what happens.
+        after_step: Called after every step, when the requests' callbacks have run.
+        beat: Called when the backend has returned, and every second while there is nothing to do.
     """
 
     def __init__(
@@ -63,65 +64,67 @@ class Scheduler:
         self._metrics = metrics or EngineMetrics(backend.shapes.batch_size)
         self._after_step = after_step
         self._beat = beat
-        self._free = list(range(backend.shapes.batch_size))
-        # Rows whose ids are not all in yet, in the order in which they are encoded, and rows that run.
-        self._encoding: deque[Slot] = deque()
-        self._live: dict[int, Slot] = {}
-        self._waiting = Waiting()
+        self._free_rows = list(range(backend.shapes.batch_size))
+        # Sequences whose ids are not all in the backend yet, in the order of their prefill.
+        self._prefilling: deque[Sequence] = deque()
+        # Sequences that decode, by row.
+        self._running: dict[int, Sequence] = {}
+        self._waiting = FairQueue()
         self._changed = threading.Condition()
         self._stopped = False
 
     @property
-    def inside(self) -> int:
-        """Jobs that hold a row or wait for one."""
-        return self._backend.shapes.batch_size - len(self._free) + len(self._waiting)
+    def unfinished(self) -> int:
+        """Number of requests that hold a row or wait for one."""
+        return self._backend.shapes.batch_size - len(self._free_rows) + len(self._waiting)
 
-    def submit(self, jobs: list[Job], *, instead_of: Sequence[Job] = ()) -> None:
-        """Queue the jobs of one call, which share their ``call``, all or none.
+    def submit(self, requests: list[Request], *, replaces: Iterable[Request] = ()) -> None:
+        """Queue the requests of one call, all or none.
 
         Args:
-            jobs: Of one call.
-            instead_of: Jobs of the same call that nobody waits for any more; they leave, and these come in
-                however many others there are.
+            requests: The requests; they share their ``group``.
+            replaces: Earlier requests for the same call, whose caller is gone. They are cancelled, and the
+                new ones are accepted even if the queue is full.
 
         Raises:
             RequestError: 429 ``queue_full``.
         """
+        replaced = list(replaces)
         with self._changed:
-            for job in instead_of:
-                job.cancelled = True
-            self._admission.enter(len(jobs), always=bool(instead_of))
-            jobs[0].call.left = len(jobs)
-            self._waiting.add(jobs)
+            for request in replaced:
+                request.cancelled = True
+            self._admission.admit(len(requests), replaces_admitted=bool(replaced))
+            requests[0].group.unfinished = len(requests)
+            self._waiting.add(requests)
             self._changed.notify()
 
     def wake(self) -> None:
-        """Look at the jobs again: some were cancelled. Those that wait leave at once."""
+        """Notice cancelled requests: those that wait leave at once, those that run at the next step."""
         with self._changed:
-            for job in self._waiting.take_ended(-math.inf):
-                self._gone(job)
+            for request in self._waiting.pop_ended(-math.inf):
+                self._finish(request)
             self._changed.notify()
 
     def end_all(self) -> None:
-        """End every text that is inside with what it has, as if its deadline had come."""
+        """End every request with the tokens it has, as if its deadline had come."""
         with self._changed:
             now = time.monotonic()
-            for job in [*self._waiting, *(slot.job for slot in (*self._live.values(), *self._encoding))]:
-                job.deadline = min(job.deadline, now)
+            for request in self._all_requests():
+                request.deadline = min(request.deadline, now)
             self._changed.notify()
 
     def fail_all(self, error: RequestError) -> None:
-        """Tell every caller that is inside of an error; for the thread of ``run``, when it cannot go on."""
+        """Report an error to every request, for a thread of ``run`` that cannot go on."""
         with self._changed:
-            jobs = [*self._waiting, *(slot.job for slot in (*self._live.values(), *self._encoding))]
-        for job in jobs:
-            job.on_error(error)
+            requests = self._all_requests()
+        for request in requests:
+            request.on_error(error)
 
     def run(self) -> None:
-        """Serve until ``stop``, in an engine for ever."""
+        """Run steps until ``stop`` is called."""
         while True:
             with self._changed:
-                while not (self.inside or self._stopped):
+                while not (self.unfinished or self._stopped):
                     self._beat()
                     self._changed.wait(_IDLE_BEAT_S)
                 if self._stopped:
@@ -129,171 +132,184 @@ class Scheduler:
             self.step()
 
     def stop(self) -> None:
-        """Let ``run`` return after its current step; what is inside is left where it is."""
+        """Let ``run`` return after its current step. Unfinished requests get no further callback."""
         with self._changed:
             self._stopped = True
             self._changed.notify()
 
     def step(self) -> None:
-        """Drop what nobody waits for, let jobs in, decode all live rows once."""
+        """Drop cancelled sequences, give free rows to waiting requests, prefill, and decode all rows once."""
         now = time.monotonic()
         self._beat()
-        for slot in [*self._live.values(), *self._encoding]:
-            if slot.job.cancelled:
-                self._leave(slot)
-        for slot in [slot for slot in self._encoding if now >= slot.job.deadline and not slot.tokens]:
-            _too_late(slot.job)
-            self._metrics.finished("time_limit")
-            self._leave(slot)
+        for sequence in [*self._running.values(), *self._prefilling]:
+            if sequence.request.cancelled:
+                self._free(sequence)
+        for sequence in list(self._prefilling):
+            if now >= sequence.request.deadline and not sequence.tokens:
+                _end_without_tokens(sequence.request)
+                self._metrics.finished("time_limit")
+                self._free(sequence)
         self._refill_full_rows()
-        self._let_in()
-        if self._encode():
-            self._after_step()  # first tokens do not wait for the decode step after them
+        self._fill_free_rows()
+        if self._prefill():
+            self._after_step()  # first tokens do not wait for the decode step
         self._decode()
-        self._metrics.rows_busy.set(len(self._live) + len(self._encoding))
+        self._metrics.rows_busy.set(len(self._running) + len(self._prefilling))
         self._metrics.queue_length.set(len(self._waiting))
         self._after_step()
 
-    def _let_in(self) -> None:
-        """Rows to the jobs whose turn it is."""
-        while taken := self._next_job():
-            row, job = taken
-            seeded = not self._backend.samples_on_device
-            self._encoding.append(
-                Slot(row, job, self._backend.shapes, self._tokenizer, self._eos_ids, seeded=seeded)
+    def _all_requests(self) -> list[Request]:
+        sequences = [*self._running.values(), *self._prefilling]
+        return [*self._waiting, *(sequence.request for sequence in sequences)]
+
+    def _fill_free_rows(self) -> None:
+        seeded = not self._backend.samples_on_device
+        while assignment := self._next_assignment():
+            row, request = assignment
+            self._prefilling.append(
+                Sequence(row, request, self._backend.shapes, self._tokenizer, self._eos_ids, seeded=seeded)
             )
-            self._metrics.prompt_tokens.inc(len(job.prompt_ids))
+            self._metrics.prompt_tokens.inc(len(request.prompt_ids))
 
-    def _next_job(self) -> tuple[int, Job] | None:
-        """A row, if there is one, and the next job that still wants it; expired ones are told so."""
-        chosen: tuple[int, Job] | None = None
+    def _next_assignment(self) -> tuple[int, Request] | None:
+        """A free row and the request that gets it, or None; requests whose deadline has come are ended."""
+        assignment: tuple[int, Request] | None = None
         with self._changed:
-            ended = self._waiting.take_ended(time.monotonic())
-            for job in ended:
-                self._gone(job)
-            if self._free and (next_job := self._waiting.take()):
-                chosen = self._free.pop(0), next_job
-        for job in ended:
-            if not job.cancelled:
-                _too_late(job)
-        return chosen
-
-    def _gone(self, job: Job) -> None:
-        """A job is not inside any more."""
-        left = job.call.left = job.call.left - 1
-        self._admission.leave(left + 1, left)
+            ended = self._waiting.pop_ended(time.monotonic())
+            for request in ended:
+                self._finish(request)
+            if self._free_rows and (next_request := self._waiting.pop()):
+                assignment = self._free_rows.pop(0), next_request
+        for request in ended:
+            if not request.cancelled:
+                _end_without_tokens(request)
+        return assignment
 
     def _refill_full_rows(self) -> None:
-        """Full rows that are to go on are encoded anew, before any new prompt: they are running already."""
-        full = [slot for slot in self._live.values() if slot.is_full()]
-        for slot in full:
-            slot.refill()
-            self._backend.release(slot.row)
-            del self._live[slot.row]
-            self._encoding.appendleft(slot)
+        """Prefill full rows again with a window of their ids, before new prompts: they run already."""
+        full = [sequence for sequence in self._running.values() if sequence.is_full]
+        for sequence in full:
+            sequence.refill()
+            self._backend.release(sequence.row)
+            del self._running[sequence.row]
+            self._prefilling.appendleft(sequence)
             self._metrics.refills.inc()
 
-    def _encode(self) -> bool:
-        """Encode waiting ids, only as many as live rows can bear; whether there are new tokens of it."""
-        told = False
-        began, waited_for, done = time.perf_counter(), len(self._live), 0
-        while self._encoding and done < self._prefills_per_step:
+    def _prefill(self) -> bool:
+        """Run up to ``prefills_per_step`` prefills; whether they gave new tokens."""
+        has_tokens = False
+        began, stalled_rows, prefills = time.perf_counter(), len(self._running), 0
+        while self._prefilling and prefills < self._prefills_per_step:
             chunks = self._next_chunks()
             step = self._backend.prefill(chunks)
             self._beat()
-            done += 1
-            encoded = [index for index, chunk in enumerate(chunks) if chunk.last]
-            slots = [self._encoding[index] for index in encoded]
-            first = [slot for slot in slots if not slot.tokens]
-            for slot in slots:
-                self._encoding.remove(slot)
-                self._live[slot.row] = slot
-            if slots:
-                told = True
-                self._advance(slots, step.select(encoded))
-            for slot in first:
-                self._metrics.time_to_first_token.observe(time.monotonic() - slot.job.arrival)
-        if waited_for and done:
+            prefills += 1
+            complete = [index for index, chunk in enumerate(chunks) if chunk.last]
+            sequences = [self._prefilling[index] for index in complete]
+            new = [sequence for sequence in sequences if not sequence.tokens]
+            for sequence in sequences:
+                self._prefilling.remove(sequence)
+                self._running[sequence.row] = sequence
+            if sequences:
+                has_tokens = True
+                self._advance(sequences, step.select(complete))
+            for sequence in new:
+                self._metrics.time_to_first_token.observe(time.monotonic() - sequence.request.arrival)
+        if stalled_rows and prefills:
             self._metrics.prefill_stall.observe(time.perf_counter() - began)
-        return told
+        return has_tokens
 
     def _next_chunks(self) -> list[PrefillChunk]:
-        """What the next prefill takes, of the slots in their order."""
+        """The chunks of the next prefill, from the sequences in their order."""
         size = self._backend.max_prefill_tokens
         if size is None:
-            return [self._encoding[0].next_chunk(None)]
+            return [self._prefilling[0].next_chunk(None)]
         chunks: list[PrefillChunk] = []
-        for slot in self._encoding:
-            chunks.append(slot.next_chunk(size))
+        for sequence in self._prefilling:
+            chunks.append(sequence.next_chunk(size))
             size -= len(chunks[-1].ids)
             if not size:
                 break
         return chunks
 
     def _decode(self) -> None:
-        if not self._live:
+        if not self._running:
             return
         began = time.perf_counter()
-        slots = [self._live[row] for row in sorted(self._live)]
-        step = self._backend.decode([slot.row for slot in slots], [slot.last_id for slot in slots])
-        self._advance(slots, step)
+        sequences = [self._running[row] for row in sorted(self._running)]
+        step = self._backend.decode(
+            [sequence.row for sequence in sequences], [sequence.last_id for sequence in sequences]
+        )
+        self._advance(sequences, step)
         self._metrics.step.observe(time.perf_counter() - began)
 
-    def _advance(self, slots: Sequence[Slot], step: StepOutput) -> None:
-        """Choose the next id of each slot; finished ones leave."""
-        probabilities: list[float | None] = [None] * len(slots)
+    def _advance(self, sequences: list[Sequence], step: StepOutput) -> None:
+        """Choose the next id of each sequence; finished ones free their row."""
+        token_logprobs: list[float | None] = [None] * len(sequences)
         if step.ids is not None:
             ids = list(step.ids)
         else:
-            ids = _chosen(step, slots)
-            wanted = [index for index, slot in enumerate(slots) if slot.job.with_tokens]
-            if wanted:
-                found = logprobs(step.select(wanted).logits, [max(ids[index], 0) for index in wanted])
-                for index, value in zip(wanted, found, strict=True):
-                    probabilities[index] = value
-        self._metrics.generated_tokens.inc(len(slots))
-        for slot, token_id, probability in zip(slots, ids, probabilities, strict=True):
+            ids = _sample(step, sequences)
+            with_tokens = [index for index, sequence in enumerate(sequences) if sequence.request.with_tokens]
+            if with_tokens:
+                # _NO_TOKEN is negative; its logprob is not used.
+                chosen = [max(ids[index], 0) for index in with_tokens]
+                values = logprobs(step.select(with_tokens).logits, chosen)
+                for index, value in zip(with_tokens, values, strict=True):
+                    token_logprobs[index] = value
+        self._metrics.generated_tokens.inc(len(sequences))
+        for sequence, token_id, logprob in zip(sequences, ids, token_logprobs, strict=True):
             try:
-                if token_id == _NONE:
+                if token_id == _NO_TOKEN:
                     raise ValueError("no token can be chosen")
-                finish_reason = slot.take(token_id, probability)
+                finish_reason = sequence.append(token_id, logprob)
             except Exception:
-                # What one row's caller does must not end the others' texts.
-                log.exception("row %d could not be advanced", slot.row)
-                slot.job.on_error(
+                # A failure in one row must not end the others.
+                logger.exception("row %d could not be advanced", sequence.row)
+                sequence.request.on_error(
                     RequestError(500, "internal_error", "the engine could not go on with this text")
                 )
                 finish_reason = "error"
             if finish_reason:
                 self._metrics.finished(finish_reason)
-                self._leave(slot)
+                self._free(sequence)
 
-    def _leave(self, slot: Slot) -> None:
-        if slot.row in self._live or slot.encoded:
-            self._backend.release(slot.row)
-        if self._live.pop(slot.row, None) is None:
-            self._encoding.remove(slot)
+    def _free(self, sequence: Sequence) -> None:
+        """Give the sequence's row back."""
+        if sequence.row in self._running or sequence.in_backend:
+            self._backend.release(sequence.row)
+        if self._running.pop(sequence.row, None) is None:
+            self._prefilling.remove(sequence)
         with self._changed:
-            self._gone(slot.job)
-            # The lowest row first: a backend whose arithmetic covers rows 0..n then has little to do.
-            self._free.append(slot.row)
-            self._free.sort()
+            self._finish(sequence.request)
+            # Sorted, so that rows fill up from 0: the CPU backend computes rows 0..n up to the highest one.
+            self._free_rows.append(sequence.row)
+            self._free_rows.sort()
+
+    def _finish(self, request: Request) -> None:
+        """Count a request out."""
+        request.group.unfinished -= 1
+        remaining = request.group.unfinished
+        self._admission.release(remaining + 1, remaining)
 
 
-def _chosen(step: StepOutput, slots: Sequence[Slot]) -> list[int]:
-    """The next id of each slot; one whose parameters cannot be computed has none, and the others go on."""
+def _sample(step: StepOutput, sequences: list[Sequence]) -> list[int]:
+    """The next id of each sequence, ``_NO_TOKEN`` where the sampler fails: the others go on."""
     try:
-        return sample(step.logits, [slot.sampling for slot in slots])
+        return sample(step.logits, [sequence.sampler for sequence in sequences])
     except Exception:
-        if len(slots) == 1:
-            log.exception("row %d: no token can be chosen", slots[0].row)
-            return [_NONE]
-    return [_chosen(step.select([index]), [slot])[0] for index, slot in enumerate(slots)]
+        if len(sequences) == 1:
+            logger.exception("row %d: no token can be chosen", sequences[0].row)
+            return [_NO_TOKEN]
+    return [_sample(step.select([index]), [sequence])[0] for index, sequence in enumerate(sequences)]
 
 
-def _too_late(job: Job) -> None:
-    """The deadline came before the first token; what other prompts of the call have is not lost for that."""
-    if job.call.has_tokens:
-        job.end_without_a_token()
+def _end_without_tokens(request: Request) -> None:
+    """End a request whose deadline came before its first token.
+
+    It is an error only if the whole call has no token, so that no other text of the call is lost.
+    """
+    if request.group.has_tokens:
+        request.end_without_tokens()
     else:
-        job.on_error(queue_timeout())
+        request.on_error(queue_timeout())

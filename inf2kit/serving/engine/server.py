@@ -1,6 +1,6 @@
 """The engine process: the model on the main thread, the Unix socket on another.
 
-Run as ``python -m inf2kit.serving.engine.server MODEL_DIR``; the supervisor does.
+The supervisor starts it as ``python -m inf2kit.serving.engine.server MODEL_DIR``.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import faulthandler
-import json
 import os
 import signal
 import sys
@@ -22,168 +21,175 @@ from typing import NoReturn
 
 from inf2kit.errors import ModelDirectoryError, RequestError, unavailable
 from inf2kit.serving.engine.backend import DeviceBusyError
-from inf2kit.serving.engine.build import load
+from inf2kit.serving.engine.build import Engine, build_engine
+from inf2kit.serving.engine.events import (
+    DoneEvent,
+    EndEvent,
+    ErrorEvent,
+    Event,
+    MetricsEvent,
+    StatusEvent,
+    encode_event,
+)
 from inf2kit.serving.engine.heartbeat import ENGINE, Heartbeat
-from inf2kit.serving.engine.input_processor import Intake
 from inf2kit.serving.engine.integrity import check_files
+from inf2kit.serving.engine.log import log
 from inf2kit.serving.engine.metrics import EngineMetrics
-from inf2kit.serving.engine.processes import BUSY, REASON_FILE, TERMINAL, end_with_parent, say
-from inf2kit.serving.engine.protocol import MAX_LINE, Event, encode, error_event
+from inf2kit.serving.engine.processes import end_with_parent
+from inf2kit.serving.engine.protocol import MAX_LINE, EngineCall, decode_call
+from inf2kit.serving.engine.request import Request
+from inf2kit.serving.engine.run_state import CANNOT_LOAD, DEVICE_BUSY, write_reason
 from inf2kit.serving.engine.scheduler import Scheduler
-from inf2kit.serving.engine.sequence import Job
 from inf2kit.serving.engine.settings import Settings
 
 Events = asyncio.Queue[Event]
 
 
 class EngineServer:
-    """Takes calls from the socket to the scheduler, and events back.
+    """Passes calls from the socket to the scheduler, and their events back.
 
     Args:
-        settings: Of the endpoint.
-        heartbeat: Beats as soon as the model answers.
+        settings: The endpoint's settings.
+        heartbeat: Begins when the model has answered.
     """
 
     def __init__(self, settings: Settings, heartbeat: Heartbeat) -> None:
         self._settings = settings
         self._heartbeat = heartbeat
         self._loop = asyncio.new_event_loop()
-        self._state = "loading"
+        self._engine: Engine | None = None
         self._watchers: set[Events] = set()
         self._metrics = EngineMetrics(settings.shapes.batch_size)
-        self._intake: Intake
-        self._scheduler: Scheduler | None = None
-        # One thread: a tokenizer is not made for several, and a text of 6 MB must not stall the socket.
-        self._tokenizing = ThreadPoolExecutor(1)
+        # One thread: a tokenizer must not be used by several, and a text of 6 MB must not stall the socket.
+        self._input_thread = ThreadPoolExecutor(1)
         self._outbox: list[tuple[Events, Event]] = []
-        # The jobs of each call, by its arrival, which names it.
-        self._calls: dict[float | None, list[Job]] = {}
+        # The requests of each call, by the call's arrival, which identifies it.
+        self._requests: dict[float, list[Request]] = {}
 
     def listen(self) -> None:
-        """Open the socket, on a thread of its own, so that callers are told that the model is loading."""
+        """Open the socket on a thread of its own, so that callers are answered while the model loads."""
         opened: Future[None] = Future()
         threading.Thread(target=self._listen, args=(opened,), daemon=True, name="socket").start()
         opened.result()
 
-    def load(self) -> None:
-        """Load, and prove that the model answers, on the thread that will serve it.
+    def load(self) -> Scheduler:
+        """Check the files and load the model, on the thread that will run the scheduler.
+
+        Returns:
+            The scheduler to run.
 
         Raises:
             ModelDirectoryError: the model cannot be loaded.
+            DeviceBusyError: another process holds the device.
         """
         settings = self._settings
         check_files(settings.model_dir, settings.run_dir)
-        self._intake, self._scheduler = load(settings, self._metrics, self._send_outbox, self._heartbeat)
-        self._loop.call_soon_threadsafe(self._set_state, "ready")
-        say("engine", f"ready: {settings.backend}, {settings.shapes}")
-
-    def serve(self) -> None:
-        """Serve for ever on this thread."""
-        assert self._scheduler is not None  # noqa: S101
-        self._scheduler.run()
+        engine = build_engine(settings, self._metrics, self._send_outbox, self._heartbeat)
+        self._loop.call_soon_threadsafe(self._set_ready, engine)
+        log("engine", f"ready: {settings.backend}, {settings.shapes}")
+        return engine.scheduler
 
     def _listen(self, opened: Future[None]) -> None:
         asyncio.set_event_loop(self._loop)
         path = self._settings.socket_path
         try:
             path.unlink(missing_ok=True)
-            self._loop.run_until_complete(
-                asyncio.start_unix_server(self._connected, str(path), limit=MAX_LINE)
-            )
+            self._loop.run_until_complete(asyncio.start_unix_server(self._answer, str(path), limit=MAX_LINE))
         except OSError as error:
             reason = f"the socket {path} cannot be opened ({error}); set INF2KIT_RUN_DIR to a short path"
-            opened.set_exception(OSError(reason))  # a full disk may have room again
+            opened.set_exception(OSError(reason))  # no ModelDirectoryError: a full disk may have room again
             return
         opened.set_result(None)
         self._loop.run_forever()
 
-    def _set_state(self, state: str) -> None:
-        self._state = state
+    def _set_ready(self, engine: Engine) -> None:
+        self._engine = engine
         for watcher in self._watchers:
             watcher.put_nowait(self._status())
 
-    def _status(self) -> Event:
-        longest = self._intake.longest_token if self._state == "ready" else 0
-        return {"event": "status", "state": self._state, "longest_token": longest}
+    def _status(self) -> StatusEvent:
+        if self._engine is None:
+            return StatusEvent("loading", 0)
+        return StatusEvent("ready", self._engine.input_processor.longest_token)
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one connection."""
         try:
-            request = json.loads(await reader.readline())
-            if request["op"] == "status":
-                await self._tell_status(reader, writer)
-            elif request["op"] == "metrics":
-                writer.write(encode({"event": "metrics", "text": self._metrics.text()}))
-                writer.write(encode({"event": "done"}))
-                await writer.drain()
-            elif request["op"] == "end":
-                if self._scheduler is not None:
-                    self._scheduler.end_all()
-                writer.write(encode({"event": "done"}))
-                await writer.drain()
+            call = decode_call(await reader.readline())
+            if call.op == "generate":
+                await self._generate(call, reader, writer)
+            elif call.op == "status":
+                await self._send_status(reader, writer)
             else:
-                await self._generate(request, reader, writer)
+                if call.op == "metrics":
+                    writer.write(encode_event(MetricsEvent(self._metrics.text())))
+                elif self._engine is not None:
+                    self._engine.scheduler.end_all()
+                await _send(writer, DoneEvent())
         except (OSError, ValueError):
             pass  # the caller went away, in the middle of a line or of an answer
         finally:
             writer.close()
 
-    async def _tell_status(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _send_status(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         states: Events = asyncio.Queue()
         states.put_nowait(self._status())
         self._watchers.add(states)
         try:
-            await _pump(states, reader, writer, last=lambda _: False)
+            await _send_all(states, reader, writer, is_last=lambda _: False)
         finally:
             self._watchers.discard(states)
 
     async def _generate(
-        self, call: Event, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, call: EngineCall, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         events: Events = asyncio.Queue()
-        jobs: list[Job] = []
-        left, arrival = 0, call.get("arrival")
+        requests: list[Request] = []
         try:
-            scheduler = self._scheduler
-            if scheduler is None:
+            engine = self._engine
+            if engine is None:
                 raise unavailable("the model is loading; try again in a moment")
-            accepted, jobs = await self._loop.run_in_executor(
-                self._tokenizing, self._intake.read, call, partial(self._tell, events)
+            read = partial(
+                engine.input_processor.process, call.body, partial(self._emit, events), arrival=call.arrival
             )
-            left = len(jobs)
+            accepted, requests = await self._loop.run_in_executor(self._input_thread, read)
             events.put_nowait(accepted)
-            # The gateway asks again when a worker was lost: such a call takes its own place.
-            earlier = self._calls.pop(arrival, [])
-            scheduler.submit(jobs, instead_of=earlier)
-            if arrival is not None:
-                self._calls[arrival] = jobs
+            self._submit(engine.scheduler, requests, call.arrival)
         except RequestError as error:
-            events.put_nowait(error_event(error))
+            events.put_nowait(ErrorEvent.from_error(error))
         except Exception:
             traceback.print_exc()
-            events.put_nowait(
-                error_event(RequestError(500, "internal_error", "the engine could not read this call"))
-            )
+            failure = RequestError(500, "internal_error", "the engine could not read this call")
+            events.put_nowait(ErrorEvent.from_error(failure))
+        unfinished = len(requests)
 
-        def last(event: Event) -> bool:
-            nonlocal left
-            left -= event["event"] == "end"
-            return bool(left == 0 or event["event"] == "error")
+        def is_last(event: Event) -> bool:
+            nonlocal unfinished
+            unfinished -= isinstance(event, EndEvent)
+            return unfinished == 0 or isinstance(event, ErrorEvent)
 
         try:
-            await _pump(events, reader, writer, last=last)
-            writer.write(encode({"event": "done"}))
-            await writer.drain()
+            await _send_all(events, reader, writer, is_last=is_last)
+            await _send(writer, DoneEvent())
         finally:
-            if arrival is not None and self._calls.get(arrival) is jobs:
-                del self._calls[arrival]
-            for job in jobs:
-                job.cancelled = True
-            if self._scheduler is not None:
-                self._scheduler.wake()
+            if call.arrival is not None and self._requests.get(call.arrival) is requests:
+                del self._requests[call.arrival]
+            for request in requests:
+                request.cancelled = True
+            if self._engine is not None:
+                self._engine.scheduler.wake()
 
-    # Once a step and not once a token: every wake-up of the loop makes the two threads wait for each other.
+    def _submit(self, scheduler: Scheduler, requests: list[Request], arrival: float | None) -> None:
+        if arrival is None:
+            scheduler.submit(requests)
+            return
+        # After the loss of a worker the gateway makes the same call again; it replaces the worker's.
+        scheduler.submit(requests, replaces=self._requests.pop(arrival, ()))
+        self._requests[arrival] = requests
 
-    def _tell(self, events: Events, event: Event) -> None:
+    # Events cross the threads once a step, not once a token: a wake-up of the loop makes both threads wait.
+
+    def _emit(self, events: Events, event: Event) -> None:
         self._outbox.append((events, event))
 
     def _send_outbox(self) -> None:
@@ -197,70 +203,78 @@ def _deliver(outbox: list[tuple[Events, Event]]) -> None:
         events.put_nowait(event)
 
 
-async def _pump(
+async def _send(writer: asyncio.StreamWriter, event: Event) -> None:
+    writer.write(encode_event(event))
+    await writer.drain()
+
+
+async def _send_all(
     events: Events,
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
     *,
-    last: Callable[[Event], bool],
+    is_last: Callable[[Event], bool],
 ) -> None:
-    """Write events as they come, until the last one or until the caller closes the connection."""
-    gone = asyncio.ensure_future(reader.read(1))
+    """Send events as they come, up to the last one.
+
+    Raises:
+        OSError: the caller closed the connection.
+    """
+    closed = asyncio.ensure_future(reader.read(1))
     try:
         while True:
-            coming = asyncio.ensure_future(events.get())
-            await asyncio.wait({coming, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if not coming.done():
-                coming.cancel()
+            next_event = asyncio.ensure_future(events.get())
+            await asyncio.wait({next_event, closed}, return_when=asyncio.FIRST_COMPLETED)
+            if not next_event.done():
+                next_event.cancel()
                 raise ConnectionResetError("the caller closed the connection")
-            event = coming.result()
-            writer.write(encode(event))
-            await writer.drain()
-            if last(event):
+            event = next_event.result()
+            await _send(writer, event)
+            if is_last(event):
                 return
     finally:
-        gone.cancel()
+        closed.cancel()
 
 
 def main(model_dir: str) -> None:
     """Serve the model in ``model_dir``."""
     end_with_parent()
-    # The supervisor asks for it before it ends an engine that is stuck: every thread's stack, to the log.
+    # Before the supervisor ends a stuck engine, it asks for the stacks of all threads in the log.
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     settings = Settings.read(model_dir)
     try:
         server = EngineServer(settings, Heartbeat.inherited(ENGINE))
         server.listen()
-        server.load()
+        scheduler = server.load()
     except ModelDirectoryError as error:
         _give_up(settings, str(error))
     except DeviceBusyError as error:
-        _give_up(settings, str(error), BUSY)
+        _give_up(settings, str(error), DEVICE_BUSY)
     except Exception as error:
-        if _is_missing(error, settings.model_dir):
+        if _is_missing_file(error, settings.model_dir):
             _give_up(settings, f"the package in {model_dir} is damaged ({error}); make the package again")
-        # Whatever else it is (no memory, a full disk, a device that is being reset) may be over in a moment.
+        # Anything else (no memory, a full disk, a device that is being reset) may be over in a moment.
         traceback.print_exc()
         _give_up(settings, f"{type(error).__name__}: {error}".partition("\n")[0], 1)
     try:
-        server.serve()
+        scheduler.run()
     except Exception:
         traceback.print_exc()
-        os._exit(1)  # not by returning: Python would wait for the tokenizing thread first
+        os._exit(1)  # a return would wait for the input thread
 
 
-def _is_missing(error: Exception, model_dir: Path) -> bool:
-    """Whether a file of the package is not there, or is something else: trying again will not help."""
+def _is_missing_file(error: Exception, model_dir: Path) -> bool:
+    """Whether a file of the package is missing or no file, so that trying again does not help."""
     if not isinstance(error, OSError) or not isinstance(error.filename, str):
         return False
-    lacking = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
-    return lacking and Path(error.filename).is_relative_to(model_dir)
+    is_missing = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+    return is_missing and Path(error.filename).is_relative_to(model_dir)
 
 
-def _give_up(settings: Settings, reason: str, status: int = TERMINAL) -> NoReturn:
-    # The supervisor puts it into the log, once; where it cannot be written, standard error has it.
+def _give_up(settings: Settings, reason: str, status: int = CANNOT_LOAD) -> NoReturn:
+    # The supervisor logs the reason, once. If it cannot be written there, it goes to standard error.
     try:
-        (settings.run_dir / REASON_FILE).write_text(reason, encoding="utf-8")
+        write_reason(settings.run_dir, reason)
     except OSError:
         sys.stderr.write(f"inf2kit engine: {reason}\n")
     os._exit(status)

@@ -1,4 +1,4 @@
-"""What the engine needs to know: what was compiled, from the manifest; the rest, from the environment."""
+"""The settings of one endpoint: the compiled model's from the manifest, the rest from the environment."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from inf2kit.serving.model_dir import FORMAT, MANIFEST
 from inf2kit.serving.shapes import StaticShapes
 
 _SIMULATED = "INF2KIT_SIMULATED_"
-#: Less, and an engine that has nothing to do would be taken for a stuck one.
-_LEAST_STALL_S = 3.0
+#: With less, an idle engine would count as stuck.
+_MIN_STALL_S = 3.0
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One endpoint's settings.
+    """The settings of one endpoint, which its worker, supervisor, engine and gateway share.
 
     Attributes:
         model_dir: The model package as SageMaker unpacks it, read-only.
-        run_dir: Where sockets and the lock lie; one per container.
+        run_dir: Folder for sockets, locks and state files; one per container.
         backend: ``neuron``, ``cpu`` or ``simulated``.
         model_name: The model's name in chat completions.
         dtype: Precision of weights and arithmetic.
         shapes: The static shapes the model was compiled for.
         queue_size: Prompts that may wait for a row.
-        prefills_per_step: Prompts, or chunks of long ones, that are encoded between two decode steps.
-        deadline_s: Seconds from arrival after which a call is answered with what there is.
-        gateway_address: ``host:port`` the gateway listens on; None for plain toolkit mode, without a gateway.
-        model_server_address: Where the gateway finds the model server: ``unix:PATH`` or a URL.
-        model_server_workers: Calls the model server takes at once.
-        notice: What in this endpoint is not the real thing; it is put into every answer's warnings.
-        stall_s: Seconds without a step after which the engine counts as stuck; None for the backend's own.
+        prefills_per_step: Most prefills, each of prompts or of chunks of long ones, between two decode steps.
+        deadline_s: Seconds after its arrival at which a call is answered with the tokens it has.
+        gateway_address: ``host:port`` of the gateway; None for plain toolkit mode, without a gateway.
+        model_server_address: Address of the model server, for the gateway: ``unix:PATH`` or a URL.
+        model_server_workers: Calls that the model server takes at once.
+        notice: What is simulated in this endpoint; every answer has it among its warnings.
+        stall_s: Seconds without a step after which the engine counts as stuck; None for the backend's value.
         simulated: What the simulated backend is to do, by the names in ``backend.simulated``.
     """
 
@@ -65,15 +65,15 @@ class Settings:
 
     @property
     def max_prompts(self) -> int:
-        """Prompts that may be inside at once: a row each, and the queue."""
+        """Most prompts at once: the rows and the queue together."""
         return self.shapes.batch_size + self.queue_size
 
     @classmethod
     def read(cls, model_dir: str | Path, environ: Mapping[str, str] = os.environ) -> Settings:
-        """Settings of the package in ``model_dir``.
+        """Read the settings of the package in ``model_dir``.
 
         Raises:
-            ModelDirectoryError: the manifest is missing or not whole, or a variable is not a number.
+            ModelDirectoryError: the manifest is missing or incomplete, or a variable has a wrong value.
         """
         model_dir = Path(model_dir)
         manifest = _manifest(model_dir)
@@ -107,10 +107,10 @@ class Settings:
                 raise ValueError(f"the deadline is {settings.deadline_s} s")
             if settings.queue_size < 0:
                 raise ValueError(f"the queue has {settings.queue_size} places")
-            if settings.stall_s is not None and not settings.stall_s >= _LEAST_STALL_S:
+            if settings.stall_s is not None and not settings.stall_s >= _MIN_STALL_S:
                 raise ValueError(
-                    f"INF2KIT_STALL_SECONDS is {settings.stall_s:g} and must be at least {_LEAST_STALL_S:g}: "
-                    "an idle engine shows once a second that it lives"
+                    f"INF2KIT_STALL_SECONDS is {settings.stall_s:g} and must be at least {_MIN_STALL_S:g}: "
+                    "an idle engine beats once a second"
                 )
             if settings.prefills_per_step < 1:
                 raise ValueError(f"prefills_per_step is {settings.prefills_per_step}")
@@ -127,10 +127,10 @@ class Settings:
 
 
 def run_dir(environ: Mapping[str, str] = os.environ) -> Path:
-    """The directory for sockets, made if it is missing.
+    """The folder for sockets, locks and state files; it is created if it is missing.
 
     Raises:
-        ModelDirectoryError: it is somebody else's, who could answer in the engine's place.
+        ModelDirectoryError: it belongs to another user, whose process could answer in place of the engine.
     """
     path = Path(environ.get("INF2KIT_RUN_DIR") or _temporary(environ) / "inf2kit")
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -143,7 +143,7 @@ def run_dir(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def _temporary(environ: Mapping[str, str]) -> Path:
-    """The folder for temporary files. Python's own way is to write one, which a full disk refuses."""
+    """The folder for temporary files; ``tempfile.gettempdir`` writes a file, which fails on a full disk."""
     folders = (Path(environ.get(name) or "nowhere") for name in ("TMPDIR", "TEMP", "TMP"))
     return next((folder for folder in folders if folder.is_absolute() and folder.is_dir()), Path("/tmp"))  # noqa: S108
 

@@ -1,4 +1,4 @@
-"""The client finds what a stack has left for it."""
+"""The client finds a deployed endpoint by the parameter that its stack created."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prices, asked of a double of the Price List API: moto has none."""
+"""Prices from a double of the AWS Price List API, which moto does not simulate."""
 
 from __future__ import annotations
 
@@ -35,17 +35,20 @@ def product(instance: str, usd: str, component: str, unit: str = "Hrs") -> str:
 
 
 class PriceListDouble(BaseHTTPRequestHandler):
-    """Knows two instances in one region, each for hosting and, dearer, for something else."""
+    """Has two instances in one region, each with a price for hosting and a higher one for training."""
 
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         assert self.headers["X-Amz-Target"] == "AWSPriceListService.GetProducts"
-        filters = {each["Field"]: each["Value"] for each in asked["Filters"]}
+        filters = {match["Field"]: match["Value"] for match in request["Filters"]}
         instance = filters["instanceName"]
-        found = []
+        products = []
         if filters["regionCode"] == "eu-west-1" and instance in HOSTING:
-            found = [product(instance, "99.0", "Training"), product(instance, HOSTING[instance], "Hosting")]
-        body = json.dumps({"FormatVersion": "aws_v1", "PriceList": found}).encode()
+            products = [
+                product(instance, "99.0", "Training"),
+                product(instance, HOSTING[instance], "Hosting"),
+            ]
+        body = json.dumps({"FormatVersion": "aws_v1", "PriceList": products}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

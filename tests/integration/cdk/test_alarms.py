@@ -12,9 +12,9 @@ import pytest
 from aws_cdk.assertions import Template
 
 import inf2kit
-import inf2kit.serving.engine.gateway
-import inf2kit.serving.engine.supervisor
 from inf2kit.cdk.log_metrics import EVENTS
+from inf2kit.serving.engine import engine_process, gateway, supervisor
+from inf2kit.serving.engine.log import log
 from tests.helpers.cdk import find_only
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -27,7 +27,10 @@ QUIET: Minute = {}
 def alarms(template: Template) -> dict[str, dict[str, Any]]:
     """The properties of the alarms, by the last part of their names."""
     resources = template.find_resources("AWS::CloudWatch::Alarm").values()
-    return {each["Properties"]["AlarmName"].rpartition("-")[2]: each["Properties"] for each in resources}
+    return {
+        resource["Properties"]["AlarmName"].rpartition("-")[2]: resource["Properties"]
+        for resource in resources
+    }
 
 
 def value(alarm: Mapping[str, Any], minute: Minute) -> float | None:
@@ -120,7 +123,7 @@ def test_an_error_without_a_status_is_an_error(template: Callable[..., Template]
     """Time-outs and closed sockets are in InvocationModelErrors, not promised in Invocation5XXErrors."""
     for name in ("Errors", "ErrorRate"):
         queries = alarms(template())[name]["Metrics"]
-        metrics = {each["MetricStat"]["Metric"]["MetricName"] for each in queries if "MetricStat" in each}
+        metrics = {query["MetricStat"]["Metric"]["MetricName"] for query in queries if "MetricStat" in query}
         assert metrics == {"InvocationModelErrors", "Invocation4XXErrors"}
 
 
@@ -130,9 +133,9 @@ def test_each_bad_line_of_the_supervisor_has_a_metric_and_an_alarm(
     rendered = template()
     resources = rendered.to_json()["Resources"]
     filters = {
-        transformation["MetricName"]: each["Properties"]
-        for each in rendered.find_resources("AWS::Logs::MetricFilter").values()
-        for transformation in each["Properties"]["MetricTransformations"]
+        transformation["MetricName"]: resource["Properties"]
+        for resource in rendered.find_resources("AWS::Logs::MetricFilter").values()
+        for transformation in resource["Properties"]["MetricTransformations"]
     }
     by_name = alarms(rendered)
     for event, line in EVENTS.items():
@@ -146,17 +149,17 @@ def test_each_bad_line_of_the_supervisor_has_a_metric_and_an_alarm(
         assert (alarm["Statistic"], alarm["Threshold"], alarm["EvaluationPeriods"]) == ("Sum", 1, 1)
 
 
-def test_the_lines_are_those_that_the_container_prints() -> None:
+def test_the_lines_are_those_that_the_container_prints(capfd: pytest.CaptureFixture[str]) -> None:
     """A line in other words would be counted by no filter, and nobody would hear of it."""
-    supervisor = inspect.getsource(inf2kit.serving.engine.supervisor)
-    who = "inf2kit supervisor: "
-    assert f'f"{who}{{message}}' in supervisor
+    sources = inspect.getsource(supervisor) + inspect.getsource(engine_process)
+    log("supervisor", "")
+    prefix = capfd.readouterr().out.rstrip("\n")
     for line in EVENTS.values():
-        message = line.removeprefix(who)
+        message = line.removeprefix(prefix)
         assert message != line
-        assert re.search(rf'"{message}\b', supervisor), f"the supervisor does not say {message!r}"
-    gateway = inspect.getsource(inf2kit.serving.engine.gateway)
-    assert re.search(r'"inf2kit": "load",\s+"texts_inside": ', gateway)
+        assert re.search(rf'"{message}\b', sources), f"the supervisor does not log {message!r}"
+    source = inspect.getsource(gateway)
+    assert re.search(r'"inf2kit": "load",\s+"texts_inside": ', source)
 
 
 def test_saturation_counts_texts_in_one_instance(template: Callable[..., Template]) -> None:
@@ -165,9 +168,9 @@ def test_saturation_counts_texts_in_one_instance(template: Callable[..., Templat
     assert (alarm["MetricName"], alarm["Statistic"]) == ("TextsInside-llama2-7b-throughput", "Maximum")
     assert alarm["Threshold"] == 4 + 16, "all rows, and half of the queue"
     (load,) = [
-        each["Properties"]
-        for each in rendered.find_resources("AWS::Logs::MetricFilter").values()
-        if each["Properties"]["FilterPattern"] == '{ $.inf2kit = "load" }'
+        resource["Properties"]
+        for resource in rendered.find_resources("AWS::Logs::MetricFilter").values()
+        if resource["Properties"]["FilterPattern"] == '{ $.inf2kit = "load" }'
     ]
     assert load["MetricTransformations"] == [
         {"MetricName": alarm["MetricName"], "MetricNamespace": "inf2kit", "MetricValue": "$.texts_inside"}
@@ -201,7 +204,7 @@ def test_rollback_alarms(template: Callable[..., Template]) -> None:
     ):
         endpoint = find_only(template(**context), "SageMaker::Endpoint")
         watched = endpoint["DeploymentConfig"]["AutoRollbackConfiguration"]["Alarms"]
-        assert [each["AlarmName"].rpartition("-")[2] for each in watched] == names
+        assert [alarm["AlarmName"].rpartition("-")[2] for alarm in watched] == names
 
 
 def test_all_alarms_write_to_the_topic(template: Callable[..., Template]) -> None:
@@ -220,7 +223,7 @@ def test_all_alarms_write_to_the_topic(template: Callable[..., Template]) -> Non
 def test_alarms_may_write_to_their_topic(template: Callable[..., Template]) -> None:
     """A policy of the topic's own takes the place of the default one, which allowed it."""
     statements = find_only(template(), "SNS::TopicPolicy")["PolicyDocument"]["Statement"]
-    allowed = {each["Sid"]: each for each in statements if each["Effect"] == "Allow"}
+    allowed = {statement["Sid"]: statement for statement in statements if statement["Effect"] == "Allow"}
     assert allowed["Alarms"]["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
     assert allowed["Alarms"]["Action"] == "sns:Publish"
     condition = allowed["Alarms"]["Condition"]

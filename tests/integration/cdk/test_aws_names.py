@@ -37,14 +37,14 @@ def test_names_of_the_stack(template: Callable[..., Template]) -> None:
     assert source["S3DataType"] in enum("sagemaker", "S3ModelDataType")
     assert source["CompressionType"] in enum("sagemaker", "ModelCompressionType")
     capture = find_only(rendered, "SageMaker::EndpointConfig")["DataCaptureConfig"]["CaptureOptions"]
-    assert {each["CaptureMode"] for each in capture} <= set(enum("sagemaker", "CaptureMode"))
+    assert {option["CaptureMode"] for option in capture} <= set(enum("sagemaker", "CaptureMode"))
     traffic = find_only(rendered, "SageMaker::Endpoint")["DeploymentConfig"]["BlueGreenUpdatePolicy"]
     assert traffic["TrafficRoutingConfiguration"]["Type"] in enum("sagemaker", "TrafficRoutingConfigType")
     target = find_only(rendered, "ApplicationAutoScaling::ScalableTarget")
     assert target["ScalableDimension"] in enum("application-autoscaling", "ScalableDimension")
     assert target["ServiceNamespace"] in enum("application-autoscaling", "ServiceNamespace")
-    for each in rendered.find_resources("AWS::ApplicationAutoScaling::ScalingPolicy").values():
-        policy = each["Properties"]
+    for resource in rendered.find_resources("AWS::ApplicationAutoScaling::ScalingPolicy").values():
+        policy = resource["Properties"]
         assert policy["PolicyType"] in enum("application-autoscaling", "PolicyType")
         tracked = policy["TargetTrackingScalingPolicyConfiguration"]
         if "PredefinedMetricSpecification" in tracked:

@@ -77,7 +77,7 @@ def test_a_mistake_is_one_sentence_and_a_failure(
     home: Path, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     throughput = register_package("llama2-7b-throughput")
-    context = [each.format(throughput=throughput) for each in arguments]
+    context = [argument.format(throughput=throughput) for argument in arguments]
     result = cdk(home, "synth", "-q", "--output", tmp_path / "out", *context)
     assert result.returncode != 0
     assert len([line for line in result.stderr.splitlines() if message in line]) == 1

@@ -103,7 +103,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("context", "message"), REFUSED, ids=[" ".join(each) for each, _ in REFUSED])
+@pytest.mark.parametrize(("context", "message"), REFUSED, ids=[" ".join(context) for context, _ in REFUSED])
 def test_an_option_that_makes_no_sense_is_refused_at_synth(context: dict[str, Any], message: str) -> None:
     preset = inf2kit.load_preset("llama2-7b-throughput")
     with pytest.raises(Inf2KitError) as raised:

@@ -29,8 +29,10 @@ def test_more_instances_scale_on_texts_and_sooner_on_calls(template: Callable[..
     assert target["ResourceId"] == "endpoint/llama2-7b-throughput/variant/main"
     assert (target["MinCapacity"], target["MaxCapacity"]) == (1, 4)
     policies = {
-        each["Properties"]["PolicyName"]: each["Properties"]["TargetTrackingScalingPolicyConfiguration"]
-        for each in rendered.find_resources("AWS::ApplicationAutoScaling::ScalingPolicy").values()
+        resource["Properties"]["PolicyName"]: resource["Properties"][
+            "TargetTrackingScalingPolicyConfiguration"
+        ]
+        for resource in rendered.find_resources("AWS::ApplicationAutoScaling::ScalingPolicy").values()
     }
     texts = policies.pop("llama2-7b-throughput-Track")
     calls = policies.pop("llama2-7b-throughput-TrackCalls")
@@ -86,7 +88,8 @@ def warnings(tmp_path: Path, **context: str) -> list[str]:
     )
     stack = app.node.find_child("inf2-llama2-7b-throughput")
     return [
-        str(each.entry.data) for each in Annotations.from_stack(stack).find_warning("*", Match.any_value())
+        str(warning.entry.data)
+        for warning in Annotations.from_stack(stack).find_warning("*", Match.any_value())
     ]
 
 
@@ -123,23 +126,23 @@ def test_an_asynchronous_endpoint_scales_to_zero_and_has_a_deadline_of_its_own(
     assert int(variables["SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS"]) > 1800
     assert find_only(rendered, "ApplicationAutoScaling::ScalableTarget")["MinCapacity"] == 0
     policies = {
-        each["Properties"]["PolicyType"]: each["Properties"]
-        for each in rendered.find_resources("AWS::ApplicationAutoScaling::ScalingPolicy").values()
+        resource["Properties"]["PolicyType"]: resource["Properties"]
+        for resource in rendered.find_resources("AWS::ApplicationAutoScaling::ScalingPolicy").values()
     }
     tracked = policies["TargetTrackingScaling"]["TargetTrackingScalingPolicyConfiguration"]
     assert tracked["CustomizedMetricSpecification"]["MetricName"] == "ApproximateBacklogSizePerInstance"
     # The backlog has the calls that are being answered, too: a full instance alone must not add another.
     assert tracked["TargetValue"] == 5 + 4
     alarms = {
-        each["Properties"]["AlarmName"].rpartition("-")[2]: each["Properties"]
-        for each in rendered.find_resources("AWS::CloudWatch::Alarm").values()
+        resource["Properties"]["AlarmName"].rpartition("-")[2]: resource["Properties"]
+        for resource in rendered.find_resources("AWS::CloudWatch::Alarm").values()
     }
     assert "IdleMoney" not in alarms, "with none running nothing idles"
     assert alarms["Wake"]["MetricName"] == "HasBacklogWithoutCapacity"
     wake = next(
         name
-        for name, each in rendered.find_resources("AWS::ApplicationAutoScaling::ScalingPolicy").items()
-        if each["Properties"]["PolicyType"] == "StepScaling"
+        for name, resource in rendered.find_resources("AWS::ApplicationAutoScaling::ScalingPolicy").items()
+        if resource["Properties"]["PolicyType"] == "StepScaling"
     )
     assert alarms["Wake"]["AlarmActions"] == [{"Ref": wake}]
     parameter = json.loads(find_only(rendered, "SSM::Parameter")["Value"])
@@ -186,8 +189,8 @@ def test_settings_of_the_engine_can_be_changed(template: Callable[..., Template]
     variables = find_only(rendered, "SageMaker::Model")["PrimaryContainer"]["Environment"]
     assert (variables["INF2KIT_QUEUE_SIZE"], variables["INF2KIT_PREFILLS_PER_STEP"]) == ("64", "2")
     thresholds = {
-        each["Properties"]["AlarmName"].rpartition("-")[2]: each["Properties"]["Threshold"]
-        for each in rendered.find_resources("AWS::CloudWatch::Alarm").values()
+        resource["Properties"]["AlarmName"].rpartition("-")[2]: resource["Properties"]["Threshold"]
+        for resource in rendered.find_resources("AWS::CloudWatch::Alarm").values()
     }
     assert thresholds["Saturation"] == 4 + 32, "half of the longer queue"
 
@@ -240,17 +243,17 @@ def test_a_stage_is_a_stack_of_its_own(tmp_path: Path) -> None:
         named = ("AlarmName", "EndpointName", "LogGroupName", "Name", "ResourceId")
         names.append(
             {
-                each["Properties"][key]
-                for each in resources
+                resource["Properties"][key]
+                for resource in resources
                 for key in named
-                if isinstance(each["Properties"].get(key), str)
+                if isinstance(resource["Properties"].get(key), str)
             }
         )
         assert f"/inf2kit/presets/llama2-7b-throughput{suffix}" in names[-1]
         (idle,) = [
-            each["Properties"]
-            for each in resources
-            if str(each["Properties"].get("AlarmName")).endswith("-IdleMoney")
+            resource["Properties"]
+            for resource in resources
+            if str(resource["Properties"].get("AlarmName")).endswith("-IdleMoney")
         ]
         assert idle["AlarmDescription"].endswith(f"cdk destroy inf2-llama2-7b-throughput{suffix}")
     assert not names[0] & names[1]

@@ -43,11 +43,11 @@ PASSED = {"iam:PassRole"}
 def statements(heading: str | None = None) -> list[dict[str, Any]]:
     """The statements of one section, or of all."""
     return [
-        each
+        statement
         for name, policies in SECTIONS.items()
         if heading in (None, name)
         for policy in policies
-        for each in policy["Statement"]
+        for statement in policy["Statement"]
     ]
 
 
@@ -57,7 +57,7 @@ def listed(value: str | list[str]) -> list[str]:
 
 
 def test_every_action_is_one_that_botocore_knows() -> None:
-    actions = {action for each in statements() for action in listed(each["Action"])} - PASSED
+    actions = {action for statement in statements() for action in listed(statement["Action"])} - PASSED
     assert len(actions) > 50
     for action in actions:
         prefix, name = action.split(":")
@@ -70,9 +70,9 @@ def test_every_action_is_one_that_botocore_knows() -> None:
 
 
 def test_no_statement_on_s3_is_for_anybodys_bucket() -> None:
-    for each in statements():
-        if any(action.startswith("s3:") for action in listed(each["Action"])):
-            assert each["Condition"]["StringEquals"] == {"aws:ResourceAccount": "ACCOUNT"}
+    for statement in statements():
+        if any(action.startswith("s3:") for action in listed(statement["Action"])):
+            assert statement["Condition"]["StringEquals"] == {"aws:ResourceAccount": "ACCOUNT"}
 
 
 @pytest.mark.parametrize(
@@ -86,12 +86,12 @@ def test_callers_get_what_the_construct_grants(heading: str, context: dict[str, 
     stack = EndpointStack(app, "stack", props=settings.endpoint_props(preset))
     stack.grant_invoke(iam.User(stack, "Caller"))
     granted = [
-        each
+        statement
         for policy in Template.from_stack(stack).find_resources("AWS::IAM::Policy").values()
         if "Users" in policy["Properties"]
-        for each in policy["Properties"]["PolicyDocument"]["Statement"]
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
     ]
-    written = [each for each in statements(heading) if each.get("Sid") != "Find"]
-    assert sorted(action for each in written for action in listed(each["Action"])) == sorted(
-        action for each in granted for action in listed(each["Action"])
+    written = [statement for statement in statements(heading) if statement.get("Sid") != "Find"]
+    assert sorted(action for statement in written for action in listed(statement["Action"])) == sorted(
+        action for statement in granted for action in listed(statement["Action"])
     )

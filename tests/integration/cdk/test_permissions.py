@@ -123,19 +123,19 @@ def test_no_bucket_of_another_account_is_read_or_written(context: dict[str, str]
     stacks = [f"inf2-{NAME}", *(["inf2-compile-role"] if "compile_output" in context else [])]
     for name in stacks:
         rendered = Template.from_stack(app.node.find_child(name))  # type: ignore[arg-type]
-        statements = [each for each in policy(rendered) if "s3:" in json.dumps(each["Action"])]
+        statements = [statement for statement in policy(rendered) if "s3:" in json.dumps(statement["Action"])]
         assert statements
-        for each in statements:
-            owner = each["Condition"]["StringEquals"]["aws:ResourceAccount"]
+        for statement in statements:
+            owner = statement["Condition"]["StringEquals"]["aws:ResourceAccount"]
             assert owner == {"Ref": "AWS::AccountId"}
 
 
 def test_the_owner_of_the_packages_can_be_another_account(template: Callable[..., Template]) -> None:
     rendered = template(bucket_owner="999999999999", asynchronous="true", async_output="s3://mine/answers/")
     owners = {
-        each["Sid"]: each["Condition"]["StringEquals"]["aws:ResourceAccount"]
-        for each in policy(rendered)
-        if "s3:" in json.dumps(each["Action"])
+        statement["Sid"]: statement["Condition"]["StringEquals"]["aws:ResourceAccount"]
+        for statement in policy(rendered)
+        if "s3:" in json.dumps(statement["Action"])
     }
     mine = {"Ref": "AWS::AccountId"}
     assert owners == {"Package": "999999999999", "PackageNames": "999999999999", "Async": mine}
@@ -144,7 +144,7 @@ def test_the_owner_of_the_packages_can_be_another_account(template: Callable[...
 def test_listing_is_bound_to_packages_with_and_without_a_last_slash(
     template: Callable[..., Template],
 ) -> None:
-    statements = {each["Sid"]: each for each in policy(template())}
+    statements = {statement["Sid"]: statement for statement in policy(template())}
     listed = texts(statements["PackageNames"]["Condition"]["StringLike"]["s3:prefix"])
     assert listed == ["llm/*"], "and so llm/DIGEST as well as llm/DIGEST/"
 
@@ -172,9 +172,9 @@ def test_what_the_endpoint_writes_can_be_encrypted(
     """Without a key of its own an object gets the bucket's, and its writer must be allowed to use that."""
     may = {
         action
-        for each in policy(template(**options, **keys))
-        if each["Resource"] == key and "ViaService" in json.dumps(each)
-        for action in texts(each["Action"])
+        for statement in policy(template(**options, **keys))
+        if statement["Resource"] == key and "ViaService" in json.dumps(statement)
+        for action in texts(statement["Action"])
     }
     assert {"kms:Decrypt", "kms:GenerateDataKey"} <= may
 
@@ -188,7 +188,7 @@ def test_the_key_of_a_bucket_elsewhere_is_not_that_of_the_packages(
 
 def test_keys_are_used_through_the_services_that_need_them(template: Callable[..., Template]) -> None:
     rendered = template(kms_key_arn=KEY, package_kms_key_arn=OTHER_KEY, asynchronous="true")
-    statements = {each["Sid"]: each.get("Condition") for each in policy(rendered)}
+    statements = {statement["Sid"]: statement.get("Condition") for statement in policy(rendered)}
     for sid in ("PackageKey", "AsyncKey"):
         via = statements[sid]["StringEquals"]["kms:ViaService"]
         assert flat(via) == "s3.REGION.SUFFIX"
@@ -235,15 +235,15 @@ def test_a_caller_is_granted_what_a_call_needs(
     stack.grant_invoke(iam.User(stack, "Caller"))
     policies = Template.from_stack(stack).find_resources("AWS::IAM::Policy").values()
     statements = [
-        each
+        statement
         for policy in policies
         if "Users" in policy["Properties"]
-        for each in policy["Properties"]["PolicyDocument"]["Statement"]
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
     ]
     assert pairs(statements) == allowed
-    for each in statements:
-        if "s3:" in json.dumps(each["Action"]):
-            assert "aws:ResourceAccount" in each["Condition"]["StringEquals"]
+    for statement in statements:
+        if "s3:" in json.dumps(statement["Action"]):
+            assert "aws:ResourceAccount" in statement["Condition"]["StringEquals"]
 
 
 def compile_role(tmp_path: Path, **context: str) -> Template:
@@ -292,9 +292,9 @@ def test_a_compilation_job_reads_one_secret_and_uses_one_key(tmp_path: Path) -> 
     rendered = compile_role(tmp_path, package_kms_key_arn=KEY, bucket_owner="999999999999")
     assert {("kms:Decrypt", KEY), ("kms:GenerateDataKey", KEY)} <= granted(rendered)
     owners = {
-        each["Condition"]["StringEquals"]["aws:ResourceAccount"]
-        for each in policy(rendered)
-        if "s3:" in json.dumps(each["Action"])
+        statement["Condition"]["StringEquals"]["aws:ResourceAccount"]
+        for statement in policy(rendered)
+        if "s3:" in json.dumps(statement["Action"])
     }
     assert owners == {"999999999999"}
 
@@ -325,7 +325,9 @@ def test_a_permissions_boundary_is_on_every_role(tmp_path: Path) -> None:
 
 def policy(rendered: Template) -> list[dict[str, Any]]:
     policies = rendered.find_resources("AWS::IAM::Policy").values()
-    return [each for policy in policies for each in policy["Properties"]["PolicyDocument"]["Statement"]]
+    return [
+        statement for policy in policies for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+    ]
 
 
 def granted(rendered: Template) -> set[tuple[str, str]]:
@@ -335,9 +337,11 @@ def granted(rendered: Template) -> set[tuple[str, str]]:
 def pairs(statements: list[dict[str, Any]]) -> set[tuple[str, str]]:
     return {
         (action, flat(resource))
-        for each in statements
-        for action in texts(each["Action"])
-        for resource in (each["Resource"] if isinstance(each["Resource"], list) else [each["Resource"]])
+        for statement in statements
+        for action in texts(statement["Action"])
+        for resource in (
+            statement["Resource"] if isinstance(statement["Resource"], list) else [statement["Resource"]]
+        )
     }
 
 

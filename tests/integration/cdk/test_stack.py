@@ -56,13 +56,13 @@ def test_everything_is_there_before_what_needs_it(template: Callable[..., Templa
     resources = rendered.to_json()["Resources"]
 
     def id_of(kind: str) -> str:
-        return next(name for name, each in resources.items() if each["Type"] == f"AWS::{kind}")
+        return next(name for name, resource in resources.items() if resource["Type"] == f"AWS::{kind}")
 
     (endpoint,) = rendered.find_resources("AWS::SageMaker::Endpoint").values()
     rollback = {
         name
-        for name, each in rendered.find_resources("AWS::CloudWatch::Alarm").items()
-        if each["Properties"]["AlarmName"].endswith(("-Errors", "-ErrorRate", "-Latency"))
+        for name, resource in rendered.find_resources("AWS::CloudWatch::Alarm").items()
+        if resource["Properties"]["AlarmName"].endswith(("-Errors", "-ErrorRate", "-Latency"))
     }
     assert rollback <= set(endpoint["DependsOn"])
     assert id_of("Logs::LogGroup") in endpoint["DependsOn"]
@@ -74,9 +74,9 @@ def test_nothing_is_left_that_bills(template: Callable[..., Template]) -> None:
     rendered = template()
     assert find_only(rendered, "Logs::LogGroup")["RetentionInDays"] == 30
     retained = [
-        each["Type"]
-        for each in rendered.to_json()["Resources"].values()
-        if each.get("DeletionPolicy", "Delete") != "Delete"
+        resource["Type"]
+        for resource in rendered.to_json()["Resources"].values()
+        if resource.get("DeletionPolicy", "Delete") != "Delete"
     ]
     assert retained == []
 
@@ -88,7 +88,7 @@ def test_callers_find_the_endpoint_and_its_price(template: Callable[..., Templat
     endpoint = json.loads(parameter["Value"])
     assert endpoint["endpoint_name"] == "llama2-7b-throughput"
     assert (endpoint["batch_size"], endpoint["sequence_length"], endpoint["asynchronous"]) == (4, 2048, False)
-    outputs = {name: each["Value"] for name, each in rendered.find_outputs("*").items()}
+    outputs = {name: output["Value"] for name, output in rendered.find_outputs("*").items()}
     assert outputs["EndpointName"] == "llama2-7b-throughput"
     assert outputs["EstimatedUsdPerHour"] == "15.58 for 1 x ml.inf2.48xlarge in us-east-1 (estimate)"
 
@@ -103,7 +103,7 @@ def test_cost_tags_have_no_price(template: Callable[..., Template]) -> None:
     """A refreshed price would be an update of every resource that has it."""
     rendered = template()
     for kind in ("Endpoint", "EndpointConfig", "Model"):
-        tags = {each["Key"]: each["Value"] for each in find_only(rendered, f"SageMaker::{kind}")["Tags"]}
+        tags = {tag["Key"]: tag["Value"] for tag in find_only(rendered, f"SageMaker::{kind}")["Tags"]}
         assert tags == {
             "inf2kit:preset": "llama2-7b-throughput",
             "inf2kit:endpoint": "llama2-7b-throughput",

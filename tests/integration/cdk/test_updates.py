@@ -89,7 +89,7 @@ def replaced(before: Template, after: Template, kind: str) -> bool:
 def own(template: Template) -> dict[str, Any]:
     """What an endpoint says beside its configuration; tags are changed without an update."""
     _, properties = only_of(template, "Endpoint")
-    return {name: each for name, each in properties.items() if name not in ("Tags", "EndpointConfigName")}
+    return {name: value for name, value in properties.items() if name not in ("Tags", "EndpointConfigName")}
 
 
 def test_the_schema_says_what_is_replaced() -> None:
@@ -120,7 +120,8 @@ def test_an_endpoint_is_never_updated_to_the_configuration_that_it_has(
             continue
         assert own(old) == own(new) or replaced(old, new, "EndpointConfig")
         kinds = [
-            "AsyncInferenceConfig" in find_only(each, "SageMaker::EndpointConfig") for each in (old, new)
+            "AsyncInferenceConfig" in find_only(rendered, "SageMaker::EndpointConfig")
+            for rendered in (old, new)
         ]
         assert kinds[0] == kinds[1], "SageMaker cannot take AsyncInferenceConfig away from an endpoint"
 

@@ -32,7 +32,7 @@ def cloud(home: Path) -> Iterator[CloudSettings]:
     yield settings
     lifecycle.down()
     said = settings.folder.with_suffix(".log").read_text(encoding="utf-8")
-    assert processes.processes(settings.run_dir, below=True) == []
+    assert processes.list_processes(settings.run_dir, nested=True) == []
     assert not settings.run_dir.exists()
     assert not settings.folder.exists()
     assert "Traceback" not in said, said

@@ -92,7 +92,7 @@ def test_another_region_has_no_endpoints_here(aws: Callable[..., Any]) -> None:
 
 
 def model_server_of(cloud: CloudSettings, endpoint: str) -> psutil.Process:
-    for process in container.processes(cloud.run_dir, below=True):
+    for process in container.list_processes(cloud.run_dir, nested=True):
         with contextlib.suppress(psutil.Error):  # it may end while it is looked at
             place = process.environ().get("SAGEMAKER_BASE_DIR", "")
             if "java" in process.name() and f"/{endpoint}/" in place:

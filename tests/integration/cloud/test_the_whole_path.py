@@ -259,7 +259,7 @@ def a_second_instance(cloud: CloudSettings, aws: Callable[..., Any], runtime: An
 def processor_time(cloud: CloudSettings, endpoint: str) -> dict[int, float]:
     """Seconds of the processor that the model server of each instance of an endpoint has used."""
     used: dict[int, float] = {}
-    for process in processes.processes(cloud.run_dir, below=True):
+    for process in processes.list_processes(cloud.run_dir, nested=True):
         try:
             base = process.environ().get("SAGEMAKER_BASE_DIR", "")
             if f"/{endpoint}/" in base and "java" in process.name():
@@ -359,7 +359,7 @@ def nothing_is_left(cloud: CloudSettings, aws: Callable[..., Any]) -> None:
     # SageMaker keeps the log of an endpoint that no stack has made one for.
     groups = [group["logGroupName"] for group in aws("logs").describe_log_groups()["logGroups"]]
     assert groups == ["/aws/sagemaker/Endpoints/by-hand"]
-    own = [each for each in processes.processes(cloud.run_dir, below=True) if each.pid != cloud.pid]
+    own = [each for each in processes.list_processes(cloud.run_dir, nested=True) if each.pid != cloud.pid]
     assert own == []
     kept = {
         item.key.split("/")[0]

@@ -1,4 +1,4 @@
-"""Faithful containers, which need namespaces, and the environment that 'make setup' has made for them."""
+"""Fixtures for faithful containers, which need namespaces and an environment that 'make setup' creates."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ PRESET = "tinyllama-1.1b-starter"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _allowed() -> None:
-    """A machine without namespaces skips, and says so; but never in CI."""
-    if why := namespaces.blocked():
-        says = f"no namespaces, so no faithful container: {why}"
-        pytest.fail(says) if os.environ.get("CI") else pytest.skip(says)
+def _namespaces() -> None:
+    """Skip the tests on a machine without namespaces; in CI they fail."""
+    if reason := namespaces.why_unavailable():
+        message = f"no namespaces, so no faithful container: {reason}"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
 
 
 @pytest.fixture(scope="session")
 def image_python(home: Path) -> Python:
-    """With Python 3.10 where there is one ('make container-3.10'), else with the image's numpy and hub."""
+    """Python 3.10 if it is installed ('make container-3.10'), else with the image's numpy and hub client."""
     folders = [Path(sys.prefix) / name for name in ("container-3.10", "container")]
     folder = next((folder for folder in folders if (folder / "bin" / "python").exists()), None)
     if folder is None:
         pytest.fail(f"{folders[-1]} is missing; run 'make setup'")
-    return Python.of(folder / "bin" / "python")
+    return Python.from_executable(folder / "bin" / "python")
 
 
 @pytest.fixture(scope="module")
 def run(image_python: Python, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Container]]:
-    """Start containers that are gone when the module ends."""
+    """Return a function that starts containers, which are killed when the module ends."""
     started: list[Container] = []
 
     def start(deployable: Deployable, **extra: str) -> Container:
@@ -49,22 +49,22 @@ def run(image_python: Python, tmp_path_factory: pytest.TempPathFactory) -> Itera
         return started[-1]
 
     yield start
-    for each in started:
-        assert processes.kill(each.run_dir) == []
-        each.keeper.wait()
-        shutil.rmtree(each.run_dir)
+    for container in started:
+        assert processes.kill(container.run_dir) == []
+        container.keeper.wait()
+        shutil.rmtree(container.run_dir)
 
 
 @pytest.fixture(scope="module")
 def package(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Deployable]:
-    """A deployable package, of the simulated backend or of a ``model``; ``changed`` makes it another one."""
+    """Return a function that builds a package, of the simulated backend or of a model, with code appended."""
 
-    def lay_out(model: Path | None = None, *, changed: str = "") -> Deployable:
+    def build(model: Path | None = None, *, appended: str = "") -> Deployable:
         contents: Any = collect(inf2kit.load_preset(PRESET), model or weights, rehearsal=True)
         contents = contents if model else packages.with_simulated_backend(contents)
         folder = tmp_path_factory.mktemp("package")
-        if changed:
-            contents = packages.with_changed_code(contents, tmp_path_factory.mktemp("code"), new=changed)
+        if appended:
+            contents = packages.with_changed_code(contents, tmp_path_factory.mktemp("code"), new=appended)
         return Deployable.from_contents(contents, PRESET, folder)
 
-    return lay_out
+    return build

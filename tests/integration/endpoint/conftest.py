@@ -1,4 +1,4 @@
-"""Local endpoints for tests, which leave nothing behind."""
+"""Local endpoints for tests, which leave nothing running."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from inf2kit.rehearsal.container import processes
-from inf2kit.rehearsal.local import endpoint
+from inf2kit.rehearsal.local.endpoint import LocalEndpoint
+from inf2kit.rehearsal.local.start import start_endpoint
 from inf2kit.rehearsal.local.state import EndpointState
 from tests.helpers import packages
 from tests.helpers.local_endpoint import EndpointCaller
@@ -28,23 +29,23 @@ def start(weights: Path) -> Iterator[Callable[..., EndpointState]]:
     started: list[EndpointState] = []
 
     def up(preset: str, **options: Any) -> EndpointState:
-        started.append(endpoint.up(preset, **options))
+        started.append(start_endpoint(preset, **options))
         return started[-1]
 
     yield up
-    for each in started:
-        endpoint.down(each.name)
-        assert processes.processes(Path(each.run_dir)) == []
-        assert not Path(each.run_dir).exists()
+    for state in started:
+        LocalEndpoint(state.name).stop()
+        assert processes.list_processes(Path(state.run_dir)) == []
+        assert not Path(state.run_dir).exists()
 
 
 @pytest.fixture(scope="session")
 def served(weights: Path) -> Iterator[EndpointState]:
     """The real model, for every test that only calls it."""
-    state = endpoint.up("smollm2-135m-local", name="served", weights=weights)
+    state = start_endpoint("smollm2-135m-local", name="served", weights=weights)
     yield state
-    endpoint.down(state.name)
-    assert processes.processes(Path(state.run_dir)) == []
+    LocalEndpoint(state.name).stop()
+    assert processes.list_processes(Path(state.run_dir)) == []
 
 
 @pytest.fixture(scope="session")
@@ -57,14 +58,14 @@ def doubles(weights: Path, base_weights: Path, simulated_preset: str) -> Iterato
     }
     with ThreadPoolExecutor(len(choices)) as pool:
         starts = {
-            name: pool.submit(endpoint.up, simulated_preset, name=name, variables=variables, weights=files)
+            name: pool.submit(start_endpoint, simulated_preset, name=name, variables=variables, weights=files)
             for name, (variables, files) in choices.items()
         }
     states = {name: start.result() for name, start in starts.items()}
     yield states
     for state in states.values():
-        endpoint.down(state.name)
-        assert processes.processes(Path(state.run_dir)) == []
+        LocalEndpoint(state.name).stop()
+        assert processes.list_processes(Path(state.run_dir)) == []
 
 
 @pytest.fixture(scope="session")

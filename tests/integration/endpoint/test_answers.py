@@ -75,8 +75,8 @@ def test_stop_texts_end_the_text_and_never_show_up(caller: EndpointCaller) -> No
     assert answer["generated_text"] == free["generated_text"][:20]
     events = caller.stream(PROMPT, max_new_tokens=24, stop=[stop])
     assert "".join(event["token"]["text"] for event in events) == answer["generated_text"]
-    (kept,) = caller.generate(PROMPT, max_new_tokens=24, stop=stop, include_stop_str_in_output=True)
-    assert kept["generated_text"] == free["generated_text"][:28]
+    (with_stop,) = caller.generate(PROMPT, max_new_tokens=24, stop=stop, include_stop_str_in_output=True)
+    assert with_stop["generated_text"] == free["generated_text"][:28]
 
 
 def test_forced_lengths_are_honoured(caller: EndpointCaller) -> None:
@@ -133,7 +133,9 @@ def test_the_sdk_says_the_same_as_boto3(served: EndpointState, caller: EndpointC
     result = endpoint.generate(PROMPT, max_new_tokens=8)
     assert result.text == caller.generate(PROMPT, max_new_tokens=8)[0]["generated_text"]
     assert "".join(endpoint.stream(PROMPT, max_new_tokens=8)) == result.text
-    assert [each.text for each in endpoint.generate([PROMPT, PROMPT], max_new_tokens=8)] == [result.text] * 2
+    assert [generation.text for generation in endpoint.generate([PROMPT] * 2, max_new_tokens=8)] == [
+        result.text
+    ] * 2
 
 
 def test_custom_attributes_and_the_variant_come_back_and_nothing_else(caller: EndpointCaller) -> None:
@@ -145,5 +147,5 @@ def test_custom_attributes_and_the_variant_come_back_and_nothing_else(caller: En
     )
     assert response["InvokedProductionVariant"] == "AllTraffic"
     assert response["ContentType"] == "application/json"
-    kept = {"content-type", "content-length", "date", "server", "x-amzn-invoked-production-variant"}
-    assert set(response["ResponseMetadata"]["HTTPHeaders"]) <= kept
+    allowed = {"content-type", "content-length", "date", "server", "x-amzn-invoked-production-variant"}
+    assert set(response["ResponseMetadata"]["HTTPHeaders"]) <= allowed

@@ -12,12 +12,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import psutil
 
-from inf2kit.rehearsal.local import endpoint
+from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.state import EndpointState
 from tests.helpers.local_endpoint import EndpointCaller, find_processes
 from tests.helpers.servers import ping, wait_until
 
-#: SageMaker kills a container so many seconds after it was told to end.
+#: SageMaker kills a container so many seconds after SIGTERM.
 KILLED_AFTER_S = 30.0
 
 
@@ -56,7 +56,7 @@ def answer_of(port: int) -> tuple[int, str | None]:
 
 
 def model_server_of(state: EndpointState) -> psutil.Process:
-    (java,) = [each for each in find_processes(state, "ModelServer") if "java" in each.name()]
+    (java,) = [process for process in find_processes(state, "ModelServer") if "java" in process.name()]
     return java
 
 
@@ -75,7 +75,7 @@ def test_sigterm_in_the_middle_of_eight_calls_loses_none(
         for state in (short, long):
             model_server_of(state).send_signal(signal.SIGTERM)
         for state in (short, long):
-            wait_until(lambda state=state: ping(state.gateway_port) == 503, 2.0, "/ping says 503 at once")
+            wait_until(lambda state=state: ping(state.gateway_port) == 503, 2.0, "/ping answers 503 at once")
             assert answer_of(state.gateway_port) == (503, "close")
         for name, futures in calls.items():
             ends = Counter(future.result() for future in futures)
@@ -90,7 +90,7 @@ def test_sigterm_in_the_middle_of_eight_calls_loses_none(
             left_s = began + KILLED_AFTER_S - time.monotonic()
             over = "gateway and engine have ended before they would be killed"
             wait_until(lambda state=state: not find_processes(state, "inf2kit.serving."), left_s, over)
-        log = endpoint.log_path("ending").read_text(encoding="utf-8")
+        log = LocalEndpoint("ending").find_log().read_text(encoding="utf-8")
         assert "ended: 0 texts are left without an answer" in log
 
 
@@ -102,5 +102,5 @@ def test_a_model_server_that_crashes_loses_no_call(
     with ThreadPoolExecutor(8) as pool:
         calls = eight_calls(state, pool, 60)
         model_server_of(state).kill()
-        wait_until(lambda: ping(state.gateway_port) != 200, 2.0, "not ready, and it says so")
+        wait_until(lambda: ping(state.gateway_port) != 200, 2.0, "not ready, and /ping reports it")
         assert {call.result() for call in calls} <= {"length", "time_limit"}

@@ -48,10 +48,10 @@ def test_256_mixed_requests_in_random_order_equal_their_alone_runs(
     proof = ReferenceModel(weights, [tokenizer.eos_token_id])
     tied: set[int] = set()
     tokens = 0
-    for index, ((text, given, _), result) in enumerate(zip(requests, answers, strict=True)):
+    for index, ((text, values, _), result) in enumerate(zip(requests, answers, strict=True)):
         prompt = tokenizer(text)["input_ids"]
         new = [token["id"] for token in result["details"]["tokens"]]
-        parameters, _warnings = parse_parameters(given)
+        parameters, _warnings = parse_parameters(values)
         ties = proof.count_near_ties(
             prompt, new, parameters, [token["logprob"] for token in result["details"]["tokens"]]
         )

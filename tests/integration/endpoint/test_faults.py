@@ -14,7 +14,7 @@ import pytest
 from botocore.exceptions import ClientError, EventStreamError
 
 from inf2kit.rehearsal.container import processes
-from inf2kit.rehearsal.local import endpoint, state
+from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.state import EndpointState
 from tests.helpers.local_endpoint import EndpointCaller, find_processes
 from tests.helpers.servers import ping, wait_until
@@ -64,16 +64,16 @@ def eight_calls(victim: EndpointState, pool: ThreadPoolExecutor) -> list[Future[
 
 
 def serves_again(victim: EndpointState) -> None:
-    wait_until(lambda: ping(victim.gateway_port) == 200, 120, "/ping says 200 again")
+    wait_until(lambda: ping(victim.gateway_port) == 200, 120, "/ping answers 200 again")
     assert EndpointCaller(victim).generate("x", max_new_tokens=2)
 
 
 def inventory(victim: EndpointState) -> tuple[int, set[str]]:
     """Processes, and files in the run directory but for the model server's per-worker ones."""
-    kept = {
+    files = {
         path.name for path in Path(victim.run_dir).iterdir() if not path.name.endswith(("-stdout", "-stderr"))
     }
-    return len(processes.processes(Path(victim.run_dir))), kept
+    return len(processes.list_processes(Path(victim.run_dir))), files
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_killed_in_the_middle_of_eight_calls(
     killed = time.monotonic()
     done, hanging = wait(calls, LIMIT_S)
     assert not hanging, f"{len(hanging)} callers hang {LIMIT_S:g} s after the kill"
-    assert ping(victim.gateway_port) != 200, "not ready, and it says so"
+    assert ping(victim.gateway_port) != 200, "not ready, and /ping reports it"
     figure(f"faults, {module}: every caller had its end {time.monotonic() - killed:.2f} s after the kill")
     assert {call.result() for call in done} == {"503"}
     serves_again(victim)
@@ -125,7 +125,7 @@ def test_a_supervisor_is_replaced_even_when_the_workers_parent_is_gone(victim: E
 
 
 def test_everything_killed_at_once_leaves_nothing_after_down(victim: EndpointState) -> None:
-    host = state.read(victim.name).host()  # type: ignore[union-attr]
+    host = LocalEndpoint(victim.name).read_state().host()  # type: ignore[union-attr]
     assert host is not None
     for process in [
         host,
@@ -134,10 +134,10 @@ def test_everything_killed_at_once_leaves_nothing_after_down(victim: EndpointSta
     ]:
         with contextlib.suppress(psutil.Error):  # it may have ended with one that was killed before
             process.send_signal(signal.SIGKILL)
-    assert endpoint.down(victim.name)
-    assert processes.processes(Path(victim.run_dir)) == []
+    assert LocalEndpoint(victim.name).stop()
+    assert processes.list_processes(Path(victim.run_dir)) == []
     assert not Path(victim.run_dir).exists()
-    assert state.read(victim.name) is None
+    assert LocalEndpoint(victim.name).read_state() is None
 
 
 def _talks_to_the_engine(worker: psutil.Process) -> bool:

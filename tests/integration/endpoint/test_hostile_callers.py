@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
-from inf2kit.rehearsal.local import endpoint, state
+from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.state import EndpointState
 from tests.helpers.local_endpoint import EndpointCaller, find_processes
 from tests.helpers.servers import ping, wait_until
@@ -30,13 +30,13 @@ FILES = 1024
 
 @pytest.fixture(scope="module")
 def besieged(simulated_preset: str, weights: Any) -> Iterator[EndpointState]:
-    """The double, as somebody starts it in a shell with few open files."""
+    """A simulated endpoint, started in a shell with few open files."""
     command = ["prlimit", f"--nofile={FILES}:{FILES}", sys.executable, "-m", "inf2kit.cli"]
     subprocess.run([*command, "local", "up", simulated_preset, "--name", "besieged"], check=True)
-    up = state.read("besieged")
+    up = LocalEndpoint("besieged").read_state()
     assert up is not None
     yield up
-    endpoint.down("besieged")
+    LocalEndpoint("besieged").stop()
 
 
 class Pings:
@@ -129,7 +129,7 @@ def test_hostile_bodies_cost_another_caller_little(
         f"{worst_s:.2f} s at most"
     )
     assert {attack.result() for attack in attacks} <= {400, 413, 422, 429}
-    assert worst_s < 0.5 * 4  # the figure says how far from it: this machine runs other tests meanwhile
+    assert worst_s < 0.5 * 4  # the figure shows the margin: this machine runs other tests meanwhile
 
 
 def test_silent_connections_keep_nobody_out(besieged: EndpointState, figure: Callable[[str], None]) -> None:
@@ -145,7 +145,7 @@ def test_silent_connections_keep_nobody_out(besieged: EndpointState, figure: Cal
         assert len(answers) == 8
         figure(f"{len(silent)} silent connections: the slowest /ping took {pings.worst_s:.2f} s")
         assert not pings.refused
-        closed = wait_until(lambda: _is_closed(silent[-1]), 15, "a connection that says nothing is closed")
+        closed = wait_until(lambda: _is_closed(silent[-1]), 15, "a silent connection is closed")
         assert closed
 
 

@@ -222,12 +222,12 @@ def test_the_runtime_keeps_to_awss_limits() -> None:
         assert late.value.response["OriginalStatusCode"] == 0
         assert "timed out" in str(late.value)
 
-        for name, code, said in (
+        for name, code, message in (
             ("nobody", "ValidationError", "not found"),
             ("creating", "ValidationError", "Creating"),
             ("gone", "ServiceUnavailable", "did not answer"),
         ):
-            with pytest.raises(ClientError, match=said) as refused:
+            with pytest.raises(ClientError, match=message) as refused:
                 invoke(name, "all")
             assert refused.value.response["Error"]["Code"] == code
 

@@ -18,16 +18,18 @@ BODY = '{"inputs": "x", "parameters": {"max_new_tokens": 1}}'
 
 def listening(state: EndpointState) -> set[tuple[str, int]]:
     """The addresses on which the container's processes listen."""
-    found = set[tuple[str, int]]()
-    for process in processes.processes(Path(state.run_dir)):
+    listeners = set[tuple[str, int]]()
+    for process in processes.list_processes(Path(state.run_dir)):
         try:
             connections = process.net_connections("inet")
         except psutil.Error:
             continue
-        found |= {
-            (each.laddr.ip, each.laddr.port) for each in connections if each.status == psutil.CONN_LISTEN
+        listeners |= {
+            (connection.laddr.ip, connection.laddr.port)
+            for connection in connections
+            if connection.status == psutil.CONN_LISTEN
         }
-    return found
+    return listeners
 
 
 def ask(port: int, method: str, path: str, **headers: str) -> tuple[int, dict[str, str]]:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from inf2kit.rehearsal.container import processes
-from inf2kit.rehearsal.local import state
+from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.state import EndpointState
 from tests.helpers.servers import wait_until
 
@@ -27,11 +27,11 @@ def begin_up(preset: str, name: str) -> tuple[subprocess.Popen[bytes], EndpointS
         # As in a terminal: a shell starts what runs in its background with SIGINT ignored, tests among it.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    wait_until(lambda: (begun := state.read(name)) and begun.host(), 60, "the host runs")
-    begun = state.read(name)
+    wait_until(lambda: (begun := LocalEndpoint(name).read_state()) and begun.host(), 60, "the host runs")
+    begun = LocalEndpoint(name).read_state()
     assert begun is not None
     wait_until(
-        lambda: len(processes.processes(Path(begun.run_dir))) >= 3, 60, "the container's processes run"
+        lambda: len(processes.list_processes(Path(begun.run_dir))) >= 3, 60, "the container's processes run"
     )
     return command, begun
 
@@ -40,9 +40,9 @@ def test_ctrl_c_stops_what_up_has_started(simulated_preset: str) -> None:
     command, begun = begin_up(simulated_preset, "interrupted")
     command.send_signal(signal.SIGINT)
     assert command.wait(60) != 0
-    assert processes.processes(Path(begun.run_dir)) == []
+    assert processes.list_processes(Path(begun.run_dir)) == []
     assert begun.host() is None
-    assert state.read("interrupted") is None
+    assert LocalEndpoint("interrupted").read_state() is None
 
 
 def test_down_ends_what_a_killed_up_has_left(simulated_preset: str) -> None:
@@ -53,10 +53,10 @@ def test_down_ends_what_a_killed_up_has_left(simulated_preset: str) -> None:
     assert host is not None, "the endpoint goes on without the command that started it"
     host.kill()
     host.wait(10)
-    assert processes.processes(Path(begun.run_dir)), "and its container without the host"
+    assert processes.list_processes(Path(begun.run_dir)), "and its container without the host"
     assert "killed" in inf2kit("local", "status").stdout
     assert inf2kit("local", "down", "killed").stdout == "killed is stopped\n"
-    assert processes.processes(Path(begun.run_dir)) == []
+    assert processes.list_processes(Path(begun.run_dir)) == []
     assert "killed" not in inf2kit("local", "status").stdout
 
 

@@ -8,14 +8,14 @@ import pytest
 from botocore.exceptions import ClientError
 
 from inf2kit.rehearsal.local.state import EndpointState
-from inf2kit.serving.engine.metrics import samples
+from inf2kit.serving.engine.metrics import parse_samples
 from tests.helpers.local_endpoint import EndpointCaller
 
 
 def scrape(endpoint: EndpointState) -> dict[str, float]:
     with urllib.request.urlopen(endpoint.gateway_url + "/metrics", timeout=10) as response:  # noqa: S310
         assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
-        return samples(response.read().decode())
+        return parse_samples(response.read().decode())
 
 
 def test_calls_tokens_times_and_refusals_are_counted(served: EndpointState, caller: EndpointCaller) -> None:

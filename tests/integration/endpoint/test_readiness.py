@@ -1,4 +1,4 @@
-"""When an endpoint says that it is ready, it answers; and one that cannot load never says so."""
+"""When an endpoint reports that it is ready, it answers; and one that cannot load never reports ready."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from inf2kit.errors import LocalEndpointError
-from inf2kit.rehearsal.local import endpoint, state
+from inf2kit.rehearsal.local.endpoint import LocalEndpoint
+from inf2kit.rehearsal.local.start import start_endpoint
 from inf2kit.rehearsal.local.state import EndpointState
 from tests.helpers import packages
 from tests.helpers.local_endpoint import EndpointCaller
@@ -38,7 +39,7 @@ def broken(slow: object, weights: Path, tmp_path_factory: pytest.TempPathFactory
     directory = packages.link_files(weights, tmp_path_factory.mktemp("broken") / "weights", "config.json")
     (directory / "config.json").write_text('{"model_type": "llama", "hidden_size": 7}', encoding="utf-8")
     with ThreadPoolExecutor(1) as pool:
-        yield pool.submit(endpoint.up, "smollm2-135m-local", name="broken", weights=directory)
+        yield pool.submit(start_endpoint, "smollm2-135m-local", name="broken", weights=directory)
 
 
 def first_ping_and_first_answer(port: int, timeout_s: float) -> tuple[float, float]:
@@ -92,15 +93,17 @@ def test_ping_is_true_with_the_gateway_and_early_without(
     for thread in threads:
         thread.join()
     for name, (first_ping, first_answer) in seen.items():
-        figure(f"readiness, {name}: /ping said 200 {first_answer - first_ping:.2f} s before the first answer")
+        figure(
+            f"readiness, {name}: /ping answered 200 {first_answer - first_ping:.2f} s before the first answer"
+        )
     # A generation on the heels of the first good /ping is answered: its own duration and a polling interval.
     assert seen["gated"][1] - seen["gated"][0] < 1.0
-    # Without the gateway the model server says healthy long before: the load is 20 s.
+    # Without the gateway the model server reports healthy long before: the load is 20 s.
     assert seen["plain"][1] - seen["plain"][0] > LOAD_S / 2
 
 
 def test_plain_mode_answers_but_does_not_stream(slow: dict[str, EndpointState]) -> None:
-    wait_until(lambda: state.read("plain").status == "InService", 30, "plain in service")  # type: ignore[union-attr]
+    wait_until(lambda: LocalEndpoint("plain").read_state().status == "InService", 30, "plain in service")  # type: ignore[union-attr]
     caller = EndpointCaller(slow["plain"])
     wait_until(lambda: _generates(slow["plain"].gateway_port), 60, "an answer")
     (answer,) = caller.generate("x", max_new_tokens=3, details=True)
@@ -124,7 +127,7 @@ def test_a_model_that_cannot_load_is_never_ready_and_says_why_once(
     with pytest.raises(LocalEndpointError, match=r"cannot be loaded \(.*\); make the package again"):
         broken.result()
     log = (home / "broken.log").read_text(encoding="utf-8")
-    said = [line for line in log.splitlines() if "cannot load the model" in line]
-    assert len(said) == 1, "one sentence, so no restart loop"
+    reasons = [line for line in log.splitlines() if "cannot load the model" in line]
+    assert len(reasons) == 1, "one sentence, so no restart loop"
     assert "Traceback" not in log
-    assert state.read("broken") is None, "what was started is stopped"
+    assert LocalEndpoint("broken").read_state() is None, "what was started is stopped"

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from inf2kit.rehearsal.local import endpoint
+from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.state import EndpointState
 from tests.helpers.local_endpoint import EndpointCaller, find_processes, read_metrics
 from tests.helpers.servers import ping, wait_until
@@ -66,7 +66,7 @@ def test_a_gateway_is_replaced_while_no_engine_can_be_started(
     process_of(short, "engine.gateway").kill()
     gone = time.monotonic()
     wait_until(lambda: ping(short.gateway_port) is None, 2, "the port is closed")
-    wait_until(lambda: ping(short.gateway_port) == 503, 6, "another gateway says that there is no engine")
+    wait_until(lambda: ping(short.gateway_port) == 503, 6, "another gateway reports that there is no engine")
     figure(f"gateway killed while no engine runs: another one after {time.monotonic() - gone:.2f} s")
     shutil.rmtree(taken)
     wait_until(lambda: ping(short.gateway_port) == 200, 60, "an engine is ready again")
@@ -82,7 +82,9 @@ def test_a_process_that_cannot_be_started_ends_no_other(short: EndpointState) ->
     resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE, (supervisor.num_fds(), limits[1]))
     process_of(short, "engine.gateway").kill()
     wait_until(
-        lambda: "the gateway cannot be looked after" in _log(short), 20, "the supervisor says that it cannot"
+        lambda: "the gateway cannot be looked after" in _log(short),
+        20,
+        "the supervisor reports that it cannot",
     )
     assert engine.is_running()
     assert supervisor.is_running()
@@ -130,4 +132,4 @@ def _rows(state: EndpointState) -> float:
 
 
 def _log(state: EndpointState) -> str:
-    return endpoint.log_path(state.name).read_text(encoding="utf-8", errors="replace")
+    return LocalEndpoint(state.name).find_log().read_text(encoding="utf-8", errors="replace")

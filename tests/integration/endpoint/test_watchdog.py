@@ -13,7 +13,7 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError
 
-from inf2kit.rehearsal.local import endpoint
+from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.state import EndpointState
 from tests.helpers.local_endpoint import EndpointCaller, find_processes, read_metrics
 from tests.helpers.servers import ping, wait_until
@@ -73,14 +73,14 @@ def test_a_step_that_never_ends(frail: dict[str, EndpointState], figure: Callabl
             last = now
             time.sleep(0.1)
         hung = time.monotonic()
-        wait_until(lambda: ping(hanging.gateway_port) == 503, STALL_S + SPARE_S, "/ping says 503")
-        figure(f"hang (simulated): /ping said 503 {time.monotonic() - hung:.1f} s after the last token")
+        wait_until(lambda: ping(hanging.gateway_port) == 503, STALL_S + SPARE_S, "/ping answers 503")
+        figure(f"hang (simulated): /ping answered 503 {time.monotonic() - hung:.1f} s after the last token")
         assert whole.result() == (503, "unavailable")
         assert events.result()[-1]["error_type"] == "unavailable"
     wait_until(lambda: not engine.is_running(), 10, "the engine was ended")
     wait_until(lambda: ping(hanging.gateway_port) == 200, 60, "another engine is ready")
     assert caller.generate("x", max_new_tokens=2)
-    log = endpoint.log_path("hanging").read_text(encoding="utf-8")
+    log = LocalEndpoint("hanging").find_log().read_text(encoding="utf-8")
     assert "inf2kit supervisor: the engine is stuck: no step has ended for" in log
     assert "_pass_a_step" in log, "the stacks of its threads"
 
@@ -89,7 +89,7 @@ def test_a_stopped_engine_is_replaced(frail: dict[str, EndpointState]) -> None:
     crashing = frail["crashing"]
     (engine,) = find_processes(crashing, "engine.server")
     with stopped(engine):
-        wait_until(lambda: ping(crashing.gateway_port) == 503, STALL_S + SPARE_S, "/ping says 503")
+        wait_until(lambda: ping(crashing.gateway_port) == 503, STALL_S + SPARE_S, "/ping answers 503")
         wait_until(lambda: not engine.is_running(), 10, "the engine was ended")
     wait_until(lambda: ping(crashing.gateway_port) == 200, 60, "another engine is ready")
 
@@ -98,13 +98,13 @@ def test_a_stopped_model_server_is_told_by_ping(frail: dict[str, EndpointState])
     """Nobody waits beyond the deadline and its grace, and whole calls are not promised meanwhile."""
     crashing = frail["crashing"]
     caller = EndpointCaller(crashing)
-    (java,) = [each for each in find_processes(crashing, "ModelServer") if "java" in each.name()]
+    (java,) = [process for process in find_processes(crashing, "ModelServer") if "java" in process.name()]
     with stopped(java):
         began = time.monotonic()
         assert refusal(caller) == (503, "unavailable")
         assert time.monotonic() - began < DEADLINE_S + 3.0 + SPARE_S
-        wait_until(lambda: ping(crashing.gateway_port) == 503, 5, "/ping says 503")
-    wait_until(lambda: ping(crashing.gateway_port) == 200, 30, "/ping says 200 when it answers again")
+        wait_until(lambda: ping(crashing.gateway_port) == 503, 5, "/ping answers 503")
+    wait_until(lambda: ping(crashing.gateway_port) == 200, 30, "/ping answers 200 when it answers again")
     assert refusal(caller) is None
 
 
@@ -116,8 +116,8 @@ def test_stopped_workers_keep_no_caller_beyond_the_deadline(frail: dict[str, End
         began = time.monotonic()
         assert refusal(EndpointCaller(crashing)) == (503, "unavailable")
         assert time.monotonic() - began < DEADLINE_S + 3.0 + SPARE_S
-        wait_until(lambda: ping(crashing.gateway_port) == 503, 5, "/ping says 503")
-    wait_until(lambda: ping(crashing.gateway_port) == 200, 30, "/ping says 200 when they answer again")
+        wait_until(lambda: ping(crashing.gateway_port) == 503, 5, "/ping answers 503")
+    wait_until(lambda: ping(crashing.gateway_port) == 200, 30, "/ping answers 200 when they answer again")
 
 
 def test_a_stopped_supervisor_is_noticed_by_nobody(frail: dict[str, EndpointState]) -> None:

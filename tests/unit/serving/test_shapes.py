@@ -61,10 +61,3 @@ def test_a_prompt_that_does_not_fit_is_refused() -> None:
     with pytest.raises(RequestError, match="32 tokens") as refused:
         StaticShapes.resolve(1, 32).new_tokens_within(32, 1)
     assert refused.value.code == "prompt_too_long"
-
-
-def test_a_text_that_cannot_fit_is_refused_before_it_is_tokenized() -> None:
-    shapes = StaticShapes.resolve(1, 32)
-    shapes.check_characters(31 * 10, 10)
-    with pytest.raises(RequestError, match="311 characters, more than 31 tokens can hold"):
-        shapes.check_characters(311, 10)

@@ -9,6 +9,7 @@ from typing import Any
 
 from moto.logs.models import logs_backends
 
+from inf2kit.names import log_group_name
 from inf2kit.rehearsal.cloud.cloudwatch.metric_filters import compile_pattern, metric_value
 from inf2kit.rehearsal.cloud.cloudwatch.metrics import Metrics
 from inf2kit.rehearsal.cloud.errors import AwsError
@@ -48,7 +49,7 @@ class ContainerLogs:
 
     def _put(self, endpoint: str, name: str, lines: list[str]) -> None:
         backend: Any = logs_backends[self._account][self._region]
-        group = f"/aws/sagemaker/Endpoints/{endpoint}"
+        group = log_group_name(endpoint)
         variant, _, number = name.rpartition("-i-")
         stream = f"{variant}/i-{number}"
         if group not in backend.groups:

@@ -10,7 +10,7 @@ from typing import Any
 from inf2kit.rehearsal.cloud.iam import ExecutionRole
 from inf2kit.rehearsal.cloud.sagemaker.launcher import FleetContext, Launcher
 from inf2kit.rehearsal.cloud.sagemaker.model_data import container_of
-from inf2kit.rehearsal.local.instance import Instance, last_words
+from inf2kit.rehearsal.local.instance import Instance, last_error
 from inf2kit.rehearsal.runtime.server import Target
 
 #: SageMaker's default for ContainerStartupHealthCheckTimeoutInSeconds.
@@ -158,7 +158,7 @@ class Fleet:
     def _failure_reason(self, instance: Instance) -> str:
         reason = (
             instance.reason
-            or f"/ping did not answer 200 within {self._startup_s:g} s; {last_words(instance.log)}"
+            or f"/ping did not answer 200 within {self._startup_s:g} s; {last_error(instance.spec.log)}"
         )
         return (
             f"The primary container for production variant {self.variant} did not pass the ping health "
@@ -189,7 +189,9 @@ class Fleet:
             threading.Thread(target=self._replace, args=(instance,), daemon=True).start()
 
     def _replace(self, failed: Instance) -> None:
-        self._log(f"{self._endpoint}: {failed.base_dir.name} ended ({failed.reason}), another one starts")
+        self._log(
+            f"{self._endpoint}: {failed.spec.base_dir.name} ended ({failed.reason}), another one starts"
+        )
         with self._lock:
             if failed not in self._serving:
                 return

@@ -15,6 +15,7 @@ from inf2kit.rehearsal.cloud.iam import ExecutionRole
 from inf2kit.rehearsal.cloud.s3 import objects
 from inf2kit.rehearsal.cloud.sagemaker import model_data
 from inf2kit.rehearsal.cloud.sagemaker.model_data import ModelDataCache, container_of, uri_of
+from inf2kit.rehearsal.container.spec import ContainerSpec
 from inf2kit.rehearsal.local import ports
 from inf2kit.rehearsal.local.instance import Instance
 
@@ -79,17 +80,17 @@ class Launcher:
         base_dir.mkdir(parents=True)
         run_dir = Path(tempfile.mkdtemp(prefix="", dir=self._context.run_dir))
         with _ports_lock:
-            (port,) = ports.choose(1, _ports_taken)
+            (port,) = ports.choose_ports(1, _ports_taken)
             _ports_taken.add(port)
         variables = container_of(self._model).get("Environment", {})
-        instance = Instance(
+        spec = ContainerSpec(
             base_dir=base_dir,
             run_dir=run_dir,
             variables={str(name): str(value) for name, value in variables.items()},
             port=port,
             log=self._context.folder / self._endpoint / f"{self._variant}-{number}.log",
-            changed=self._on_change,
         )
+        instance = Instance(spec, on_change=self._on_change)
         instance.target.variant = self._variant
         instance.target.notice = (
             f"inf2kit-{self._notice}"[:1024] if self._notice else "inf2kit-rehearsal: a CPU"
@@ -102,8 +103,8 @@ class Launcher:
         Raises:
             AwsError: the role may not read the model data, or there is none.
         """
-        number, uri = instance.base_dir.name, uri_of(self._model)
-        instance.log.write_text(
+        number, uri = instance.spec.base_dir.name, uri_of(self._model)
+        instance.spec.log.write_text(
             f"inf2kit rehearsal: {number} of {self._endpoint}, variant {self._variant}: the container's "
             f"processes on this machine in the place of {self._instance_type or 'an instance'}"
             f"{'; ' + self._notice if self._notice else ''}\n",
@@ -111,14 +112,14 @@ class Launcher:
         )
         # Checked for each instance: a permission may have been removed since CreateModel.
         self._role.check_model(uri, objects.list_prefix(uri))
-        self._context.model_data.link(uri, instance.base_dir / "model")
-        self._snapshots[instance] = model_data.snapshot(instance.base_dir / "model")
-        self._context.log(f"{self._endpoint}: {number} starts, its log is {instance.log}")
+        self._context.model_data.link(uri, instance.spec.model_dir)
+        self._snapshots[instance] = model_data.snapshot(instance.spec.model_dir)
+        self._context.log(f"{self._endpoint}: {number} starts, its log is {instance.spec.log}")
         instance.start()
 
     def changed_file(self, instance: Instance) -> str | None:
         """Name a file that the container wrote to its model directory; None if it wrote nothing."""
-        files = model_data.snapshot(instance.base_dir / "model")
+        files = model_data.snapshot(instance.spec.model_dir)
         changes = set(files.items()) ^ set(self._snapshots.get(instance, files).items())
         return min(changes)[0] if changes else None
 
@@ -130,10 +131,10 @@ class Launcher:
             self._stopped.add(instance)
         instance.stop()
         with _ports_lock:
-            _ports_taken.discard(instance.port)
+            _ports_taken.discard(instance.spec.port)
         self._snapshots.pop(instance, None)
-        folders.delete(instance.base_dir)
-        folders.delete(instance.run_dir)
+        folders.delete(instance.spec.base_dir)
+        folders.delete(instance.spec.run_dir)
 
     def stop_all(self, instances: list[Instance]) -> None:
         """Stop instances in parallel."""

@@ -6,19 +6,12 @@ left to the service, so they are checked here.
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterator
 from typing import Any
 
+from inf2kit import aws
 from inf2kit.rehearsal.cloud.errors import AwsError
-
-
-@functools.cache
-def _service_model() -> Any:
-    import botocore.session
-
-    return botocore.session.get_session().get_service_model("sagemaker")
 
 
 def check(operation: str, request: dict[str, Any]) -> None:
@@ -27,7 +20,7 @@ def check(operation: str, request: dict[str, Any]) -> None:
     Raises:
         AwsError: it names every value that is not allowed, as SageMaker does.
     """
-    faults = list(_faults(_service_model().operation_model(operation).input_shape, request, ""))
+    faults = list(_faults(aws.service_model("sagemaker").operation_model(operation).input_shape, request, ""))
     if faults:
         noun = "error" if len(faults) == 1 else "errors"
         raise AwsError(

@@ -15,8 +15,8 @@ from transformers import AutoTokenizer
 from inf2kit.errors import ModelDirectoryError, RequestError
 from inf2kit.serving.engine.backend import BatchError, PrefillChunk, StepOutput
 from inf2kit.serving.engine.backend.neuron import NeuronBackend
+from inf2kit.serving.engine.request import Request
 from inf2kit.serving.engine.scheduler import Scheduler
-from inf2kit.serving.engine.sequence import Job
 from inf2kit.serving.shapes import StaticShapes
 from inf2kit.serving.wire import Generation, Parameters
 from tests.helpers.reference_model import ReferenceModel
@@ -47,17 +47,17 @@ class NoText:
 
 
 class Run:
-    """A scheduler over a backend, and what its jobs ended with."""
+    """A scheduler over a backend, and what its requests ended with."""
 
     def __init__(self, backend: NeuronBackend) -> None:
         self.scheduler = Scheduler(backend, NoText(), frozenset(), queue_size=64)
         self.ended: dict[int, Generation] = {}
         self.prompts: list[list[int]] = []
 
-    def submit(self, prompt: list[int], new: int, **parameters: Any) -> Job:
+    def submit(self, prompt: list[int], new: int, **parameters: Any) -> Request:
         number = len(self.prompts)
         self.prompts.append(prompt)
-        job = Job(
+        request = Request(
             prompt_ids=prompt,
             parameters=Parameters(max_new_tokens=new, details=True, **parameters),
             max_new_tokens=min(new, LENGTH - len(prompt)),
@@ -67,11 +67,11 @@ class Run:
             on_end=lambda *args: self.ended.__setitem__(number, args[2]),
             on_error=lambda error: pytest.fail(str(error)),
         )
-        self.scheduler.submit([job])
-        return job
+        self.scheduler.submit([request])
+        return request
 
     def finish(self) -> dict[int, list[int]]:
-        while self.scheduler.inside:
+        while self.scheduler.unfinished:
             self.scheduler.step()
         return {number: [token.id for token in end.tokens] for number, end in self.ended.items()}
 

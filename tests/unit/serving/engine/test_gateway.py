@@ -18,11 +18,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import psutil
 import pytest
 
 from inf2kit.serving.engine import protocol
+from inf2kit.serving.engine.events import AcceptedEvent, DoneEvent, StatusEvent, TokenEvent, encode_event
+from inf2kit.serving.wire import Token
 from tests.helpers.servers import free_port, ping, wait_until
 
 DEADLINE_S = 2.0
@@ -40,18 +43,11 @@ MANIFEST = {
     },
 }
 _Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-ACCEPTED = {
-    "event": "accepted",
-    "form": "tgi",
-    "details": False,
-    "include_usage": False,
-    "model": "x",
-    "warnings": [],
-}
+ACCEPTED = AcceptedEvent(form="tgi", details=False, include_usage=False, model="x", warnings=())
 
 
 class Doubles:
-    """An engine and a model server, on sockets in a folder, which do what a prompt says.
+    """An engine and a model server, on sockets in a folder, which do what a prompt asks for.
 
     Attributes:
         given_up: Calls whose connection the gateway closed before their end.
@@ -87,25 +83,25 @@ class Doubles:
         self._loop.close()
 
     async def _engine(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        request = json.loads(await reader.readline())
-        if request["op"] == "status":
-            writer.write(protocol.encode({"event": "status", "state": "ready", "longest_token": 12}))
+        call = protocol.decode_call(await reader.readline())
+        if call.op == "status":
+            writer.write(encode_event(StatusEvent("ready", longest_token=12)))
             await reader.read()
-        elif request["op"] == "generate":
-            await self._generate(request["body"]["inputs"], reader, writer)
+        elif call.op == "generate":
+            await self._generate(cast("dict[str, str]", call.body)["inputs"], reader, writer)
         else:
-            writer.write(protocol.encode({"event": "done"}))
+            writer.write(encode_event(DoneEvent()))
 
     async def _generate(
         self, prompt: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        writer.write(protocol.encode(ACCEPTED))
-        token = {"id": 1, "text": "x" * 50_000, "logprob": None, "special": False}
+        writer.write(encode_event(ACCEPTED))
+        token = Token(id=1, text="x" * 50_000, logprob=None, special=False)
         index = 0
         try:
             while prompt == "for ever":
                 index += 1
-                writer.write(protocol.encode({"event": "token", "prompt": 0, "index": index, "token": token}))
+                writer.write(encode_event(TokenEvent(index, token)))
                 await writer.drain()
             await reader.read()
         finally:
@@ -166,7 +162,7 @@ class Running:
 
     def connections(self) -> int:
         """Open TCP connections of the gateway."""
-        return len([each for each in self.process.net_connections("tcp") if each.raddr])
+        return len([connection for connection in self.process.net_connections("tcp") if connection.raddr])
 
 
 @pytest.fixture

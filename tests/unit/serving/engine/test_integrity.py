@@ -18,7 +18,7 @@ import inf2kit
 from inf2kit.errors import ModelDirectoryError
 from inf2kit.package import Manifest, collect, manifest
 from inf2kit.serving.engine.integrity import check_files
-from inf2kit.serving.engine.processes import REASON_FILE, TERMINAL
+from inf2kit.serving.engine.run_state import CANNOT_LOAD, read_reason
 from inf2kit.serving.engine.settings import FORMAT, Settings
 from tests.helpers import packages
 
@@ -51,16 +51,16 @@ def test_a_whole_package_is_read_once(model_dir: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (flip, f"{SHARD} was changed, its sha256 differs"),
         (Path.unlink, f"{SHARD} is missing"),
         (lambda path: path.write_bytes(path.read_bytes()[:-1]), f"{SHARD} has .* bytes instead of"),
     ],
 )
-def test_damage_is_named(model_dir: Path, tmp_path: Path, damage: object, said: str) -> None:
+def test_damage_is_named(model_dir: Path, tmp_path: Path, damage: object, message: str) -> None:
     damage(model_dir / SHARD)  # type: ignore[operator]
-    with pytest.raises(ModelDirectoryError, match=said):
+    with pytest.raises(ModelDirectoryError, match=message):
         check_files(model_dir, tmp_path)
 
 
@@ -111,16 +111,16 @@ def test_a_whole_package_that_is_not_the_deployed_one_is_refused(model_dir: Path
 def test_a_replaced_manifest_does_not_agree_with_the_deployed_digest(model_dir: Path, tmp_path: Path) -> None:
     path = model_dir / "inf2kit.json"
     digest = Manifest.parse(path.read_bytes(), "here").digest
-    (model_dir / "code/inference.py").write_text("# somebody else's", encoding="utf-8")
+    (model_dir / "code/inference.py").write_text("# another author's", encoding="utf-8")
     values = json.loads(path.read_bytes())
     entry = {
-        "size": len("# somebody else's"),
-        "sha256": hashlib.sha256(b"# somebody else's").hexdigest(),
+        "size": len("# another author's"),
+        "sha256": hashlib.sha256(b"# another author's").hexdigest(),
     }
     values["files"]["code/inference.py"] = entry
     path.write_text(json.dumps(values), encoding="utf-8")
     check_files(model_dir, tmp_path, {})
-    with pytest.raises(ModelDirectoryError, match="was deployed: somebody has replaced its manifest"):
+    with pytest.raises(ModelDirectoryError, match="was deployed: its manifest was replaced"):
         check_files(model_dir, tmp_path, {"INF2KIT_PACKAGE_DIGEST": digest})
 
 
@@ -157,11 +157,11 @@ def test_the_engine_ends_with_that_sentence_and_is_not_to_be_started_again(
     pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
     # The engine ends with its parent, which it knows by the pipe on its standard input.
     with subprocess.Popen(command, env=environment, text=True, **pipes) as process:  # type: ignore[call-overload]
-        assert process.wait(timeout=120) == TERMINAL
-        said = process.stderr.read()
-    reason = (tmp_path / "run" / REASON_FILE).read_text(encoding="utf-8")
+        assert process.wait(timeout=120) == CANNOT_LOAD
+        errors = process.stderr.read()
+    reason = read_reason(tmp_path / "run")
     assert reason == (
         f"the package in {model_dir} is damaged: {SHARD} was changed, its sha256 differs; "
         "make the package again and deploy that"
     )
-    assert "Traceback" not in said
+    assert "Traceback" not in errors

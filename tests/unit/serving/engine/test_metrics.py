@@ -1,28 +1,28 @@
-"""What is counted, and the line it makes."""
+"""The metrics, and their summary for the log."""
 
 from __future__ import annotations
 
 from inf2kit.serving.engine.admission import Admission
-from inf2kit.serving.engine.metrics import EngineMetrics, GatewayMetrics, log_line, samples
+from inf2kit.serving.engine.metrics import EngineMetrics, GatewayMetrics, parse_samples, summarize
 
 
-def test_gateway_and_engine_make_one_text_that_prometheus_can_read() -> None:
+def test_the_metrics_of_gateway_and_engine_are_one_text_for_prometheus() -> None:
     gateway, engine = GatewayMetrics(), EngineMetrics(8)
-    gateway.answered(200)
-    gateway.answered(429, "queue_full")
+    gateway.record_call(200)
+    gateway.record_call(429, "queue_full")
     engine.prompt_tokens.inc(5)
     engine.step.observe(0.5)
     engine.finished("length")
-    inside = Admission(12)
-    inside.enter(3)
-    found = samples(gateway.text(ready=True, restarts=2, admission=inside) + engine.text())
-    assert found["inf2kit_calls_total"] == 2
-    assert found["inf2kit_rejected_calls_total"] == 1
-    assert found["inf2kit_engine_restarts"] == 2
-    assert found["inf2kit_texts_inside"] == 3
-    assert found["inf2kit_rows"] == 8
-    assert found["inf2kit_prompt_tokens_total"] == 5
-    assert (found["inf2kit_step_seconds_sum"], found["inf2kit_step_seconds_count"]) == (0.5, 1)
+    admission = Admission(12)
+    admission.admit(3)
+    samples = parse_samples(gateway.text(ready=True, restarts=2, admission=admission) + engine.text())
+    assert samples["inf2kit_calls_total"] == 2
+    assert samples["inf2kit_rejected_calls_total"] == 1
+    assert samples["inf2kit_engine_restarts"] == 2
+    assert samples["inf2kit_texts_inside"] == 3
+    assert samples["inf2kit_rows"] == 8
+    assert samples["inf2kit_prompt_tokens_total"] == 5
+    assert (samples["inf2kit_step_seconds_sum"], samples["inf2kit_step_seconds_count"]) == (0.5, 1)
 
 
 def test_a_minute_in_one_line() -> None:
@@ -39,7 +39,7 @@ def test_a_minute_in_one_line() -> None:
         "inf2kit_step_seconds_sum": 2.0,
         "inf2kit_step_seconds_count": 40.0,
     }
-    line = log_line(now, before, 60.0)
+    line = summarize(now, before, 60.0)
     assert line is not None
     words = dict(word.split("=") for word in line.split())
     assert words["calls"] == "6"
@@ -52,7 +52,7 @@ def test_a_minute_in_one_line() -> None:
 
 
 def test_an_engine_that_was_started_again_counts_from_zero() -> None:
-    line = log_line(
+    line = summarize(
         {"inf2kit_calls_total": 11.0, "inf2kit_generated_tokens_total": 30.0},
         {"inf2kit_calls_total": 10.0, "inf2kit_generated_tokens_total": 900.0},
         60.0,
@@ -63,4 +63,4 @@ def test_an_engine_that_was_started_again_counts_from_zero() -> None:
 
 def test_a_minute_without_calls_says_nothing() -> None:
     same = {"inf2kit_calls_total": 10.0}
-    assert log_line(same, same, 60.0) is None
+    assert summarize(same, same, 60.0) is None

@@ -13,8 +13,8 @@ import torch
 
 from inf2kit.errors import RequestError
 from inf2kit.serving.engine.backend.base import Backend, BatchError, PrefillChunk, StepOutput
+from inf2kit.serving.engine.request import Request, RequestGroup
 from inf2kit.serving.engine.scheduler import Scheduler
-from inf2kit.serving.engine.sequence import Call, Job
 from inf2kit.serving.shapes import StaticShapes
 from inf2kit.serving.wire import Generation, Parameters, Token
 
@@ -69,38 +69,38 @@ class Letters:
 
 
 class Outcome:
-    """What a caller is told."""
+    """What a caller gets."""
 
     def __init__(self) -> None:
         self.pieces: list[str] = []
         self.end: Generation | None = None
         self.error: RequestError | None = None
 
-    def job(
+    def request(
         self,
         ids: Sequence[int],
         *,
         deadline: float = 0.0,
         length: int = 64,
-        call: Call | None = None,
+        group: RequestGroup | None = None,
         **parameters: object,
-    ) -> Job:
-        given_parameters = Parameters(**parameters)  # type: ignore[arg-type]
-        return Job(
+    ) -> Request:
+        values = Parameters(**parameters)  # type: ignore[arg-type]
+        return Request(
             prompt_ids=ids,
-            parameters=given_parameters,
+            parameters=values,
             max_new_tokens=StaticShapes.resolve(1, length).new_tokens_within(
-                len(ids), given_parameters.max_new_tokens, overflow=given_parameters.overflow
+                len(ids), values.max_new_tokens, overflow=values.overflow
             ),
             deadline=deadline or time.monotonic() + 60,
             on_token=lambda _, token: self.pieces.append(token.text),
             on_end=self._ended,
             on_error=lambda error: setattr(self, "error", error),
-            call=call or Call(),
+            group=group or RequestGroup(),
         )
 
     def _ended(self, _: int, token: Token | None, generation: Generation) -> None:
-        assert self.end is None, "a caller is told the end once"
+        assert self.end is None, "a caller gets the end once"
         self.pieces += [token.text] if token else []
         self.end = generation
 
@@ -123,16 +123,16 @@ def steps_until(subject: Scheduler, condition: Callable[[], object]) -> None:
     raise AssertionError("not within 1000 steps")
 
 
-def alone(request: Request, length: int) -> str:
+def alone(caller: Caller, length: int) -> str:
     outcome, subject = Outcome(), scheduler(backend=Sums(1, length))
-    subject.submit([outcome.job(request.ids, length=length, **request.parameters)])
+    subject.submit([outcome.request(caller.ids, length=length, **caller.parameters)])
     steps_until(subject, lambda: outcome.end)
     assert outcome.end is not None
     return outcome.end.text
 
 
 @dataclass
-class Request:
+class Caller:
     """One caller of a random pattern: when it comes, what it wants, when it goes away."""
 
     at: int
@@ -140,13 +140,13 @@ class Request:
     parameters: dict[str, object]
     leaves_at: int | None
     outcome: Outcome = field(default_factory=Outcome)
-    job: Job | None = None
+    request: Request | None = None
     refused: bool = False
 
 
-def random_requests(rng: random.Random, most: int) -> list[Request]:
+def random_callers(rng: random.Random, most: int) -> list[Caller]:
     """Bursts and lulls, short and long prompts, every kind of end."""
-    requests, now = [], 0
+    callers, now = [], 0
     for _ in range(rng.randint(1, most)):
         now += rng.choice([0, 0, 0, 0, 0, 1, 2, 9])
         parameters: dict[str, object] = {
@@ -164,8 +164,8 @@ def random_requests(rng: random.Random, most: int) -> list[Request]:
         }
         ids = [rng.randrange(VOCABULARY) for _ in range(rng.choice([1, 2, 3, 4, 7, 15]))]
         leaves_at = now + rng.randint(0, 12) if rng.random() < 0.2 else None
-        requests.append(Request(now, ids, parameters, leaves_at))
-    return requests
+        callers.append(Caller(now, ids, parameters, leaves_at))
+    return callers
 
 
 @pytest.mark.parametrize(("batch_size", "max_prefill_tokens"), [(1, 3), (3, 3), (8, 3), (3, None), (8, None)])
@@ -181,44 +181,44 @@ def test_churn_every_text_equals_its_alone_run_and_every_row_is_freed(
         backend.max_prefill_tokens = max_prefill_tokens
         prefills_per_step = rng.choice([1, 2, 8])
         subject = scheduler(queue_size=queue_size, backend=backend, prefills_per_step=prefills_per_step)
-        requests = random_requests(rng, most=8 + 2 * batch_size)
+        callers = random_callers(rng, most=8 + 2 * batch_size)
         for now in range(2000):
-            for request in requests:
-                if request.at == now:
-                    request.job = request.outcome.job(request.ids, length=length, **request.parameters)
+            for caller in callers:
+                if caller.at == now:
+                    caller.request = caller.outcome.request(caller.ids, length=length, **caller.parameters)
                     try:
-                        subject.submit([request.job])
+                        subject.submit([caller.request])
                     except RequestError:
-                        assert subject.inside == batch_size + queue_size, "refused only when it is full"
-                        request.refused = True
-                if request.leaves_at == now and request.job:
-                    request.job.cancelled = True
+                        assert subject.unfinished == batch_size + queue_size, "refused only when it is full"
+                        caller.refused = True
+                if caller.leaves_at == now and caller.request:
+                    caller.request.cancelled = True
                     subject.wake()
-            assert subject.inside <= batch_size + queue_size
-            running = bool(subject._live)
+            assert subject.unfinished <= batch_size + queue_size
+            running = bool(subject._running)
             subject.step()
             if running:
                 assert backend.prefills <= prefills_per_step
             backend.prefills = 0
             unfinished = [
-                request
-                for request in requests
-                if request.job and not (request.refused or request.job.cancelled or request.outcome.end)
+                caller
+                for caller in callers
+                if caller.request and not (caller.refused or caller.request.cancelled or caller.outcome.end)
             ]
-            assert subject.inside == len(unfinished), "who is done or went away is out within a step"
-            if now > requests[-1].at + 12 and not subject.inside:
+            assert subject.unfinished == len(unfinished), "who is done or went away is out within a step"
+            if now > callers[-1].at + 12 and not subject.unfinished:
                 break
         assert backend.busy == 0, "every row is free again"
-        for request in requests:
-            outcome = request.outcome
+        for caller in callers:
+            outcome = caller.outcome
             if outcome.end is not None:
-                expected = alone(request, length)
-                assert outcome.end.text == "".join(outcome.pieces) == expected, (seed, request)
+                expected = alone(caller, length)
+                assert outcome.end.text == "".join(outcome.pieces) == expected, (seed, caller)
                 compared += 1
             else:
-                assert request.refused or request.leaves_at is not None, (seed, request)
-                refused += request.refused
-                cancelled += not request.refused
+                assert caller.refused or caller.leaves_at is not None, (seed, caller)
+                refused += caller.refused
+                cancelled += not caller.refused
     assert min(compared, cancelled, refused) > PATTERNS / 8, "the patterns cover every way to end"
     figure(
         f"churn, {batch_size} rows, {'chunks' if max_prefill_tokens else 'whole prompts'}: "
@@ -230,39 +230,41 @@ def test_churn_every_text_equals_its_alone_run_and_every_row_is_freed(
 def test_a_full_queue_is_refused_whole() -> None:
     subject, outcomes = scheduler(queue_size=1), [Outcome() for _ in range(6)]
     for outcome in outcomes[:3]:
-        subject.submit([outcome.job([1])])
-    two = Call()
+        subject.submit([outcome.request([1])])
+    two = RequestGroup()
     with pytest.raises(RequestError) as refused:
-        subject.submit([outcome.job([1], call=two) for outcome in outcomes[3:5]])
+        subject.submit([outcome.request([1], group=two) for outcome in outcomes[3:5]])
     assert (refused.value.status, refused.value.code) == (429, "queue_full")
     assert refused.value.retry_after_s
-    subject.submit([outcomes[5].job([1])])
+    subject.submit([outcomes[5].request([1])])
 
 
-def test_a_list_takes_half_of_the_places_and_the_others_their_turns() -> None:
+def test_a_list_takes_half_of_the_capacity_and_the_others_their_turns() -> None:
     """Three rows and a queue of five: one call of eight texts, then four calls of one."""
-    subject, listed, alone = scheduler(queue_size=5), Call(), [Outcome() for _ in range(4)]
+    subject, listed, alone = scheduler(queue_size=5), RequestGroup(), [Outcome() for _ in range(4)]
     texts = [Outcome() for _ in range(8)]
-    subject.submit([outcome.job([1], call=listed, max_new_tokens=3, ignore_eos=True) for outcome in texts])
+    subject.submit(
+        [outcome.request([1], group=listed, max_new_tokens=3, ignore_eos=True) for outcome in texts]
+    )
     for outcome in alone:
-        subject.submit([outcome.job([2], max_new_tokens=3, ignore_eos=True)])
+        subject.submit([outcome.request([2], max_new_tokens=3, ignore_eos=True)])
     with pytest.raises(RequestError, match="this endpoint holds 8"):
-        subject.submit([Outcome().job([2])])
+        subject.submit([Outcome().request([2])])
     steps_until(subject, lambda: all(outcome.end for outcome in alone))
     assert sum(outcome.end is not None for outcome in texts) < 8, "the others did not wait for the whole list"
     steps_until(subject, lambda: all(outcome.end for outcome in texts))
-    assert subject.inside == 0
+    assert subject.unfinished == 0
     for outcome in [Outcome() for _ in range(8)]:
-        subject.submit([outcome.job([1])])  # every place is free again
+        subject.submit([outcome.request([1])])  # all of the capacity is free again
 
 
 def test_the_deadline_gives_what_there_is() -> None:
     outcome, subject = Outcome(), scheduler()
-    job = outcome.job([1], ignore_eos=True, max_new_tokens=50)
-    subject.submit([job])
+    request = outcome.request([1], ignore_eos=True, max_new_tokens=50)
+    subject.submit([request])
     for _ in range(5):
         subject.step()
-    job.deadline = time.monotonic()
+    request.deadline = time.monotonic()
     subject.step()
     assert outcome.end is not None
     assert outcome.end.finish_reason == "time_limit"
@@ -270,11 +272,11 @@ def test_the_deadline_gives_what_there_is() -> None:
     assert outcome.end.generated_tokens < 50
 
 
-def test_a_job_that_never_got_a_row_is_told_so() -> None:
+def test_a_request_that_never_got_a_row_gets_an_error() -> None:
     subject, outcomes = scheduler(), [Outcome() for _ in range(4)]
     for outcome in outcomes[:3]:
-        subject.submit([outcome.job([1], ignore_eos=True, max_new_tokens=60)])
-    subject.submit([outcomes[3].job([1], deadline=time.monotonic() - 1)])
+        subject.submit([outcome.request([1], ignore_eos=True, max_new_tokens=60)])
+    subject.submit([outcomes[3].request([1], deadline=time.monotonic() - 1)])
     steps_until(subject, lambda: outcomes[3].error)
     assert outcomes[3].error is not None
     assert (outcomes[3].error.status, outcomes[3].error.code) == (429, "queue_timeout")
@@ -282,13 +284,13 @@ def test_a_job_that_never_got_a_row_is_told_so() -> None:
 
 def test_a_call_of_several_prompts_keeps_what_it_has_at_the_deadline() -> None:
     subject, outcomes = scheduler(backend=Sums(batch_size=1)), [Outcome() for _ in range(3)]
-    jobs = [outcome.job([1], ignore_eos=True, max_new_tokens=50) for outcome in outcomes]
-    jobs[0].call = jobs[1].call = jobs[2].call
-    subject.submit(jobs)
+    requests = [outcome.request([1], ignore_eos=True, max_new_tokens=50) for outcome in outcomes]
+    requests[0].group = requests[1].group = requests[2].group
+    subject.submit(requests)
     for _ in range(5):
         subject.step()
-    for job in jobs:
-        job.deadline = time.monotonic()
+    for request in requests:
+        request.deadline = time.monotonic()
     steps_until(subject, lambda: all(outcome.end for outcome in outcomes))
     ends = [outcome.end for outcome in outcomes if outcome.end]
     assert [end.finish_reason for end in ends] == ["time_limit"] * 3
@@ -296,20 +298,20 @@ def test_a_call_of_several_prompts_keeps_what_it_has_at_the_deadline() -> None:
     assert [(end.text, end.generated_tokens) for end in ends[1:]] == [("", 0)] * 2
 
 
-def test_a_cancelled_job_in_the_queue_makes_room_at_once() -> None:
+def test_a_cancelled_request_in_the_queue_makes_room_at_once() -> None:
     subject, outcomes = scheduler(queue_size=1), [Outcome() for _ in range(5)]
-    jobs = [outcome.job([1], ignore_eos=True, max_new_tokens=50) for outcome in outcomes]
-    for job in jobs[:4]:
-        subject.submit([job])
-    jobs[3].cancelled = True
+    requests = [outcome.request([1], ignore_eos=True, max_new_tokens=50) for outcome in outcomes]
+    for request in requests[:4]:
+        subject.submit([request])
+    requests[3].cancelled = True
     subject.wake()
-    subject.submit(jobs[4:])
+    subject.submit(requests[4:])
 
 
 def test_the_queue_is_in_order_of_arrival_at_the_endpoint() -> None:
     backend = Sums(batch_size=1)
     subject, first, second = scheduler(backend=backend), Outcome(), Outcome()
-    late, early = first.job([1], max_new_tokens=3), second.job([2], max_new_tokens=3)
+    late, early = first.request([1], max_new_tokens=3), second.request([2], max_new_tokens=3)
     early.arrival = late.arrival - 1
     subject.submit([late])
     subject.submit([early])
@@ -320,10 +322,10 @@ def test_the_queue_is_in_order_of_arrival_at_the_endpoint() -> None:
 
 def test_one_rows_failure_is_its_own() -> None:
     subject, bad, good = scheduler(), Outcome(), Outcome()
-    job = bad.job([1], max_new_tokens=5)
-    job.on_token = lambda *_: 1 / 0  # type: ignore[assignment, return-value]
-    subject.submit([job])
-    subject.submit([good.job([2], max_new_tokens=5, ignore_eos=True)])
+    request = bad.request([1], max_new_tokens=5)
+    request.on_token = lambda *_: 1 / 0  # type: ignore[assignment, return-value]
+    subject.submit([request])
+    subject.submit([good.request([2], max_new_tokens=5, ignore_eos=True)])
     steps_until(subject, lambda: good.end)
     assert bad.error is not None
     assert bad.error.status == 500
@@ -331,14 +333,14 @@ def test_one_rows_failure_is_its_own() -> None:
 
 def test_one_rows_parameters_that_cannot_be_computed_are_its_own() -> None:
     subject, bad, good = scheduler(), Outcome(), Outcome()
-    subject.submit([good.job([2], max_new_tokens=9, ignore_eos=True, do_sample=True, seed=4)])
-    impossible = bad.job([1], max_new_tokens=5, do_sample=True, top_k="all")
+    subject.submit([good.request([2], max_new_tokens=9, ignore_eos=True, do_sample=True, seed=4)])
+    impossible = bad.request([1], max_new_tokens=5, do_sample=True, top_k="all")
     subject.submit([impossible])
     steps_until(subject, lambda: good.end)
     assert bad.error is not None
     assert bad.error.status == 500
     assert good.end is not None
-    expected = Request(0, [2], {"max_new_tokens": 9, "ignore_eos": True, "do_sample": True, "seed": 4}, None)
+    expected = Caller(0, [2], {"max_new_tokens": 9, "ignore_eos": True, "do_sample": True, "seed": 4}, None)
     assert good.end.text == alone(expected, 64)
 
 
@@ -355,33 +357,33 @@ def test_a_backend_that_samples_itself_refuses_what_it_cannot_honour() -> None:
 def test_a_deadline_that_comes_while_the_prompt_is_encoded() -> None:
     backend = Sums()
     subject, running, late = scheduler(backend=backend), Outcome(), Outcome()
-    subject.submit([running.job([1], max_new_tokens=60, ignore_eos=True)])
+    subject.submit([running.request([1], max_new_tokens=60, ignore_eos=True)])
     subject.step()
-    job = late.job([1] * 40, max_new_tokens=2)
-    subject.submit([job])
+    request = late.request([1] * 40, max_new_tokens=2)
+    subject.submit([request])
     subject.step()
     assert backend.busy == 2
-    job.deadline = time.monotonic()
+    request.deadline = time.monotonic()
     subject.step()
     assert late.error is not None
     assert late.error.code == "queue_timeout"
     assert backend.busy == 1, "its row is free again"
 
 
-def test_a_first_token_is_told_before_the_decode_step_behind_it() -> None:
-    told: list[str] = []
+def test_a_first_token_is_sent_before_the_decode_step_after_it() -> None:
+    events: list[str] = []
 
     class Watched(Sums):
         def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> StepOutput:
-            told.append("decode")
+            events.append("decode")
             return super()._decode(rows, ids, positions)
 
     subject = Scheduler(
-        Watched(), Letters(), frozenset(), queue_size=0, after_step=lambda: told.append("told")
+        Watched(), Letters(), frozenset(), queue_size=0, after_step=lambda: events.append("sent")
     )
-    subject.submit([Outcome().job([1], max_new_tokens=3)])
+    subject.submit([Outcome().request([1], max_new_tokens=3)])
     subject.step()
-    assert told == ["told", "decode", "told"]
+    assert events == ["sent", "decode", "sent"]
 
 
 def test_long_prompts_do_not_stall_running_rows() -> None:
@@ -399,10 +401,10 @@ def test_long_prompts_do_not_stall_running_rows() -> None:
 
     running, late = Outcome(), [Outcome() for _ in range(2)]
     subject = scheduler(backend=Watched())
-    subject.submit([running.job([1], max_new_tokens=40, ignore_eos=True)])
+    subject.submit([running.request([1], max_new_tokens=40, ignore_eos=True)])
     subject.step()
     calls.clear()
-    subject.submit([outcome.job([1] * 20, max_new_tokens=2) for outcome in late])
+    subject.submit([outcome.request([1] * 20, max_new_tokens=2) for outcome in late])
     steps_until(subject, lambda: all(outcome.end for outcome in late))
     assert calls[:14] == ["prefill", "decode"] * 7
     assert "prefillprefill" not in "".join(calls)
@@ -417,7 +419,9 @@ def test_a_full_row_goes_on_with_its_first_and_most_recent_tokens(
     backend.max_prefill_tokens = max_prefill_tokens
     subject = scheduler(backend=backend)
     ids = [(7 * index) % 50 for index in range(prompt)]
-    subject.submit([outcome.job(ids, max_new_tokens=200, ignore_eos=True, overflow="sinks", details=True)])
+    subject.submit(
+        [outcome.request(ids, max_new_tokens=200, ignore_eos=True, overflow="sinks", details=True)]
+    )
     held: list[int] = []
 
     def windows() -> bool:
@@ -432,7 +436,7 @@ def test_a_full_row_goes_on_with_its_first_and_most_recent_tokens(
     everything = [*ids, *(token.id for token in outcome.end.tokens)]
     row = backend.held[0]
     assert row[:4] == everything[:4], "the first tokens stay"
-    assert row[4:] == everything[:-1][-len(row) + 4 :], "behind them are the most recent ones"
+    assert row[4:] == everything[:-1][-len(row) + 4 :], "after them come the most recent ones"
 
 
 def test_the_contract_is_asserted() -> None:

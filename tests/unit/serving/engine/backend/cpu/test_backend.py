@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM
 
 from inf2kit.serving.engine.backend import PrefillChunk
 from inf2kit.serving.engine.backend.cpu.backend import CpuBackend, native_dtypes
+from inf2kit.serving.engine.request import Request
 from inf2kit.serving.engine.scheduler import Scheduler
-from inf2kit.serving.engine.sequence import Job
 from inf2kit.serving.shapes import StaticShapes
 from inf2kit.serving.wire import Generation, Parameters
 
@@ -96,7 +96,7 @@ def test_a_full_row_goes_on_as_if_its_window_had_been_the_prompt(small_weights: 
     scheduler = Scheduler(backend, Nothing(), frozenset(), queue_size=0)
     scheduler.submit(
         [
-            Job(
+            Request(
                 prompt_ids=prompt,
                 parameters=Parameters(max_new_tokens=90, overflow="sinks", details=True),
                 max_new_tokens=90,

@@ -1,7 +1,7 @@
-"""One whole life of a deployment in faithful containers, in the order of the tests.
+"""A deployment in faithful containers, from start to end in the order of the tests.
 
-The first container runs with exactly the environment of its synthesised template. The second is of another
-package; calls are slow in it, so that SIGTERM finds them running.
+The first container has exactly the environment of its synthesized template. The second serves another
+package; its calls are slow, so that SIGTERM finds them running.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 
 from inf2kit.rehearsal.container import processes
-from inf2kit.rehearsal.container.namespaces import IMAGE_VARIABLES, SAGEMAKER_VARIABLES
+from inf2kit.rehearsal.container.spec import IMAGE_VARIABLES, SAGEMAKER_VARIABLES
 from tests.helpers.containers import GATEWAY, Container, Deployable, find_listeners
 from tests.helpers.servers import ping, wait_until
 
-#: A step of the second container; 1,200 tokens take longer than a draining may.
+#: Seconds of a step in the second container: 1,200 tokens take longer than a container may drain.
 STEP_S = 0.025
-LOOK_AROUND = """
+INSPECT = """
 import json, os, shutil, socket, sys
 import huggingface_hub, numpy
 def refused(call):
@@ -56,21 +56,21 @@ def first(run: Callable[..., Container], deployable: Deployable) -> Container:
 
 @pytest.fixture(scope="module")
 def second(run: Callable[..., Container], package: Callable[..., Deployable]) -> Container:
-    return run(package(changed="\n# another version\n"), INF2KIT_SIMULATED_STEP_SECONDS=str(STEP_S))
+    return run(package(appended="\n# another version\n"), INF2KIT_SIMULATED_STEP_SECONDS=str(STEP_S))
 
 
 def test_ping_is_true_from_the_start(first: Container, figure: Callable[[str], None]) -> None:
     assert ping(first.port) is None, "nothing listens yet"
     took_s = first.wait_until_ready()
     status, _ = first.generate("x", max_new_tokens=2)
-    assert status == 200, "a call on the heels of the first good /ping is answered"
+    assert status == 200, "the first call after /ping says 200 is answered"
     figure(f"faithful container: /ping says 200 {took_s:.1f} s after the start")
 
 
 def test_the_environment_is_the_templates(
     first: Container, deployable: Deployable, figure: Callable[[str], None]
 ) -> None:
-    """By name and value: of process 1, and of the model server, to which what process 1 imports adds some."""
+    """Process 1 has exactly these variables; the model server has them and those that the toolkit adds."""
     expected = {**IMAGE_VARIABLES, **SAGEMAKER_VARIABLES, **deployable.variables}
     assert len(expected) == sum(map(len, (IMAGE_VARIABLES, SAGEMAKER_VARIABLES, deployable.variables)))
     assert first.init.environ() == expected
@@ -87,19 +87,20 @@ def test_the_environment_is_the_templates(
 
 
 def test_only_the_gateway_listens(first: Container, figure: Callable[[str], None]) -> None:
-    (owner,) = (found := find_listeners(first.init)).values()
-    assert list(found) == [GATEWAY]
+    listeners = find_listeners(first.init)
+    assert list(listeners) == [GATEWAY]
+    (owner,) = listeners.values()
     assert "inf2kit.serving.engine.gateway" in owner
     figure(f"faithful container: on TCP only 0.0.0.0:8080 is open, by {owner.partition(' -m ')[2]}")
 
 
-def test_it_is_as_bare_as_the_image(first: Container, figure: Callable[[str], None]) -> None:
-    seen = first.run(LOOK_AROUND)
-    figure("faithful container: Python {}.{}, numpy {numpy}, hub {hub}".format(*seen["python"], **seen))
-    assert (seen["numpy"], seen["hub"], seen["uid"]) == ("1.25.2", "0.35.0", 0)
-    assert (seen["model"], seen["programs"]) == ("OSError", "OSError"), "read-only"
-    assert (seen["name"], seen["names"], seen["network"]) == ("gaierror", "gaierror", "OSError")
-    assert (seen["shm"], seen["files"], seen["ml"]) == (64 * 2**20, "1024", ["model"])
+def test_it_sees_what_the_image_has_and_nothing_else(first: Container, figure: Callable[[str], None]) -> None:
+    facts = first.run(INSPECT)
+    figure("faithful container: Python {}.{}, numpy {numpy}, hub {hub}".format(*facts["python"], **facts))
+    assert (facts["numpy"], facts["hub"], facts["uid"]) == ("1.25.2", "0.35.0", 0)
+    assert (facts["model"], facts["programs"]) == ("OSError", "OSError"), "read-only"
+    assert (facts["name"], facts["names"], facts["network"]) == ("gaierror", "gaierror", "OSError")
+    assert (facts["shm"], facts["files"], facts["ml"]) == (64 * 2**20, "1024", ["model"])
     memory = sum(process.memory_full_info().pss for process in first.processes)
     figure(
         f"faithful container: {memory / 2**20:.0f} MiB of memory in {len(first.processes)} processes (PSS)"
@@ -129,7 +130,7 @@ def test_no_web_page_reaches_it(first: Container, header: str) -> None:
 
 
 def test_an_update_loses_no_call(first: Container, second: Container, figure: Callable[[str], None]) -> None:
-    """Callers are on the first until the second is ready; the first then gets SIGTERM."""
+    """Callers use the first container until the second is ready; the first then gets SIGTERM."""
     answered = 0
     while ping(second.port) != 200:
         assert second.keeper.poll() is None, second.tail()
@@ -147,7 +148,7 @@ def test_an_update_loses_no_call(first: Container, second: Container, figure: Ca
 
 
 def test_sigterm_under_load_loses_no_call(second: Container, figure: Callable[[str], None]) -> None:
-    """Four streams and four whole calls, some of which take longer than the container has left."""
+    """Four streams and four whole calls; some take longer than the container may."""
     with ThreadPoolExecutor(8) as pool:
         calls = [
             pool.submit(call, f"call {number}", max_new_tokens=length, details=True)
@@ -160,8 +161,8 @@ def test_sigterm_under_load_loses_no_call(second: Container, figure: Callable[[s
         wait_until(lambda: second.metric("inf2kit_texts_inside") == 8, 30, "eight calls are inside")
         second.init.send_signal(signal.SIGTERM)
         began = time.monotonic()
-        wait_until(lambda: ping(second.port) != 200, 2, "/ping says no more that it is ready")
-        assert ping(second.port) == 503, "it says so, and is not gone"
+        wait_until(lambda: ping(second.port) != 200, 2, "/ping does not say 200 any more")
+        assert ping(second.port) == 503, "the gateway still answers"
         status, refusal = second.generate("new", max_new_tokens=2)
         assert status == 503, refusal
         outcomes = [call.exception() or _reason(*call.result()) for call in calls]
@@ -182,7 +183,7 @@ def test_sigterm_under_load_loses_no_call(second: Container, figure: Callable[[s
 def test_a_container_outlives_its_model_server_and_only_ping_tells(
     run: Callable[..., Container], deployable: Deployable, figure: Callable[[str], None]
 ) -> None:
-    """A restart of the first package, whose model server then ends by itself."""
+    """The first package again; its model server then ends by itself."""
     third = run(deployable)
     figure(f"faithful container: ready again {third.wait_until_ready():.1f} s after a restart")
     (server,) = [process for process in third.processes if process.name() == "java"]
@@ -193,10 +194,10 @@ def test_a_container_outlives_its_model_server_and_only_ping_tells(
     assert third.keeper.poll() is None
     began = time.monotonic()
     assert processes.stop(third.run_dir) == []
-    assert time.monotonic() - began < 10, "nobody waits for an empty container"
+    assert time.monotonic() - began < 10, "an empty container is not waited for"
 
 
 def _reason(status: int, answer: Any) -> str:
-    """How a call's answer ended, or its whole refusal."""
+    """The finish reason of a call, or its whole error."""
     last = answer[-1] if isinstance(answer, list) else answer
     return last["details"]["finish_reason"] if status == 200 else f"{status}: {last}"

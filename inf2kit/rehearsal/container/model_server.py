@@ -1,6 +1,6 @@
-"""The toolkit's start of the model server, but for the files it would write outside its own folder.
+"""Start the model server as the toolkit does, but write its configuration to the endpoint's own folder.
 
-``processes.start`` runs it as ``python -m inf2kit.rehearsal.container.launcher`` with the container's
+The everyday launcher runs this as ``python -m inf2kit.rehearsal.container.model_server`` with the container's
 environment.
 """
 
@@ -13,17 +13,17 @@ from pathlib import Path
 
 def main() -> None:
     """Write the configuration that the toolkit generates, then become the model server."""
-    # Imported here: these modules read the environment when they are imported.
+    # Imported here because these modules read the environment when they are imported.
     from sagemaker_inference import environment, model_server
 
     handler = "sagemaker_huggingface_inference_toolkit.handler_service"
     properties = Path(os.environ["TEMP"]) / "sagemaker-mms.properties"
-    # Private names of a package that is pinned; the unit tests call them, so a change shows there.
+    # Private functions of a package that is pinned; the unit tests call them and would show a change.
     settings = model_server._generate_mms_config_properties(environment.Environment(), handler)
     properties.write_text(settings, encoding="utf-8")
     model_server._set_python_path()
     command = [
-        # What the script multi-model-server does, wherever it is installed.
+        # The content of the script multi-model-server, wherever that is installed.
         "-c",
         "from mms.model_server import start; start()",
         "--start",

@@ -1,0 +1,78 @@
+"""``inf2kit presets check``: every figure is explained, and bad input is one sentence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from transformers import LlamaConfig
+
+import inf2kit
+from inf2kit.cli import main
+
+
+def _check(*arguments: str) -> str:
+    result = CliRunner().invoke(main, ["presets", "check", *arguments])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_the_table_has_every_preset_for_neuron() -> None:
+    lines = _check().splitlines()
+    names = [name for name in inf2kit.preset_names() if inf2kit.load_preset(name).compute.backend == "neuron"]
+    assert [line.split()[0] for line in lines] == ["PRESET", *names]
+    assert all(" fits " in line for line in lines[1:])
+
+
+def test_a_preset_is_explained() -> None:
+    text = _check("llama2-7b-throughput")
+    assert "32 heads are padded to 48" in text
+    assert "cheapest instance with room for it: ml.inf2.8xlarge" in text
+    text = _check("llama2-7b-budget", "--instance-type", "ml.inf2.xlarge")
+    assert "llama2-7b-budget on ml.inf2.xlarge: does not fit" in text
+    assert "host, while it loads: 16.55 of 16 GiB" in text
+    assert "the host is short of memory" in text
+    assert "runs on this machine's CPU" in _check("smollm2-135m-local")
+
+
+def test_a_configuration_of_ones_own(tmp_path: Path) -> None:
+    config = {"model_type": "llama", **LlamaConfig(num_key_value_heads=8).to_dict()}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    arguments = ["--instance-type", "ml.inf2.24xlarge", "--batch-size", "2", "--sequence-length", "2048"]
+    text = _check("--model", str(tmp_path), *arguments, "--tensor-parallel-size", "8")
+    assert "on ml.inf2.24xlarge: fits" in text
+    text = _check("--model", str(tmp_path), *arguments, "--tensor-parallel-size", "24")
+    assert "does not fit" in text.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("changed", "arguments", "sentence"),
+    [
+        ({"model_type": "gpt2"}, [], "model_type is 'gpt2'"),
+        ({"hidden_size": "x"}, [], "hidden_size is 'x'; it must be a whole number"),
+        ({"attention_bias": True}, [], "attention_bias is set"),
+        ({"num_key_value_heads": 5}, [], "32 heads cannot share 5"),
+        (
+            {},
+            ["--tensor-parallel-size", "3"],
+            "tensor_parallel_size is 3; on inf2 it must be one of 1, 2, 4, 8",
+        ),
+        ({"num_key_value_heads": 8}, ["--tensor-parallel-size", "12"], "choose among 1, 2, 4, 8, 24"),
+        ({}, ["--sequence-length", "4096"], "has 2048 positions"),
+        ({}, ["--instance-type", "ml.inf2.xlrge"], "did you mean 'ml.inf2.xlarge'"),
+        ({}, ["--model", "nowhere"], "the architecture of 'nowhere' is not known"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    changed: dict[str, object], arguments: list[str], sentence: str, tmp_path: Path
+) -> None:
+    config = {**LlamaConfig().to_dict(), **changed}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    options = ["--model", str(tmp_path), "--instance-type", "ml.inf2.xlarge", "--batch-size", "1"]
+    options += ["--sequence-length", "128", "--tensor-parallel-size", "2", *arguments]
+    result = CliRunner().invoke(main, ["presets", "check", *options])
+    assert result.exit_code == 1
+    assert sentence in result.output
+    assert result.output.count("\n") == 1

@@ -1,0 +1,30 @@
+"""The time stamp that processes share."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+from inf2kit.serving.engine.heartbeat import ENGINE, Heartbeat
+
+
+def test_a_heartbeat_is_seen_by_other_processes() -> None:
+    heartbeat = Heartbeat.create()
+    assert not heartbeat.serving
+    assert not heartbeat.stalled
+    code = (
+        "from inf2kit.serving.engine.heartbeat import ENGINE, Heartbeat;"
+        "Heartbeat.inherited(ENGINE).begin(0.5)"
+    )
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, env={ENGINE: str(heartbeat.fd)}, pass_fds=[heartbeat.fd], check=True)
+    assert heartbeat.serving
+    time.sleep(0.6)
+    assert heartbeat.stalled
+    heartbeat.beat()
+    assert not heartbeat.stalled
+    heartbeat.clear()
+    time.sleep(0.6)
+    assert not heartbeat.stalled, "no process serves, so none is stuck"
+    assert heartbeat.silent_s == 0

@@ -1,0 +1,64 @@
+"""The engine in the caller's process, beside a user's own package that is called ``engine``."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import inf2kit
+from inf2kit.package.contents import collect
+
+LOAD = """
+import sys, inf2kit, engine
+assert engine.OWN
+model = inf2kit.load(sys.argv[1])
+result = model.generate("x", max_new_tokens=3, seed=1)
+print(result.generated_tokens, "".join(model.stream("x", max_new_tokens=3, seed=1)) == result.text)
+"""
+SERVE = """
+import sys, engine, inference, inf2kit.serving.engine.gateway, inf2kit.serving.engine.server
+assert engine.OWN
+error = inference.predict_fn(inference.input_fn(b"{", "application/json"), None)
+print(error.status, inference.output_fn(error, "application/json").decode()[:30])
+"""
+
+
+@pytest.fixture(scope="module")
+def package(small_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package for the simulated backend, whose handler's folder has a package ``engine``."""
+    preset = inf2kit.load_preset("smollm2-135m-local")
+    preset = dataclasses.replace(preset, compute=dataclasses.replace(preset.compute, backend="simulated"))
+    path = tmp_path_factory.mktemp("simulated") / "package"
+    collect(preset, small_weights).materialise(path)
+    write_engine(path / "code")
+    return path
+
+
+def write_engine(folder: Path) -> None:
+    """Write a user's own package."""
+    (folder / "engine").mkdir()
+    (folder / "engine" / "__init__.py").write_text("OWN = True\n", encoding="utf-8")
+
+
+def run(script: str, *arguments: str, path: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": path}
+    command = [sys.executable, "-c", script, *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_load_does_not_meet_a_users_own_engine(package: Path, tmp_path: Path) -> None:
+    write_engine(tmp_path)
+    assert run(LOAD, str(package), path=str(tmp_path)) == "3 True\n"
+
+
+def test_the_container_does_not_meet_a_users_own_engine(package: Path) -> None:
+    code = package / "code"
+    output = run(SERVE, path=os.pathsep.join(map(str, (code, code / "vendor"))))
+    assert output == '400 {"error": "the body is not JSO\n'

@@ -1,0 +1,111 @@
+"""Clients of AWS and the sentences that its errors become."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import boto3
+import pytest
+from boto3.exceptions import S3UploadFailedError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    NoRegionError,
+    UnknownRegionError,
+)
+
+from inf2kit import aws
+from inf2kit.errors import PackageError
+
+
+@pytest.fixture(autouse=True)
+def _without_aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            ClientError({"Error": {"Code": "NoSuchBucket", "Message": "There is none"}}, "GetObject"),
+            "reading the bucket failed: There is none (NoSuchBucket); create the bucket, or correct its name",
+        ),
+        (
+            ClientError({"Error": {"Code": "Odd"}}, "GetObject"),
+            "reading the bucket failed: Odd (Odd); see the message of AWS",
+        ),
+        (
+            NoCredentialsError(),
+            "reading the bucket needs AWS credentials, and none were found; "
+            "run 'aws configure', or set AWS_PROFILE",
+        ),
+        (NoRegionError(), "reading the bucket needs a region; give --region, or set AWS_REGION"),
+        (
+            EndpointConnectionError(endpoint_url="https://s3"),
+            'reading the bucket failed: Could not connect to the endpoint URL: "https://s3"; try again',
+        ),
+        (S3UploadFailedError("Failed to upload."), "reading the bucket failed: Failed to upload; try again"),
+    ],
+)
+def test_an_error_of_aws_is_a_sentence(error: Exception, sentence: str) -> None:
+    with pytest.raises(PackageError) as raised, aws.translate_errors(PackageError, "reading the bucket"):
+        raise error
+    assert str(raised.value) == sentence
+    assert raised.value.__suppress_context__
+
+
+def test_other_errors_are_left_alone() -> None:
+    with pytest.raises(KeyError), aws.translate_errors(PackageError, "reading the bucket"):
+        raise KeyError("x")
+
+
+def test_the_region_is_the_one_that_cdk_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert aws.configured_region() is None
+    with pytest.raises(NoRegionError):
+        aws.default_region()
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    assert aws.default_region() == "eu-west-1"
+    monkeypatch.setenv("AWS_REGION", "ap-south-1")
+    assert aws.default_region() == aws.client("s3").meta.region_name == "ap-south-1"
+    session = boto3.session.Session(region_name="us-west-2")
+    assert aws.configured_region(session) == "us-west-2"
+    assert aws.client("s3", session=session).meta.region_name == "us-west-2"
+    assert aws.client("s3", "sa-east-1", session=session).meta.region_name == "sa-east-1"
+
+
+def test_a_profile_is_the_sessions_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config").write_text("[profile mine]\nregion = us-west-2\n", encoding="utf-8")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    session = boto3.session.Session(profile_name="mine")
+    assert aws.client("s3", session=session).meta.region_name == "us-west-2"
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    with pytest.raises(BotoCoreError, match="nobody"):
+        aws.client("s3")
+
+
+def test_a_client_of_this_machine_has_its_address_and_access_key() -> None:
+    client = aws.client(
+        "s3", session=aws.local_session("KEY", "eu-west-1"), endpoint_url="http://127.0.0.1:9", read_timeout=5
+    )
+    assert client.meta.endpoint_url == "http://127.0.0.1:9"
+    assert client.meta.config.read_timeout == 5
+    presigned = client.generate_presigned_url("get_object", {"Bucket": "bucket", "Key": "key"})
+    assert "KEY" in presigned
+
+
+@pytest.mark.parametrize(
+    ("region", "domain"), [("eu-west-1", "amazonaws.com"), ("cn-north-1", "amazonaws.com.cn")]
+)
+def test_the_domain_is_that_of_the_regions_partition(region: str, domain: str) -> None:
+    assert aws.dns_suffix(region) == domain
+
+
+def test_an_unknown_region_has_no_domain() -> None:
+    with pytest.raises(UnknownRegionError):
+        aws.dns_suffix("moon-base-1")
