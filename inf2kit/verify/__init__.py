@@ -1,1 +1,1 @@
-"""``inf2kit verify-device``: what can only be known on a Neuron device, asked of one."""
+"""``inf2kit verify-device``: answers to the questions that only a Neuron device can answer."""

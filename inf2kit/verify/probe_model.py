@@ -1,10 +1,15 @@
-"""The model that a device is asked with: a small random Llama, a tokenizer of bytes, nothing fetched."""
+"""The model of the checks: a small random Llama and a tokenizer of bytes, made here and not fetched."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-#: Large enough to be split over two cores and to have logits far apart, small enough to compile in minutes.
+from inf2kit.serving.shapes import StaticShapes
+
+#: What the probe is compiled for.
+SHAPES = StaticShapes(batch_size=4, sequence_length=512, max_context_length=256)
+
+#: Large enough for two cores and for logits that lie far apart, small enough to compile in minutes.
 _SIZES = {
     "hidden_size": 512,
     "intermediate_size": 1408,
@@ -14,17 +19,19 @@ _SIZES = {
     "vocab_size": 512,
     "max_position_embeddings": 2048,
 }
-_SPREAD = 0.08
+_INITIALIZER_RANGE = 0.08
 
 
-def make(target: Path) -> Path:
-    """Write the model, the same every time."""
+def write_model(target: Path) -> Path:
+    """Write the model, which is the same every time, and return its folder."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     torch.manual_seed(0)
-    config = LlamaConfig(**_SIZES, initializer_range=_SPREAD, bos_token_id=0, eos_token_id=1, pad_token_id=1)
+    config = LlamaConfig(
+        **_SIZES, initializer_range=_INITIALIZER_RANGE, bos_token_id=0, eos_token_id=1, pad_token_id=1
+    )
     LlamaForCausalLM(config).to(torch.float32).save_pretrained(target)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {"<s>": 0, "</s>": 1, **{letter: index + 2 for index, letter in enumerate(alphabet)}}

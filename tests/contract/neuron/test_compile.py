@@ -1,4 +1,4 @@
-"""``inf2kit compile`` and what is made of it, with the container's optimum-neuron above the CPU double."""
+"""``inf2kit compile`` and its packages, with the container's optimum-neuron on the CPU double."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def package(preset: Path, output: Path, small_weights: Path) -> Path:
-    """What the command has made, once."""
+    """The package that the command has made, once for all tests."""
     ended = run_module(VERSION, "inf2kit.cli", "compile", str(preset), *_arguments(small_weights, output))
     assert ended.returncode == 0, ended.stdout
     assert "compiling: a prefill and a decode graph" in ended.stdout
-    (made,) = output.glob("*/inf2kit.json")
-    return made.parent
+    (manifest,) = output.glob("*/inf2kit.json")
+    return manifest.parent
 
 
 def _arguments(model: Path, output: Path) -> list[str]:
@@ -87,7 +87,7 @@ def test_the_package_generates_in_a_process_of_its_own(package: Path, small_weig
         "print('TEXTS', [r.text for r in m.generate(['One two three', 'a'], max_new_tokens=6)], "
         "list(m.stream('One two three', max_new_tokens=6)))"
     )
-    said = []
+    texts = []
     for command, folder in (
         ([find_python(VERSION), "-c", code], package),
         ([sys.executable, "-c", code], small_weights),
@@ -95,8 +95,8 @@ def test_the_package_generates_in_a_process_of_its_own(package: Path, small_weig
         ended = subprocess.run(
             [*command, str(folder)], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
         )
-        said += [line for line in ended.stdout.splitlines() if line.startswith("TEXTS")]
-    assert said[0] == said[1]
+        texts += [line for line in ended.stdout.splitlines() if line.startswith("TEXTS")]
+    assert texts[0] == texts[1]
 
 
 def test_a_machine_without_a_device_or_with_other_versions_says_so(package: Path) -> None:
@@ -178,6 +178,32 @@ def test_a_compilation_that_fails_keeps_its_log_and_one_that_is_stopped_leaves_n
     wait_until(lambda: not any(child.is_running() for child in children), 10, "its process has ended")
 
 
+def test_a_compilation_has_nothing_on_its_standard_input(
+    preset: Path, small_weights: Path, tmp_path: Path
+) -> None:
+    """A library that asks whether to run a repository's own code gets no answer by accident."""
+    command = [find_python(VERSION), "-m", "inf2kit.cli", "compile", str(preset)]
+    with subprocess.Popen(
+        [*command, *_arguments(small_weights, tmp_path / "out")],
+        cwd=ROOT,
+        env={**os.environ, "INF2KIT_HOME": str(tmp_path / "home")},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+
+        def find_compiler() -> psutil.Process | None:
+            for child in psutil.Process(process.pid).children():
+                if "inf2kit.compile.export" in child.cmdline():
+                    return child
+            return None
+
+        compiler = wait_until(find_compiler, 120, "the compiler is started")
+        assert Path(f"/proc/{compiler.pid}/fd/0").resolve() == Path("/dev/null")
+        compiler.kill()
+        process.communicate(b"y\n", timeout=120)
+
+
 def test_a_device_that_is_held_is_waited_for(package: Path, tmp_path: Path) -> None:
     """The engine ends with a status of its own; the supervisor starts it until the cores are free."""
     run_dir = Path(tempfile.mkdtemp(prefix="inf2held-"))  # short, for a socket
@@ -213,24 +239,6 @@ def test_a_device_that_is_held_is_waited_for(package: Path, tmp_path: Path) -> N
         supervisor.wait()
         holder.close()
         shutil.rmtree(run_dir)
-
-
-def test_verify_device_asks_everything(tmp_path: Path) -> None:
-    """On the double: what a device would be asked is asked, and nothing counts as answered."""
-    report = tmp_path / "report.json"
-    ended = run_module(
-        VERSION, "inf2kit.cli", "verify-device", "--tensor-parallel-size", "1", "--report", str(report)
-    )
-    assert ended.returncode == 0, ended.stdout
-    assert "simulated: there was no Neuron device" in ended.stdout
-    found = json.loads(report.read_text(encoding="utf-8"))
-    answers = {each["name"]: each for each in found["answers"]}
-    failed = [name for name, each in answers.items() if each["passed"] is False]
-    assert failed == [], answers
-    unanswered = {name for name, each in answers.items() if each["error"]}
-    assert unanswered == {"device-memory"}, "the double has no driver"
-    assert answers["cores-held"]["found"]["loaded"] is True, "the double can be shared"
-    assert len(found["open_questions"]) == len(answers)
 
 
 def state_of(path: Path) -> str:
