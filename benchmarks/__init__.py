@@ -1,1 +1,1 @@
-"""Figures, never asserted: each is a ratio of things measured side by side in one run on one machine."""
+"""Benchmarks. Figures are never asserted; ratios compare things measured side by side in one run."""

@@ -1,7 +1,4 @@
-"""``make bench``: measure, print one table, save the raw samples, and write docs/performance.md.
-
-python -m benchmarks [--runs 3] [--only engine,step,...] [--write-docs]
-"""
+"""``make bench``: measure, print a table for each section, and save the samples in build/bench."""
 
 from __future__ import annotations
 
@@ -25,9 +22,10 @@ from benchmarks import (
     synth,
     throughput,
 )
+from benchmarks.baseline import Baseline
 from benchmarks.prompts import Prompts
-from benchmarks.raw import Raw
 from benchmarks.report import FOLDER, Report, machine
+from inf2kit.errors import suggest
 from inf2kit.rehearsal import model
 from inf2kit.serving.engine.backend.cpu.backend import native_dtypes
 
@@ -35,57 +33,66 @@ PARTS = ("throughput", "engine", "step", "long_text", "stack", "package", "synth
 
 
 def main() -> None:
-    """Measure the parts that were asked for."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--runs", type=int, default=3)
-    options.add_argument("--only", default=",".join(PARTS))
-    options.add_argument("--seconds", type=float, default=20.0, help="of each point of the load sweep")
-    options.add_argument("--write-docs", action="store_true")
-    given = options.parse_args()
-    parts = given.only.split(",")
+    """Measure the selected parts."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--runs", type=int, default=3, help="samples of each figure (default: 3)")
+    parser.add_argument("--only", default=",".join(PARTS), help="parts, separated by commas (default: all)")
+    parser.add_argument(
+        "--seconds", type=float, default=20.0, help="duration of each point of the load sweep (default: 20)"
+    )
+    parser.add_argument(
+        "--write-docs", action="store_true", help="write docs/performance.md from the saved samples"
+    )
+    options = parser.parse_args()
+    parts = options.only.split(",")
+    for part in parts:
+        if part not in PARTS:
+            parser.error(
+                f"there is no part {part!r}{suggest(part, PARTS) or ';'} there are {', '.join(PARTS)}"
+            )
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     weights = model.prepare()
     prompts, report = Prompts(weights), Report()
-    print(f"{machine()}; SmolLM2-135M, float32; medians of {given.runs} runs or more; samples in {FOLDER}")
-    print("A ratio is the median of ratios of samples taken beside each other in one round.")
+    print(f"{machine()}; SmolLM2-135M, float32; medians of {options.runs} runs or more; samples in {FOLDER}")
+    print("A ratio is the median of the ratios of samples that were taken in the same round.")
     dtypes = ["float32", *(["bfloat16"] if "bfloat16" in native_dtypes() else [])]
     if len(dtypes) == 1:
-        print("bfloat16 is not native on this processor, and left out")
+        print("bfloat16 is left out: this processor does not compute it natively")
     for dtype in dtypes if "throughput" in parts else ():
-        raw = Raw(weights, prompts.tokenizer, getattr(torch, dtype))
-        throughput.with_all_contenders(report, raw, prompts, weights, given.runs, dtype)
+        baseline = Baseline(weights, prompts.tokenizer, getattr(torch, dtype))
+        throughput.measure_all(report, baseline, prompts, weights, options.runs, dtype)
     if "engine" in parts:
-        engine.overhead(report, prompts, given.runs)
-        engine.prefills_per_step(report, weights, prompts, given.runs)
+        engine.measure_overhead(report, prompts, options.runs)
+        engine.measure_prefills_per_step(report, weights, prompts, options.runs)
     if "step" in parts:
-        step.breakdown(report, weights, given.runs)
+        step.measure_breakdown(report, weights, options.runs)
     if "long_text" in parts:
-        long_text.perplexity(report, Raw(weights, prompts.tokenizer), prompts, given.runs)
+        long_text.measure_perplexity(report, Baseline(weights, prompts.tokenizer), prompts, options.runs)
     if "stack" in parts:
-        _stack(report, prompts, given.runs, given.seconds)
+        _measure_stack(report, prompts, options.runs, options.seconds)
     if "package" in parts:
-        package.upload(report, given.runs)
+        package.measure_upload(report, options.runs)
     if "synth" in parts:
-        synth.synth(report, given.runs)
+        synth.measure_synth(report, options.runs)
     if "rehearsal" in parts:
-        rehearsal.rehearsal(report, given.runs)
-    if given.write_docs:
+        rehearsal.measure_rehearsal(report, options.runs)
+    if options.write_docs:
         documents.write(Path("docs/performance.md"))
-        print("\nwritten: docs/performance.md")
+        print("\nwrote docs/performance.md")
 
 
-def _stack(report: Report, prompts: Prompts, runs: int, seconds: float) -> None:
-    stack.hops(report, prompts)
+def _measure_stack(report: Report, prompts: Prompts, runs: int, seconds: float) -> None:
+    stack.measure_hops(report, prompts)
     starts = []
     for run in itertools.count(1):
         began = time.perf_counter()
-        with servers.kit(servers.PRESET) as (server, state):
+        with servers.local_endpoint(servers.PRESET) as (server, state):
             starts.append(time.perf_counter() - began)
             if run < runs:
                 continue
-            stack.first_tokens_and_gaps(report, prompts, state, runs)
-            stack.sweep(report, prompts, server, state, runs, seconds)
-            stack.start_and_memory(report, server, starts)
+            stack.measure_streams(report, prompts, state, runs)
+            stack.measure_load(report, prompts, server, state, runs, seconds)
+            stack.measure_start_and_memory(report, server, starts)
             return
 
 

@@ -1,4 +1,4 @@
-"""Callers in a closed loop: each sends its next request when the last one is answered."""
+"""Callers in a closed loop: each sends its next request when its last one is answered."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Load:
-    """What a number of callers saw.
+    """The result of a number of callers.
 
     Attributes:
-        seconds: From the first call to the last answer.
+        seconds: Time from the first call to the last answer.
         tokens: New tokens of all answers.
         latencies: Seconds of each answered call.
-        failures: The errors of the others.
+        failures: Errors of the other calls.
     """
 
     seconds: float = 0.0
@@ -27,17 +27,17 @@ class Load:
 
     @property
     def tokens_per_second(self) -> float:
-        """New tokens only; prompt tokens are not counted."""
+        """New tokens per second; prompt tokens are not counted."""
         return self.tokens / self.seconds
 
     def percentile(self, share: float) -> float:
-        """Seconds within which this share of the answered calls was answered."""
+        """Return the seconds within which this share of the answered calls was answered."""
         ordered = sorted(self.latencies)
         return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else float("nan")
 
 
 def _pause_s(error: Exception) -> float:
-    """A caller that was refused comes back when it was told to."""
+    """Seconds after which a refused caller tries again, as the answer says."""
     try:
         answer = json.loads(error.response["OriginalMessage"])  # type: ignore[attr-defined]
         return float(answer["retry_after_s"])
@@ -46,12 +46,12 @@ def _pause_s(error: Exception) -> float:
 
 
 def run(callers: int, calls: Iterator[Callable[[], int]], *, for_s: float | None = None) -> Load:
-    """Let a number of callers work through calls, each of which gives its count of new tokens.
+    """Make calls with a number of callers at a time.
 
     Args:
-        callers: At a time.
-        calls: Taken one by one, in order.
-        for_s: No call is begun after so many seconds; without it all calls are made.
+        callers: Number of threads.
+        calls: Functions that make a call and return its new tokens; taken one by one, in order.
+        for_s: Seconds after which no call begins; None makes all calls.
     """
     load, lock = Load(), threading.Lock()
     began = time.perf_counter()

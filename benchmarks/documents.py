@@ -1,4 +1,4 @@
-"""Writes docs/performance.md from the saved samples, so that no figure in it was typed by hand."""
+"""Writes docs/performance.md from the saved samples, so that no figure in it is typed by hand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ one round. Tokens per second count new tokens only. Servers that are not measure
 Nothing here says anything about a Neuron device.
 """
 
-#: The sections in their order: how a title begins, and what to say about it.
+#: The sections in their order: the beginning of a title, and the note under it.
 _NOTES = {
     "8 callers": """"Whole stack" is boto3, front, gateway, model server, `predict_fn` and engine. What is left to llama.cpp is in the
 decode step, below: its linear layers come nearer to what memory allows, and it has no operators of some microseconds
@@ -25,15 +25,15 @@ between them. Prompts cost the same everywhere: they are bound by arithmetic."""
     "one caller": "",
     "32 requests": """Static batches run until their longest text is done; here a row is free as soon as its text is.""",
     "load": """A closed loop: each caller sends its next call when the last one is answered. 8 rows and a queue of 32: beyond
-40 callers the rest is refused with 429, and comes back when it was told to. Speed is the engine's own count of new
+40 callers the rest is refused with 429, and tries again after the answer's `retry_after_s`. Speed is the engine's own count of new
 tokens over the last three quarters of the time. The callers run on the same cores.""",
     "streams": "",
     "prefills between": """`INF2KIT_PREFILLS_PER_STEP`: more prefills between two steps fill the rows sooner, fewer let running
 rows wait less. A prefill takes at most 256 tokens here, of one prompt or of several. The default is 1.""",
     "where a decode": """A step must read every weight once; the roofline is that, at the bandwidth that a plain sum over 400 MB
-reaches with the same threads. Linear layers have their weights packed by oneDNN (`engine/backend/packing.py`), projections
+reaches with the same threads. Linear layers have their weights packed by oneDNN (`backend/cpu/packing.py`), projections
 of the same input are computed as one, and the step is recorded, without the Python between its operators
-(`engine/backend/recording.py`).""",
+(`backend/cpu/recording.py`).""",
     "engine's own": """What the engine adds to every step of a device: choosing the tokens, their text, the rows' rules. The
 yardstick is the step that the blog post's tables give for Llama 2 7B at 4 rows, 7.1 ms; they are for greedy search.""",
     "one token, one": """Each line is the whole way from that hop on; the differences are the hops.""",
@@ -52,11 +52,11 @@ processes, on the cores that moto runs on too.""",
 
 
 def write(path: Path) -> None:
-    """The note, a section for each section whose samples are there."""
+    """Write the introduction, and each section that has saved samples."""
     saved = [json.loads(file.read_text(encoding="utf-8")) for file in FOLDER.glob("*.json")]
-    sections = {each["title"]: each for each in saved if "title" in each}
+    sections = {section["title"]: section for section in saved if "title" in section}
     report, parts, latest = Report(), [], ""
-    machines = [each["machine"] for each in sections.values()]
+    machines = [section["machine"] for section in sections.values()]
     machine = max(machines, key=machines.count, default="")
     for start, note in _NOTES.items():
         for title in (title for title in sections if title.startswith(start)):
@@ -64,7 +64,9 @@ def write(path: Path) -> None:
             latest = max(latest, section["date"])
             report.sections[title] = [Row(**row) for row in section["rows"]]
             heading = f"## {title[0].upper()}{title[1:]}"
-            where = "" if section["machine"] == machine else f"Measured on: {section['machine']}."
-            parts.append("\n\n".join(filter(None, [heading, note, where, report.markdown(title)])) + "\n")
+            machine_note = "" if section["machine"] == machine else f"Measured on: {section['machine']}."
+            parts.append(
+                "\n\n".join(filter(None, [heading, note, machine_note, report.markdown(title)])) + "\n"
+            )
     date = latest or dt.datetime.now(tz=dt.timezone.utc).date().isoformat()
     path.write_text("\n".join([_HEAD.format(date=date, machine=machine), *parts]), encoding="utf-8")

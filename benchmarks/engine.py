@@ -1,4 +1,4 @@
-"""The engine by itself: its own cost per step, and how many prompts it should take in between two steps."""
+"""The engine alone: its own cost of a step, and how many prefills it should run between two steps."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from inf2kit.serving.engine.tokenizer import PlainDecoder
 from inf2kit.serving.shapes import StaticShapes
 from inf2kit.serving.wire import Parameters
 
-#: Seconds of a decode step of Llama 2 7B at 4 rows on inf2.48xlarge: (end to end - encoding) / new tokens of
+#: Seconds of a decode step of Llama 2 7B at 4 rows on inf2.48xlarge: (end to end - encoding) / new tokens in
 #: the published tables, "7B latency" at 256 tokens.
 PUBLISHED_STEP_S = 0.0071
 LLAMA2_VOCABULARY = 32_000
 
 
 class NullBackend(Backend):
-    """No arithmetic at all: what remains is the engine."""
+    """Computes nothing, so that only the engine's own time remains."""
 
     def __init__(self, rows: int) -> None:
         super().__init__(StaticShapes.resolve(rows, 2048))
@@ -35,7 +35,7 @@ class NullBackend(Backend):
         self._turn = 0
 
     def load(self) -> None:
-        """There is nothing to load."""
+        """Do nothing."""
 
     def _prefill(self, chunks: Sequence[PrefillChunk], starts: Sequence[int]) -> StepOutput:
         return self._step(len(chunks))
@@ -44,13 +44,13 @@ class NullBackend(Backend):
         return self._step(len(rows))
 
     def _step(self, rows: int) -> StepOutput:
-        # Not the same ones at every step, which would be in the processor's cache.
+        # Different logits at every step: the same ones would stay in the processor's cache.
         self._turn = (self._turn + 1) % len(self._logits)
         return StepOutput(self._logits[self._turn][:rows])
 
 
-def request(ids: Sequence[int], parameters: Parameters, *, with_tokens: bool = False) -> Request:
-    """A request that nobody listens to."""
+def make_request(ids: Sequence[int], parameters: Parameters, *, with_tokens: bool = False) -> Request:
+    """Create a request whose callbacks do nothing."""
     return Request(
         prompt_ids=ids,
         parameters=parameters,
@@ -63,8 +63,8 @@ def request(ids: Sequence[int], parameters: Parameters, *, with_tokens: bool = F
     )
 
 
-def overhead(report: Report, prompts: Prompts, runs: int) -> None:
-    """Microseconds per decode step without a model, against a published step of a real device."""
+def measure_overhead(report: Report, prompts: Prompts, runs: int) -> None:
+    """Measure a decode step without a model, and compare it with a published step of a real device."""
     kinds: dict[str, dict[str, object]] = {
         "greedy": {},
         "greedy with logprobs (streams)": {},
@@ -75,8 +75,8 @@ def overhead(report: Report, prompts: Prompts, runs: int) -> None:
     }
     tokenizer = PlainDecoder(prompts.tokenizer)
     with report.section("engine's own time per decode step, null backend, vocabulary of 32,000") as rows:
-        for kind, given in kinds.items():
-            parameters = Parameters(max_new_tokens=2000, ignore_eos=True, **given)  # type: ignore[arg-type]
+        for kind, values in kinds.items():
+            parameters = Parameters(max_new_tokens=2000, ignore_eos=True, **values)  # type: ignore[arg-type]
             for count in (4, 8, 48):
                 samples = [
                     1e6 * _null_step(tokenizer, count, parameters, with_tokens="logprobs" in kind)
@@ -89,7 +89,7 @@ def overhead(report: Report, prompts: Prompts, runs: int) -> None:
 
 def _null_step(tokenizer: PlainDecoder, rows: int, parameters: Parameters, *, with_tokens: bool) -> float:
     scheduler = Scheduler(NullBackend(rows), tokenizer, frozenset([2]), queue_size=0)
-    scheduler.submit([request([1, 2, 3], parameters, with_tokens=with_tokens) for _ in range(rows)])
+    scheduler.submit([make_request([1, 2, 3], parameters, with_tokens=with_tokens) for _ in range(rows)])
     for _ in range(rows + 5):
         scheduler.step()
     steps = 100
@@ -99,34 +99,34 @@ def _null_step(tokenizer: PlainDecoder, rows: int, parameters: Parameters, *, wi
     return (time.perf_counter() - began) / steps
 
 
-def prefills_per_step(report: Report, weights: Path, prompts: Prompts, runs: int) -> None:
-    """Prefills between two decode steps: throughput against the stall of running rows."""
+def measure_prefills_per_step(report: Report, weights: Path, prompts: Prompts, runs: int) -> None:
+    """Measure throughput and the stall of running rows, by the prefills between two decode steps."""
     began = time.perf_counter()
     backend = CpuBackend(weights, StaticShapes.resolve(8, 2048), "float32")
     backend.load()
     tokenizer = PlainDecoder(prompts.tokenizer)
     choices = (1, 2, 4, 8)
-    speed: dict[int, list[float]] = {each: [] for each in choices}
-    gaps: dict[int, list[float]] = {each: [] for each in choices}
+    speed: dict[int, list[float]] = {count: [] for count in choices}
+    gaps: dict[int, list[float]] = {count: [] for count in choices}
     for run in range(-1, runs):  # the first round is not counted
-        ids = [prompts.tokenizer(prompts.of(128))["input_ids"] for _ in range(16)]
+        ids = [prompts.tokenizer(prompts.make(128))["input_ids"] for _ in range(16)]
         if run < 0:
             _closed_loop(backend, tokenizer, ids[:8], 1)
             continue
-        for each in choices[run % 4 :] + choices[: run % 4]:
-            tokens_per_second, gap = _closed_loop(backend, tokenizer, ids, each)
-            speed[each].append(tokens_per_second)
-            gaps[each].append(gap)
+        for count in choices[run % 4 :] + choices[: run % 4]:
+            tokens_per_second, gap = _closed_loop(backend, tokenizer, ids, count)
+            speed[count].append(tokens_per_second)
+            gaps[count].append(gap)
     with report.section("prefills between two decode steps: 16 texts at once", began) as rows:
-        for each in choices:
-            against = {"against": "1", "reference": speed[1]} if each > 1 else {}
-            rows.append(Row(f"{each}: speed", speed[each], "tokens/s", **against))  # type: ignore[arg-type]
-        for each in choices:
-            rows.append(Row(f"{each}: worst gap of a running row", gaps[each], "s", decimals=2))
+        for count in choices:
+            against = {"against": "1", "reference": speed[1]} if count > 1 else {}
+            rows.append(Row(f"{count}: speed", speed[count], "tokens/s", **against))  # type: ignore[arg-type]
+        for count in choices:
+            rows.append(Row(f"{count}: worst gap of a running row", gaps[count], "s", decimals=2))
 
 
 def _closed_loop(
-    backend: Backend, tokenizer: PlainDecoder, prompt_ids: Sequence[Sequence[int]], each: int
+    backend: Backend, tokenizer: PlainDecoder, prompt_ids: Sequence[Sequence[int]], prefills_per_step: int
 ) -> tuple[float, float]:
     times: list[list[float]] = [[] for _ in prompt_ids]
     left = len(prompt_ids)
@@ -135,12 +135,14 @@ def _closed_loop(
         nonlocal left
         left -= 1
 
-    scheduler = Scheduler(backend, tokenizer, frozenset(), queue_size=len(prompt_ids), prefills_per_step=each)
+    scheduler = Scheduler(
+        backend, tokenizer, frozenset(), queue_size=len(prompt_ids), prefills_per_step=prefills_per_step
+    )
     for index, ids in enumerate(prompt_ids):
-        one = request(ids, Parameters(max_new_tokens=8 + 8 * (index % 8), ignore_eos=True))
-        one.on_token = lambda *_, index=index: times[index].append(time.perf_counter())  # type: ignore[misc]
-        one.on_end = ended
-        scheduler.submit([one])
+        request = make_request(ids, Parameters(max_new_tokens=8 + 8 * (index % 8), ignore_eos=True))
+        request.on_token = lambda *_, index=index: times[index].append(time.perf_counter())
+        request.on_end = ended
+        scheduler.submit([request])
     began = time.perf_counter()
     while left:
         scheduler.step()

@@ -1,7 +1,4 @@
-"""``make kills``: cdk deploy killed at random moments; the next one must succeed, and nothing may leak.
-
-python -m benchmarks.kills [--seeds 20] [--first 0]
-"""
+"""``make kills``: kill cdk deploy at random moments; the next one must succeed, and nothing may leak."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from pathlib import Path
 import boto3
 
 import inf2kit
-from benchmarks.rehearsal import own_home
+from benchmarks.rehearsal import temporary_home
 from inf2kit import paths
 from inf2kit.names import endpoint_name, stack_name
 from inf2kit.package import collect, open_store, publish
@@ -32,35 +29,35 @@ _PRESET = "tinyllama-1.1b-starter"
 _STACK, _NAME = stack_name(_PRESET), endpoint_name(_PRESET)
 _ROOT = Path(inf2kit.__file__).parents[1]
 _CDK = Path(sys.executable).with_name("cdk")
-#: A deployment takes about so long; a kill later than that finds it done.
+#: About the duration of a deployment; a later kill comes after its end.
 _LONGEST_S = 12.0
 
 
 def main() -> None:
-    """Kill, deploy again, look."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--seeds", type=int, default=20)
-    options.add_argument("--first", type=int, default=0)
-    given = options.parse_args()
+    """Kill a deployment, deploy again and check the endpoint, once for each seed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.kills", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=20, help="number of kills (default: 20)")
+    parser.add_argument("--first", type=int, default=0, help="the first seed (default: 0)")
+    options = parser.parse_args()
     faults: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="inf2kit-") as folder, own_home(Path(folder)):
+    with tempfile.TemporaryDirectory(prefix="inf2kit-") as folder, temporary_home(Path(folder)):
         settings = lifecycle.up(port=0, minute_s=1.0)
         shell = {**os.environ, **lifecycle.environment(settings)}
         os.environ.update(lifecycle.environment(settings))
         try:
-            apps = _synthesized(Path(folder), shell)
-            for seed in range(given.first, given.first + given.seeds):
-                faults += _one(seed, apps, shell, settings.run_dir)
+            apps = _synthesize(Path(folder), shell)
+            for seed in range(options.first, options.first + options.seeds):
+                faults += _kill_once(seed, apps, shell, settings.run_dir)
         finally:
             lifecycle.down()
-        left = processes.list_processes(settings.run_dir, nested=True)
-        faults += [f"a process is left: {process}" for process in left]
-    print(f"{given.seeds} deployments killed, {len(faults)} faults {faults}")
+        remaining = processes.list_processes(settings.run_dir, nested=True)
+        faults += [f"a process is left: {process}" for process in remaining]
+    print(f"{options.seeds} deployments killed, {len(faults)} faults {faults}")
     sys.exit(bool(faults))
 
 
-def _synthesized(folder: Path, shell: dict[str, str]) -> list[Path]:
-    """The same stack with two environments, so that every deployment has something to do."""
+def _synthesize(folder: Path, shell: dict[str, str]) -> list[Path]:
+    """Synthesize the stack with two environments, so that every deployment changes something."""
     _run(shell, "bootstrap", "--app", "", "aws://123456789012/us-east-1")
     boto3.client("s3").create_bucket(Bucket="models")
     weights = packages.link_files(model.prepare(), folder / "weights", ".safetensors")
@@ -80,15 +77,14 @@ def _synthesized(folder: Path, shell: dict[str, str]) -> list[Path]:
     return apps
 
 
-def _one(seed: int, apps: list[Path], shell: dict[str, str], run_dir: Path) -> list[str]:
-    random_ = random.Random(seed)
-    # Every fourth one creates; the others update.
+def _kill_once(seed: int, apps: list[Path], shell: dict[str, str], run_dir: Path) -> list[str]:
+    # Every fourth deployment creates the stack; the others update it.
     if seed % 4 == 0:
         _run(shell, "destroy", _STACK, "--force", "--app", str(apps[0]))
-        if left := _engines(run_dir):
-            return [f"seed {seed}: {left} engines run after a destroy"]
+        if engines := _count_engines(run_dir):
+            return [f"seed {seed}: {engines} engines run after a destroy"]
     app = str(apps[seed % 2])
-    after_s = random_.uniform(0.0, _LONGEST_S)
+    after_s = random.Random(seed).uniform(0.0, _LONGEST_S)
     words = ["deploy", _STACK, "--require-approval", "never", "--app", app]
     process = subprocess.Popen(
         [str(_CDK), *words],
@@ -99,22 +95,28 @@ def _one(seed: int, apps: list[Path], shell: dict[str, str], run_dir: Path) -> l
         start_new_session=True,
     )
     time.sleep(after_s)
-    done_before = process.poll() is not None
-    if not done_before:
+    ended_before = process.poll() is not None
+    if not ended_before:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    (stack,) = _stacks() or ["no stack"]
+    (stack,) = _stack_statuses() or ["no stack"]
     again = _deploy(shell, words)
-    told = ""
+    waited = ""
     if again.returncode and "try again when it has settled" in again.stdout + again.stderr:
-        told = "told to wait, "
-        wait_until(lambda: not any(each.endswith("_IN_PROGRESS") for each in _stacks()), 120, "it settles")
+        waited = "refused until the stack had settled, "
+        wait_until(
+            lambda: not any(status.endswith("_IN_PROGRESS") for status in _stack_statuses()),
+            120,
+            "it settles",
+        )
         again = _deploy(shell, words)
-    described = boto3.client("sagemaker").describe_endpoint(EndpointName=_NAME)
-    engines = _engines(run_dir)
-    killed = "was done already" if done_before else f"killed after {after_s:4.1f} s, stack {stack}"
-    status = described["EndpointStatus"]
-    print(f"seed {seed:2d}: {killed}; {told}then {again.returncode}, {status}, {engines} engine", flush=True)
+    endpoint = boto3.client("sagemaker").describe_endpoint(EndpointName=_NAME)
+    engines = _count_engines(run_dir)
+    killed = "had ended already" if ended_before else f"killed after {after_s:4.1f} s, stack {stack}"
+    status = endpoint["EndpointStatus"]
+    print(
+        f"seed {seed:2d}: {killed}; {waited}then {again.returncode}, {status}, {engines} engine", flush=True
+    )
     if again.returncode or status != "InService" or engines != 1:
         return [f"seed {seed}: {again.stdout[-500:]} {again.stderr[-500:]}"]
     return []
@@ -125,12 +127,12 @@ def _deploy(shell: dict[str, str], words: list[str]) -> subprocess.CompletedProc
     return subprocess.run(command, cwd=_ROOT, env=shell, capture_output=True, text=True, check=False)
 
 
-def _stacks() -> list[str]:
-    found = boto3.client("cloudformation").describe_stacks()["Stacks"]
-    return [each["StackStatus"] for each in found if each["StackName"] == _STACK]
+def _stack_statuses() -> list[str]:
+    stacks = boto3.client("cloudformation").describe_stacks()["Stacks"]
+    return [stack["StackStatus"] for stack in stacks if stack["StackName"] == _STACK]
 
 
-def _engines(run_dir: Path) -> int:
+def _count_engines(run_dir: Path) -> int:
     return sum(
         any("inf2kit.serving.engine.server" in part for part in process.cmdline())
         for process in processes.list_processes(run_dir, nested=True)

@@ -18,10 +18,10 @@ from pathlib import Path
 import boto3
 
 from benchmarks.report import Report, Row
-from benchmarks.servers import free_ports, until
+from benchmarks.servers import find_free_ports, wait_until_answered
 
 _SHARDS, _SHARD_BYTES = 4, 500_000_000
-_PLAIN = """
+_UPLOAD_FILE = """
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -34,43 +34,51 @@ with ThreadPoolExecutor(10) as pool:
 """
 
 
-def upload(report: Report, runs: int) -> None:
-    """Seconds, memory, and what a killed run sends again."""
+def measure_upload(report: Report, runs: int) -> None:
+    """Measure speed, memory, and how much a killed run sends again."""
     with tempfile.TemporaryDirectory(prefix="inf2kit-") as folder, local_aws() as environment:
-        source = _weights(Path(folder) / "weights")
-        plain = [sys.executable, "-c", _PLAIN, str(source)]
-        ours = [sys.executable, "-m", "inf2kit.cli", "package", str(source), "--preset", "smollm2-135m-local"]
-        ours += ["--output", "s3://bench/models"]
+        source = _write_weights(Path(folder) / "weights")
+        upload_file = [sys.executable, "-c", _UPLOAD_FILE, str(source)]
+        inf2kit_package = [
+            sys.executable,
+            "-m",
+            "inf2kit.cli",
+            "package",
+            str(source),
+            "--preset",
+            "smollm2-135m-local",
+        ]
+        inf2kit_package += ["--output", "s3://bench/models"]
         environment["INF2KIT_HOME"] = f"{folder}/home"
-        plain_mbs, our_mbs, memory, resumed = [], [], [], []
+        upload_file_speeds, package_speeds, peaks, resent = [], [], [], []
         megabytes = _SHARDS * _SHARD_BYTES / 1e6
         with report.section("a package of 2 GB to a local S3 (moto)") as rows:
             for _ in range(runs):
-                _empty(environment)
-                plain_mbs.append(megabytes / _run(plain, environment)[0])
-                _empty(environment)
-                seconds, peak = _run(ours, environment)
-                our_mbs.append(megabytes / seconds)
-                memory.append(peak)
-                _empty(environment)
-                resumed.append(_killed_and_resumed(ours, environment))
-            rows.append(Row("upload_file, 10 at a time", plain_mbs, "MB/s", decimals=0))
+                _reset(environment)
+                upload_file_speeds.append(megabytes / _run(upload_file, environment)[0])
+                _reset(environment)
+                seconds, peak = _run(inf2kit_package, environment)
+                package_speeds.append(megabytes / seconds)
+                peaks.append(peak)
+                _reset(environment)
+                resent.append(_resend_after_kill(inf2kit_package, environment))
+            rows.append(Row("upload_file, 10 at a time", upload_file_speeds, "MB/s", decimals=0))
             rows.append(
                 Row(
                     "inf2kit package",
-                    our_mbs,
+                    package_speeds,
                     "MB/s",
                     against="upload_file",
-                    reference=plain_mbs,
+                    reference=upload_file_speeds,
                     note="hashes everything too",
                     decimals=0,
                 )
             )
-            rows.append(Row("its peak memory", memory, "MiB", decimals=0))
-            rows.append(Row("sent again after a kill at half", resumed, "MB", note="of 2,000", decimals=0))
+            rows.append(Row("its peak memory", peaks, "MiB", decimals=0))
+            rows.append(Row("sent again after a kill at half", resent, "MB", note="of 2,000", decimals=0))
 
 
-def _weights(path: Path) -> Path:
+def _write_weights(path: Path) -> Path:
     path.mkdir(parents=True)
     (path / "config.json").write_text("{}", encoding="utf-8")
     (path / "tokenizer.json").write_text("{}", encoding="utf-8")
@@ -87,24 +95,24 @@ def _weights(path: Path) -> Path:
 
 
 def _run(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
-    """Seconds, and MiB of memory at the peak."""
+    """Run a command; return its seconds, and its peak memory in MiB."""
     began, peak = time.perf_counter(), 0.0
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=said)
+    with tempfile.TemporaryFile() as stderr:
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=stderr)
         status = Path(f"/proc/{process.pid}/status")
         while process.poll() is None:
-            # Not from wait4: what that gives begins with the memory of this process, which was forked.
-            found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="ascii"))
-            peak = max(peak, int(found.group(1)) / 1024 if found else 0.0)
+            # wait4 would count the memory of this process too, which was forked.
+            match = re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="ascii"))
+            peak = max(peak, int(match.group(1)) / 1024 if match else 0.0)
             time.sleep(0.05)
         seconds = time.perf_counter() - began
-        said.seek(0)
-        assert process.returncode == 0, said.read().decode()
+        stderr.seek(0)
+        assert process.returncode == 0, stderr.read().decode()
     return seconds, peak
 
 
-def _killed_and_resumed(command: list[str], environment: dict[str, str]) -> float:
-    """Megabytes that the second run sends."""
+def _resend_after_kill(command: list[str], environment: dict[str, str]) -> float:
+    """Kill a run when it has sent half; return the megabytes that the next run sends."""
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert process.stderr is not None
     for line in process.stderr:
@@ -119,21 +127,21 @@ def _killed_and_resumed(command: list[str], environment: dict[str, str]) -> floa
 
 @contextmanager
 def local_aws() -> Iterator[dict[str, str]]:
-    """A plain moto server; the environment that leads there."""
-    (port,) = free_ports(1)
+    """Run a plain moto server; yield the environment of its clients."""
+    (port,) = find_free_ports(1)
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
     try:
-        until(lambda: urllib.request.urlopen(f"{url}/moto-api/data.json").close())
+        wait_until_answered(lambda: urllib.request.urlopen(f"{url}/moto-api/data.json").close())
         yield {**os.environ, **keys, "AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL": url}
     finally:
         process.kill()
         process.wait()
 
 
-def _empty(environment: dict[str, str]) -> None:
+def _reset(environment: dict[str, str]) -> None:
     url = environment["AWS_ENDPOINT_URL"]
     urllib.request.urlopen(urllib.request.Request(f"{url}/moto-api/reset", method="POST")).close()
     boto3.client(

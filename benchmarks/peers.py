@@ -1,4 +1,4 @@
-"""``make bench-peers``: put the peers that the benchmark compares with into build/peers, once.
+"""``make bench-peers``: build the servers that the benchmark compares with, in build/peers, once.
 
 ``transformers serve`` goes into a virtual environment of its own; llama.cpp's server is built, for this
 processor, from the sources that the package llama-cpp-python carries (ten minutes and more; it needs a C++
@@ -33,7 +33,7 @@ _OPTIONS = {
 
 
 def main() -> None:
-    """Install and build what is not there yet."""
+    """Install and build what is missing."""
     PEERS.mkdir(parents=True, exist_ok=True)
     if not (PEERS / "transformers").exists():
         environment = PEERS / "transformers"
@@ -68,7 +68,7 @@ def _build_llama_cpp() -> None:
 
 
 def _write_float32(source: Path, target: Path) -> None:
-    """The same file with every tensor as float32: the weights that the other contenders have."""
+    """Copy a GGUF file with every tensor as float32, the precision of the other servers."""
     import numpy as np
     from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, LlamaFileType
     from gguf.quants import dequantize

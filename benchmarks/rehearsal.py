@@ -1,4 +1,4 @@
-"""The rehearsal cloud: bootstrap and deploy, what its front adds to a call, and 300 MB up and down."""
+"""The rehearsal cloud: cdk bootstrap and deploy, the time its front adds to a call, and 300 MB of S3."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ _BODY = json.dumps({"inputs": "Hello", "parameters": {"max_new_tokens": 1}}).enc
 _CALLS, _MEGABYTES = 60, 300
 
 
-def rehearsal(report: Report, runs: int) -> None:
-    """All of it, in a home of its own."""
-    with tempfile.TemporaryDirectory(prefix="inf2kit-") as folder, own_home(Path(folder)):
+def measure_rehearsal(report: Report, runs: int) -> None:
+    """Measure all sections, in a home folder of their own."""
+    with tempfile.TemporaryDirectory(prefix="inf2kit-") as folder, temporary_home(Path(folder)):
         settings = lifecycle.up(port=0, minute_s=1.0)
         try:
-            _deploy(report, settings, Path(folder), runs)
-            _front(report, settings, runs)
+            _measure_deployment(report, settings, Path(folder), runs)
+            _measure_front(report, settings, runs)
         finally:
             lifecycle.down()
-        _objects(report, Path(folder), runs)
+        _measure_objects(report, Path(folder), runs)
 
 
-def _deploy(report: Report, settings: CloudSettings, folder: Path, runs: int) -> None:
+def _measure_deployment(report: Report, settings: CloudSettings, folder: Path, runs: int) -> None:
     shell = {**os.environ, **lifecycle.environment(settings)}
     os.environ.update(lifecycle.environment(settings))
     _client(settings, "s3").create_bucket(Bucket="models")
@@ -78,28 +78,28 @@ def _deploy(report: Report, settings: CloudSettings, folder: Path, runs: int) ->
         rows.append(Row("cdk destroy", destroy, "s"))
 
 
-def _front(report: Report, settings: CloudSettings, runs: int) -> None:
-    direct = f"{_gateway(settings)}/invocations"
-    through = f"{settings.url}/endpoints/{_NAME}/invocations"
-    headers = _signed(settings)
+def _measure_front(report: Report, settings: CloudSettings, runs: int) -> None:
+    direct_url = f"{_gateway_url(settings)}/invocations"
+    front_url = f"{settings.url}/endpoints/{_NAME}/invocations"
+    headers = _headers(settings)
     with report.section("one token through the rehearsal's front") as rows:
         for callers in (1, 8):
-            _call(through, callers, headers)
-            straight, fronted = [], []
+            _call(front_url, callers, headers)
+            direct_ms, front_ms = [], []
             for _ in range(runs):
-                straight.append(_call(direct, callers, headers))
-                fronted.append(_call(through, callers, headers))
+                direct_ms.append(_call(direct_url, callers, headers))
+                front_ms.append(_call(front_url, callers, headers))
             label = f"{callers} caller{'s' if callers > 1 else ''}"
-            rows.append(Row(f"the container itself, {label}", straight, "ms"))
+            rows.append(Row(f"the container itself, {label}", direct_ms, "ms"))
             rows.append(
-                Row(f"through the front, {label}", fronted, "ms", against="itself", reference=straight)
+                Row(f"through the front, {label}", front_ms, "ms", against="itself", reference=direct_ms)
             )
-            added = [b - a for a, b in zip(straight, fronted, strict=True)]
-            rows.append(Row(f"added, {label}", added, "ms"))
+            added_ms = [front - direct for direct, front in zip(direct_ms, front_ms, strict=True)]
+            rows.append(Row(f"added, {label}", added_ms, "ms"))
 
 
-def _signed(settings: CloudSettings) -> dict[str, str]:
-    """What tells the cloud that a call is meant for the runtime; nobody computes the signature."""
+def _headers(settings: CloudSettings) -> dict[str, str]:
+    """Headers by which the cloud routes a call to the runtime; it does not check the signature."""
     scope = f"{settings.access_key}/20260101/us-east-1/sagemaker/aws4_request"
     return {
         "authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0",
@@ -108,26 +108,26 @@ def _signed(settings: CloudSettings) -> dict[str, str]:
 
 
 def _call(url: str, callers: int, headers: dict[str, str]) -> float:
-    """Milliseconds of a call, the median."""
-    found: list[float] = []
+    """Return the median of a call's milliseconds, with a number of callers at a time."""
+    samples: list[float] = []
 
     def call() -> None:
         with httpx.Client(timeout=70, trust_env=False) as client:
             for _ in range(_CALLS):
                 began = time.perf_counter()
                 client.post(url, content=_BODY, headers=headers).raise_for_status()
-                found.append(1e3 * (time.perf_counter() - began))
+                samples.append(1e3 * (time.perf_counter() - began))
 
     threads = [threading.Thread(target=call) for _ in range(callers)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(found) == callers * _CALLS
-    return statistics.median(found)
+    assert len(samples) == callers * _CALLS
+    return statistics.median(samples)
 
 
-def _objects(report: Report, folder: Path, runs: int) -> None:
+def _measure_objects(report: Report, folder: Path, runs: int) -> None:
     file, back = folder / "object", folder / "back"
     file.write_bytes(os.urandom(_MEGABYTES * 10**6))
     samples: dict[str, list[float]] = {
@@ -135,22 +135,28 @@ def _objects(report: Report, folder: Path, runs: int) -> None:
     }
     for _ in range(runs):
         with local_aws() as environment:
-            _up_and_down(environment, file, back, samples, "moto")
+            _transfer(environment, file, back, samples, "moto")
         settings = lifecycle.up(port=0)
         try:
-            _up_and_down(lifecycle.environment(settings), file, back, samples, "cloud")
+            _transfer(lifecycle.environment(settings), file, back, samples, "cloud")
         finally:
             lifecycle.down()
     with report.section("300 MB to S3 and back by boto3's transfer manager") as rows:
-        for way in ("up", "down"):
-            plain = samples[f"moto {way}"]
-            rows.append(Row(f"plain moto, {way}", plain, "s"))
+        for direction in ("up", "down"):
+            moto = samples[f"moto {direction}"]
+            rows.append(Row(f"plain moto, {direction}", moto, "s"))
             rows.append(
-                Row(f"the rehearsal, {way}", samples[f"cloud {way}"], "s", against="moto", reference=plain)
+                Row(
+                    f"the rehearsal, {direction}",
+                    samples[f"cloud {direction}"],
+                    "s",
+                    against="moto",
+                    reference=moto,
+                )
             )
 
 
-def _up_and_down(
+def _transfer(
     environment: dict[str, str], file: Path, back: Path, samples: dict[str, list[float]], name: str
 ) -> None:
     session = boto3.session.Session(
@@ -164,14 +170,14 @@ def _up_and_down(
         "up": lambda: s3.upload_file(str(file), "bench", "object"),
         "down": lambda: s3.download_file("bench", "object", str(back)),
     }
-    for way, transfer in transfers.items():
+    for direction, transfer in transfers.items():
         began = time.perf_counter()
         transfer()
-        samples[f"{name} {way}"].append(time.perf_counter() - began)
+        samples[f"{name} {direction}"].append(time.perf_counter() - began)
     assert back.stat().st_size == file.stat().st_size
 
 
-def _gateway(settings: CloudSettings) -> str:
+def _gateway_url(settings: CloudSettings) -> str:
     for process in processes.list_processes(settings.run_dir, nested=True):
         port = process.environ().get("SAGEMAKER_BIND_TO_PORT")
         if port:
@@ -184,8 +190,8 @@ def _client(settings: CloudSettings, service: str) -> Any:
 
 
 @contextmanager
-def own_home(folder: Path) -> Iterator[None]:
-    """A home in a folder, with the user's prepared model; the environment is as before afterwards."""
+def temporary_home(folder: Path) -> Iterator[None]:
+    """Use a home in a folder, with the user's prepared model; restore the environment afterwards."""
     models = model.prepare().parent
     before = dict(os.environ)
     os.environ["INF2KIT_HOME"] = str(folder / "home")

@@ -1,4 +1,4 @@
-"""Samples first, summaries second: what is measured is saved raw, then printed as one table."""
+"""Reports: samples are saved as they are, and printed as one table for each section."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Row:
     """One line of the table.
 
     Attributes:
-        what: What was measured.
-        samples: Its raw samples.
-        unit: Of the samples.
-        against: What it is compared with, measured beside it, sample by sample.
-        reference: The samples of that.
-        note: What a reader must know.
-        decimals: Shown of the median.
+        what: What is measured.
+        samples: The samples.
+        unit: The unit of the samples.
+        against: The name of what it is compared with.
+        reference: The samples of that, each measured in the same round.
+        note: A remark for readers.
+        decimals: Decimals of the median in the table.
     """
 
     what: str
@@ -40,32 +40,37 @@ class Row:
 
     @property
     def median(self) -> float:
-        """Of the samples."""
+        """The median of the samples."""
         return statistics.median(self.samples)
 
     @property
     def ratio(self) -> float | None:
-        """The median of the ratios of samples taken beside each other."""
+        """The median of the ratios of samples of the same round, or None without a reference."""
         if not self.reference:
             return None
         return statistics.median(a / b for a, b in zip(self.samples, self.reference, strict=True))
 
     def cells(self) -> tuple[str, str, str, str]:
-        """What, value, ratio, note."""
+        """Return the cells of the table: what, value, ratio and note."""
         ratio = "" if self.ratio is None else f"{self.ratio:.2f} x {self.against}"
         return self.what, f"{self.median:,.{self.decimals}f} {self.unit}", ratio, self.note
 
 
 @dataclass
 class Report:
-    """Sections of rows, in the order in which they are measured."""
+    """Sections of rows, in the order in which they are measured.
+
+    Attributes:
+        sections: Rows by title.
+        took_s: Duration of each section, by title.
+    """
 
     sections: dict[str, list[Row]] = field(default_factory=dict)
     took_s: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def section(self, title: str, began: float | None = None) -> Iterator[list[Row]]:
-        """Collect rows; they are printed and saved when the section ends, whatever comes after it."""
+        """Collect the rows of a section, which are printed and saved at its end."""
         began = began or time.perf_counter()
         rows: list[Row] = []
         yield rows
@@ -75,7 +80,7 @@ class Report:
         self._save(title)
 
     def markdown(self, title: str) -> str:
-        """A section as a Markdown table."""
+        """Return a section as a Markdown table."""
         lines = ["| | median | ratio | |", "|---|---|---|---|"]
         lines += ["| " + " | ".join(row.cells()) + " |" for row in self.sections[title]]
         return "\n".join(lines)
@@ -104,7 +109,7 @@ class Report:
 
 
 def machine() -> str:
-    """The processor, its threads and what torch makes of it."""
+    """Return the processor, its cores, and the instructions that torch uses."""
     import torch
 
     name = platform.processor() or platform.machine()

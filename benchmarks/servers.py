@@ -1,7 +1,7 @@
-"""The servers that are compared: this kit, the toolkit's stock way, and the peers a user would pick.
+"""The servers that are compared: inf2kit, the toolkit's stock way, transformers serve and llama.cpp.
 
-All serve the same float32 weights on the same cores. They are up at the same time, and those that are not
-measured are stopped with SIGSTOP, since some of them poll while they are idle.
+All serve the same weights on the same cores. They run at the same time, and those that are not measured are
+stopped with SIGSTOP, since some of them poll while they are idle.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.start import start_endpoint
 from inf2kit.rehearsal.local.state import EndpointState
 
-#: A prompt and a number of new tokens to the number that came.
+#: Takes a prompt and a number of new tokens, and returns the number of tokens generated.
 Generate = Callable[[str, int], int]
 PRESET = "smollm2-135m-local"
 PEERS = Path(os.environ.get("INF2KIT_BENCH_PEERS", "build/peers"))
 _STOCK = Path(__file__).parent / "stock_handler.py"
 _START_S = 300.0
-#: Connections that timed out while a server was stopped are closed now, and not under the first call.
+#: Time for a continued server to close connections that timed out while it was stopped.
 _SETTLE_S = 1.0
 
 
 @dataclass
 class Server:
-    """One server that is up.
+    """A running server.
 
     Attributes:
-        name: In the table.
-        generate: One call, its length forced.
-        processes: All of its processes.
+        name: Its name in the table.
+        generate: Makes one call that generates exactly so many tokens.
+        processes: Lists all of its processes.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Server:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Let it run, and stop it again behind the measurement."""
+        """Let the server run during a measurement, and stop it afterwards."""
         self.signal(signal.SIGCONT)
         time.sleep(_SETTLE_S)
         try:
@@ -77,19 +77,20 @@ class Server:
                 continue
 
     def memory_mb(self) -> dict[str, float]:
-        """Proportional set size of each process, so that what they share is counted once."""
-        found: dict[str, float] = {}
+        """Return proportional set sizes by kind of process; memory that is shared counts once."""
+        megabytes_by_kind: dict[str, float] = {}
         for process in self.processes():
             try:
                 words = process.cmdline()
                 megabytes = process.memory_full_info().pss / 2**20
             except psutil.Error:
                 continue
-            kind = next((kind for mark, kind in _KINDS if any(mark in word for word in words)), "other")
-            found[kind] = found.get(kind, 0.0) + megabytes
-        return found
+            kind = next((kind for text, kind in _KINDS if any(text in word for word in words)), "other")
+            megabytes_by_kind[kind] = megabytes_by_kind.get(kind, 0.0) + megabytes
+        return megabytes_by_kind
 
 
+#: A text in a process's command line, and the kind of the process.
 _KINDS = (
     ("inf2kit.serving.engine.server", "engine"),
     ("inf2kit.serving.engine.gateway", "gateway"),
@@ -102,11 +103,11 @@ _KINDS = (
 
 
 def boto3_client(state: EndpointState, url: str = "") -> Any:
-    """As a user has it, but for retries, which would hide refusals.
+    """Create a client as a user has it, but without retries, which would hide refusals.
 
     Args:
-        state: Of the endpoint that is called.
-        url: Of another front before it.
+        state: The endpoint to call.
+        url: Another front before the endpoint; its own by default.
     """
     return boto3.client(
         "sagemaker-runtime",
@@ -119,7 +120,7 @@ def boto3_client(state: EndpointState, url: str = "") -> Any:
 
 
 def invoke(client: Any, name: str, prompt: str, new_tokens: int) -> int:
-    """One whole call through boto3."""
+    """Make one call through boto3; return the number of tokens generated."""
     parameters = {"max_new_tokens": new_tokens, "ignore_eos": True, "details": True}
     response = client.invoke_endpoint(
         EndpointName=name,
@@ -129,8 +130,8 @@ def invoke(client: Any, name: str, prompt: str, new_tokens: int) -> int:
     return int(json.loads(response["Body"].read())[0]["details"]["generated_tokens"])
 
 
-def preset_of(dtype: str, folder: Path) -> str:
-    """The local preset in another precision, as a file of one's own."""
+def write_preset(dtype: str, folder: Path) -> str:
+    """Write the local preset in another precision to a file; return its path."""
     text = Path(presets.__file__).with_name(f"{PRESET}.toml").read_text(encoding="utf-8")
     path = folder / f"bench-{dtype}.toml"
     path.write_text(text.replace('"float32"', f'"{dtype}"'), encoding="utf-8")
@@ -138,8 +139,10 @@ def preset_of(dtype: str, folder: Path) -> str:
 
 
 @contextmanager
-def kit(preset: str, name: str = "inf2kit-bench", **variables: str) -> Iterator[tuple[Server, EndpointState]]:
-    """A local endpoint, called through boto3: front, gateway, model server, ``predict_fn``, engine."""
+def local_endpoint(
+    preset: str, name: str = "inf2kit-bench", **variables: str
+) -> Iterator[tuple[Server, EndpointState]]:
+    """Run a local endpoint, called through boto3: front, gateway, model server, ``predict_fn``, engine."""
     state = start_endpoint(preset, name=name, variables=variables)
     client = boto3_client(state)
 
@@ -155,8 +158,8 @@ def kit(preset: str, name: str = "inf2kit-bench", **variables: str) -> Iterator[
 
 
 @contextmanager
-def stock(weights: Path, dtype: str) -> Iterator[Server]:
-    """The toolkit as most people use it: one worker whose ``predict_fn`` calls ``generate``."""
+def stock_toolkit(weights: Path, dtype: str) -> Iterator[Server]:
+    """Run the toolkit as most people use it: one worker whose ``predict_fn`` calls ``generate``."""
     with tempfile.TemporaryDirectory(prefix="inf2kit-") as folder:
         base, run_dir = Path(folder) / "ml", Path(folder) / "run"
         (base / "model" / "code").mkdir(parents=True)
@@ -164,7 +167,7 @@ def stock(weights: Path, dtype: str) -> Iterator[Server]:
         for path in weights.iterdir():
             (base / "model" / path.name).symlink_to(path)
         shutil.copy2(_STOCK, base / "model" / "code" / "inference.py")
-        (port,) = free_ports(1)
+        (port,) = find_free_ports(1)
         variables = {
             "SAGEMAKER_PROGRAM": "inference.py",
             "SAGEMAKER_MODEL_SERVER_WORKERS": "1",
@@ -184,7 +187,7 @@ def stock(weights: Path, dtype: str) -> Iterator[Server]:
             "toolkit's stock way, one worker", generate, lambda: container.list_processes(run_dir)
         )
         try:
-            until(lambda: generate("ready", 2))
+            wait_until_answered(lambda: generate("ready", 2))
             yield server
         finally:
             server.signal(signal.SIGCONT)
@@ -193,37 +196,39 @@ def stock(weights: Path, dtype: str) -> Iterator[Server]:
 
 @contextmanager
 def transformers_serve(weights: Path, dtype: str) -> Iterator[Server | None]:
-    """``transformers serve --continuous-batching``; None where it is not installed (make bench-peers)."""
+    """Run ``transformers serve --continuous-batching``; None where it is not installed (make bench-peers)."""
     program = PEERS / "transformers" / "bin" / "transformers"
     if not program.exists():
         yield None
         return
-    (port,) = free_ports(1)
-    # The page size and count are the fastest found on two cores; its own defaults take 60 % of the memory.
+    (port,) = find_free_ports(1)
+    # This page size and count were the fastest on two cores; the defaults take 60 % of the memory.
     pages = ["--cb-block-size", "32", "--cb-num-blocks", "128", "--cb-max-batch-tokens", "256"]
     options = ["--continuous-batching", "--device", "cpu", "--attn-implementation", "sdpa"]
     command = [program.absolute(), "serve", weights, *options, "--dtype", dtype, *pages]
     url = f"http://127.0.0.1:{port}/v1/completions"
 
     def generate(prompt: str, new_tokens: int) -> int:
-        # -1 as the end of a text forces the length; the value is JSON within JSON.
+        # An end-of-sequence id of -1 never occurs, which fixes the length. The value is JSON within JSON.
         config = {"max_new_tokens": new_tokens, "do_sample": False, "eos_token_id": -1, "pad_token_id": 2}
         answer = post(url, {"prompt": prompt, "generation_config": json.dumps(config)})
         return int(answer["usage"]["completion_tokens"])
 
-    with _process([*command, "--port", port], "transformers serve", generate) as server:
+    with _run_process([*command, "--port", port], "transformers serve", generate) as server:
         yield server
 
 
 @contextmanager
 def llama_cpp(weights: Path, dtype: str) -> Iterator[Server | None]:
-    """llama.cpp's server with eight slots; None where it is not built (make bench-peers), and in bfloat16,
-    where it is slower than in float32."""
+    """Run llama.cpp's server with eight slots.
+
+    None where it is not built (make bench-peers), and in bfloat16, where it is slower than in float32.
+    """
     program, model = PEERS / "llama-server", PEERS / "model-f32.gguf"
     if dtype != "float32" or not (program.exists() and model.exists()):
         yield None
         return
-    (port,) = free_ports(1)
+    (port,) = find_free_ports(1)
     threads = str(len(os.sched_getaffinity(0)))
     command = [program.absolute(), "-m", model, "-t", threads, "-tb", threads, "-np", "8", "-c", "4096"]
     url = f"http://127.0.0.1:{port}/completion"
@@ -232,12 +237,14 @@ def llama_cpp(weights: Path, dtype: str) -> Iterator[Server | None]:
         body = {"prompt": prompt, "n_predict": new_tokens, "ignore_eos": True, "temperature": 0}
         return int(post(url, {**body, "cache_prompt": False})["tokens_predicted"])
 
-    with _process([*command, "--no-kv-unified", "--port", port], "llama.cpp's server", generate) as server:
+    with _run_process(
+        [*command, "--no-kv-unified", "--port", port], "llama.cpp's server", generate
+    ) as server:
         yield server
 
 
 @contextmanager
-def _process(command: list[Any], name: str, generate: Generate) -> Iterator[Server]:
+def _run_process(command: list[Any], name: str, generate: Generate) -> Iterator[Server]:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))}
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
@@ -245,7 +252,7 @@ def _process(command: list[Any], name: str, generate: Generate) -> Iterator[Serv
         )
         top = psutil.Process(process.pid)
         try:
-            until(lambda: generate("ready", 2))
+            wait_until_answered(lambda: generate("ready", 2))
             yield Server(name, generate, lambda: [top, *top.children(recursive=True)])
         finally:
             os.killpg(process.pid, signal.SIGKILL)
@@ -253,7 +260,7 @@ def _process(command: list[Any], name: str, generate: Generate) -> Iterator[Serv
 
 
 def post(url: str, body: object) -> Any:
-    """The JSON value that a JSON body is answered with."""
+    """Send a JSON body; return the JSON value of the answer."""
     request = urllib.request.Request(
         url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}
     )
@@ -261,12 +268,16 @@ def post(url: str, body: object) -> Any:
         return json.loads(response.read())
 
 
-def until(ready: Callable[[], object]) -> None:
-    """Wait until a server answers."""
+def wait_until_answered(call: Callable[[], object]) -> None:
+    """Repeat a call until it succeeds.
+
+    Raises:
+        The error of the last call, after 300 s.
+    """
     deadline = time.monotonic() + _START_S
     while True:
         try:
-            ready()
+            call()
             return
         except (OSError, urllib.error.HTTPError, ValueError, KeyError):
             if time.monotonic() > deadline:
@@ -274,17 +285,17 @@ def until(ready: Callable[[], object]) -> None:
             time.sleep(0.2)
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on."""
-    # The model server takes ports below 32767 only.
-    found: list[int] = []
+def find_free_ports(count: int) -> list[int]:
+    """Return ports on which nothing listens."""
+    # The model server accepts ports below 32767 only.
+    ports: list[int] = []
     for port in range(20_000 + os.getpid() % 5_000, 32_000):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-        found.append(port)
-        if len(found) == count:
+        ports.append(port)
+        if len(ports) == count:
             break
-    return found
+    return ports

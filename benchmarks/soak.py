@@ -1,12 +1,10 @@
-"""Hours at full load with callers that leave and an engine that is killed: nothing may leak or be wrong.
+"""``make soak``: hours at full load, with callers that leave and engines that are killed.
 
-    python -m benchmarks.soak --minutes 60 [--kill-every 600] [--preset PRESET] [--simulated] [--toxics]
-
-Eight callers send requests of random lengths without a pause; every fifth one is a stream that is left in the
-middle. Every whole answer must equal the one that the same request got at the start, alone, or be a typed
-error; one that differs is proven token by token to be a near-tie of float32, or is wrong. With --toxics the
-network between front and gateway delays, resets and forgets connections. Memory, open files,
-sockets, processes and busy rows are sampled all the time and compared at the end.
+Eight callers send requests of random lengths without a pause; they close every fifth one, a stream, in the
+middle. Every whole answer must equal the answer that the same request got at the start, alone, or be a typed
+error. An answer that differs is wrong, unless it is proven token by token to be a near-tie of float32. With
+--toxics the network between front and gateway delays, resets and drops connections. Memory, open files,
+processes and busy rows are sampled all the time; they must not grow.
 """
 
 from __future__ import annotations
@@ -40,17 +38,17 @@ from inf2kit.rehearsal.local.state import EndpointState
 
 CALLERS, POOL = 8, 24
 _SAMPLE_S = 1.0
-_TYPED = ("unavailable", "queue_full", "queue_timeout", "ModelStreamError")
-#: What AWS answers, and the front, where a connection to the container fails or is silent.
-_OF_THE_NETWORK = ("ServiceUnavailable", "ModelError")
-#: A prompt that was inside when engines were killed may be refused; the soak kills them on purpose.
-_REFUSED = "crashed_before"
+_TYPED_ERRORS = ("unavailable", "queue_full", "queue_timeout", "ModelStreamError")
+#: Errors of the front, as of AWS, for a connection to the container that fails or is silent.
+_NETWORK_ERRORS = ("ServiceUnavailable", "ModelError")
+#: The refusal of a prompt that was in the engine at two kills, which are the soak's own.
+_CRASH_ERROR = "crashed_before"
 _WORDS = ("ocean", "of", "the", "mountain", "and", "a", "river", "that", "sings", "in", "winter", "light")
 
 
 @dataclass
 class Sample:
-    """The endpoint at one moment, between calls of nobody in particular."""
+    """The endpoint's memory, open files and processes at one moment."""
 
     at_s: float
     memory_mb: float
@@ -60,17 +58,17 @@ class Sample:
 
 @dataclass
 class Outcome:
-    """What a soak has seen.
+    """The result of a soak.
 
     Attributes:
         exact: Whole answers equal to the first one of their request.
-        left: Streams that their caller left in the middle.
+        left: Streams that their caller closed in the middle.
         errors: Typed errors, by code.
-        differing: Other ids that a request got, by its number; each must be proven.
+        differing: Other ids that a request got, by its number; each must be proven to be a near-tie.
         wrong: Everything else, a sentence each; must be empty.
         kills: Engines killed.
-        samples: In order of time.
-        busy_at_the_end: Rows and queue when nobody calls any more.
+        samples: Samples in order of time.
+        busy_at_the_end: Busy rows and queue length after the last call.
     """
 
     exact: int = 0
@@ -83,7 +81,7 @@ class Outcome:
     busy_at_the_end: float = -1.0
 
     def growth(self, name: str) -> float:
-        """The median of the last fifth of the samples over that of the second fifth."""
+        """Return the median of the last fifth of the samples, divided by that of the second fifth."""
         values = [float(getattr(sample, name)) for sample in self.samples]
         fifth = max(len(values) // 5, 1)
         return statistics.median(values[-fifth:]) / statistics.median(values[fifth : 2 * fifth] or values)
@@ -93,23 +91,23 @@ class Soak:
     """A load on one endpoint.
 
     Args:
-        state: Of a local endpoint that is in service.
-        seed: Of the requests and of who leaves.
-        url: Of a front with a bad network; the endpoint's own by default.
+        state: A local endpoint that is in service.
+        seed: Seed of the requests and of the streams that are closed.
+        url: The URL of a front with a bad network; the endpoint's own by default.
     """
 
     def __init__(self, state: EndpointState, seed: int = 0, url: str = "") -> None:
         self._state = state
-        self._typed = (*_TYPED, _REFUSED, *(_OF_THE_NETWORK if url else ()))
+        self._typed_errors = (*_TYPED_ERRORS, _CRASH_ERROR, *(_NETWORK_ERRORS if url else ()))
         self._direct, self._client = boto3_client(state), boto3_client(state, url)
-        self._random = random.Random(seed)
-        self._requests = [self._request() for _ in range(POOL)]
+        rng = random.Random(seed)
+        self._requests = [_make_request(rng) for _ in range(POOL)]
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self.outcome = Outcome()
 
     def run(self, seconds: float, kill_every_s: float) -> Outcome:
-        """Load it for so long; an engine is killed so often."""
+        """Call the endpoint for so many seconds, and kill its engine every ``kill_every_s``."""
         self._expected = [self._call(request, self._direct) for request in self._requests]
         threads = [threading.Thread(target=self._work, args=(index,)) for index in range(CALLERS)]
         for thread in threads:
@@ -129,18 +127,8 @@ class Soak:
         self.outcome.busy_at_the_end = self._busy_rows()
         return self.outcome
 
-    def _request(self) -> dict[str, Any]:
-        rng = self._random
-        parameters: dict[str, Any] = {"max_new_tokens": rng.randint(1, 48), "details": True}
-        if rng.random() < 0.5:
-            parameters |= {"seed": rng.randrange(2**31), "top_k": 20, "temperature": 0.8}
-        return {
-            "inputs": " ".join(rng.choice(_WORDS) for _ in range(rng.randint(1, 80))),
-            "parameters": parameters,
-        }
-
     def prove(self, weights: Path) -> int:
-        """How many of the differing answers are near-ties; those that are not are wrong."""
+        """Count the differing answers that are near-ties; the others are wrong."""
         from transformers import AutoTokenizer
 
         from inf2kit.serving.wire.parameters import parse_parameters
@@ -168,7 +156,7 @@ class Soak:
         answer = json.loads(response["Body"].read())[0]
         return answer["details"]["finish_reason"], tuple(token["id"] for token in answer["details"]["tokens"])
 
-    def _leave_a_stream(self, request: dict[str, Any], after: int) -> None:
+    def _close_stream_early(self, request: dict[str, Any], after: int) -> None:
         response = self._client.invoke_endpoint_with_response_stream(
             EndpointName=self._state.name,
             ContentType="application/json",
@@ -186,15 +174,15 @@ class Soak:
             request = self._requests[number]
             try:
                 if rng.random() < 0.2:
-                    self._leave_a_stream(request, rng.randint(1, 4))
+                    self._close_stream_early(request, rng.randint(1, 4))
                     self._count(left=1)
                 else:
                     self._compare(number, *self._call(request, self._client))
             except ClientError as error:
                 self._count_error(error)
-                time.sleep(0.2)  # a caller that was refused does not come back at once
+                time.sleep(0.2)  # a refused caller waits before it tries again
             except Exception as error:
-                # Whatever else it is, a connection that broke or an answer that cannot be read, it is wrong.
+                # Any other error is wrong: a broken connection, or an answer that cannot be parsed.
                 self._count(wrong=f"{type(error).__name__}: {error}")
                 time.sleep(0.2)
 
@@ -213,9 +201,9 @@ class Soak:
         try:
             code = json.loads(error.response["OriginalMessage"])["error_type"]
         except (KeyError, ValueError, TypeError):
-            # A stream that ends early has no status of its own, but an event with a code.
+            # The error of a stream is an event with a code, without a message of the container.
             code = error.response.get("Error", {}).get("Code")
-        if code in self._typed:
+        if code in self._typed_errors:
             with self._lock:
                 self.outcome.errors[code] = self.outcome.errors.get(code, 0) + 1
         else:
@@ -248,7 +236,7 @@ class Soak:
         self.outcome.samples.append(Sample(now, memory / 2**20, files, count))
 
     def _busy_rows(self) -> float:
-        """Rows and queue once the engine has had time to notice that everyone is gone."""
+        """Return busy rows and queue length, once the engine has noticed that all callers are gone."""
         from inf2kit.serving.engine.metrics import parse_samples
 
         busy = -1.0
@@ -256,41 +244,56 @@ class Soak:
         while busy and time.monotonic() < deadline:
             with contextlib.suppress(OSError):
                 with urllib.request.urlopen(self._state.gateway_url + "/metrics", timeout=5) as response:
-                    found = parse_samples(response.read().decode())
+                    values = parse_samples(response.read().decode())
                 busy = (
-                    found.get("inf2kit_rows_busy", 1.0)
-                    + found.get("inf2kit_queue_length", 0.0)
-                    + found.get("inf2kit_texts_inside", 0.0)
+                    values.get("inf2kit_rows_busy", 1.0)
+                    + values.get("inf2kit_queue_length", 0.0)
+                    + values.get("inf2kit_texts_inside", 0.0)
                 )
             time.sleep(0.1)
         return busy
 
 
+def _make_request(rng: random.Random) -> dict[str, Any]:
+    parameters: dict[str, Any] = {"max_new_tokens": rng.randint(1, 48), "details": True}
+    if rng.random() < 0.5:
+        parameters |= {"seed": rng.randrange(2**31), "top_k": 20, "temperature": 0.8}
+    return {
+        "inputs": " ".join(rng.choice(_WORDS) for _ in range(rng.randint(1, 80))),
+        "parameters": parameters,
+    }
+
+
 def main() -> None:
-    """Soak a fresh endpoint, print what was seen, and save the samples."""
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    options.add_argument("--minutes", type=float, default=60.0)
-    options.add_argument("--kill-every", type=float, default=600.0, help="seconds")
-    options.add_argument("--preset", default="smollm2-135m-local")
-    options.add_argument("--toxics", action="store_true", help="a bad network between front and gateway")
-    options.add_argument(
-        "--simulated", action="store_true", help="the simulated backend instead of the model"
+    """Soak a new endpoint, print the result, and save the samples."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.soak",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
     )
-    options.add_argument(
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--kill-every", type=float, default=600.0, help="seconds")
+    parser.add_argument("--preset", default="smollm2-135m-local")
+    parser.add_argument("--toxics", action="store_true", help="a bad network between front and gateway")
+    parser.add_argument("--simulated", action="store_true", help="the simulated backend instead of the model")
+    parser.add_argument(
         "--step-seconds", type=float, default=0.01, help="seconds of a step of the simulated backend"
     )
-    given = options.parse_args()
-    simulated = {"INF2KIT_BACKEND": "simulated", "INF2KIT_SIMULATED_STEP_SECONDS": f"{given.step_seconds:g}"}
-    variables = simulated if given.simulated else {}
-    state = start_endpoint(given.preset, name="inf2kit-soak", variables=variables)
+    options = parser.parse_args()
+    simulated = {
+        "INF2KIT_BACKEND": "simulated",
+        "INF2KIT_SIMULATED_STEP_SECONDS": f"{options.step_seconds:g}",
+    }
+    variables = simulated if options.simulated else {}
+    state = start_endpoint(options.preset, name="inf2kit-soak", variables=variables)
     counts: Counter[str] = Counter()
     try:
         with ExitStack() as stack:
             url = ""
-            if given.toxics:
+            if options.toxics:
                 url, counts = stack.enter_context(toxic_front(state.gateway_url, state.name))
             soak = Soak(state, url=url)
-            outcome = soak.run(given.minutes * 60, given.kill_every)
+            outcome = soak.run(options.minutes * 60, options.kill_every)
     finally:
         LocalEndpoint(state.name).stop()
     proven = soak.prove(model.prepare())
@@ -301,18 +304,18 @@ def main() -> None:
         "samples": [vars(sample) for sample in outcome.samples],
     }
     (FOLDER / "soak.json").write_text(json.dumps(value, indent=1), encoding="utf-8")
-    what = "simulated backend" if given.simulated else given.preset
-    print(f"{given.minutes:g} minutes, {CALLERS} callers, {what}, engine killed {outcome.kills} times")
-    if given.toxics:
+    backend = "simulated backend" if options.simulated else options.preset
+    print(f"{options.minutes:g} minutes, {CALLERS} callers, {backend}, engine killed {outcome.kills} times")
+    if options.toxics:
         print(f"  connections between front and gateway: {dict(counts)}")
-    print(f"  {outcome.exact} answers exact, {outcome.left} streams left, typed errors: {outcome.errors}")
+    print(f"  {outcome.exact} answers exact, {outcome.left} streams closed, typed errors: {outcome.errors}")
     print(f"  {proven} other answers, each proven to be a near-tie of float32")
     print(f"  wrong: {len(outcome.wrong)} {outcome.wrong[:3]}")
     for name in ("memory_mb", "files", "processes"):
         first, last = getattr(outcome.samples[0], name), getattr(outcome.samples[-1], name)
         growth = outcome.growth(name)
         print(f"  {name}: {first:.0f} at the start, {last:.0f} at the end, last fifth / second {growth:.3f}")
-    print(f"  busy rows and queue when nobody calls: {outcome.busy_at_the_end:.0f}")
+    print(f"  busy rows and queue after the last call: {outcome.busy_at_the_end:.0f}")
     if outcome.wrong or outcome.busy_at_the_end:
         raise SystemExit(1)
 

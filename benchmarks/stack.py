@@ -24,16 +24,16 @@ SWEEP = (1, 2, 4, 8, 16, 64)
 _REPEATS, _WARM_UP = 100, 300
 
 
-def hops(report: Report, prompts: Prompts) -> None:
-    """What each hop adds to a call of one token; the simulated backend makes the token, in no time."""
+def measure_hops(report: Report, prompts: Prompts) -> None:
+    """Measure what each hop adds to a call of one token, which the simulated backend makes in no time."""
     began = time.perf_counter()
-    quick = {"INF2KIT_BACKEND": "simulated", "INF2KIT_SIMULATED_STEP_SECONDS": "0"}
-    with servers.kit(servers.PRESET, **quick) as (server, state):
-        prompt = prompts.of(16)
+    simulated = {"INF2KIT_BACKEND": "simulated", "INF2KIT_SIMULATED_STEP_SECONDS": "0"}
+    with servers.local_endpoint(servers.PRESET, **simulated) as (server, state):
+        prompt = prompts.make(16)
         body = {"inputs": prompt, "parameters": {"max_new_tokens": 1}}
         client = servers.boto3_client(state)
-        ways: dict[str, Callable[[], object]] = {
-            "engine, its Unix socket": partial(_at_engine, state, body),
+        calls: dict[str, Callable[[], object]] = {
+            "engine, its Unix socket": partial(_call_engine, state, body),
             "gateway, through model server and predict_fn": partial(
                 servers.post, state.gateway_url + "/invocations", body
             ),
@@ -41,48 +41,50 @@ def hops(report: Report, prompts: Prompts) -> None:
             "boto3": partial(servers.invoke, client, state.name, prompt, 1),
         }
         with server.alone():
-            # Java compiles what it runs often: the first hundred calls take twice as long.
+            # The first hundred calls take twice as long: Java compiles methods that run often.
             for _ in range(_WARM_UP):
-                ways["boto3"]()
-            measured = {name: [_milliseconds(call) for _ in range(_REPEATS)] for name, call in ways.items()}
+                calls["boto3"]()
+            samples_by_hop = {
+                name: [_measure_ms(call) for _ in range(_REPEATS)] for name, call in calls.items()
+            }
     with report.section("one token, one caller, hop by hop (simulated backend)", began) as rows:
-        for name, found in measured.items():
-            rows.append(Row(f"asked at the {name}", found, "ms", decimals=2))
+        for name, milliseconds in samples_by_hop.items():
+            rows.append(Row(f"asked at the {name}", milliseconds, "ms", decimals=2))
 
 
-def _at_engine(state: EndpointState, body: object) -> None:
+def _call_engine(state: EndpointState, body: object) -> None:
     path = Path(state.run_dir) / "inf2kit" / "engine.sock"
     for _ in call_engine(path, EngineCall("generate", body), until=time.monotonic() + 60):
         pass
 
 
-def _milliseconds(call: Callable[[], object]) -> float:
+def _measure_ms(call: Callable[[], object]) -> float:
     began = time.perf_counter()
     call()
     return (time.perf_counter() - began) * 1e3
 
 
-def first_tokens_and_gaps(report: Report, prompts: Prompts, state: EndpointState, runs: int) -> None:
-    """Time to first token at 1 and 8 callers, and what a running stream notices of long prompts."""
+def measure_streams(report: Report, prompts: Prompts, state: EndpointState, runs: int) -> None:
+    """Measure the time to the first token, and a stream's gaps with and without long prompts beside it."""
     target = Endpoint(state.name)
     with report.section("streams through boto3, 128 tokens in") as rows:
         for count in (1, 8):
-            found = [
-                first
+            first_tokens = [
+                seconds
                 for _ in range(runs)
-                for first in _together(count, lambda: _stream(target, prompts, 128, 16)[0])
+                for seconds in _run_together(count, lambda: _stream(target, prompts, 128, 16)[0])
             ]
-            rows.append(Row(f"time to first token, {count} callers at once", found, "s", decimals=3))
+            rows.append(Row(f"time to first token, {count} callers at once", first_tokens, "s", decimals=3))
         calm = [max(_gaps(_stream(target, prompts, 128, 64))) for _ in range(runs)]
         rows.append(Row("worst gap of a stream, alone", calm, "s", decimals=3))
         disturbed = []
         for _ in range(runs):
             stop = threading.Event()
-            long = threading.Thread(target=_send_long_prompts, args=(target, prompts, stop))
-            long.start()
+            sender = threading.Thread(target=_send_long_prompts, args=(target, prompts, stop))
+            sender.start()
             disturbed.append(max(_gaps(_stream(target, prompts, 128, 64))))
             stop.set()
-            long.join()
+            sender.join()
         rows.append(
             Row(
                 "worst gap while prompts of 1,500 tokens arrive",
@@ -94,20 +96,20 @@ def first_tokens_and_gaps(report: Report, prompts: Prompts, state: EndpointState
         )
 
 
-def _together(count: int, call: Callable[[], float]) -> list[float]:
-    found: list[float] = []
-    threads = [threading.Thread(target=lambda: found.append(call())) for _ in range(count)]
+def _run_together(count: int, call: Callable[[], float]) -> list[float]:
+    results: list[float] = []
+    threads = [threading.Thread(target=lambda: results.append(call())) for _ in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return found
+    return results
 
 
 def _stream(target: Endpoint, prompts: Prompts, tokens: int, new_tokens: int) -> list[float]:
-    """Seconds from the call to each new token."""
+    """Return the seconds from the call to each new token."""
     body = {
-        "inputs": prompts.of(tokens),
+        "inputs": prompts.make(tokens),
         "parameters": {"max_new_tokens": new_tokens, "ignore_eos": True},
         "stream": True,
     }
@@ -123,14 +125,14 @@ def _gaps(arrivals: list[float]) -> list[float]:
 
 def _send_long_prompts(target: Endpoint, prompts: Prompts, stop: threading.Event) -> None:
     while not stop.is_set():
-        target.generate(prompts.of(1500), max_new_tokens=1)
+        target.generate(prompts.make(1500), max_new_tokens=1)
 
 
-def sweep(
+def measure_load(
     report: Report, prompts: Prompts, server: servers.Server, state: EndpointState, runs: int, seconds: float
 ) -> None:
-    """More and more callers in a closed loop: past saturation the speed must stay."""
-    texts = [prompts.of(128) for _ in range(64)]
+    """Measure more and more callers in a closed loop; the speed must not fall beyond saturation."""
+    texts = [prompts.make(128) for _ in range(64)]
 
     def calls() -> Iterator[Callable[[], int]]:
         for text in itertools.cycle(texts):
@@ -147,10 +149,12 @@ def sweep(
                 loads[count].append(load.result())
     title = f"load: callers in a closed loop for {seconds:.0f} s, 128 in and 64 out"
     with report.section(title, began) as rows:
-        for count, found in loads.items():
-            refused = sum(len(load.failures) for load in found)
-            answered = sum(len(load.latencies) for load in found)
-            p50, p95 = (statistics.median(load.percentile(share) for load in found) for share in (0.5, 0.95))
+        for count, results in loads.items():
+            refused = sum(len(load.failures) for load in results)
+            answered = sum(len(load.latencies) for load in results)
+            p50, p95 = (
+                statistics.median(load.percentile(share) for load in results) for share in (0.5, 0.95)
+            )
             rows.append(
                 Row(
                     f"{count} callers",
@@ -159,17 +163,17 @@ def sweep(
                     note=f"p50 {p50:.1f} s, p95 {p95:.1f} s, {answered} answered, {refused} refused (429)",
                 )
             )
-            others = [load for load in found for load in load.failures if "queue" not in str(load)]
+            others = [error for load in results for error in load.failures if "queue" not in str(error)]
             assert not others, others[0]
 
 
 def _steady_speed(state: EndpointState, seconds: float) -> float:
-    """New tokens a second by the engine's own counter, without the start and the end of a load."""
+    """Return new tokens per second by the engine's own counter, in the last three quarters of a load."""
 
     def count() -> tuple[float, float]:
         with urllib.request.urlopen(state.gateway_url + "/metrics", timeout=10) as response:
-            found = parse_samples(response.read().decode())
-        return time.perf_counter(), found["inf2kit_generated_tokens_total"]
+            values = parse_samples(response.read().decode())
+        return time.perf_counter(), values["inf2kit_generated_tokens_total"]
 
     time.sleep(seconds / 4)
     began, before = count()
@@ -178,8 +182,8 @@ def _steady_speed(state: EndpointState, seconds: float) -> float:
     return (after - before) / (ended - began)
 
 
-def start_and_memory(report: Report, server: servers.Server, start_s: list[float]) -> None:
-    """Seconds until the endpoint is in service, and proportional memory of its processes."""
+def measure_start_and_memory(report: Report, server: servers.Server, start_s: list[float]) -> None:
+    """Report the seconds until the endpoint is in service, and the proportional memory of its processes."""
     with report.section("start-up and memory (proportional set size)") as rows:
         rows.append(Row("from 'local up' to in service", start_s, "s"))
         memory = server.memory_mb()

@@ -1,4 +1,4 @@
-"""Where the time of a decode step goes, and how far it is from what memory allows."""
+"""Where the time of a decode step goes, and how far the step is from the memory bandwidth."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _KINDS = {
     "attention": ("aten::bmm", "aten::_softmax", "aten::baddbmm"),
     "writing keys and values": ("aten::_index_put_impl_",),
 }
-_STEPS, _USED = 15, 160
+_STEPS, _ROW_LENGTH = 15, 160
 
 
-def bandwidth() -> float:
-    """Bytes per second that a plain sum reads, with torch's threads; the best of five."""
+def measure_bandwidth() -> float:
+    """Return the bytes per second that a plain sum reads with torch's threads, the best of five."""
     data = torch.ones(96 * 2**20)
     best = float("inf")
     for _ in range(5):
@@ -34,28 +34,32 @@ def bandwidth() -> float:
     return data.numel() * 4 / best
 
 
-def breakdown(report: Report, weights: Path, runs: int) -> None:
-    """A step of 1 and of 8 rows: seconds by kind of operation, and the roofline of reading the weights."""
+def measure_breakdown(report: Report, weights: Path, runs: int) -> None:
+    """Measure a step of 1 and of 8 rows by kind of operation, and the roofline of reading the weights."""
     backend = CpuBackend(weights, StaticShapes.resolve(8, 2048), "float32")
     backend.load()
-    read = (weights / WEIGHTS).stat().st_size
+    weight_bytes = (weights / WEIGHTS).stat().st_size
     with report.section("where a decode step goes, CPU backend, float32, rows of 160 tokens") as rows:
-        roofline_ms = [1e3 * read / bandwidth() for _ in range(runs)]
+        roofline_ms = [1e3 * weight_bytes / measure_bandwidth() for _ in range(runs)]
         rows.append(
-            Row("roofline: reading the weights once", roofline_ms, "ms", note=f"{read / 1e6:.0f} MB a step")
+            Row(
+                "roofline: reading the weights once",
+                roofline_ms,
+                "ms",
+                note=f"{weight_bytes / 1e6:.0f} MB a step",
+            )
         )
         for count in (1, 8):
             for row in range(count):
                 _fill(backend, row)
             live = list(range(count))
-            walls = []
+            step_ms = []
             for _ in range(runs * _STEPS):
                 began = time.perf_counter()
                 backend.decode(live, [5] * count)
-                walls.append((time.perf_counter() - began) * 1e3)
-            wall = statistics.median(walls)
-            share = statistics.median(roofline_ms) / wall
-            rows.append(Row(f"{count} rows: a step", walls, "ms", note=f"roofline / step = {share:.2f}"))
+                step_ms.append((time.perf_counter() - began) * 1e3)
+            share = statistics.median(roofline_ms) / statistics.median(step_ms)
+            rows.append(Row(f"{count} rows: a step", step_ms, "ms", note=f"roofline / step = {share:.2f}"))
             with profile(activities=[ProfilerActivity.CPU]) as trace:
                 for _ in range(_STEPS):
                     backend.decode(live, [5] * count)
@@ -73,4 +77,4 @@ def breakdown(report: Report, weights: Path, runs: int) -> None:
 
 
 def _fill(backend: CpuBackend, row: int) -> None:
-    backend.prefill([PrefillChunk(row, [5 + row] * _USED)])
+    backend.prefill([PrefillChunk(row, [5 + row] * _ROW_LENGTH)])

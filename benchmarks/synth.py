@@ -1,4 +1,4 @@
-"""Seconds of a synth, beside an app of one bucket: how much of it is CDK's own start."""
+"""The time of a synth, compared with an app of one bucket, which shows CDK's own start."""
 
 from __future__ import annotations
 
@@ -15,24 +15,26 @@ from inf2kit import catalog, paths
 from inf2kit.package import Manifest
 from inf2kit.package.manifest import Entry
 
-_MINIMAL = """
+_MINIMAL_APP = """
 import aws_cdk as cdk
 from aws_cdk import aws_s3 as s3
 app = cdk.App(outdir="{out}")
 s3.Bucket(cdk.Stack(app, "minimal"), "Bucket")
 app.synth()
 """
-_OURS = 'from infra.app import build_app; build_app({{"package": "{packages}"}}, outdir="{out}").synth()'
+_INF2KIT_APP = (
+    'from infra.app import build_app; build_app({{"package": "{packages}"}}, outdir="{out}").synth()'
+)
 
 
-def synth(report: Report, runs: int) -> None:
-    """One stack with a package, all of them with theirs, and the smallest app there is."""
+def measure_synth(report: Report, runs: int) -> None:
+    """Measure one stack with a package, all stacks with theirs, and the smallest possible app."""
     names = [name for name in inf2kit.preset_names() if inf2kit.load_preset(name).compute.backend == "neuron"]
-    every = [_package(name) for name in names]
+    packages = [_save_package(name) for name in names]
     scripts = {
-        "a minimal app, one bucket": _MINIMAL,
-        "one endpoint": _OURS.replace("{packages}", every[0]),
-        f"{len(every)} endpoints": _OURS.replace("{packages}", ",".join(every)),
+        "a minimal app, one bucket": _MINIMAL_APP,
+        "one endpoint": _INF2KIT_APP.replace("{packages}", packages[0]),
+        f"{len(packages)} endpoints": _INF2KIT_APP.replace("{packages}", ",".join(packages)),
     }
     samples: dict[str, list[float]] = {name: [] for name in scripts}
     with (
@@ -48,11 +50,11 @@ def synth(report: Report, runs: int) -> None:
                 )
                 samples[name].append(time.perf_counter() - began)
         reference = samples["a minimal app, one bucket"]
-        for name, found in samples.items():
-            rows.append(Row(name, found, "s", against="minimal", reference=reference))
+        for name, seconds in samples.items():
+            rows.append(Row(name, seconds, "s", against="minimal", reference=reference))
 
 
-def _package(name: str) -> str:
+def _save_package(name: str) -> str:
     preset = inf2kit.load_preset(name)
     manifest = Manifest(
         inf2kit=inf2kit.__version__,

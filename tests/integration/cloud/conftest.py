@@ -1,4 +1,4 @@
-"""The rehearsal cloud as users have it: a process of its own, and an environment that points there."""
+"""Fixtures: a rehearsal cloud in a process of its own, and clients that find it by their environment."""
 
 from __future__ import annotations
 
@@ -20,27 +20,28 @@ from inf2kit.rehearsal.cloud.settings import CloudSettings
 from inf2kit.rehearsal.container import processes
 from tests.helpers import packages
 from tests.helpers.cloud import BIN, ROOT, boto3_client, publish_package, shell_environment
+from tests.helpers.cloudformation import StackMaker
 from tests.helpers.sagemaker import ResourceMaker, create_role
 
 
 @pytest.fixture(scope="session")
 def cloud(home: Path) -> Iterator[CloudSettings]:
-    """A cloud whose minutes last a second; nothing of it may be left."""
+    """A cloud whose minutes last one second; the end of the session checks that nothing is left of it."""
     settings = lifecycle.up(port=0, minute_s=1.0)
     boto3_client(settings, "s3").create_bucket(Bucket="models")
     create_role(boto3_client(settings, "iam"))
     yield settings
     lifecycle.down()
-    said = settings.folder.with_suffix(".log").read_text(encoding="utf-8")
+    log = settings.folder.with_suffix(".log").read_text(encoding="utf-8")
     assert processes.list_processes(settings.run_dir, nested=True) == []
     assert not settings.run_dir.exists()
     assert not settings.folder.exists()
-    assert "Traceback" not in said, said
+    assert "Traceback" not in log, log
 
 
 @pytest.fixture
 def aws(cloud: CloudSettings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """boto3's clients of the cloud, by the environment alone; what a test starts inherits it."""
+    """Create boto3 clients that find the cloud by this process's environment."""
     for name, value in lifecycle.environment(cloud).items():
         monkeypatch.setenv(name, value)
     for name in lifecycle.unset():
@@ -52,12 +53,12 @@ def aws(cloud: CloudSettings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
 
 @pytest.fixture
 def cdk(cloud: CloudSettings, home: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """The real cdk, as a shell has it after ``eval "$(inf2kit cloud env)"``."""
+    """Run the real cdk in a shell's environment after ``eval "$(inf2kit cloud env)"``."""
 
     def run(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        # Each synth has a folder of its own, as one locks it.
-        own = "--app" in arguments or "--output" in arguments
-        output = [] if own else ["--output", mkdtemp(dir=tmp_path)]
+        # cdk locks the folder that it synthesizes to, and tests run it in parallel.
+        has_folder = "--app" in arguments or "--output" in arguments
+        output = [] if has_folder else ["--output", mkdtemp(dir=tmp_path)]
         result = subprocess.run(
             [str(BIN / "cdk"), *arguments, "--ci", "--no-notices", *output],
             cwd=ROOT,
@@ -90,24 +91,30 @@ def tokenizer_only(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture
 def package(aws: Callable[..., Any], tokenizer_only: Path, tmp_path: Path) -> Callable[..., str]:
-    """Publish a package of a preset with the simulated backend, with changed code if wanted; its URI."""
+    """Publish a package of a preset with the simulated backend, and return its URI."""
 
-    def make(preset: str, *changes: tuple[str, str, str]) -> str:
-        contents = collect(inf2kit.load_preset(preset), tokenizer_only, rehearsal=True)
-        contents = packages.with_simulated_backend(contents)
-        for name, old, new in changes:
-            contents = packages.with_changed_code(contents, tmp_path, name, old, new)
-        return publish_package(contents)
+    def publish(preset: str, handler: str | None = None) -> str:
+        path = packages.write_handler(tmp_path / "handler.py", handler) if handler else None
+        contents = collect(inf2kit.load_preset(preset), tokenizer_only, rehearsal=True, handler=path)
+        return publish_package(packages.with_simulated_backend(contents))
 
-    return make
+    return publish
 
 
 @pytest.fixture
 def maker(aws: Callable[..., Any], package: Callable[..., str]) -> Iterator[ResourceMaker]:
-    """Models and endpoints by boto3, with the simulated backend; they are deleted."""
+    """Create models and endpoints of a package with the simulated backend; they are deleted."""
     preset = "tinyllama-1.1b-starter"
-    made = ResourceMaker(
+    resources = ResourceMaker(
         aws("sagemaker"), package(preset), container_environment(inf2kit.load_preset(preset))
     )
-    yield made
-    made.delete_all()
+    yield resources
+    resources.delete_all()
+
+
+@pytest.fixture
+def stacks(aws: Callable[..., Any]) -> Iterator[StackMaker]:
+    """Create stacks; they are deleted."""
+    maker = StackMaker(aws("cloudformation"))
+    yield maker
+    maker.delete_all()

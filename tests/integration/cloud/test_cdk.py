@@ -1,4 +1,4 @@
-"""What the real cdk makes of stacks that failed, and of two deployments at a time."""
+"""The real cdk after a failed deployment, and beside another deployment."""
 
 from __future__ import annotations
 
@@ -13,50 +13,50 @@ from aws_cdk import CfnResource
 from tests.helpers.sagemaker import ResourceMaker
 from tests.helpers.servers import wait_until
 
-#: Refused by its service: the role is not there.
+#: Refused by its service, since the role does not exist.
 IMPOSSIBLE = {"PolicyName": "p", "PolicyDocument": {"Statement": []}, "Roles": ["nobody"]}
-UNASKED = ("--require-approval", "never")
+NO_APPROVAL = ("--require-approval", "never")
 
 
-def synthesized(folder: Path, stack: str, resources: dict[str, tuple[str, dict[str, Any]]]) -> str:
-    """An assembly of one stack whose resources are made one after the other."""
+def synthesize(folder: Path, stack: str, resources: dict[str, tuple[str, dict[str, Any]]]) -> str:
+    """Synthesize one stack whose resources depend on each other in their order."""
     app = aws_cdk.App(outdir=str(folder), analytics_reporting=False)
-    made = aws_cdk.Stack(app, stack)
-    before: CfnResource | None = None
+    scope = aws_cdk.Stack(app, stack)
+    previous: CfnResource | None = None
     for name, (kind, properties) in resources.items():
-        resource = CfnResource(made, name, type=kind, properties=properties)
-        if before:
-            resource.add_resource_dependency(before)
-        before = resource
+        resource = CfnResource(scope, name, type=kind, properties=properties)
+        if previous:
+            resource.add_resource_dependency(previous)
+        previous = resource
     app.synth()
     return str(folder)
 
 
-def group(name: str) -> tuple[str, dict[str, Any]]:
+def log_group(name: str) -> tuple[str, dict[str, Any]]:
     return "AWS::Logs::LogGroup", {"LogGroupName": name}
 
 
-def status_of(aws: Callable[..., Any], stack: str) -> str:
-    (found,) = aws("cloudformation").describe_stacks(StackName=stack)["Stacks"]
-    return str(found["StackStatus"])
+def describe_status(aws: Callable[..., Any], stack: str) -> str:
+    (description,) = aws("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+    return str(description["StackStatus"])
 
 
-def test_a_first_deployment_that_failed_is_made_anew_by_the_mended_command(
+def test_the_same_command_deploys_again_after_a_failed_creation(
     bootstrapped: Callable[..., Any], aws: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """cdk deletes the stack in ROLLBACK_COMPLETE; the new one has a change set of the same name."""
-    broken = synthesized(
-        tmp_path / "broken", "anew", {"G": group("/anew"), "P": ("AWS::IAM::Policy", IMPOSSIBLE)}
+    """cdk deletes the stack in ROLLBACK_COMPLETE; the new stack has a change set of the same name."""
+    broken = synthesize(
+        tmp_path / "broken", "anew", {"G": log_group("/anew"), "P": ("AWS::IAM::Policy", IMPOSSIBLE)}
     )
-    assert bootstrapped("deploy", "anew", "--app", broken, *UNASKED, check=False).returncode != 0
-    assert status_of(aws, "anew") == "ROLLBACK_COMPLETE"
-    mended = synthesized(tmp_path / "mended", "anew", {"G": group("/anew")})
-    bootstrapped("deploy", "anew", "--app", mended, *UNASKED)
-    assert status_of(aws, "anew") == "CREATE_COMPLETE"
-    bootstrapped("destroy", "anew", "--force", "--app", mended)
+    assert bootstrapped("deploy", "anew", "--app", broken, *NO_APPROVAL, check=False).returncode != 0
+    assert describe_status(aws, "anew") == "ROLLBACK_COMPLETE"
+    repaired = synthesize(tmp_path / "repaired", "anew", {"G": log_group("/anew")})
+    bootstrapped("deploy", "anew", "--app", repaired, *NO_APPROVAL)
+    assert describe_status(aws, "anew") == "CREATE_COMPLETE"
+    bootstrapped("destroy", "anew", "--force", "--app", repaired)
 
 
-def test_a_deployment_beside_another_one_leaves_a_stack_that_can_be_deployed(
+def test_two_deployments_at_a_time_leave_a_deployable_stack(
     bootstrapped: Callable[..., Any], aws: Callable[..., Any], maker: ResourceMaker, tmp_path: Path
 ) -> None:
     maker.create_model("beside")
@@ -70,20 +70,20 @@ def test_a_deployment_beside_another_one_leaves_a_stack_that_can_be_deployed(
         "C": ("AWS::SageMaker::EndpointConfig", {"EndpointConfigName": "c", "ProductionVariants": [variant]}),
         "E": ("AWS::SageMaker::Endpoint", {"EndpointName": "beside", "EndpointConfigName": "c"}),
     }
-    first = synthesized(tmp_path / "first", "beside", endpoint)
-    second = synthesized(tmp_path / "second", "beside", {**endpoint, "G": group("/beside")})
-    with ThreadPoolExecutor() as side_by_side:
-        running = side_by_side.submit(bootstrapped, "deploy", "beside", "--app", first, *UNASKED)
-        wait_until(lambda: starting(aws), 60, "the endpoint of the first deployment starts")
-        # cdk waits for the other one or refuses; either way a later command must do.
-        bootstrapped("deploy", "beside", "--app", second, *UNASKED, check=False)
+    first = synthesize(tmp_path / "first", "beside", endpoint)
+    second = synthesize(tmp_path / "second", "beside", {**endpoint, "G": log_group("/beside")})
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(bootstrapped, "deploy", "beside", "--app", first, *NO_APPROVAL)
+        wait_until(lambda: is_starting(aws), 60, "the endpoint of the first deployment starts")
+        # cdk waits for the first deployment or refuses; a later command must succeed in both cases.
+        bootstrapped("deploy", "beside", "--app", second, *NO_APPROVAL, check=False)
         running.result()
-    bootstrapped("deploy", "beside", "--app", second, *UNASKED)
-    assert status_of(aws, "beside") in ("CREATE_COMPLETE", "UPDATE_COMPLETE")
+    bootstrapped("deploy", "beside", "--app", second, *NO_APPROVAL)
+    assert describe_status(aws, "beside") in ("CREATE_COMPLETE", "UPDATE_COMPLETE")
     assert aws("logs").describe_log_groups(logGroupNamePrefix="/beside")["logGroups"]
     bootstrapped("destroy", "beside", "--force", "--app", second)
 
 
-def starting(aws: Callable[..., Any]) -> bool:
-    found = aws("sagemaker").list_endpoints(NameContains="beside")["Endpoints"]
-    return any(endpoint["EndpointStatus"] == "Creating" for endpoint in found)
+def is_starting(aws: Callable[..., Any]) -> bool:
+    endpoints = aws("sagemaker").list_endpoints(NameContains="beside")["Endpoints"]
+    return any(endpoint["EndpointStatus"] == "Creating" for endpoint in endpoints)

@@ -1,4 +1,4 @@
-"""Clients that we did not write, unchanged: the SageMaker SDK v3 and the aws command line."""
+"""Other people's clients, unchanged: the SageMaker SDK v3 and the aws command line."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from inf2kit.rehearsal.cloud.settings import CloudSettings
 from tests.helpers.cloud import BIN, shell_environment
 from tests.helpers.sagemaker import ResourceMaker
 
-#: Made by ``make setup`` from clients/requirements.txt.
+#: Created by ``make setup`` from clients/requirements.txt.
 CLIENTS = BIN.parent / "clients" / "bin"
-HERE = Path(__file__).parent / "clients"
+SCRIPT = Path(__file__).parent / "clients" / "sdk_v3.py"
 
 
 def test_other_clients_call_an_endpoint(
@@ -35,25 +35,25 @@ def test_other_clients_call_an_endpoint(
         return result.stdout
 
     def aws_cli(*arguments: str) -> Any:
-        said = run("aws", *arguments, "--output", "json")
-        return json.loads(said) if said.strip() else None
+        output = run("aws", *arguments, "--output", "json")
+        return json.loads(output) if output.strip() else None
 
-    found = json.loads(run("python", str(HERE / "sdk_v3.py"), "others").splitlines()[-1])
-    assert found["status"] == "InService"
-    assert found["variants"] == [1]
-    assert found["all"] == ["others"]
-    assert found["events"] == 3
-    assert found["answer"][0]["generated_text"]
-    assert "422" in found["refused"]
+    results = json.loads(run("python", str(SCRIPT), "others").splitlines()[-1])
+    assert results["status"] == "InService"
+    assert results["variants"] == [1]
+    assert results["all"] == ["others"]
+    assert results["events"] == 3
+    assert results["answer"][0]["generated_text"]
+    assert "422" in results["refused"]
 
     request = tmp_path / "request.json"
     request.write_text('{"inputs": "Hello", "parameters": {"max_new_tokens": 3}}', encoding="utf-8")
-    said = aws_cli(
+    response = aws_cli(
         "sagemaker-runtime", "invoke-endpoint", "--endpoint-name", "others",
         "--content-type", "application/json", "--body", f"fileb://{request}", "answer.json",
     )  # fmt: skip
-    assert said["InvokedProductionVariant"] == "main"
-    assert json.loads((tmp_path / "answer.json").read_text(encoding="utf-8")) == found["answer"]
+    assert response["InvokedProductionVariant"] == "main"
+    assert json.loads((tmp_path / "answer.json").read_text(encoding="utf-8")) == results["answer"]
     described = aws_cli("sagemaker", "describe-endpoint", "--endpoint-name", "others")
     assert described["EndpointStatus"] == "InService"
     assert aws_cli("sts", "get-caller-identity")["Account"] == "123456789012"

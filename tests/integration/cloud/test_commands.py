@@ -1,4 +1,4 @@
-"""``inf2kit cloud`` as a shell has it."""
+"""``inf2kit cloud`` in a user's shell."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ def inf2kit(home: Path, *words: str, **more: str) -> subprocess.CompletedProcess
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_env_is_what_a_shell_takes(cloud: CloudSettings, home: Path) -> None:
+def test_a_shell_evaluates_env(cloud: CloudSettings, home: Path) -> None:
     elsewhere = {"AWS_PROFILE": "mine", "AWS_ENDPOINT_URL_APPLICATION_AUTO_SCALING": "http://127.0.0.1:9"}
-    said = inf2kit(home, "env", **elsewhere).stdout
+    script = inf2kit(home, "env", **elsewhere).stdout
     shown = subprocess.run(
-        ["/bin/sh", "-c", f'{said}\necho "$AWS_ENDPOINT_URL $AWS_REGION ${{AWS_PROFILE-none}}"; env'],
+        ["/bin/sh", "-c", f'{script}\necho "$AWS_ENDPOINT_URL $AWS_REGION ${{AWS_PROFILE-none}}"; env'],
         env={**elsewhere, "PATH": os.defpath},
         capture_output=True,
         text=True,
         check=True,
     ).stdout
     assert shown.startswith(f"{cloud.url} us-east-1 none\n")
-    assert "AWS_ENDPOINT_URL_" not in shown, "no service is led elsewhere"
+    assert "AWS_ENDPOINT_URL_" not in shown, "no service has an endpoint of its own"
 
 
 def test_status_and_logs(cloud: CloudSettings, home: Path) -> None:
@@ -39,7 +39,7 @@ def test_status_and_logs(cloud: CloudSettings, home: Path) -> None:
     assert nobody.stderr == "Error: no container of 'nobody' has a log; see 'inf2kit cloud status'\n"
 
 
-def test_there_is_one_cloud(cloud: CloudSettings, home: Path) -> None:
+def test_a_home_has_one_cloud(cloud: CloudSettings, home: Path) -> None:
     again = inf2kit(home, "up")
     assert again.returncode == 1
     assert again.stderr.startswith(f"Error: the rehearsal cloud is up already, on {cloud.url}")

@@ -1,6 +1,6 @@
-"""Why moto is extended: each test shows a gap of plain moto, and fails on the day that moto closes it.
+"""Why moto is extended: each test shows a gap of plain moto, and fails as soon as moto closes it.
 
-Then the extension that it names can go. Nothing of ours is installed here.
+Then the extension can be deleted. These tests do not install the extensions.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ def mocked() -> Iterator[None]:
 
 @pytest.fixture
 def plain(mocked: None, monkeypatch: pytest.MonkeyPatch) -> Client:
-    """boto3 against moto as it is, in this process; empty."""
+    """Create boto3 clients for plain, empty moto in this process."""
     for name in ("AWS_ENDPOINT_URL", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     BackendDict.reset()
     return lambda service: boto3.client(service, region_name="us-east-1")
 
 
-def model(sagemaker: Any, **more: Any) -> None:
+def create_model(sagemaker: Any, **more: Any) -> None:
     container = {"Image": "i", "ModelDataUrl": "s3://nobody/nothing"}
     sagemaker.create_model(ModelName="m", ExecutionRoleArn=ROLE, PrimaryContainer=container, **more)
 
 
-def config(sagemaker: Any, instance_type: str) -> None:
+def create_config(sagemaker: Any, instance_type: str) -> None:
     variants = [
         {
             "VariantName": "main",
@@ -64,16 +64,16 @@ def template(kind: str, properties: dict[str, Any] | None = None, **more: Any) -
     return json.dumps({"Resources": {"R": {"Type": kind, "Properties": properties or {}}}, **more})
 
 
-def test_hosting_does_not_know_inf2(plain: Client) -> None:
-    model(plain("sagemaker"))
+def test_sagemaker_refuses_inf2(plain: Client) -> None:
+    create_model(plain("sagemaker"))
     with pytest.raises(ClientError, match="failed to satisfy constraint"):
-        config(plain("sagemaker"), "ml.inf2.xlarge")
+        create_config(plain("sagemaker"), "ml.inf2.xlarge")
 
 
-def test_hosting_is_in_service_without_a_model_and_drops_what_it_is_told(plain: Client) -> None:
+def test_sagemaker_is_in_service_without_a_model_and_drops_fields(plain: Client) -> None:
     sagemaker = plain("sagemaker")
-    model(sagemaker, EnableNetworkIsolation=True)
-    config(sagemaker, "ml.m5.xlarge")
+    create_model(sagemaker, EnableNetworkIsolation=True)
+    create_config(sagemaker, "ml.m5.xlarge")
     rollback = {"AutoRollbackConfiguration": {"Alarms": [{"AlarmName": "a"}]}}
     blue_green = {"TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0}}
     sagemaker.create_endpoint(
@@ -87,7 +87,7 @@ def test_hosting_is_in_service_without_a_model_and_drops_what_it_is_told(plain: 
     assert not sagemaker.describe_model(ModelName="m").get("EnableNetworkIsolation")
 
 
-def test_stacks_skip_what_they_do_not_know(plain: Client) -> None:
+def test_stacks_skip_unknown_types(plain: Client) -> None:
     kinds = (
         "AWS::CloudWatch::Alarm",
         "AWS::ApplicationAutoScaling::ScalableTarget",
@@ -129,17 +129,17 @@ def test_change_sets_of_one_name_are_taken_for_one(plain: Client) -> None:
 def test_a_failed_stack_is_not_rolled_back(plain: Client) -> None:
     body = {
         "Resources": {
-            "Made": {"Type": "AWS::Logs::LogGroup", "Properties": {"LogGroupName": "/made"}},
+            "Created": {"Type": "AWS::Logs::LogGroup", "Properties": {"LogGroupName": "/created"}},
             "Fails": {
                 "Type": "AWS::SSM::Parameter",
-                "DependsOn": "Made",
+                "DependsOn": "Created",
                 "Properties": {"Name": "aws/not-allowed", "Type": "String", "Value": "1"},
             },
         }
     }
     with pytest.raises(ClientError):
         plain("cloudformation").create_stack(StackName="s", TemplateBody=json.dumps(body))
-    assert plain("logs").describe_log_groups()["logGroups"], "what was made stays"
+    assert plain("logs").describe_log_groups()["logGroups"], "the log group stays"
 
 
 def test_a_template_by_path_is_found_on_localhost_only(plain: Client) -> None:
@@ -149,7 +149,7 @@ def test_a_template_by_path_is_found_on_localhost_only(plain: Client) -> None:
         plain("cloudformation").create_stack(StackName="s", TemplateURL="http://127.0.0.1:4570/a-bucket/t")
 
 
-def test_alarms_never_look_at_a_metric(plain: Client) -> None:
+def test_alarms_are_not_evaluated(plain: Client) -> None:
     cloudwatch = plain("cloudwatch")
     cloudwatch.put_metric_alarm(
         AlarmName="a",
@@ -183,14 +183,14 @@ def test_a_bucket_policy_is_applied_without_its_condition(plain: Client) -> None
         s3.get_object(Bucket="a-bucket", Key="k")
 
 
-def test_awss_own_policies_are_not_there_unless_asked_for(plain: Client) -> None:
+def test_managed_policies_of_aws_are_not_loaded_by_default(plain: Client) -> None:
     plain("iam").create_role(RoleName="r", AssumeRolePolicyDocument="{}")
     with pytest.raises(ClientError, match="does not exist or is not attachable"):
         plain("iam").attach_role_policy(RoleName="r", PolicyArn="arn:aws:iam::aws:policy/ReadOnlyAccess")
 
 
 def test_objects_are_held_in_memory_while_they_are_joined(plain: Client) -> None:
-    """And what the extension reaches into is as it was."""
+    """And moto still has the attributes that the extension uses."""
     upload = s3_models.FakeMultipart("k", {}, "123456789012", "us-east-1")
     part = upload.set_part(1, b"x")
     value, _, _ = upload.complete(iter([(1, part.etag)]))
@@ -202,7 +202,7 @@ def test_objects_are_held_in_memory_while_they_are_joined(plain: Client) -> None
     assert isinstance(part._value_buffer._file, io.BytesIO)
 
 
-def test_what_else_is_replaced_is_there(plain: Client) -> None:
+def test_moto_still_has_what_the_extensions_patch(plain: Client) -> None:
     for name in ("create_change_set", "execute_change_set", "describe_change_set", "_get_stack_from_s3_url"):
         assert callable(getattr(CloudFormationResponse, name))
     assert not hasattr(CloudFormationResponse, "rollback_stack")

@@ -1,6 +1,6 @@
-"""What a web page in the user's browser, and another user of the machine, can do to the rehearsal: nothing.
+"""A web page in the user's browser, and another user of the machine, can do nothing to the rehearsal.
 
-Everything goes over real sockets, byte by byte as it is written here.
+All requests go over real sockets, with exactly the headers that the tests write.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Answer:
 
 
 def ask(port: int, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> Answer:
-    """One request with exactly these headers; Host is the server's own unless it is given."""
+    """Send one request with exactly these headers; Host defaults to the server's."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
@@ -49,8 +49,8 @@ def ask(port: int, method: str, path: str, headers: dict[str, str], body: bytes 
         connection.putheader("Content-Length", str(len(body)))
         connection.endheaders(body)
         response = connection.getresponse()
-        found = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, found, response.read())
+        response_headers = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, response_headers, response.read())
     finally:
         connection.close()
 
@@ -60,10 +60,10 @@ def signed(key: str, service: str) -> dict[str, str]:
     return {"Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"}
 
 
-#: What a browser adds to a request of a page, or sends to a name that leads to this machine.
+#: Headers that a browser adds to the request of a page, or sends to a name that resolves to this machine.
 OF_PAGES = {
-    "a name of somebody else": {"Host": "evil.example"},
-    "a name of somebody else, with the port": {"Host": "evil.example:{port}"},
+    "a foreign name": {"Host": "evil.example"},
+    "a foreign name, with the port": {"Host": "evil.example:{port}"},
     "an address of the network": {"Host": "192.168.0.7:{port}"},
     "the right host with another port": {"Host": "127.0.0.1:1"},
     "the right host without a port": {"Host": "127.0.0.1"},
@@ -83,9 +83,9 @@ PREFLIGHT = {
 }
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _JSON = {"Content-Type": "application/x-amz-json-1.1"}
-#: Requests that do something, by the service that they are signed for.
+#: Requests that change or read something: service, method, path, headers and body.
 REQUESTS: dict[str, tuple[str, str, str, dict[str, str], bytes]] = {
-    "a bucket": ("s3", "PUT", "/made-by-a-page", {}, b""),
+    "a bucket": ("s3", "PUT", "/created-by-a-page", {}, b""),
     "a stack": ("cloudformation", "POST", "/", _FORM, b"Action=ListStacks&Version=2010-05-15"),
     "a list": ("sagemaker", "POST", "/", {**_JSON, "X-Amz-Target": "SageMaker.ListModels"}, b"{}"),
     "a call": ("sagemaker", "POST", "/endpoints/e/invocations", {"Content-Type": "application/json"}, b"{}"),
@@ -95,13 +95,13 @@ REQUESTS: dict[str, tuple[str, str, str, dict[str, str], bytes]] = {
 @pytest.mark.parametrize("row", OF_PAGES)
 @pytest.mark.parametrize("request_", REQUESTS)
 def test_the_cloud_does_nothing_for_a_page(cloud: CloudSettings, row: str, request_: str) -> None:
-    """Even if the page knew the access key."""
+    """Not even for a page that knows the access key."""
     service, method, path, more, body = REQUESTS[request_]
     of_page = {name: value.format(port=cloud.port) for name, value in OF_PAGES[row].items()}
     own = signed(key_of(cloud), service)
     assert ask(cloud.port, method, path, {**own, **more, **of_page}, body).status == 403
     buckets = boto3_client(cloud, "s3").list_buckets()["Buckets"]
-    assert "made-by-a-page" not in [bucket["Name"] for bucket in buckets]
+    assert "created-by-a-page" not in [bucket["Name"] for bucket in buckets]
 
 
 @pytest.fixture
@@ -152,17 +152,17 @@ def test_no_answer_can_be_read_by_a_page(cloud: CloudSettings) -> None:
 
 
 @pytest.mark.parametrize("path", ["/moto-api", "/moto-api/data.json", "//moto-api/data.json", "/moto%2Dapi/"])
-def test_the_double_that_does_the_rest_has_no_api_of_its_own(cloud: CloudSettings, path: str) -> None:
+def test_motos_own_api_is_closed(cloud: CloudSettings, path: str) -> None:
     assert ask(cloud.port, "GET", path, {}).status == 404
     assert ask(cloud.port, "GET", path, signed(key_of(cloud), "s3")).status == 404
 
 
-def test_its_state_is_not_reset_by_a_form(cloud: CloudSettings) -> None:
+def test_a_form_does_not_reset_motos_state(cloud: CloudSettings) -> None:
     assert ask(cloud.port, "POST", "/moto-api/reset", _FORM).status == 404
     assert boto3_client(cloud, "s3").list_buckets()["Buckets"]
 
 
-#: What somebody sends who may not read the file with the key.
+#: Requests of a caller who cannot read the file with the key.
 STRANGERS: dict[str, tuple[str, dict[str, str]]] = {
     "nothing": ("", {}),
     "a key of his own": ("", signed(_KEY_OF_NOBODY, "s3")),
@@ -213,7 +213,7 @@ def test_a_form_of_a_page_puts_no_object(cloud: CloudSettings) -> None:
         ("cloudwatch", "describe_alarms", "UnrecognizedClientException"),
     ],
 )
-def test_a_shell_of_an_earlier_cloud_is_told_what_to_do(
+def test_a_shell_of_an_earlier_cloud_gets_advice(
     cloud: CloudSettings, service: str, operation: str, code: str
 ) -> None:
     session = boto3.session.Session("rehearsal", "rehearsal", region_name=cloud.region)
@@ -245,9 +245,9 @@ def test_presigned_addresses_and_assumed_roles_are_let_in(cloud: CloudSettings) 
     role = boto3_client(cloud, "sts").assume_role(
         RoleArn="arn:aws:iam::123456789012:role/r", RoleSessionName="mine"
     )
-    given = role["Credentials"]
+    credentials = role["Credentials"]
     assumed = boto3.session.Session(
-        given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"], cloud.region
+        credentials["AccessKeyId"], credentials["SecretAccessKey"], credentials["SessionToken"], cloud.region
     )
     assert assumed.client("s3", endpoint_url=cloud.url).list_buckets()["Buckets"]
 
@@ -261,7 +261,7 @@ def test_another_user_of_the_machine_cannot_read_the_key(cloud: CloudSettings, h
         assert stat.S_IMODE((cloud.folder / name).stat().st_mode) == 0o600, name
 
 
-def test_a_folder_that_was_open_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_open_home_becomes_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INF2KIT_HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir(mode=0o755)
     with folders.locked("anything"):

@@ -1,4 +1,4 @@
-"""Models compiled for the CPU double of a device, by our own export and optimum-neuron's real code."""
+"""Models compiled for the CPU double of a device, by inf2kit's export and optimum-neuron's real code."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Compiled = Callable[..., Path]
 def compiled(
     weights: Path, small_weights: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Compiled]:
-    """Compile the embedded model, or its first layers, for some shapes, once for each."""
+    """Compile the embedded model, or its first layers, once for each choice of shapes."""
     from inf2kit.compile.export import export
     from inf2kit.compile.spec import CompileSpec
     from inf2kit.serving.shapes import StaticShapes
 
-    made: dict[tuple[object, ...], Path] = {}
+    folders: dict[tuple[object, ...], Path] = {}
 
     def compile_once(
         batch_size: int,
@@ -31,7 +31,7 @@ def compiled(
         whole: bool = False,
     ) -> Path:
         key = (batch_size, sequence_length, max_context_length, on_device, whole)
-        if key not in made:
+        if key not in folders:
             spec = CompileSpec(
                 model="embedded/model",
                 revision="r1",
@@ -40,10 +40,10 @@ def compiled(
                 dtype="float32",
                 on_device_sampling=on_device,
             )
-            made[key] = tmp_path_factory.mktemp("compiled") / "model"
-            export(spec, weights if whole else small_weights, made[key])
-        return made[key]
+            folders[key] = tmp_path_factory.mktemp("compiled") / "model"
+            export(spec, weights if whole else small_weights, folders[key])
+        return folders[key]
 
     yield compile_once
-    for path in made.values():
+    for path in folders.values():
         shutil.rmtree(path)

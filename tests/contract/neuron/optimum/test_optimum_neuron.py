@@ -1,4 +1,4 @@
-"""What we call of optimum-neuron is there and takes what we give it; what it makes is what we say it will."""
+"""optimum-neuron has the functions that inf2kit calls, and writes what inf2kit expects."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def test_the_configuration_of_each_preset_is_accepted(name: str, tmp_path: Path)
         **{key: value for key, value in catalog.models()[preset.model.id].items() if key != "model_type"}
     )
     config.torch_dtype = torch.float16
-    made = neuron_config(spec, tmp_path, config)
-    assert type(made) is NxDNeuronConfig
+    settings = neuron_config(spec, tmp_path, config)
+    assert type(settings) is NxDNeuronConfig
     expected = {
         "batch_size": spec.shapes.batch_size,
         "sequence_length": 2048,
@@ -91,10 +91,10 @@ def test_the_configuration_of_each_preset_is_accepted(name: str, tmp_path: Path)
         "checkpoint_id": None,
         "torch_dtype": torch.float16,
     }
-    assert {key: getattr(made, key) for key in expected} == expected
-    made.save_pretrained(tmp_path)
-    again = NxDNeuronConfig.from_pretrained(str(tmp_path))
-    assert again.to_dict() == made.to_dict()
+    assert {key: getattr(settings, key) for key in expected} == expected
+    settings.save_pretrained(tmp_path)
+    saved = NxDNeuronConfig.from_pretrained(str(tmp_path))
+    assert saved.to_dict() == settings.to_dict()
 
 
 def test_what_is_saved_is_what_packaging_and_the_engine_expect(compiled: Callable[..., Path]) -> None:
@@ -114,8 +114,8 @@ def test_what_is_saved_is_what_packaging_and_the_engine_expect(compiled: Callabl
     assert not config["on_device_sampling"]
 
 
-#: Heads, key and value heads, head size, and the other sizes: evenly dealt out, padded, repeated, neither
-#: nor.
+#: Heads, key and value heads, head size, hidden, intermediate and vocabulary size. Heads divide evenly over
+#: the cores, are padded, or are repeated.
 SHAPES = [
     (8, 8, 8, 64, 96, 120),
     (32, 32, 4, 128, 100, 97),
@@ -126,11 +126,11 @@ SHAPES = [
 
 
 @pytest.mark.parametrize("cores", [2, 12, 24])
-def test_a_cores_weights_are_as_many_bytes_as_we_say(
+def test_the_weights_of_a_core_have_the_estimated_bytes(
     cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """optimum-neuron's own padding and repeating, split over the cores."""
-    # A tokenizer has no part in it, and takes longer than all the rest.
+    """Compare with the shards that optimum-neuron saves, padded and repeated by its own code."""
+    # The tokenizer does not matter here, and takes longer than everything else.
     monkeypatch.setattr(
         AutoTokenizer, "from_pretrained", lambda *_, **__: SimpleNamespace(save_pretrained=print)
     )
@@ -162,7 +162,7 @@ def test_a_cores_weights_are_as_many_bytes_as_we_say(
                 target / f"checkpoint/weights/tp{rank}_sharded_checkpoint.safetensors", "pt"
             ) as file:
                 tensors = [file.get_tensor(name) for name in file.keys()]  # noqa: SIM118 - not a dict
-            assert sum(each.numel() * each.element_size() for each in tensors) == expected, (
+            assert sum(tensor.numel() * tensor.element_size() for tensor in tensors) == expected, (
                 heads,
                 cores,
                 rank,
@@ -170,7 +170,7 @@ def test_a_cores_weights_are_as_many_bytes_as_we_say(
 
 
 @pytest.mark.parametrize("cores", catalog.TENSOR_PARALLEL_SIZES)
-def test_the_cache_is_as_many_bytes_as_we_say(cores: int) -> None:
+def test_the_cache_has_the_estimated_bytes(cores: int) -> None:
     from neuronx_distributed.parallel_layers import parallel_state
     from optimum.neuron.models.inference.llama.modeling_llama import NxDLlamaModel
 
@@ -184,14 +184,17 @@ def test_the_cache_is_as_many_bytes_as_we_say(cores: int) -> None:
             head_dim=head_dim,
             vocab_size=vocabulary,
         )
-        compiled_for = NxDNeuronConfig(
+        settings = NxDNeuronConfig(
             batch_size=3, sequence_length=40, tp_degree=cores, torch_dtype="float16", fused_qkv=True
         )
         with parallel_state.ranks(cores), torch.device("meta"):
-            model = NxDLlamaModel(config, compiled_for)
-        made = sum(each.numel() * each.element_size() for each in model.kv_mgr.past_key_values)
+            model = NxDLlamaModel(config, settings)
+        cache_bytes = sum(layer.numel() * layer.element_size() for layer in model.kv_mgr.past_key_values)
         architecture = Architecture(hidden, intermediate, 2, heads, key_value_heads, head_dim, vocabulary, 64)
-        assert estimate_memory(architecture, StaticShapes.resolve(3, 40), cores, "float16").kv_cache == made
+        assert (
+            estimate_memory(architecture, StaticShapes.resolve(3, 40), cores, "float16").kv_cache
+            == cache_bytes
+        )
         attention = model.layers[0].self_attn.qkv_proj
         assert sharded_heads(architecture, cores) == (
             attention.num_attention_heads,
@@ -200,18 +203,18 @@ def test_the_cache_is_as_many_bytes_as_we_say(cores: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "sentence"),
+    ("changes", "message"),
     [
-        ({"optimum_neuron_version": "0.3.0"}, "compiled with optimum-neuron 0.3.0, here is"),
-        ({"neuronxcc_version": "2.19.1"}, "compiled with neuronx-cc 2.19.1, here is"),
+        ({"optimum_neuron_version": "0.3.0"}, "compiled with optimum-neuron 0.3.0, but 0.4"),
+        ({"neuronxcc_version": "2.19.1"}, "compiled with neuronx-cc 2.19.1, but 2."),
         ({"batch_size": 8}, "batch_size is 8, the preset asks for 4"),
         ({"continuous_batching": False}, "continuous_batching is False, the preset asks for True"),
         ({"target": "trn2"}, "cannot be loaded .*trn2"),
         ({"tp_degree": 2}, "lacks checkpoint/weights/tp1_sharded_checkpoint.safetensors"),
     ],
 )
-def test_an_artefact_of_something_else_is_one_sentence(
-    changed: dict[str, Any], sentence: str, compiled: Callable[..., Path], tmp_path: Path
+def test_a_model_compiled_for_something_else_is_refused_in_one_sentence(
+    changes: dict[str, Any], message: str, compiled: Callable[..., Path], tmp_path: Path
 ) -> None:
     source = compiled(4)
     for file in source.rglob("*"):
@@ -220,14 +223,14 @@ def test_an_artefact_of_something_else_is_one_sentence(
             (tmp_path / file.relative_to(source)).symlink_to(file)
     config = json.loads((source / "neuron_config.json").read_text(encoding="utf-8"))
     (tmp_path / "neuron_config.json").unlink()
-    (tmp_path / "neuron_config.json").write_text(json.dumps({**config, **changed}), encoding="utf-8")
-    with pytest.raises(ModelDirectoryError, match=sentence) as raised:
+    (tmp_path / "neuron_config.json").write_text(json.dumps({**config, **changes}), encoding="utf-8")
+    with pytest.raises(ModelDirectoryError, match=message) as refused:
         NeuronBackend(tmp_path, StaticShapes.resolve(4, 64)).load()
-    assert "\n" not in str(raised.value)
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("sentence", "raised"),
+    ("message", "error_type"),
     [
         (
             "The PyTorch Neuron Runtime could not be initialized. Neuron Driver issues are logged",
@@ -237,16 +240,16 @@ def test_an_artefact_of_something_else_is_one_sentence(
         ("NRT:nrt_allocate_neuron_cores  NeuronCore(s) not available - Requested:1", DeviceBusyError),
     ],
 )
-def test_only_a_device_that_is_held_is_waited_for(
-    compiled: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, sentence: str, raised: type[Exception]
+def test_only_a_device_that_another_process_holds_is_waited_for(
+    compiled: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, message: str, error_type: type[Exception]
 ) -> None:
-    """An old driver would be waited for until the start-up time-out; a moment's error is no damaged file."""
+    """Waiting would not help against an old driver, and a passing error does not mean a damaged file."""
     source = compiled(1)
-    monkeypatch.setenv("NEURON_CPU_DOUBLE_REFUSAL", sentence)
-    with pytest.raises(raised, match=sentence[:20]) as refused:
+    monkeypatch.setenv("NEURON_CPU_DOUBLE_REFUSAL", message)
+    with pytest.raises(error_type, match=message[:20]) as refused:
         NeuronBackend(source, StaticShapes.resolve(1, 64)).load()
-    assert type(refused.value) is raised
-    if raised is RuntimeError:
+    assert type(refused.value) is error_type
+    if error_type is RuntimeError:
         assert "no driver is loaded" in str(refused.value)
 
 
@@ -268,19 +271,18 @@ def test_cores_are_a_range_and_all_is_not_none(
 
 
 def test_optimum_neurons_own_generate(compiled: Callable[..., Path], small_weights: Path) -> None:
-    """The blog's way, on the same artefact: right-padded prompts, greedy by a choice among one.
+    """The way of AWS's blog post, on the same model: right-padded prompts, greedy search as top_k 1.
 
-    0.4.1's own loop passes an attention mask that holds the position which is just being written, so every
-    step reads what was there before: the padding of the prefill. Nothing is to be given that mask; 0.4.5 has
-    none.
+    0.4.1's own loop passes an attention mask that includes the position being written, so every step reads
+    what was there before: the padding of the prefill. 0.4.5 has no such mask.
     """
     NeuronBackend(compiled(4), StaticShapes.resolve(4, 64)).load()
     model = NeuronModelForCausalLM.from_pretrained(compiled(4))
     reference = LlamaForCausalLM.from_pretrained(small_weights)
     prompts = [[5, 6, 7, 8, 9, 10], [11, 12, 13]]
     width = max(map(len, prompts))
-    ids = torch.tensor([each + [0] * (width - len(each)) for each in prompts])
-    mask = torch.tensor([[1] * len(each) + [0] * (width - len(each)) for each in prompts])
+    ids = torch.tensor([prompt + [0] * (width - len(prompt)) for prompt in prompts])
+    mask = torch.tensor([[1] * len(prompt) + [0] * (width - len(prompt)) for prompt in prompts])
     out = model.generate(ids, attention_mask=mask, do_sample=True, top_k=1, max_new_tokens=6)
     expected = [
         reference.generate(
@@ -295,8 +297,8 @@ def test_optimum_neurons_own_generate(compiled: Callable[..., Path], small_weigh
     assert (out[:, width:].tolist() == expected) == (metadata.version("optimum-neuron") != "0.4.1")
 
 
-def test_a_step_with_the_mask_of_its_own_position_is_another_one(compiled: Callable[..., Path]) -> None:
-    """What 0.4.1's loop does, in two calls."""
+def test_a_mask_with_the_position_being_written_changes_the_step(compiled: Callable[..., Path]) -> None:
+    """Show the step of 0.4.1's loop in two calls."""
     backend = NeuronBackend(compiled(1), StaticShapes.resolve(1, 64))
     backend.load()
     forward = backend._model.forward
@@ -307,6 +309,6 @@ def test_a_step_with_the_mask_of_its_own_position_is_another_one(compiled: Calla
         backend.prefill([PrefillChunk(0, [11, 12, 13])])
         backend.release(0)
         mask = torch.tensor([[1] * last])
-        one = {"input_ids": torch.tensor([[9]]), "position_ids": torch.tensor([[3]])}
-        logits.append(forward(**one, seq_ids=torch.tensor([0]), attention_mask=mask).logits)
+        inputs = {"input_ids": torch.tensor([[9]]), "position_ids": torch.tensor([[3]])}
+        logits.append(forward(**inputs, seq_ids=torch.tensor([0]), attention_mask=mask).logits)
     assert not torch.allclose(*logits, atol=1e-3)

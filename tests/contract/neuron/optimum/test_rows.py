@@ -1,4 +1,4 @@
-"""The Neuron backend: every text is what transformers generates alone, and each care is needed."""
+"""The Neuron backend: every text is what transformers generates alone, and each precaution is needed."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Run:
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
-def test_greedy_texts_of_rows_that_come_and_go_are_transformers_own(
+def test_greedy_texts_equal_transformers_while_rows_come_and_go(
     batch_size: int, compiled: Compiled, weights: Path, figure: Callable[[str], None]
 ) -> None:
     """Prompts of one token and more, a caller that leaves, rows that are used again after longer ones."""
@@ -88,10 +88,10 @@ def test_greedy_texts_of_rows_that_come_and_go_are_transformers_own(
         run.submit(ids(length, 100 * batch_size + index), rng.choice([1, 3, 8]))
         for _ in range(rng.choice([0, 0, 1, 3])):
             run.scheduler.step()
-    gone = run.submit(ids(20, 7), 30)
+    abandoned = run.submit(ids(20, 7), 30)
     for _ in range(4):
         run.scheduler.step()
-    gone.cancelled = True
+    abandoned.cancelled = True
     run.scheduler.wake()
     full = run.submit(ids(58, 8), 40)
     texts = run.finish()
@@ -105,7 +105,7 @@ def test_greedy_texts_of_rows_that_come_and_go_are_transformers_own(
     )
 
 
-def test_sampling_on_the_host_is_the_same_code_as_ever(compiled: Compiled, proof: ReferenceModel) -> None:
+def test_sampling_on_the_host_equals_transformers(compiled: Compiled, proof: ReferenceModel) -> None:
     run = Run(loaded(compiled(4)))
     run.submit(ids(12, 1), 8, do_sample=True, seed=5, temperature=0.8, top_k=50)
     run.submit(ids(3, 2), 8, repetition_penalty=1.3)
@@ -133,7 +133,7 @@ def test_a_shorter_context_graph_takes_shorter_prompts(compiled: Compiled, proof
         NeuronBackend(path, StaticShapes.resolve(1, LENGTH))
 
 
-# Each care in turn is left out: what comes out must then be wrong, or the care is needed no more.
+# Each class leaves out one precaution. Its texts must be wrong, or the precaution is not needed any more.
 
 
 class DecodesSomeRowsAtATime(NeuronBackend):
@@ -142,11 +142,13 @@ class DecodesSomeRowsAtATime(NeuronBackend):
     def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> StepOutput:
         steps = []
         for part in (slice(0, len(rows) // 2), slice(len(rows) // 2, None)):
-            where = torch.tensor(rows[part], dtype=torch.int64)
-            if len(where):
+            row_numbers = torch.tensor(rows[part], dtype=torch.int64)
+            if len(row_numbers):
                 columns = torch.tensor([ids[part], positions[part]])[:, :, None]
                 steps.append(
-                    self._forward(columns[0], columns[1], where, self._sampling_params[where]).logits
+                    self._forward(
+                        columns[0], columns[1], row_numbers, self._sampling_params[row_numbers]
+                    ).logits
                 )
         return StepOutput(torch.cat(steps))
 
@@ -170,7 +172,7 @@ class PadsOneTokenLikeOthers(NeuronBackend):
 
 
 class PadsLeft(NeuronBackend):
-    """As the blog does: pads before the prompt."""
+    """Pads before the prompt, as AWS's blog post does."""
 
     def _prefill(self, chunks: Sequence[PrefillChunk], _: Sequence[int]) -> StepOutput:
         (chunk,) = chunks
@@ -180,8 +182,8 @@ class PadsLeft(NeuronBackend):
         return self._forward(prompt, positions, torch.tensor([chunk.row]), self._sampling_params[:1])
 
 
-class ForgetsOthersAtAOneTokenPrompt(NeuronBackend):
-    """Lets the other rows write over position 0 while a prompt of one token goes through the decode graph."""
+class ForgetsOtherRowsAtAOneTokenPrompt(NeuronBackend):
+    """Lets the other rows overwrite position 0 while a prompt of one token goes through the decode graph."""
 
     def _prefill_single_token(self, row: int, token_id: int) -> StepOutput:
         ids, positions = torch.zeros((2, self.shapes.batch_size, 1), dtype=torch.int64)
@@ -190,19 +192,19 @@ class ForgetsOthersAtAOneTokenPrompt(NeuronBackend):
 
 
 @pytest.mark.parametrize(
-    ("careless", "lengths"),
+    ("incautious", "lengths"),
     [
         (DecodesSomeRowsAtATime, [20, 9, 30, 12]),
         (LeavesPaddingToTheWrapper, [20, 9, 12, 1]),
         (PadsOneTokenLikeOthers, [1]),
         (PadsLeft, [20]),
-        (ForgetsOthersAtAOneTokenPrompt, [20, 9, 12, 1]),
+        (ForgetsOtherRowsAtAOneTokenPrompt, [20, 9, 12, 1]),
     ],
 )
-def test_without_this_care_texts_are_wrong(
-    careless: type[NeuronBackend], lengths: list[int], compiled: Compiled, proof: ReferenceModel
+def test_without_this_precaution_texts_are_wrong(
+    incautious: type[NeuronBackend], lengths: list[int], compiled: Compiled, proof: ReferenceModel
 ) -> None:
-    def wrong(kind: type[NeuronBackend]) -> int:
+    def count_wrong(kind: type[NeuronBackend]) -> int:
         run = Run(loaded(compiled(4), kind))
         for index, length in enumerate(lengths):
             run.submit(ids(length, 50 + index), 16 + 4 * index)
@@ -215,29 +217,31 @@ def test_without_this_care_texts_are_wrong(
                 count += 1
         return count
 
-    assert wrong(careless) > 0
-    assert wrong(NeuronBackend) == 0
+    assert count_wrong(incautious) > 0
+    assert count_wrong(NeuronBackend) == 0
 
 
 def test_a_prompt_of_two_tokens_ties_with_the_wrappers_padding(compiled: Compiled) -> None:
-    """On a CPU the first of equal positions wins, which is the right one; on a device nobody has looked."""
+    """On a CPU the first of equal positions wins, which is the right one; on a device it is not known."""
     backend = loaded(compiled(4))
     seen: list[torch.Tensor] = []
     model = backend._model
     inner = model.context_encoding_model.model
 
-    class Watching(torch.nn.Module):
+    class PositionRecorder(torch.nn.Module):
         def forward(self, *inputs: torch.Tensor) -> Any:
             seen.append(inputs[-3])
             return inner(*inputs)
 
-    model.context_encoding_model.model = Watching()
-    own = LeavesPaddingToTheWrapper._prefill
-    own(backend, [PrefillChunk(0, [5, 6])], [0])  # type: ignore[arg-type]
+    model.context_encoding_model.model = PositionRecorder()
+    prefill_unpadded = LeavesPaddingToTheWrapper._prefill
+    prefill_unpadded(backend, [PrefillChunk(0, [5, 6])], [0])  # type: ignore[arg-type]
     backend._prefill([PrefillChunk(0, [5, 6])], [0])
-    by_wrapper, by_us = ((positions[0] == positions[0].max()).sum().item() for positions in seen)
-    assert by_wrapper == LENGTH - 1
-    assert by_us == 1
+    ties_with_wrapper, ties_with_backend = (
+        (positions[0] == positions[0].max()).sum().item() for positions in seen
+    )
+    assert ties_with_wrapper == LENGTH - 1
+    assert ties_with_backend == 1
 
 
 def test_a_position_past_the_row_is_stopped_before_the_graph(compiled: Compiled) -> None:
@@ -251,7 +255,7 @@ def test_a_position_past_the_row_is_stopped_before_the_graph(compiled: Compiled)
 
 
 def test_sampling_on_the_device(compiled: Compiled, proof: ReferenceModel) -> None:
-    """Greedy is exact; the rest is as the graph does it; what it cannot do is refused."""
+    """Greedy search is exact, sampling is the graph's own, and other parameters are refused."""
     backend = loaded(compiled(4, on_device=True))
     run = Run(backend)
     prompts = [ids(length, length) for length in (1, 2, 25, 6)]
@@ -267,20 +271,20 @@ def test_sampling_on_the_device(compiled: Compiled, proof: ReferenceModel) -> No
         logits = proof._model(torch.tensor([row])).logits[0, -1]
         assert token_id in logits.topk(3).indices
         row.append(token_id)
-    for asked, what in [
+    for parameters, message in [
         ({"seed": 1, "do_sample": True, "top_k": 5}, "cannot honour seed"),
         ({"repetition_penalty": 1.1}, "cannot honour repetition_penalty"),
         ({"min_new_tokens": 3}, "cannot honour min_new_tokens"),
         ({"do_sample": True}, "give a top_k within 1..256"),
         ({"do_sample": True, "top_k": 257}, "give a top_k within 1..256"),
     ]:
-        with pytest.raises(RequestError, match=what) as refused:
-            backend.check(Parameters(**asked))  # type: ignore[arg-type]
+        with pytest.raises(RequestError, match=message) as refused:
+            backend.check(Parameters(**parameters))  # type: ignore[arg-type]
         assert refused.value.status == 422
 
 
 def test_top_k_of_minus_one_would_make_all_candidates_alike(compiled: Compiled) -> None:
-    """The device's sampler takes -1 for "all" when it checks, and then masks everything: it is never sent."""
+    """The device's sampler accepts -1 as "all", but then masks everything; so -1 is never sent."""
     from optimum.neuron.models.inference.backend.modules.generation.sampling import Sampler
 
     backend = loaded(compiled(4, on_device=True))

@@ -1,4 +1,4 @@
-"""The CPU backend against transformers' own forward pass, call by call."""
+"""The CPU backend gives the logits of transformers' own forward pass, call by call."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from inf2kit.serving.engine.scheduler import Scheduler
 from inf2kit.serving.shapes import StaticShapes
 from inf2kit.serving.wire import Generation, Parameters
 
-#: Logits of magnitude 20, summed in another order.
+#: The difference of logits of magnitude 20 that are summed in another order.
 CLOSE = 2e-3
 SHAPES = StaticShapes.resolve(4, 700)
 
@@ -29,9 +29,9 @@ def model(small_weights: Path) -> Any:
 
 @pytest.fixture
 def backend(small_weights: Path) -> CpuBackend:
-    made = CpuBackend(small_weights, SHAPES, "float32")
-    made.load()
-    return made
+    cpu_backend = CpuBackend(small_weights, SHAPES, "float32")
+    cpu_backend.load()
+    return cpu_backend
 
 
 def ids(count: int, seed: int) -> list[int]:
@@ -49,19 +49,19 @@ def test_rows_at_their_own_positions_and_half_encoded_ones_do_not_touch_each_oth
         assert float((logits - expected).abs().max()) < CLOSE, (row, len(rows[row]))
 
     def prefill(*chunks: PrefillChunk) -> None:
-        step = backend.prefill(chunks)
+        output = backend.prefill(chunks)
         for index, chunk in enumerate(chunks):
             rows.setdefault(chunk.row, []).extend(chunk.ids)
             if chunk.last:
-                check(step.logits[index], chunk.row)
+                check(output.logits[index], chunk.row)
 
     def decode(*live: int) -> None:
         for row in live:
             rows[row].append(7 + row)
-        step = backend.decode(live, [7 + row for row in live])
-        assert step.logits.shape == (len(live), 49152)
+        output = backend.decode(live, [7 + row for row in live])
+        assert output.logits.shape == (len(live), 49152)
         for index, row in enumerate(live):
-            check(step.logits[index], row)
+            check(output.logits[index], row)
 
     prefill(PrefillChunk(1, ids(20, 1)), PrefillChunk(3, ids(1, 2)))
     decode(1, 3)
@@ -78,7 +78,9 @@ def test_rows_at_their_own_positions_and_half_encoded_ones_do_not_touch_each_oth
 
 
 def test_the_recorded_step_is_in_use(backend: CpuBackend) -> None:
-    assert isinstance(backend._decode_step, torch.jit.ScriptModule), "or every step pays for its Python"
+    assert isinstance(backend._decode_step, torch.jit.ScriptModule), (
+        "otherwise every step runs the Python between its operators"
+    )
 
 
 @torch.inference_mode()
@@ -89,11 +91,11 @@ def test_a_full_row_goes_on_as_if_its_window_had_been_the_prompt(small_weights: 
     ended: list[Generation] = []
     prompt = ids(11, 9)
 
-    class Nothing:
+    class NoText:
         def decode(self, _: object) -> str:
             return ""
 
-    scheduler = Scheduler(backend, Nothing(), frozenset(), queue_size=0)
+    scheduler = Scheduler(backend, NoText(), frozenset(), queue_size=0)
     scheduler.submit(
         [
             Request(
@@ -109,22 +111,22 @@ def test_a_full_row_goes_on_as_if_its_window_had_been_the_prompt(small_weights: 
     )
     while not ended:
         scheduler.step()
-    new = [token.id for token in ended[0].tokens]
-    row, everything, refills = list(prompt), list(prompt), 0
-    while new:
+    new_ids = [token.id for token in ended[0].tokens]
+    row, all_ids, refills = list(prompt), list(prompt), 0
+    while new_ids:
         room = shapes.sequence_length + 1 - len(row)
-        chosen, new = new[:room], new[room:]
+        chosen, new_ids = new_ids[:room], new_ids[room:]
         logits = model(torch.tensor([[*row, *chosen[:-1]]])).logits[0, len(row) - 1 :]
-        for at, token_id in zip(logits, chosen, strict=True):
-            assert float(at.max() - at[token_id]) < CLOSE
-        everything += chosen
-        row, refills = shapes.window(everything), refills + bool(new)
-    assert len(everything) == len(prompt) + 90
+        for position, token_id in zip(logits, chosen, strict=True):
+            assert float(position.max() - position[token_id]) < CLOSE
+        all_ids += chosen
+        row, refills = shapes.window(all_ids), refills + bool(new_ids)
+    assert len(all_ids) == len(prompt) + 90
     assert refills >= 3
     assert f"full {refills} times" in ended[0].warnings[0]
 
 
-def test_a_precision_that_the_processor_lacks_is_computed_in_float32_and_said(
+def test_a_precision_that_the_processor_lacks_is_computed_in_float32_with_a_notice(
     small_weights: Path, tmp_path: Path
 ) -> None:
     flags = tmp_path / "cpuinfo"

@@ -1,4 +1,4 @@
-"""transformers' own ``generate`` in one process, without any server: the yardstick."""
+"""The baseline: transformers' own ``generate`` in one process, without a server."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch
 from transformers import AutoModelForCausalLM
 
 
-class Raw:
-    """A model and its tokenizer.
+class Baseline:
+    """A transformers model that generates static batches.
 
     Args:
-        weights: Their directory.
-        tokenizer: Of transformers.
-        dtype: Of the arithmetic.
+        weights: The model's directory.
+        tokenizer: The model's tokenizer, of transformers.
+        dtype: The precision of weights and arithmetic.
     """
 
     def __init__(self, weights: Path, tokenizer: Any, dtype: torch.dtype = torch.float32) -> None:
@@ -28,7 +28,7 @@ class Raw:
 
     @torch.inference_mode()
     def generate(self, prompts: Sequence[str], new_tokens: Sequence[int]) -> int:
-        """A static batch: it runs until its longest text is done. The number of new tokens asked for."""
+        """Generate a static batch, which runs until its longest text is done; return its new tokens."""
         inputs = self._tokenizer(list(prompts), return_tensors="pt", padding=True)
         longest = max(new_tokens)
         ids = self.model.generate(**inputs, max_new_tokens=longest, min_new_tokens=longest, do_sample=False)

@@ -1,0 +1,123 @@
+"""Requests that SageMaker refuses: models, configurations and updates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.helpers.sagemaker import IMAGE, ROLE, ResourceMaker
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"variables": {f"N{number}": "" for number in range(100)}}, "length less than or equal to 100"),
+        ({"variables": {"LONG": "x" * 1025}}, "length less than or equal to 1024"),
+        ({"variables": {"WIDE": "é" * 600}}, "length less than or equal to 1024"),
+        ({"variables": {"NOT-A-NAME": "1"}}, "satisfy regular expression"),
+        ({"name": "under_score"}, "satisfy regular expression"),
+    ],
+)
+def test_models(maker: ResourceMaker, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ClientError, match=message) as refused:
+        maker.create_model(change.get("name", "m"), **change.get("variables", {}))
+    assert refused.value.response["Error"]["Code"] == "ValidationException"
+
+
+def test_a_model_without_files_is_refused(maker: ResourceMaker, aws: Callable[..., Any]) -> None:
+    source = {"S3Uri": "s3://models/nothing/", "S3DataType": "S3Prefix", "CompressionType": "None"}
+    container = {"Image": IMAGE, "ModelDataSource": {"S3DataSource": source}}
+    with pytest.raises(ClientError, match="Could not find model data at s3://models/nothing/"):
+        aws("sagemaker").create_model(ModelName="m", ExecutionRoleArn=ROLE, PrimaryContainer=container)
+
+
+def test_a_refused_model_leaves_no_tags(maker: ResourceMaker) -> None:
+    arn = "arn:aws:sagemaker:us-east-1:123456789012:model/refused"
+    with pytest.raises(ClientError, match="must have an Image"):
+        maker.sagemaker.create_model(
+            ModelName="refused",
+            ExecutionRoleArn=ROLE,
+            PrimaryContainer={"Environment": {}},
+            Tags=[{"Key": "of", "Value": "the refused one"}],
+        )
+    maker.create_model("refused")
+    assert maker.sagemaker.list_tags(ResourceArn=arn)["Tags"] == []
+
+
+@pytest.mark.parametrize(
+    ("variant", "message"),
+    [
+        ({"InstanceType": "ml.inf3.xlarge"}, "satisfy enum value set"),
+        ({"InferenceAmiVersion": "al2-ami-sagemaker-inference-neuron-1"}, "satisfy enum value set"),
+        ({"ContainerStartupHealthCheckTimeoutInSeconds": 3601}, "less than or equal to 3600"),
+        ({"ModelDataDownloadTimeoutInSeconds": 3601}, "less than or equal to 3600"),
+        ({"VolumeSizeInGB": 513}, "less than or equal to 512"),
+        ({"ModelName": "nobody"}, "Could not find model"),
+    ],
+)
+def test_endpoint_configurations(maker: ResourceMaker, variant: dict[str, Any], message: str) -> None:
+    maker.create_model("m")
+    with pytest.raises(ClientError, match=message):
+        maker.create_config("c", "m", **variant)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ServerlessConfig": {"MemorySizeInMB": 1024, "MaxConcurrency": 1}}, "does not support serverless"),
+        ({"InstanceType": ""}, "satisfy enum value set|needs an InstanceType"),
+    ],
+)
+def test_unsupported_variants(maker: ResourceMaker, change: dict[str, Any], message: str) -> None:
+    maker.create_model("m")
+    with pytest.raises(ClientError, match=message):
+        maker.create_config("c", "m", **change)
+
+
+def test_every_inf2_instance_is_known(maker: ResourceMaker) -> None:
+    maker.create_model("m")
+    for size in ("xlarge", "8xlarge", "24xlarge", "48xlarge"):
+        maker.create_config(f"c-{size}", "m", InstanceType=f"ml.inf2.{size}")
+
+
+def test_another_region_has_no_endpoints(aws: Callable[..., Any]) -> None:
+    import boto3
+
+    sagemaker = boto3.session.Session(region_name="eu-west-1").client("sagemaker")
+    with pytest.raises(ClientError, match="endpoints in us-east-1 only"):
+        sagemaker.list_endpoints()
+
+
+def test_updates(maker: ResourceMaker) -> None:
+    """To the configuration in use, to an asynchronous one, and with a canary that does not fit the fleet."""
+    sagemaker = maker.sagemaker
+    maker.create_model("m")
+    maker.create_config("one", "m")
+    maker.create_config("two", "m", InitialInstanceCount=2)
+    asynchronous = {"OutputConfig": {"S3OutputPath": "s3://models/answers"}}
+    maker.create_config("async", "m", asynchronous=asynchronous)
+    maker.create_endpoint("updated", "one")
+    maker.wait_until_settled("updated")
+
+    def update(config: str, **more: Any) -> None:
+        sagemaker.update_endpoint(EndpointName="updated", EndpointConfigName=config, **more)
+
+    in_use = 'Cannot update endpoint with the currently in use endpoint configuration "one"'
+    for more in ({}, {"RetainAllVariantProperties": True}):
+        with pytest.raises(ClientError, match=in_use):
+            update("one", **more)
+    with pytest.raises(ClientError, match="AsyncInferenceConfig parameter cannot be added to this endpoint"):
+        update("async")
+    canary = {
+        "Type": "CANARY",
+        "WaitIntervalInSeconds": 0,
+        "CanarySize": {"Type": "INSTANCE_COUNT", "Value": 1},
+    }
+    policy = {"BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": canary}}
+    with pytest.raises(ClientError, match="A fleet of 1 instance cannot be updated with CANARY"):
+        # The new configuration has two instances, but one is retained.
+        update("two", RetainAllVariantProperties=True, DeploymentConfig=policy)
+    assert maker.wait_until_settled("updated")["EndpointConfigName"] == "one"
