@@ -126,6 +126,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     prepared = model.prepare()
     path = tmp_path_factory.mktemp("home")
     (path / "models").symlink_to(prepared.parent)
+    # What endpoints compile of their packages stays for the next home: torch and transformers take 10 s.
+    compiled = Path(sys.prefix) / "bytecode"
+    compiled.mkdir(exist_ok=True)
+    (path / "bytecode").symlink_to(compiled)
     before = os.environ.get("INF2KIT_HOME")
     os.environ["INF2KIT_HOME"] = str(path)
     yield path

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 import inf2kit
-from inf2kit import paths
 from inf2kit.package import collect
 from inf2kit.rehearsal.container import namespaces, processes
 from inf2kit.rehearsal.container.namespaces import Python
@@ -37,23 +36,7 @@ def image_python(home: Path) -> Python:
     folder = next((folder for folder in folders if (folder / "bin" / "python").exists()), None)
     if folder is None:
         pytest.fail(f"{folders[-1]} is missing; run 'make setup'")
-    python = Python.from_executable(folder / "bin" / "python")
-    _share_bytecode(python)
-    return python
-
-
-@pytest.fixture(scope="session")
-def own_python(home: Path) -> None:
-    """The Python of the tests, which the launcher uses by default."""
-    _share_bytecode(Python.current())
-
-
-def _share_bytecode(python: Python) -> None:
-    """Keep compiled modules beside their Python, as the tests' home is a new one each time."""
-    bytecode = Path(python.prefix) / "bytecode"
-    bytecode.mkdir(exist_ok=True)
-    paths.bytecode().mkdir(parents=True, exist_ok=True)
-    namespaces.bytecode_folder(python).symlink_to(bytecode)
+    return Python.from_executable(folder / "bin" / "python")
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ _IN_A_NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount-proc", "--pi
 
 
 def test_a_local_endpoint_in_a_faithful_container(
-    own_python: None, simulated_preset: str, monkeypatch: pytest.MonkeyPatch
+    simulated_preset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is called and stopped like any other; the container outlives its model server."""
     monkeypatch.setenv(LAUNCHER_VARIABLE, "faithful")
