@@ -102,8 +102,8 @@ def test_the_package_generates_in_a_process_of_its_own(package: Path, small_weig
 def test_a_machine_without_a_device_or_with_other_versions_says_so(package: Path) -> None:
     code = "import inf2kit, sys; inf2kit.load(sys.argv[1])"
     for interpreter, variables, sentence in [
-        (sys.executable, {}, "what loads it is not installed here"),
-        (find_python("0.4.5"), {}, "compiled with optimum-neuron 0.4.1, here is 0.4.5"),
+        (sys.executable, {}, "optimum-neuron cannot be imported"),
+        (find_python("0.4.5"), {}, "compiled with optimum-neuron 0.4.1, but 0.4.5 is installed"),
         (
             find_python(VERSION),
             {"NEURON_CPU_DOUBLE_INSTANCE": ""},

@@ -145,7 +145,7 @@ class NeuronBackend(Backend):
             installed = {"optimum-neuron": __version__, "neuronx-cc": get_neuronxcc_version()}
         except ImportError as error:
             raise ModelDirectoryError(
-                f"this model is compiled for Neuron, and what loads it is not installed here ({error}); "
+                f"this model is compiled for Neuron, but optimum-neuron cannot be imported ({error}); "
                 "run it in the container image that compiled it, or rehearse it with the CPU backend"
             ) from None
         compiled_with = {
@@ -155,8 +155,9 @@ class NeuronBackend(Backend):
         for name, version in compiled_with.items():
             if version != installed[name]:
                 raise ModelDirectoryError(
-                    f"the model was compiled with {name} {version}, here is {installed[name]}, which loads "
-                    "no other; compile it in the image that runs it, or deploy the image that compiled it"
+                    f"the model was compiled with {name} {version}, but {installed[name]} is installed, "
+                    "which loads no other; compile it in the image that runs it, or deploy the image "
+                    "that compiled it"
                 )
 
     def _prefill(self, chunks: Sequence[PrefillChunk], _: Sequence[int]) -> StepOutput:

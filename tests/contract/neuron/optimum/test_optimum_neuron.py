@@ -205,8 +205,8 @@ def test_the_cache_has_the_estimated_bytes(cores: int) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"optimum_neuron_version": "0.3.0"}, "compiled with optimum-neuron 0.3.0, here is"),
-        ({"neuronxcc_version": "2.19.1"}, "compiled with neuronx-cc 2.19.1, here is"),
+        ({"optimum_neuron_version": "0.3.0"}, "compiled with optimum-neuron 0.3.0, but 0.4"),
+        ({"neuronxcc_version": "2.19.1"}, "compiled with neuronx-cc 2.19.1, but 2."),
         ({"batch_size": 8}, "batch_size is 8, the preset asks for 4"),
         ({"continuous_batching": False}, "continuous_batching is False, the preset asks for True"),
         ({"target": "trn2"}, "cannot be loaded .*trn2"),
