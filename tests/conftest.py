@@ -28,6 +28,8 @@ _LONGEST = (
     "image_python",
     "tests/contract/neuron/test_contract.py",
     "tests/contract/neuron/test_compile.py",
+    "tests/unit/serving/engine/test_gateway.py",
+    "tests/unit/serving/engine/test_scheduler.py",
 )
 _FIGURES = pytest.StashKey[list[str]]()
 
@@ -50,22 +52,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     fixtures: dict[str, set[str]] = defaultdict(set)
     for item in items:
         fixtures[_file(item)] |= set(getattr(item, "fixturenames", ()))
+    groups = {
+        file: next((name for name in _SHARED if name in names), file) for file, names in fixtures.items()
+    }
     for item in items:
-        if not item.get_closest_marker("xdist_group"):
-            file = _file(item)
-            group = next((name for name in _SHARED if name in fixtures[file]), file)
-            item.add_marker(pytest.mark.xdist_group(group))
+        # Unit tests share nothing that takes long, so each goes to the next worker that is free.
+        if not _file(item).startswith("tests/unit/") and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(groups[_file(item)]))
     order = {group: place for place, group in enumerate(_LONGEST)}
-    items.sort(key=lambda item: order.get(_group(item), len(order)))
+    items.sort(key=lambda item: order.get(groups[_file(item)], len(order)))
 
 
 def _file(item: pytest.Item) -> str:
     return item.nodeid.partition("::")[0]
-
-
-def _group(item: pytest.Item) -> str:
-    mark = item.get_closest_marker("xdist_group")
-    return str(mark.args[0]) if mark else ""
 
 
 @pytest.fixture(scope="session")

@@ -37,8 +37,9 @@ def wait_until(condition: Callable[[], T], timeout_s: float, what: str) -> T:
         AssertionError: The condition was not true in time; the message says ``what`` was awaited.
     """
     deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
+    while (began := time.monotonic()) < deadline:
         if value := condition():
             return value
-        time.sleep(0.02)
+        # At least half of the time is left to what is awaited: it may run on the same core.
+        time.sleep(max(0.02, time.monotonic() - began))
     raise AssertionError(f"not within {timeout_s:g} s: {what}")

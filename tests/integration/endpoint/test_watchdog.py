@@ -82,7 +82,7 @@ def test_a_step_that_never_ends(frail: dict[str, EndpointState], figure: Callabl
     assert caller.generate("x", max_new_tokens=2)
     log = LocalEndpoint("hanging").find_log().read_text(encoding="utf-8")
     assert "inf2kit supervisor: the engine is stuck: no step has ended for" in log
-    assert "_pass_a_step" in log, "the stacks of its threads"
+    assert "_wait_for_step" in log, "the stacks of its threads"
 
 
 def test_a_stopped_engine_is_replaced(frail: dict[str, EndpointState]) -> None:

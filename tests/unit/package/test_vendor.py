@@ -66,11 +66,11 @@ def test_another_version_is_refused(site: Path) -> None:
 def test_an_edited_file_and_a_missing_one_are_refused(site: Path) -> None:
     module = install(site, "foo_pure", "1.0")
     module.write_text("value = 2\n", encoding="utf-8")
-    said = r"foo_pure\.py is not the file that foo_pure 1\.0 was installed with, .*--force-reinstall"
-    with pytest.raises(PackageError, match=said):
+    sentence = r"foo_pure\.py is not the file that foo_pure 1\.0 was installed with, .*--force-reinstall"
+    with pytest.raises(PackageError, match=sentence):
         vendor.list_files("foo_pure", "1.0")
     module.unlink()
-    with pytest.raises(PackageError, match=said):
+    with pytest.raises(PackageError, match=sentence):
         vendor.list_files("foo_pure", "1.0")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import time
 import zlib
@@ -124,8 +125,13 @@ def steps_until(subject: Scheduler, condition: Callable[[], object]) -> None:
 
 
 def alone(caller: Caller, length: int) -> str:
+    return run_alone(tuple(caller.ids), tuple(caller.parameters.items()), length)
+
+
+@functools.cache
+def run_alone(ids: tuple[int, ...], parameters: tuple[tuple[str, object], ...], length: int) -> str:
     outcome, subject = Outcome(), scheduler(backend=Sums(1, length))
-    subject.submit([outcome.request(caller.ids, length=length, **caller.parameters)])
+    subject.submit([outcome.request(ids, length=length, **dict(parameters))])
     steps_until(subject, lambda: outcome.end)
     assert outcome.end is not None
     return outcome.end.text
@@ -144,27 +150,35 @@ class Caller:
     refused: bool = False
 
 
+def random_request(rng: random.Random) -> tuple[list[int], dict[str, object]]:
+    """Token ids and parameters: short and long prompts, every kind of end."""
+    parameters: dict[str, object] = {
+        "max_new_tokens": rng.choice([1, 2, 5, 20, 40]),
+        "do_sample": rng.random() < 0.5,
+        "seed": rng.randrange(99),
+        "temperature": rng.choice([1.0, 0.7]),
+        "top_k": rng.choice([0, 5]),
+        "top_p": rng.choice([1.0, 0.8]),
+        "repetition_penalty": rng.choice([1.0, 1.3]),
+        "min_new_tokens": rng.choice([0, 3]),
+        "ignore_eos": rng.random() < 0.5,
+        "stop": rng.choice([(), (), ("A",), ("BC", "D")]),
+        "overflow": rng.choice(["stop", "sinks"]),
+    }
+    return [rng.randrange(VOCABULARY) for _ in range(rng.choice([1, 2, 3, 4, 7, 15]))], parameters
+
+
+#: Each is computed alone once, and compared in about ten other batches.
+REQUESTS = [random_request(random.Random(f"request {number}")) for number in range(2000)]
+
+
 def random_callers(rng: random.Random, most: int) -> list[Caller]:
-    """Bursts and lulls, short and long prompts, every kind of end."""
+    """Bursts and lulls of requests, some of which are cancelled."""
     callers, now = [], 0
     for _ in range(rng.randint(1, most)):
         now += rng.choice([0, 0, 0, 0, 0, 1, 2, 9])
-        parameters: dict[str, object] = {
-            "max_new_tokens": rng.choice([1, 2, 5, 20, 40]),
-            "do_sample": rng.random() < 0.5,
-            "seed": rng.randrange(99),
-            "temperature": rng.choice([1.0, 0.7]),
-            "top_k": rng.choice([0, 5]),
-            "top_p": rng.choice([1.0, 0.8]),
-            "repetition_penalty": rng.choice([1.0, 1.3]),
-            "min_new_tokens": rng.choice([0, 3]),
-            "ignore_eos": rng.random() < 0.5,
-            "stop": rng.choice([(), (), ("A",), ("BC", "D")]),
-            "overflow": rng.choice(["stop", "sinks"]),
-        }
-        ids = [rng.randrange(VOCABULARY) for _ in range(rng.choice([1, 2, 3, 4, 7, 15]))]
         leaves_at = now + rng.randint(0, 12) if rng.random() < 0.2 else None
-        callers.append(Caller(now, ids, parameters, leaves_at))
+        callers.append(Caller(now, *rng.choice(REQUESTS), leaves_at))
     return callers
 
 
@@ -181,7 +195,7 @@ def test_churn_every_text_equals_its_alone_run_and_every_row_is_freed(
         backend.max_prefill_tokens = max_prefill_tokens
         prefills_per_step = rng.choice([1, 2, 8])
         subject = scheduler(queue_size=queue_size, backend=backend, prefills_per_step=prefills_per_step)
-        callers = random_callers(rng, most=8 + 2 * batch_size)
+        callers = random_callers(rng, most=10 + 2 * batch_size)
         for now in range(2000):
             for caller in callers:
                 if caller.at == now:
