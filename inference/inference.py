@@ -17,7 +17,8 @@ status. The toolkit answers an exception with status 400.
 
 Streams (``"stream": true``) do not pass through these hooks: the gateway serves them from the engine.
 
-Ship your copy with ``inf2kit package PRESET --handler FILE``.
+Ship your copy with ``inf2kit package SOURCE --preset PRESET --handler FILE``, and rehearse it first with
+``inf2kit local up PRESET --handler FILE``.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def compile_(
 
     The compiler must be installed, as it is in the endpoint's own image; no device is needed. It takes some
     minutes where the hub's cache has the graphs, and up to more than an hour where it has not. The compiled
-    model is kept, and after an interruption the same command goes on from there. For a preset of this
+    model is kept, and after an interruption the same command continues from there. For a preset of this
     machine's CPU the command makes the package without a compiler.
     """
     from inf2kit import aws
@@ -194,7 +194,7 @@ def _run_job(plan: JobPlan, store: Store) -> None:
         place = job_progress.follow(plan.name, progress, plan.description.region)
     except KeyboardInterrupt:
         describe = f"aws sagemaker describe-processing-job --processing-job-name {plan.name}"
-        click.echo(f"the job goes on: {describe}", err=True)
+        click.echo(f"the job continues: {describe}", err=True)
         raise SystemExit(130) from None
     click.echo(place)
     _, digest = split_uri(place)

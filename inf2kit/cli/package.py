@@ -42,9 +42,10 @@ def package(
 
     The package is one immutable folder, named by a digest of every byte in it:
 
+    \b
         inf2kit package DIR --preset llama2-7b-latency --output s3://BUCKET/models
 
-    'cdk deploy' takes the printed place. After an interruption, the same command goes on where it stopped.
+    'cdk deploy' takes the printed place. After an interruption, the same command continues where it stopped.
     'inf2kit packages' lists, verifies and prunes packages.
     """
     from inf2kit.package import open_store

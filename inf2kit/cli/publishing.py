@@ -73,7 +73,7 @@ def publish_contents(
     try:
         publish.execute(plan, progress)
     except KeyboardInterrupt:
-        click.echo("stopped; the same command goes on from here", err=True)
+        click.echo("stopped; the same command continues from here", err=True)
         # Upload threads are still running. A normal exit would wait for them.
         os._exit(130)
     click.echo(plan.uri)

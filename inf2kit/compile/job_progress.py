@@ -42,7 +42,7 @@ def follow(name: str, progress: Progress, region: str, poll_s: float = 15.0) -> 
     tail = _poll_log(name, region, progress)
     status, place = "", ""
     while True:
-        with aws.translate_errors(CompileError, f"looking at the job {name}, which goes on,"):
+        with aws.translate_errors(CompileError, f"looking at the job {name}, which continues,"):
             job = sagemaker.describe_processing_job(ProcessingJobName=name)
             for line in next(tail):
                 progress(line)

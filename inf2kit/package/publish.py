@@ -93,7 +93,7 @@ def plan(contents: Contents, store: Store) -> PublishPlan:
 
 
 def execute(plan: PublishPlan, progress: Progress = lambda _: None) -> None:
-    """Publish the package. After an interruption, a new plan goes on where this one stopped.
+    """Publish the package. After an interruption, a new plan continues where this one stopped.
 
     Args:
         plan: The plan.

@@ -94,7 +94,7 @@ class StaticShapes:
         return self.max_context_length if is_limited else self.sequence_length
 
     def window(self, ids: Sequence[int]) -> list[int]:
-        """Return the tokens that a full row goes on with: the first and the most recent ones.
+        """Return the tokens that a full row continues with: the first and the most recent ones.
 
         They are half a row together, so that the row is encoded again once every half row of new tokens.
 

@@ -30,7 +30,7 @@ _ENDPOINT_QUESTIONS = {"endpoint", "restart"}
 
 
 def verify(tensor_parallel_size: int, dtype: str, progress: Progress) -> Report:
-    """Answer every question. One that cannot be answered gets an error, and the others go on.
+    """Answer every question. One that cannot be answered gets an error, and the others continue.
 
     Args:
         tensor_parallel_size: NeuronCores; one device has two.

@@ -61,7 +61,7 @@ class Store(ABC):
     """A folder or prefix that holds packages, each under its digest.
 
     Attributes:
-        notes: Sentences for whoever publishes there, by topic.
+        notes: Sentences for the publisher, by topic.
     """
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ from inf2kit.serving.engine.run_state import (
 )
 
 #: Failed loads in a row after which an engine that was never ready is not started again. After one that was
-#: ready, something is short for a while, and loads go on for as long as the container lives.
+#: ready, something is short for a while, and loads are retried for as long as the container lives.
 _MAX_FAILED_STARTS = 3
 #: Seconds that the device may be held before an engine was ever ready. A container has its devices for
 #: itself: what holds one for longer is not an earlier engine that still ends, and waiting costs money.

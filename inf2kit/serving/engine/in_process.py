@@ -51,7 +51,7 @@ class InProcessEngine:
             body: JSON value of a request's body.
 
         Raises:
-            RequestError: the call is refused, or cannot go on.
+            RequestError: the call is refused, or cannot continue.
         """
         events: queue.SimpleQueue[GenerationEvent] = queue.SimpleQueue()
         with self._processing:
@@ -86,6 +86,6 @@ class InProcessEngine:
             self._failure = RequestError(
                 500,
                 "internal_error",
-                f"the model cannot go on ({type(error).__name__}: {error}); load it again",
+                f"the model cannot continue ({type(error).__name__}: {error}); load it again",
             )
             engine.scheduler.fail_all(self._failure)

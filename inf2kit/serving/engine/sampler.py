@@ -92,7 +92,7 @@ def sample(logits: torch.Tensor, rows: Sequence[RowSampler]) -> list[int]:
     if any(row.penalised_ids or row.banned_ids for row in rows):
         values = apply_processors(values, rows)
     ids: list[int] = values.argmax(-1).tolist()
-    # Damaged weights give logits that are not numbers. Such a row keeps its argmax, and the others go on.
+    # Damaged weights give logits that are not numbers. Such a row keeps its argmax, and the others continue.
     sampled = [
         index
         for index, row in enumerate(rows)

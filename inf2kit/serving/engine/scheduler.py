@@ -114,7 +114,7 @@ class Scheduler:
             self._changed.notify()
 
     def fail_all(self, error: RequestError) -> None:
-        """Report an error to every request, for a thread of ``run`` that cannot go on."""
+        """Report an error to every request, for a thread of ``run`` that cannot continue."""
         with self._changed:
             requests = self._all_requests()
         for request in requests:
@@ -267,7 +267,7 @@ class Scheduler:
                 # A failure in one row must not end the others.
                 logger.exception("row %d could not be advanced", sequence.row)
                 sequence.request.on_error(
-                    RequestError(500, "internal_error", "the engine could not go on with this text")
+                    RequestError(500, "internal_error", "the engine could not continue this text")
                 )
                 finish_reason = "error"
             if finish_reason:
@@ -294,7 +294,7 @@ class Scheduler:
 
 
 def _sample(step: StepOutput, sequences: list[Sequence]) -> list[int]:
-    """The next id of each sequence, ``_NO_TOKEN`` where the sampler fails: the others go on."""
+    """The next id of each sequence, ``_NO_TOKEN`` where the sampler fails: the others continue."""
     try:
         return sample(step.logits, [sequence.sampler for sequence in sequences])
     except Exception:
