@@ -22,12 +22,12 @@ def list_(place: str, region: str | None, bucket_owner: str | None) -> None:
     """List the packages of a place, and the SageMaker models that use them."""
     from inf2kit.package import list_packages, open_store
 
-    found = list_packages(open_store(place, region, bucket_owner))
-    if not found:
+    listed = list_packages(open_store(place, region, bucket_owner))
+    if not listed:
         click.echo(f"no packages in {place}")
         return
     rows = [("PACKAGE", "PRESET", "GB", "TOUCHED", "USED BY")]
-    for package in found:
+    for package in listed:
         stored = package.stored
         rows.append(
             (

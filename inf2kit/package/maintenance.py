@@ -139,7 +139,7 @@ def prune(
         usage = scanner.scan() if scanner else _NO_USAGE
         if usage.unknown:
             raise PackageError(
-                f"{usage.unknown[0]}, so it cannot be told which package it loads, and nothing more is "
+                f"{usage.unknown[0]}, so the package that it loads is not known, and nothing more is "
                 "pruned; update that endpoint, or delete it"
             )
         if used_by := usage.models_using(uri):

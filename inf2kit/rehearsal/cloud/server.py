@@ -218,15 +218,22 @@ def install(settings: CloudSettings) -> None:
 
 
 def _client_factory(settings: CloudSettings) -> Callable[[str, str], Any]:
+    clients: dict[tuple[str, str], Any] = {}
+    lock = threading.Lock()
+
     def client(service: str, region: str) -> Any:
-        # A new session for each client: creating clients from a shared one is not thread-safe.
-        return aws.client(
-            service,
-            session=aws.local_session(settings.access_key, region),
-            endpoint_url=settings.url,
-            retries={"total_max_attempts": 1},
-            read_timeout=600,
-        )
+        # Clients are thread-safe and creating them is not. It also takes a quarter of a second of processor
+        # time, in which boto3 reads the service's model.
+        with lock:
+            if (service, region) not in clients:
+                clients[service, region] = aws.client(
+                    service,
+                    session=aws.local_session(settings.access_key, region),
+                    endpoint_url=settings.url,
+                    retries={"total_max_attempts": 1},
+                    read_timeout=600,
+                )
+            return clients[service, region]
 
     return client
 

@@ -50,9 +50,9 @@ def aws(moto: str, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.fixture
 def bucket(aws: str) -> Any:
     """A bucket of S3."""
-    made = boto3.resource("s3").Bucket("models")
-    made.create()
-    return made
+    models = boto3.resource("s3").Bucket("models")
+    models.create()
+    return models
 
 
 def _answers(url: str) -> bool:

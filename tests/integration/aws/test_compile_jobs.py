@@ -102,10 +102,10 @@ def test_the_token_is_named_and_never_sent(bucket: Any, tmp_path: Path, small_we
     job.execute(plan, progress.append)
     assert TOKEN not in json.dumps(plan.request) + plan.description.to_json()
     folder = tmp_path / "input"
-    for found in bucket.objects.filter(Prefix="m/jobs/"):
-        path = folder / found.key.partition("/code/")[2]
+    for stored in bucket.objects.filter(Prefix="m/jobs/"):
+        path = folder / stored.key.partition("/code/")[2]
         path.parent.mkdir(parents=True, exist_ok=True)
-        bucket.download_file(found.key, str(path))
+        bucket.download_file(stored.key, str(path))
         assert TOKEN.encode() not in path.read_bytes()
     ended = subprocess.run(
         [find_python("0.4.1"), "-m", "inf2kit.compile.job_entrypoint", str(folder / job.JOB_FILE)],
@@ -204,7 +204,7 @@ def test_a_jobs_code_goes_to_a_bucket_of_the_right_owner_only(
     with strict_s3.strict_proxy(aws, strict_s3.require_owner) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         job.execute(_plan(), lambda _: None)
-        assert any(each.key.endswith(job.JOB_FILE) for each in bucket.objects.all())
+        assert any(stored.key.endswith(job.JOB_FILE) for stored in bucket.objects.all())
         with pytest.raises(CompileError, match=r"sending code to .* failed"):
             job.execute(_plan(bucket_owner="999999999999"), lambda _: None)
 
@@ -401,5 +401,5 @@ def test_the_registries_are_those_of_cdk() -> None:
         "print(json.dumps({i.name: i.dlc_repository_account for i in r.RegionInfo.regions "
         "if i.dlc_repository_account}))"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert json.loads(found.stdout) == dict(catalog.image().registries)
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(process.stdout) == dict(catalog.image().registries)

@@ -27,40 +27,40 @@ PRESET = "smollm2-135m-local"
 PLACE = "s3://models/llm"
 
 
-def package(*arguments: object) -> Any:
+def run_package(*arguments: object) -> Any:
     return CliRunner().invoke(main, ["package", *map(str, arguments)])
 
 
-def packages_command(*arguments: object) -> Any:
+def run_packages(*arguments: object) -> Any:
     return CliRunner().invoke(main, ["packages", *map(str, arguments)])
 
 
-def made(weights: Path) -> str:
-    result = package(weights, "--preset", PRESET, "--output", PLACE)
+def publish_package(weights: Path) -> str:
+    result = run_package(weights, "--preset", PRESET, "--output", PLACE)
     assert result.exit_code == 0, result.output
     return result.stdout.strip()
 
 
 def test_a_package_goes_up_whole_and_once(bucket: Any, tmp_path: Path) -> None:
     weights = packages.write_weights(tmp_path / "weights")
-    uri = made(weights)
+    uri = publish_package(weights)
     assert re.fullmatch(r"s3://models/llm/[0-9a-f]{32}/", uri)
-    keys = {each.key for each in bucket.objects.all()}
+    keys = {stored.key for stored in bucket.objects.all()}
     contents = collect(inf2kit.load_preset(PRESET), weights)
     prefix = uri.removeprefix("s3://models/")
     assert keys == {prefix + name for name in (*contents.files, "inf2kit.json")}
-    newest = max(bucket.objects.all(), key=lambda each: each.last_modified)
+    newest = max(bucket.objects.all(), key=lambda stored: stored.last_modified)
     assert newest.last_modified == bucket.Object(f"{prefix}inf2kit.json").last_modified, (
         "the manifest is last"
     )
     assert verify(open_store(PLACE), split_uri(uri)[1]).files == contents.manifest.files
-    assert "there already, and whole" in package(weights, "--preset", PRESET, "--output", PLACE).stderr
-    assert packages_command("verify", uri).stdout.startswith("whole: ")
+    assert "there already, and whole" in run_package(weights, "--preset", PRESET, "--output", PLACE).stderr
+    assert run_packages("verify", uri).stdout.startswith("whole: ")
 
 
 def test_dry_run_sends_nothing(bucket: Any, tmp_path: Path) -> None:
     weights = packages.write_weights(tmp_path / "weights")
-    result = package(weights, "--preset", PRESET, "--output", PLACE, "--dry-run")
+    result = run_package(weights, "--preset", PRESET, "--output", PLACE, "--dry-run")
     assert re.search(r"\d+ files, \d+\.\d MB, to send", result.stdout)
     assert list(bucket.objects.all()) == []
 
@@ -93,12 +93,12 @@ def test_a_killed_upload_does_not_look_whole_and_goes_on_with_the_rest(
 
     def parts() -> dict[int, dict[str, Any]]:
         uploads = client.list_multipart_uploads(Bucket="models").get("Uploads", [])
-        found = [
-            client.list_parts(Bucket="models", Key=each["Key"], UploadId=each["UploadId"]).get("Parts", [])
-            for each in uploads
-            if each["Key"].endswith(shard)
+        listings = [
+            client.list_parts(Bucket="models", Key=upload["Key"], UploadId=upload["UploadId"])
+            for upload in uploads
+            if upload["Key"].endswith(shard)
         ]
-        return {part["PartNumber"]: part for some in found for part in some}
+        return {part["PartNumber"]: part for listing in listings for part in listing.get("Parts", [])}
 
     wait_until(lambda: len(parts()) >= 3, 60, "three parts are sent")
     os.kill(process.pid, signal.SIGKILL)
@@ -130,7 +130,7 @@ def test_a_killed_upload_does_not_look_whole_and_goes_on_with_the_rest(
 
 def test_list_says_who_uses_a_package_and_prune_spares_it(bucket: Any, tmp_path: Path) -> None:
     uris = [
-        made(packages.write_weights(tmp_path / f"weights{number}", length=1000 + number))
+        publish_package(packages.write_weights(tmp_path / f"weights{number}", length=1000 + number))
         for number in range(2)
     ]
     boto3.client("sagemaker").create_model(
@@ -143,15 +143,14 @@ def test_list_says_who_uses_a_package_and_prune_spares_it(bucket: Any, tmp_path:
             },
         },
     )
-    rows = packages_command("list", PLACE).stdout.splitlines()
+    rows = run_packages("list", PLACE).stdout.splitlines()
     assert [row.split()[-1] for row in rows[1:] if uris[0].split("/")[-2] in row] == ["in-use"]
-    spare = packages_command("prune", PLACE, "--keep", 0, "--older-than", 0, "--dry-run").stdout.splitlines()
+    spare = run_packages("prune", PLACE, "--keep", 0, "--older-than", 0, "--dry-run").stdout.splitlines()
     assert {line.split()[0] for line in spare} == set(uris[1:])
-    assert packages_command("prune", PLACE, "--keep", 0, "--older-than", 0, "--yes").exit_code == 0
-    assert {each.key.split("/")[1] for each in bucket.objects.all()} == {uris[0].split("/")[-2]}
+    assert run_packages("prune", PLACE, "--keep", 0, "--older-than", 0, "--yes").exit_code == 0
+    assert {stored.key.split("/")[1] for stored in bucket.objects.all()} == {uris[0].split("/")[-2]}
     assert (
-        packages_command("prune", PLACE, "--keep", 0, "--older-than", 0, "--yes").stdout
-        == "nothing to prune\n"
+        run_packages("prune", PLACE, "--keep", 0, "--older-than", 0, "--yes").stdout == "nothing to prune\n"
     )
 
 
@@ -162,30 +161,30 @@ def test_prune_asks_sagemaker_where_the_bucket_is(aws: str, tmp_path: Path) -> N
         Bucket="far", CreateBucketConfiguration={"LocationConstraint": far}
     )
     weights = packages.write_weights(tmp_path / "weights", length=1000)
-    uri = package(weights, "--preset", PRESET, "--output", "s3://far/x", "--region", far).stdout.strip()
+    uri = run_package(weights, "--preset", PRESET, "--output", "s3://far/x", "--region", far).stdout.strip()
     source = {"S3Uri": uri, "S3DataType": "S3Prefix", "CompressionType": "None"}
     boto3.client("sagemaker", region_name=far).create_model(
         ModelName="far-away",
         ExecutionRoleArn="arn:aws:iam::123456789012:role/x",
         PrimaryContainer={"Image": "x", "ModelDataSource": {"S3DataSource": source}},
     )
-    result = packages_command("prune", "s3://far/x", "--keep", 0, "--older-than", 0, "--yes")
+    result = run_packages("prune", "s3://far/x", "--keep", 0, "--older-than", 0, "--yes")
     assert result.stdout == "nothing to prune\n"
 
 
 def test_a_flipped_byte_in_the_bucket_is_found(bucket: Any, tmp_path: Path) -> None:
-    uri = made(packages.write_weights(tmp_path / "weights"))
+    uri = publish_package(packages.write_weights(tmp_path / "weights"))
     key = f"{uri.removeprefix('s3://models/')}model-00001-of-00002.safetensors"
     content = bytearray(bucket.Object(key).get()["Body"].read())
     content[-1] ^= 1
     bucket.Object(key).put(Body=bytes(content))
-    result = packages_command("verify", uri)
+    result = run_packages("verify", uri)
     assert result.exit_code == 1
     assert "model-00001-of-00002.safetensors was changed" in result.stderr.splitlines()[-1]
 
 
 def test_a_bucket_that_is_not_there(aws: str, tmp_path: Path) -> None:
-    result = package(
+    result = run_package(
         packages.write_weights(tmp_path / "weights"), "--preset", PRESET, "--output", "s3://no-such/x"
     )
     assert result.exit_code == 1
@@ -199,7 +198,7 @@ def test_a_bucket_in_another_region(aws: str, tmp_path: Path) -> None:
     boto3.client("s3", region_name="eu-west-1").create_bucket(
         Bucket="far", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
     )
-    result = package(
+    result = run_package(
         packages.write_weights(tmp_path / "weights"), "--preset", PRESET, "--output", "s3://far/x"
     )
     assert result.exit_code == 1
@@ -212,6 +211,6 @@ def test_no_credentials(aws: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    result = package(packages.write_weights(tmp_path / "weights"), "--preset", PRESET, "--output", PLACE)
+    result = run_package(packages.write_weights(tmp_path / "weights"), "--preset", PRESET, "--output", PLACE)
     assert result.exit_code == 1
     assert "needs AWS credentials, and none were found" in result.stderr.splitlines()[-1]

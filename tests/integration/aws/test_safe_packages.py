@@ -30,16 +30,16 @@ PRUNE = ("prune", PLACE, "--keep", 0, "--older-than", 0)
 SHARD = "model-00001-of-00001.safetensors"
 
 
-def package(*arguments: object) -> Any:
+def run_package(*arguments: object) -> Any:
     return CliRunner().invoke(main, ["package", *map(str, arguments)])
 
 
-def packages_command(*arguments: object) -> Any:
+def run_packages(*arguments: object) -> Any:
     return CliRunner().invoke(main, ["packages", *map(str, arguments)])
 
 
-def made(weights: Path, *arguments: object) -> str:
-    result = package(weights, "--preset", PRESET.name, "--output", PLACE, *arguments)
+def publish_package(weights: Path, *arguments: object) -> str:
+    result = run_package(weights, "--preset", PRESET.name, "--output", PLACE, *arguments)
     assert result.exit_code == 0, result.output
     return result.stdout.strip()
 
@@ -68,7 +68,7 @@ def serve(model: str) -> None:
 
 
 def digests(bucket: Any) -> set[str]:
-    return {each.key.split("/")[1] for each in bucket.objects.all()}
+    return {stored.key.split("/")[1] for stored in bucket.objects.all()}
 
 
 def test_every_call_names_the_owner_of_the_bucket(
@@ -77,8 +77,8 @@ def test_every_call_names_the_owner_of_the_bucket(
     weights = packages.write_weights(tmp_path / "weights", shards=1, length=PART_SIZE + 5)
     with strict.strict_proxy(aws, strict.require_owner) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
-        uri = made(weights)
-        assert packages_command("verify", uri).exit_code == 0
+        uri = publish_package(weights)
+        assert run_packages("verify", uri).exit_code == 0
         contents = collect(PRESET, weights)
         again = packages.publish(packages.with_changed_code(contents, tmp_path), open_store(PLACE))
         assert again.copied
@@ -86,14 +86,14 @@ def test_every_call_names_the_owner_of_the_bucket(
             open_store(PLACE).write_tasks("0" * 32, {SHARD: contents.hashed_file(SHARD)})
         )  # an upload that is left
         assert len(tasks) == 2
-        assert packages_command("list", PLACE).exit_code == 0
-        assert packages_command(*PRUNE, "--yes").stdout.count("deleted") == 3
-        refused = package(
+        assert run_packages("list", PLACE).exit_code == 0
+        assert run_packages(*PRUNE, "--yes").stdout.count("deleted") == 3
+        refused = run_package(
             weights, "--preset", PRESET.name, "--output", PLACE, "--bucket-owner", "999999999999"
         )
     assert refused.exit_code == 1
     assert "the bucket belongs to another account" in refused.stderr.splitlines()[-1]
-    assert "give an AWS account" in packages_command("list", PLACE, "--bucket-owner", "me").stderr
+    assert "give an AWS account" in run_packages("list", PLACE, "--bucket-owner", "me").stderr
 
 
 @pytest.mark.parametrize("name", ["config.json", SHARD])
@@ -117,12 +117,12 @@ def test_publishing_again_mends_a_package_that_only_looks_whole(
     bucket: Any, tmp_path: Path, damage: str
 ) -> None:
     weights = packages.write_weights(tmp_path / "weights", length=1000)
-    key = made(weights).removeprefix("s3://models/")
+    key = publish_package(weights).removeprefix("s3://models/")
     if damage == "a file is gone":
         bucket.Object(f"{key}config.json").delete()
     else:
         bucket.Object(f"{key}inf2kit.json").put(Body=b"{}")
-    verify(open_store(PLACE), split_uri(made(weights))[1])
+    verify(open_store(PLACE), split_uri(publish_package(weights))[1])
 
 
 def test_bytes_go_up_with_their_sha256_which_s3_compares(
@@ -131,7 +131,7 @@ def test_bytes_go_up_with_their_sha256_which_s3_compares(
     weights = packages.write_weights(tmp_path / "weights", shards=1, length=PART_SIZE + 5)
     with strict.strict_proxy(aws, strict.require_sha256) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
-        uri = made(weights)
+        uri = publish_package(weights)
         verify(open_store(PLACE), split_uri(uri)[1])
 
 
@@ -173,7 +173,7 @@ def test_one_who_is_killed_beside_another_leaves_a_whole_package(bucket: Any, tm
 
         def begun() -> bool:
             uploads = client.list_multipart_uploads(Bucket="models").get("Uploads", [])
-            return any(each["Key"].endswith(SHARD) for each in uploads)
+            return any(upload["Key"].endswith(SHARD) for upload in uploads)
 
         wait_until(begun, 60, "one of them sends the shard")
         os.kill(killed.pid, signal.SIGKILL)
@@ -185,15 +185,15 @@ def test_one_who_is_killed_beside_another_leaves_a_whole_package(bucket: Any, tm
 
 
 def test_a_package_that_is_deployed_while_prune_asks_stays(bucket: Any, tmp_path: Path) -> None:
-    uri = made(packages.write_weights(tmp_path / "weights", length=1000))
+    uri = publish_package(packages.write_weights(tmp_path / "weights", length=1000))
     command = [sys.executable, "-m", "inf2kit.cli", "packages", *map(str, PRUNE)]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as process:
-        said = ""
-        while "[y/N]" not in said:
+        question = ""
+        while "[y/N]" not in question:
             letter = process.stdout.read(1)
-            assert letter, said
-            said += letter
+            assert letter, question
+            question += letter
         use(uri)
         answer, _ = process.communicate("y\n", timeout=60)
     assert f"kept {uri}: in-use uses it meanwhile" in answer
@@ -206,27 +206,27 @@ def test_nothing_is_pruned_while_an_endpoint_serves_what_cannot_be_described(
     bucket: Any, tmp_path: Path, gone: str
 ) -> None:
     """As after a deployment that was rolled back beside its stack: the model of what serves is deleted."""
-    uri = made(packages.write_weights(tmp_path / "weights", length=1000))
+    uri = publish_package(packages.write_weights(tmp_path / "weights", length=1000))
     use(uri)
     serve("in-use")
     sagemaker = boto3.client("sagemaker")
     sagemaker.delete_model(ModelName="in-use")
     if gone == "endpoint_config":
         sagemaker.delete_endpoint_config(EndpointConfigName="config")
-    result = packages_command(*PRUNE, "--yes")
+    result = run_packages(*PRUNE, "--yes")
     assert result.exit_code == 1
     assert "the endpoint live serves" in result.stderr
     assert "nothing more is pruned; update that endpoint, or delete it" in result.stderr
     verify(open_store(PLACE), split_uri(uri)[1])
-    assert packages_command("list", PLACE).exit_code == 0
+    assert run_packages("list", PLACE).exit_code == 0
     sagemaker.delete_endpoint(EndpointName="live")
-    assert "deleted" in packages_command(*PRUNE, "--yes").stdout
+    assert "deleted" in run_packages(*PRUNE, "--yes").stdout
 
 
 def test_a_model_that_loads_a_prefix_above_uses_every_package_below(bucket: Any, tmp_path: Path) -> None:
-    made(packages.write_weights(tmp_path / "weights", length=1000))
+    publish_package(packages.write_weights(tmp_path / "weights", length=1000))
     use("s3://models/")
-    assert packages_command(*PRUNE, "--yes").stdout == "nothing to prune\n"
+    assert run_packages(*PRUNE, "--yes").stdout == "nothing to prune\n"
 
 
 def _policy(effect: str, principal: object) -> dict[str, Any]:
@@ -257,27 +257,27 @@ def test_whom_a_policy_lets_in(effect: str, principal: object, foreign: list[str
 
 def test_prune_refuses_where_the_bucket_lets_other_accounts_in(bucket: Any, tmp_path: Path) -> None:
     """Their models cannot be seen from here."""
-    uri = made(packages.write_weights(tmp_path / "weights", length=1000))
+    uri = publish_package(packages.write_weights(tmp_path / "weights", length=1000))
     policy = _policy("Allow", {"AWS": "arn:aws:iam::999999999999:root"})
     bucket.Policy().put(Policy=json.dumps(policy))
-    result = packages_command(*PRUNE, "--yes")
+    result = run_packages(*PRUNE, "--yes")
     assert result.exit_code == 1
     assert "the policy of the bucket 'models' lets in arn:aws:iam::999999999999:root" in result.stderr
     verify(open_store(PLACE), split_uri(uri)[1])
-    assert f"deleted {uri}" in packages_command(*PRUNE, "--yes", "--foreign-accounts-checked").stdout
+    assert f"deleted {uri}" in run_packages(*PRUNE, "--yes", "--foreign-accounts-checked").stdout
 
 
 def test_a_role_that_may_not_list_uploads_publishes_all_the_same(
     aws: str, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """AmazonSageMakerFullAccess is such a role: there is nothing to go on with, and that is said once."""
+    """AmazonSageMakerFullAccess is such a role: it cannot resume uploads, and one note says so."""
     weights = packages.write_weights(tmp_path / "weights", shards=1, length=PART_SIZE + 5)
     with strict.strict_proxy(aws, strict.deny_listing_uploads) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
-        result = package(weights, "--preset", PRESET.name, "--output", PLACE)
+        result = run_package(weights, "--preset", PRESET.name, "--output", PLACE)
         assert result.exit_code == 0, result.stderr
         assert result.stderr.count("do not allow s3:ListBucketMultipartUploads") == 1
-        assert packages_command("list", PLACE).exit_code == 0
+        assert run_packages("list", PLACE).exit_code == 0
         verify(open_store(PLACE), split_uri(result.stdout.strip())[1])
 
 
@@ -286,7 +286,7 @@ def test_a_bucket_that_may_not_be_written_is_told_before_anything_is_read(
 ) -> None:
     with strict.strict_proxy(aws, strict.deny_writes) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
-        result = package(tmp_path / "nowhere", "--preset", PRESET.name, "--output", PLACE)
+        result = run_package(tmp_path / "nowhere", "--preset", PRESET.name, "--output", PLACE)
     assert result.exit_code == 1
     assert "writing to s3://models/llm/ failed: refused (AccessDenied)" in result.stderr.splitlines()[-1]
     assert "hashing" not in result.stderr
@@ -297,12 +297,12 @@ def test_a_folder_that_the_console_has_made_is_found_before_a_deployment_fails(
     bucket: Any, tmp_path: Path, name: str
 ) -> None:
     weights = packages.write_weights(tmp_path / "weights", length=1000)
-    uri = made(weights)
+    uri = publish_package(weights)
     bucket.put_object(Key=f"{uri.removeprefix('s3://models/')}{name}", Body=b"")
-    said = f"{name} is an object whose key ends in a slash"
-    result = packages_command("verify", uri)
+    sentence = f"{name} is an object whose key ends in a slash"
+    result = run_packages("verify", uri)
     assert result.exit_code == 1
-    assert said in result.stderr
-    result = package(weights, "--preset", PRESET.name, "--output", PLACE)
+    assert sentence in result.stderr
+    result = run_package(weights, "--preset", PRESET.name, "--output", PLACE)
     assert result.exit_code == 1
-    assert said in result.stderr.splitlines()[-1]
+    assert sentence in result.stderr.splitlines()[-1]
