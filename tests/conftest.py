@@ -17,17 +17,24 @@ from inf2kit.rehearsal import model
 from tests.helpers import packages
 
 #: Session fixtures that take long to set up. The files that use one are a group, which one worker runs.
-_SHARED = ("served", "cloud", "doubles", "image_python")
+_SHARED = ("served", "doubles")
 #: Groups that take long, the longest first: a worker takes the next group when it has finished one.
 _LONGEST = (
-    "served",
     "tests/integration/cloud/test_the_whole_path.py",
-    "tests/integration/cdk/test_options.py",
-    "cloud",
+    "served",
+    "tests/integration/cloud/test_every_option.py",
+    "tests/integration/cloud/test_endpoints.py",
     "doubles",
-    "image_python",
     "tests/contract/neuron/test_contract.py",
+    "tests/integration/container/test_launchers.py",
+    "tests/integration/container/test_faithful_container.py",
     "tests/contract/neuron/test_compile.py",
+    "tests/integration/cloud/test_stacks.py",
+    "tests/integration/cloud/test_cdk.py",
+    "tests/integration/endpoint/test_watchdog.py",
+    "tests/integration/endpoint/test_shortages.py",
+    "tests/integration/endpoint/test_draining.py",
+    "tests/integration/endpoint/test_readiness.py",
     "tests/unit/serving/engine/test_gateway.py",
     "tests/unit/serving/engine/test_scheduler.py",
 )
