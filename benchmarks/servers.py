@@ -93,8 +93,8 @@ class Server:
 #: A text in a process's command line, and the kind of the process.
 _KINDS = (
     ("inf2kit.serving.engine.server", "engine"),
-    ("inf2kit.serving.engine.gateway", "gateway"),
-    ("inf2kit.serving.engine.supervisor", "supervisor"),
+    ("inf2kit.serving.gateway.gateway", "gateway"),
+    ("inf2kit.serving.supervision.supervisor", "supervisor"),
     ("java", "model server"),
     ("mms_worker", "workers"),
     ("model_service_worker", "workers"),

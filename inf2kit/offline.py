@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, cast
 from inf2kit.client.generation import TextGenerator
 from inf2kit.errors import ModelDirectoryError
 from inf2kit.serving.engine.events import EndEvent, TokenEvent, WholeAnswer
-from inf2kit.serving.engine.settings import Settings
 from inf2kit.serving.model_dir import MANIFEST, MODEL_CONFIG, NEURON_CONFIG
+from inf2kit.serving.settings import Settings
 from inf2kit.serving.shapes import StaticShapes
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ _LONGEST = (
     "tests/integration/endpoint/test_shortages.py",
     "tests/integration/endpoint/test_draining.py",
     "tests/integration/endpoint/test_readiness.py",
-    "tests/unit/serving/engine/test_gateway.py",
+    "tests/unit/serving/gateway/test_gateway.py",
     "tests/unit/serving/engine/test_scheduler.py",
 )
 _FIGURES = pytest.StashKey[list[str]]()

@@ -18,8 +18,8 @@ from typing import Any
 from inf2kit.errors import ModelDirectoryError, RequestError, unavailable
 from inf2kit.serving.engine.events import WholeAnswer
 from inf2kit.serving.engine.protocol import ARRIVAL_HEADER, WORKER_GRACE_S, EngineCall, call_engine
-from inf2kit.serving.engine.settings import Settings
-from inf2kit.serving.engine.watchdog import ensure_supervisor
+from inf2kit.serving.settings import Settings
+from inf2kit.serving.supervision.watchdog import ensure_supervisor
 from inf2kit.serving.wire import decode_body, parse_request
 
 

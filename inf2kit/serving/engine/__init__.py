@@ -1,7 +1,6 @@
-r"""The engine: one process owns the accelerator, and the others talk to it over a Unix socket.
+"""The engine: one process owns the accelerator, and the others talk to it over a Unix socket.
 
-    request -> gateway -> model server -> worker (inference.py) -> server -> scheduler -> backend
-                  \------------- stream: true ------------------>/
+    call -> server -> input_processor -> scheduler -> backend -> sampler -> detokenizer -> events
 
-``supervisor`` starts ``server`` and ``gateway`` and keeps them running.
+``in_process`` is the same engine in a caller's own process.
 """

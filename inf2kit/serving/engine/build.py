@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from inf2kit.serving.engine import backend as backends
-from inf2kit.serving.engine.heartbeat import Heartbeat
 from inf2kit.serving.engine.input_processor import InputProcessor
 from inf2kit.serving.engine.metrics import EngineMetrics
 from inf2kit.serving.engine.scheduler import Scheduler
-from inf2kit.serving.engine.settings import Settings
 from inf2kit.serving.engine.tokenizer import PlainDecoder, load_tokenizer, read_eos_ids
+from inf2kit.serving.settings import Settings
+from inf2kit.serving.supervision.heartbeat import Heartbeat
 
 #: An engine counts as stuck when a step takes this many times the slowest step of the warm-up.
 _STALL_FACTOR = 10

@@ -12,7 +12,7 @@ from inf2kit.errors import RequestError
 from inf2kit.serving.engine.build import Engine, build_engine
 from inf2kit.serving.engine.events import EndEvent, ErrorEvent, GenerationEvent
 from inf2kit.serving.engine.metrics import EngineMetrics
-from inf2kit.serving.engine.settings import Settings
+from inf2kit.serving.settings import Settings
 
 
 class InProcessEngine:

@@ -11,7 +11,7 @@ from inf2kit.serving.engine.backend import Backend
 from inf2kit.serving.engine.events import AcceptedEvent, EndEvent, ErrorEvent, GenerationEvent, TokenEvent
 from inf2kit.serving.engine.limits import check_size
 from inf2kit.serving.engine.request import Request, RequestGroup
-from inf2kit.serving.engine.settings import Settings
+from inf2kit.serving.settings import Settings
 from inf2kit.serving.wire import GenerateRequest, Generation, Token, parse_request
 
 Emit = Callable[[GenerationEvent], None]

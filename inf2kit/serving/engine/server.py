@@ -31,16 +31,16 @@ from inf2kit.serving.engine.events import (
     StatusEvent,
     encode_event,
 )
-from inf2kit.serving.engine.heartbeat import ENGINE, Heartbeat
 from inf2kit.serving.engine.integrity import check_files
-from inf2kit.serving.engine.log import log
 from inf2kit.serving.engine.metrics import EngineMetrics
-from inf2kit.serving.engine.processes import end_with_parent
 from inf2kit.serving.engine.protocol import MAX_LINE, EngineCall, decode_call
 from inf2kit.serving.engine.request import Request
-from inf2kit.serving.engine.run_state import CANNOT_LOAD, DEVICE_BUSY, write_reason
 from inf2kit.serving.engine.scheduler import Scheduler
-from inf2kit.serving.engine.settings import Settings
+from inf2kit.serving.log import log
+from inf2kit.serving.settings import Settings
+from inf2kit.serving.supervision.heartbeat import ENGINE, Heartbeat
+from inf2kit.serving.supervision.processes import end_with_parent
+from inf2kit.serving.supervision.run_state import CANNOT_LOAD, DEVICE_BUSY, write_reason
 
 Events = asyncio.Queue[Event]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from inf2kit.errors import ModelDirectoryError
 from inf2kit.serving.engine import backend as backends
-from inf2kit.serving.engine.settings import Settings
 from inf2kit.serving.model_dir import GENERATION_CONFIG, MODEL_CONFIG, TOKENIZER
+from inf2kit.serving.settings import Settings
 
 
 def load_tokenizer(settings: Settings) -> Any:

@@ -214,7 +214,13 @@ def test_a_device_that_is_held_is_waited_for(package: Path, tmp_path: Path) -> N
     path = os.pathsep.join([str(package / "code"), str(package / "code" / "vendor")])
     with log.open("wb") as output:
         supervisor = subprocess.Popen(
-            [find_python(VERSION), "-m", "inf2kit.serving.engine.supervisor", str(package), str(os.getpid())],
+            [
+                find_python(VERSION),
+                "-m",
+                "inf2kit.serving.supervision.supervisor",
+                str(package),
+                str(os.getpid()),
+            ],
             env={
                 **os.environ,
                 "PYTHONPATH": path,

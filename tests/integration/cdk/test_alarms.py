@@ -13,8 +13,9 @@ from aws_cdk.assertions import Template
 
 import inf2kit
 from inf2kit.cdk.log_metrics import EVENTS
-from inf2kit.serving.engine import engine_process, gateway, supervisor
-from inf2kit.serving.engine.log import log
+from inf2kit.serving.gateway import gateway
+from inf2kit.serving.log import log
+from inf2kit.serving.supervision import engine_process, supervisor
 from tests.helpers.cdk import find_only
 
 pytestmark = pytest.mark.usefixtures("home")

@@ -90,7 +90,7 @@ def test_only_the_gateway_listens(first: Container, figure: Callable[[str], None
     listeners = find_listeners(first.init)
     assert list(listeners) == [GATEWAY]
     (owner,) = listeners.values()
-    assert "inf2kit.serving.engine.gateway" in owner
+    assert "inf2kit.serving.gateway.gateway" in owner
     figure(f"faithful container: on TCP only 0.0.0.0:8080 is open, by {owner.partition(' -m ')[2]}")
 
 
@@ -176,7 +176,7 @@ def test_sigterm_under_load_loses_no_call(second: Container, figure: Callable[[s
     assert lost == []
     assert outcomes.count("time_limit") >= 1, "some take longer than 25 s"
     assert took_s < 30, "SIGKILL comes then"
-    wait_until(lambda: not second.find_processes("engine."), 5, "engine and gateway have ended")
+    wait_until(lambda: not second.find_processes("inf2kit.serving"), 5, "engine and gateway have ended")
     assert second.init.is_running(), "the container does not end with its model server"
 
 
@@ -189,7 +189,7 @@ def test_a_container_outlives_its_model_server_and_only_ping_tells(
     (server,) = [process for process in third.processes if process.name() == "java"]
     server.kill()
     wait_until(lambda: ping(third.port) != 200, 10, "/ping tells")
-    wait_until(lambda: not third.find_processes("engine."), 10, "engine and gateway end with it")
+    wait_until(lambda: not third.find_processes("inf2kit.serving"), 10, "engine and gateway end with it")
     assert third.init.is_running()
     assert third.keeper.poll() is None
     began = time.monotonic()

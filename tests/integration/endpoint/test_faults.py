@@ -78,7 +78,7 @@ def inventory(victim: EndpointState) -> tuple[int, set[str]]:
 
 @pytest.mark.parametrize(
     "module",
-    ["engine.server", "engine.gateway", "engine.supervisor"],
+    ["engine.server", "gateway.gateway", "supervision.supervisor"],
 )
 def test_killed_in_the_middle_of_eight_calls(
     victim: EndpointState, pool: ThreadPoolExecutor, module: str, figure: Callable[[str], None]
@@ -115,13 +115,13 @@ def test_a_supervisor_is_replaced_even_when_the_workers_parent_is_gone(victim: E
     """The model server does not replace the process its workers are forked from; any worker guards."""
     workers = find_processes(victim, "model_service_worker")
     (parent,) = [process for process in workers if process.ppid() not in {worker.pid for worker in workers}]
-    (supervisor,) = find_processes(victim, "engine.supervisor")
+    (supervisor,) = find_processes(victim, "supervision.supervisor")
     parent.kill()
     parent.wait(10)
     supervisor.kill()
     wait_until(lambda: ping(victim.gateway_port) != 200, 10, "the gateway has ended with its supervisor")
     serves_again(victim)
-    assert len(find_processes(victim, "engine.supervisor")) == 1
+    assert len(find_processes(victim, "supervision.supervisor")) == 1
 
 
 def test_everything_killed_at_once_leaves_nothing_after_down(victim: EndpointState) -> None:
@@ -129,7 +129,7 @@ def test_everything_killed_at_once_leaves_nothing_after_down(victim: EndpointSta
     assert host is not None
     for process in [
         host,
-        *find_processes(victim, "serving.engine"),
+        *find_processes(victim, "inf2kit.serving"),
         *find_processes(victim, "model_service_worker"),
     ]:
         with contextlib.suppress(psutil.Error):  # it may have ended with one that was killed before

@@ -82,7 +82,7 @@ def test_large_bodies_cost_neither_memory_nor_ping(
     besieged: EndpointState, figure: Callable[[str], None]
 ) -> None:
     """36 bodies of 6.5 MB at once, of small objects: as Python has them they would be six gigabytes."""
-    (gateway,) = find_processes(besieged, "engine.gateway")
+    (gateway,) = find_processes(besieged, "gateway.gateway")
     body = b'{"inputs": "x", "stream": true, "junk": [' + b"{}," * 2_180_000 + b"{}]}"
     most = memory_mb(gateway)
     with Pings(besieged.gateway_port) as pings, ThreadPoolExecutor(36) as pool:

@@ -33,7 +33,7 @@ def test_a_gateway_that_is_killed_under_load_is_back_at_once(
 ) -> None:
     """All rows and the queue are full of whole calls, which a first generation would have to wait for."""
     caller = EndpointCaller(short)
-    gateway = process_of(short, "engine.gateway")
+    gateway = process_of(short, "gateway.gateway")
     with ThreadPoolExecutor(12) as pool:
         calls = [pool.submit(_outcome, caller) for _ in range(12)]
         wait_until(lambda: ping(short.gateway_port) == 200 and _rows(short) == 8, 20, "every row is taken")
@@ -63,7 +63,7 @@ def test_a_gateway_is_replaced_while_no_engine_can_be_started(
         90,
         "engines end as they begin",
     )
-    process_of(short, "engine.gateway").kill()
+    process_of(short, "gateway.gateway").kill()
     gone = time.monotonic()
     wait_until(lambda: ping(short.gateway_port) is None, 2, "the port is closed")
     wait_until(lambda: ping(short.gateway_port) == 503, 6, "another gateway reports that there is no engine")
@@ -75,12 +75,12 @@ def test_a_gateway_is_replaced_while_no_engine_can_be_started(
 def test_a_process_that_cannot_be_started_ends_no_other(short: EndpointState) -> None:
     """The supervisor has no file descriptor left for a child's pipe, as with a fork that fails."""
     supervisor, engine = (
-        process_of(short, "engine.supervisor"),
+        process_of(short, "supervision.supervisor"),
         process_of(short, "engine.server"),
     )
     limits = resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE, (supervisor.num_fds(), limits[1]))
-    process_of(short, "engine.gateway").kill()
+    process_of(short, "gateway.gateway").kill()
     wait_until(
         lambda: "the gateway cannot be looked after" in _log(short),
         20,
@@ -96,10 +96,10 @@ def test_a_process_that_cannot_be_started_ends_no_other(short: EndpointState) ->
 
 def test_a_full_disk_and_a_log_that_cannot_be_written(short: EndpointState) -> None:
     """Calls go on, and an engine and a gateway that end meanwhile are replaced."""
-    supervisor = process_of(short, "engine.supervisor")
+    supervisor = process_of(short, "supervision.supervisor")
     processes = [
         supervisor,
-        process_of(short, "engine.gateway"),
+        process_of(short, "gateway.gateway"),
         process_of(short, "engine.server"),
     ]
     limits = resource.prlimit(supervisor.pid, resource.RLIMIT_FSIZE)
@@ -112,8 +112,8 @@ def test_a_full_disk_and_a_log_that_cannot_be_written(short: EndpointState) -> N
         wait_until(lambda: ping(short.gateway_port) == 200, 60, "there is another one")
     assert EndpointCaller(short).generate("x", max_new_tokens=2)
     for module in (
-        "engine.supervisor",
-        "engine.gateway",
+        "supervision.supervisor",
+        "gateway.gateway",
         "engine.server",
     ):
         resource.prlimit(process_of(short, module).pid, resource.RLIMIT_FSIZE, limits)

@@ -122,7 +122,7 @@ def test_stopped_workers_keep_no_caller_beyond_the_deadline(frail: dict[str, End
 
 def test_a_stopped_supervisor_is_noticed_by_nobody(frail: dict[str, EndpointState]) -> None:
     crashing = frail["crashing"]
-    (supervisor,) = find_processes(crashing, "engine.supervisor")
+    (supervisor,) = find_processes(crashing, "supervision.supervisor")
     with stopped(supervisor):
         assert refusal(EndpointCaller(crashing)) is None
         assert ping(crashing.gateway_port) == 200
@@ -130,7 +130,7 @@ def test_a_stopped_supervisor_is_noticed_by_nobody(frail: dict[str, EndpointStat
 
 def test_a_stopped_gateway_is_replaced(frail: dict[str, EndpointState]) -> None:
     crashing = frail["crashing"]
-    (gateway,) = find_processes(crashing, "engine.gateway")
+    (gateway,) = find_processes(crashing, "gateway.gateway")
     with stopped(gateway):
         wait_until(lambda: not gateway.is_running(), 20, "the gateway was ended")
     wait_until(lambda: ping(crashing.gateway_port) == 200, 10, "another gateway has the port")

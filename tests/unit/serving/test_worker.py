@@ -12,7 +12,7 @@ import pytest
 
 from inf2kit.errors import RequestError
 from inf2kit.serving import worker
-from inf2kit.serving.engine.settings import Settings
+from inf2kit.serving.settings import Settings
 from inf2kit.serving.shapes import StaticShapes
 
 

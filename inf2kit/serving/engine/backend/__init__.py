@@ -11,7 +11,7 @@ from inf2kit.serving.engine.backend.base import (
     StepOutput,
     is_transient,
 )
-from inf2kit.serving.engine.settings import Settings
+from inf2kit.serving.settings import Settings
 
 __all__ = [
     "Backend",

@@ -21,7 +21,7 @@ result = model.generate("x", max_new_tokens=3, seed=1)
 print(result.generated_tokens, "".join(model.stream("x", max_new_tokens=3, seed=1)) == result.text)
 """
 SERVE = """
-import sys, engine, inference, inf2kit.serving.engine.gateway, inf2kit.serving.engine.server
+import sys, engine, inference, inf2kit.serving.gateway.gateway, inf2kit.serving.engine.server
 assert engine.OWN
 error = inference.predict_fn(inference.input_fn(b"{", "application/json"), None)
 print(error.status, inference.output_fn(error, "application/json").decode()[:30])

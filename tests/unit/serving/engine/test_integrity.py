@@ -18,8 +18,8 @@ import inf2kit
 from inf2kit.errors import ModelDirectoryError
 from inf2kit.package import Manifest, collect, manifest
 from inf2kit.serving.engine.integrity import check_files
-from inf2kit.serving.engine.run_state import CANNOT_LOAD, read_reason
-from inf2kit.serving.engine.settings import FORMAT, Settings
+from inf2kit.serving.settings import FORMAT, Settings
+from inf2kit.serving.supervision.run_state import CANNOT_LOAD, read_reason
 from tests.helpers import packages
 
 SHARD = "model-00002-of-00002.safetensors"

@@ -7,9 +7,9 @@ import subprocess
 import time
 from collections.abc import Callable
 
-from inf2kit.serving.engine.backoff import Backoff
-from inf2kit.serving.engine.heartbeat import Heartbeat
-from inf2kit.serving.engine.log import log
+from inf2kit.serving.log import log
+from inf2kit.serving.supervision.backoff import Backoff
+from inf2kit.serving.supervision.heartbeat import Heartbeat
 
 #: Seconds after the model server's end in which the gateway ends its calls. SageMaker kills a container 30 s
 #: after SIGTERM.

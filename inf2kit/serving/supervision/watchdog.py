@@ -20,11 +20,11 @@ import psutil
 
 from inf2kit.errors import ModelDirectoryError
 from inf2kit.serving import CODE
-from inf2kit.serving.engine.backoff import Backoff
-from inf2kit.serving.engine.log import log
-from inf2kit.serving.engine.processes import python_path
-from inf2kit.serving.engine.settings import run_dir
-from inf2kit.serving.engine.supervisor import lock_path
+from inf2kit.serving.log import log
+from inf2kit.serving.settings import run_dir
+from inf2kit.serving.supervision.backoff import Backoff
+from inf2kit.serving.supervision.processes import python_path
+from inf2kit.serving.supervision.supervisor import lock_path
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class _Watchdog:
             backoff.update(time.monotonic() - began - waited_s)
 
     def _start_supervisor(self) -> None:
-        module = "inf2kit.serving.engine.supervisor"
+        module = "inf2kit.serving.supervision.supervisor"
         command = [sys.executable, "-m", module, str(self.model_dir), str(self.server_pid)]
         # Not subprocess: it waits for a pipe to close, and a worker that is forked meanwhile would keep that
         # pipe open for ever.

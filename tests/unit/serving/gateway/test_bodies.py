@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from inf2kit.errors import RequestError
-from inf2kit.serving.engine import bodies as bodies_module
-from inf2kit.serving.engine.bodies import Bodies
+from inf2kit.serving.gateway import bodies as bodies_module
+from inf2kit.serving.gateway.bodies import Bodies
 
 BUDGET = 64 * 1024 * 1024
 #: A body that counts.

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from inf2kit.serving.engine.heartbeat import Heartbeat
+from inf2kit.serving.supervision.heartbeat import Heartbeat
 
 
 def start_child(

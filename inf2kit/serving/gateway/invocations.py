@@ -16,13 +16,13 @@ from typing import Any, cast
 from inf2kit.errors import RequestError
 from inf2kit.serving.asgi import Receive, Scope, Send, disconnected, request_headers
 from inf2kit.serving.engine.admission import Admission, queue_timeout
-from inf2kit.serving.engine.bodies import MAX_BODY, Bodies
-from inf2kit.serving.engine.crashes import Crashes
 from inf2kit.serving.engine.limits import check_size, max_body_bytes
-from inf2kit.serving.engine.model_server import ModelServer
 from inf2kit.serving.engine.protocol import GATEWAY_GRACE_S
-from inf2kit.serving.engine.responses import GoneError, Invocation, Responses, encode_json
-from inf2kit.serving.engine.settings import Settings
+from inf2kit.serving.gateway.bodies import MAX_BODY, Bodies
+from inf2kit.serving.gateway.crashes import Crashes
+from inf2kit.serving.gateway.model_server import ModelServer
+from inf2kit.serving.gateway.responses import GoneError, Invocation, Responses, encode_json
+from inf2kit.serving.settings import Settings
 from inf2kit.serving.wire import GenerateRequest, drop_ignored_values, parse_request
 
 #: Bytes above which a body is passed on without the values of unknown keys, as it is parsed twice more.

@@ -1,7 +1,7 @@
 """The supervisor, one per endpoint: it keeps the engine and the gateway running until the model server ends.
 
-``watchdog`` starts it as ``python -m inf2kit.serving.engine.supervisor MODEL_DIR MODEL_SERVER_PID``. It ends
-at once if another supervisor holds the endpoint's lock.
+``watchdog`` starts it as ``python -m inf2kit.serving.supervision.supervisor MODEL_DIR MODEL_SERVER_PID``.
+It ends at once if another supervisor holds the endpoint's lock.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import psutil
 
 from inf2kit.errors import ModelDirectoryError
 from inf2kit.serving import CODE, VENDOR
-from inf2kit.serving.engine.backoff import Backoff
-from inf2kit.serving.engine.engine_process import EngineProcess
-from inf2kit.serving.engine.gateway_process import GatewayProcess
-from inf2kit.serving.engine.heartbeat import ENGINE, GATEWAY, Heartbeat
-from inf2kit.serving.engine.log import log
-from inf2kit.serving.engine.processes import start_child
-from inf2kit.serving.engine.settings import Settings, run_dir
+from inf2kit.serving.log import log
+from inf2kit.serving.settings import Settings, run_dir
+from inf2kit.serving.supervision.backoff import Backoff
+from inf2kit.serving.supervision.engine_process import EngineProcess
+from inf2kit.serving.supervision.gateway_process import GatewayProcess
+from inf2kit.serving.supervision.heartbeat import ENGINE, GATEWAY, Heartbeat
+from inf2kit.serving.supervision.processes import start_child
 
 _POLL_S = 0.05
 _LOCK_PATIENCE_S = 1.0
@@ -47,7 +47,7 @@ class Supervisor:
             partial(start, "inf2kit.serving.engine.server", path=(CODE,)), heartbeats[ENGINE], run_dir()
         )
         self._gateway = GatewayProcess(
-            partial(start, "inf2kit.serving.engine.gateway", path=(CODE, VENDOR)), heartbeats[GATEWAY]
+            partial(start, "inf2kit.serving.gateway.gateway", path=(CODE, VENDOR)), heartbeats[GATEWAY]
         )
         self._watch_engine = _Retried("engine", self._engine_step)
         self._watch_gateway = _Retried("gateway", self._gateway.watch)

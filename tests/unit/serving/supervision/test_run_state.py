@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from inf2kit.serving.engine.run_state import (
+from inf2kit.serving.supervision.run_state import (
     SupervisorState,
     delete_reason,
     mark_opened,

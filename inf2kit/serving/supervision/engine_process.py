@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from inf2kit.serving.engine.backoff import Backoff
-from inf2kit.serving.engine.heartbeat import Heartbeat
-from inf2kit.serving.engine.log import log
-from inf2kit.serving.engine.run_state import (
+from inf2kit.serving.log import log
+from inf2kit.serving.supervision.backoff import Backoff
+from inf2kit.serving.supervision.heartbeat import Heartbeat
+from inf2kit.serving.supervision.run_state import (
     CANNOT_LOAD,
     DEVICE_BUSY,
     SupervisorState,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from inf2kit.errors import ModelDirectoryError
-from inf2kit.serving.engine.settings import Settings
+from inf2kit.serving.settings import Settings
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ only after a generation went through model server, worker and engine, and its ``
 state. It admits or refuses calls on arrival, and serves ``stream: true`` from the engine. Everything else
 passes through the model server, so that ``predict_fn`` stays in the path.
 
-The supervisor starts it as ``python -m inf2kit.serving.engine.gateway MODEL_DIR``.
+The supervisor starts it as ``python -m inf2kit.serving.gateway.gateway MODEL_DIR``.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ import traceback
 
 from inf2kit.errors import RequestError, unavailable
 from inf2kit.serving.asgi import Receive, Scope, Send, answer
-from inf2kit.serving.engine.connections import Connections
 from inf2kit.serving.engine.events import MetricsEvent, StatusEvent
-from inf2kit.serving.engine.heartbeat import ENGINE, GATEWAY, Heartbeat
-from inf2kit.serving.engine.invocations import Invocations
-from inf2kit.serving.engine.log import log, log_line
 from inf2kit.serving.engine.metrics import CONTENT_TYPE, GatewayMetrics, parse_samples, summarize
-from inf2kit.serving.engine.model_server import ModelServer
-from inf2kit.serving.engine.processes import be_killed_first, end_with_parent
 from inf2kit.serving.engine.protocol import EngineCall, stream_engine
-from inf2kit.serving.engine.run_state import SupervisorState, mark_opened, was_opened
-from inf2kit.serving.engine.settings import Settings
+from inf2kit.serving.gateway.connections import Connections
+from inf2kit.serving.gateway.invocations import Invocations
+from inf2kit.serving.gateway.model_server import ModelServer
+from inf2kit.serving.log import log, log_line
 from inf2kit.serving.loopback import Loopback
+from inf2kit.serving.settings import Settings
+from inf2kit.serving.supervision.heartbeat import ENGINE, GATEWAY, Heartbeat
+from inf2kit.serving.supervision.processes import be_killed_first, end_with_parent
+from inf2kit.serving.supervision.run_state import SupervisorState, mark_opened, was_opened
 
 _POLL_S = 0.05
 #: Seconds between two lines of metrics, and between two lines of load.

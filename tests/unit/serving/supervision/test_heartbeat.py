@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from inf2kit.serving.engine.heartbeat import ENGINE, Heartbeat
+from inf2kit.serving.supervision.heartbeat import ENGINE, Heartbeat
 
 
 def test_a_heartbeat_is_seen_by_other_processes() -> None:
@@ -14,7 +14,7 @@ def test_a_heartbeat_is_seen_by_other_processes() -> None:
     assert not heartbeat.serving
     assert not heartbeat.stalled
     code = (
-        "from inf2kit.serving.engine.heartbeat import ENGINE, Heartbeat;"
+        "from inf2kit.serving.supervision.heartbeat import ENGINE, Heartbeat;"
         "Heartbeat.inherited(ENGINE).begin(0.5)"
     )
     command = [sys.executable, "-c", code]

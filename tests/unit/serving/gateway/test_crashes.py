@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inf2kit.errors import RequestError
-from inf2kit.serving.engine.crashes import Crashes
+from inf2kit.serving.gateway.crashes import Crashes
 from inf2kit.serving.wire import GenerateRequest
 
 

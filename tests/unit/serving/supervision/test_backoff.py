@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inf2kit.serving.engine.backoff import Backoff
+from inf2kit.serving.supervision.backoff import Backoff
 
 
 def test_waits_double_up_to_half_a_minute_and_end_with_a_long_life() -> None:

@@ -185,7 +185,7 @@ def running(tmp_path: Path) -> Iterator[Running]:
             f"--nofile={MOST + OTHER_FILES}",
             sys.executable,
             "-m",
-            "inf2kit.serving.engine.gateway",
+            "inf2kit.serving.gateway.gateway",
             str(tmp_path),
         ]
         log = tmp_path / "log"

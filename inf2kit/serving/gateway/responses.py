@@ -19,9 +19,9 @@ from inf2kit.serving.engine.events import (
     WholeAnswer,
     engine_went_away,
 )
-from inf2kit.serving.engine.model_server import ModelServer, ModelServerError, error_type, passed_back
 from inf2kit.serving.engine.protocol import EngineCall, not_in_time, stream_engine
-from inf2kit.serving.engine.settings import Settings
+from inf2kit.serving.gateway.model_server import ModelServer, ModelServerError, error_type, passed_back
+from inf2kit.serving.settings import Settings
 from inf2kit.serving.wire import GenerateRequest, ResponseWriter
 
 
