@@ -35,7 +35,9 @@ def test_the_public_names_are_sorted_and_importable() -> None:
 
 def test_every_public_error_is_exported() -> None:
     public = {
-        name for name, value in vars(errors).items() if isinstance(value, type) and not name.startswith("_")
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, Exception)
     }
     assert {"Inf2KitError", "EndpointError", "RequestError"} <= public
     assert public <= set(inf2kit.__all__)
