@@ -19,7 +19,7 @@ Nothing here says anything about a Neuron device.
 
 #: The sections in their order: the beginning of a title, and the note under it.
 _NOTES = {
-    "8 callers": """"Whole stack" is boto3, front, gateway, model server, `predict_fn` and engine. What is left to llama.cpp is in the
+    "8 callers": """"Whole stack" is boto3, runtime, gateway, model server, `predict_fn` and engine. What is left to llama.cpp is in the
 decode step, below: its linear layers come nearer to what memory allows, and it has no operators of some microseconds
 between them. Prompts cost the same everywhere: they are bound by arithmetic.""",
     "one caller": "",

@@ -1,4 +1,4 @@
-"""The rehearsal cloud: cdk bootstrap and deploy, the time its front adds to a call, and 300 MB of S3."""
+"""The rehearsal cloud: cdk bootstrap and deploy, the time its runtime adds to a call, and 300 MB of S3."""
 
 from __future__ import annotations
 
@@ -82,19 +82,19 @@ def _measure_front(report: Report, settings: CloudSettings, runs: int) -> None:
     direct_url = f"{_gateway_url(settings)}/invocations"
     front_url = f"{settings.url}/endpoints/{_NAME}/invocations"
     headers = _headers(settings)
-    with report.section("one token through the rehearsal's front") as rows:
+    with report.section("one token through the rehearsal's runtime") as rows:
         for callers in (1, 8):
             _call(front_url, callers, headers)
-            direct_ms, front_ms = [], []
+            direct_ms, runtime_ms = [], []
             for _ in range(runs):
                 direct_ms.append(_call(direct_url, callers, headers))
-                front_ms.append(_call(front_url, callers, headers))
+                runtime_ms.append(_call(front_url, callers, headers))
             label = f"{callers} caller{'s' if callers > 1 else ''}"
             rows.append(Row(f"the container itself, {label}", direct_ms, "ms"))
             rows.append(
-                Row(f"through the front, {label}", front_ms, "ms", against="itself", reference=direct_ms)
+                Row(f"through the runtime, {label}", runtime_ms, "ms", against="itself", reference=direct_ms)
             )
-            added_ms = [front - direct for direct, front in zip(direct_ms, front_ms, strict=True)]
+            added_ms = [runtime - direct for direct, runtime in zip(direct_ms, runtime_ms, strict=True)]
             rows.append(Row(f"added, {label}", added_ms, "ms"))
 
 

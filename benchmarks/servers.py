@@ -98,7 +98,7 @@ _KINDS = (
     ("java", "model server"),
     ("mms_worker", "workers"),
     ("model_service_worker", "workers"),
-    ("inf2kit.rehearsal.local.host", "front (on one machine only)"),
+    ("inf2kit.rehearsal.local.host", "runtime (on one machine only)"),
 )
 
 
@@ -107,7 +107,7 @@ def boto3_client(state: EndpointState, url: str = "") -> Any:
 
     Args:
         state: The endpoint to call.
-        url: Another front before the endpoint; its own by default.
+        url: Another runtime before the endpoint; its own by default.
     """
     return boto3.client(
         "sagemaker-runtime",
@@ -142,7 +142,7 @@ def write_preset(dtype: str, folder: Path) -> str:
 def local_endpoint(
     preset: str, name: str = "inf2kit-bench", **variables: str
 ) -> Iterator[tuple[Server, EndpointState]]:
-    """Run a local endpoint, called through boto3: front, gateway, model server, ``predict_fn``, engine."""
+    """Run a local endpoint, called through boto3: runtime, gateway, model server, ``predict_fn``, engine."""
     state = start_endpoint(preset, name=name, variables=variables)
     client = boto3_client(state)
 

@@ -3,7 +3,7 @@
 Eight callers send requests of random lengths without a pause; they close every fifth one, a stream, in the
 middle. Every whole answer must equal the answer that the same request got at the start, alone, or be a typed
 error. An answer that differs is wrong, unless it is proven token by token to be a near-tie of float32. With
---toxics the network between front and gateway delays, resets and drops connections. Memory, open files,
+--toxics the network between runtime and gateway delays, resets and drops connections. Memory, open files,
 processes and busy rows are sampled all the time; they must not grow.
 """
 
@@ -39,7 +39,7 @@ from inf2kit.rehearsal.local.state import EndpointState
 CALLERS, POOL = 8, 24
 _SAMPLE_S = 1.0
 _TYPED_ERRORS = ("unavailable", "queue_full", "queue_timeout", "ModelStreamError")
-#: Errors of the front, as of AWS, for a connection to the container that fails or is silent.
+#: Errors of the runtime, as of AWS, for a connection to the container that fails or is silent.
 _NETWORK_ERRORS = ("ServiceUnavailable", "ModelError")
 #: The refusal of a prompt that was in the engine at two kills, which are the soak's own.
 _CRASH_ERROR = "crashed_before"
@@ -93,7 +93,7 @@ class Soak:
     Args:
         state: A local endpoint that is in service.
         seed: Seed of the requests and of the streams that are closed.
-        url: The URL of a front with a bad network; the endpoint's own by default.
+        url: The URL of a runtime with a bad network; the endpoint's own by default.
     """
 
     def __init__(self, state: EndpointState, seed: int = 0, url: str = "") -> None:
@@ -274,7 +274,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--kill-every", type=float, default=600.0, help="seconds")
     parser.add_argument("--preset", default="smollm2-135m-local")
-    parser.add_argument("--toxics", action="store_true", help="a bad network between front and gateway")
+    parser.add_argument("--toxics", action="store_true", help="a bad network between runtime and gateway")
     parser.add_argument("--simulated", action="store_true", help="the simulated backend instead of the model")
     parser.add_argument(
         "--step-seconds", type=float, default=0.01, help="seconds of a step of the simulated backend"
@@ -307,7 +307,7 @@ def main() -> None:
     backend = "simulated backend" if options.simulated else options.preset
     print(f"{options.minutes:g} minutes, {CALLERS} callers, {backend}, engine killed {outcome.kills} times")
     if options.toxics:
-        print(f"  connections between front and gateway: {dict(counts)}")
+        print(f"  connections between runtime and gateway: {dict(counts)}")
     print(f"  {outcome.exact} answers exact, {outcome.left} streams closed, typed errors: {outcome.errors}")
     print(f"  {proven} other answers, each proven to be a near-tie of float32")
     print(f"  wrong: {len(outcome.wrong)} {outcome.wrong[:3]}")

@@ -37,7 +37,7 @@ def measure_hops(report: Report, prompts: Prompts) -> None:
             "gateway, through model server and predict_fn": partial(
                 servers.post, state.gateway_url + "/invocations", body
             ),
-            "front": partial(servers.post, f"{state.url}/endpoints/{state.name}/invocations", body),
+            "runtime": partial(servers.post, f"{state.url}/endpoints/{state.name}/invocations", body),
             "boto3": partial(servers.invoke, client, state.name, prompt, 1),
         }
         with server.alone():

@@ -1,4 +1,4 @@
-"""A bad network between front and gateway: connections are slow, are reset or fall silent."""
+"""A bad network between runtime and gateway: connections are slow, are reset or fall silent."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Toxics:
 
 @contextmanager
 def toxic_front(gateway_url: str, name: str, seed: int = 0) -> Iterator[tuple[str, Counter[str]]]:
-    """Run a front with a bad network to the gateway; yield its URL and the counts of toxics."""
+    """Run a runtime with a bad network to the gateway; yield its URL and the counts of toxics."""
     toxics = Toxics(int(urlsplit(gateway_url).port or 0), seed)
     target = Target(f"http://127.0.0.1:{toxics.port}", "InService")
     (port,) = ports.choose_ports(1, [toxics.port])
@@ -109,7 +109,7 @@ def toxic_front(gateway_url: str, name: str, seed: int = 0) -> Iterator[tuple[st
         for task in (proxy, *toxics.tasks):
             task.cancel()
 
-    thread = threading.Thread(target=lambda: asyncio.run(run()), name="toxic front")
+    thread = threading.Thread(target=lambda: asyncio.run(run()), name="toxic runtime")
     thread.start()
     try:
         yield f"http://127.0.0.1:{port}", toxics.counts

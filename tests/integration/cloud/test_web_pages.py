@@ -105,8 +105,8 @@ def test_the_cloud_does_nothing_for_a_page(cloud: CloudSettings, row: str, reque
 
 
 @pytest.fixture
-def front() -> Iterator[int]:
-    """The front of a local endpoint, as its host starts it; its port."""
+def runtime() -> Iterator[int]:
+    """The runtime of a local endpoint, as its host starts it; its port."""
     port, ending = free_port(), threading.Event()
     server = LoopbackServer(SageMakerRuntime(lambda _name, _variant: None), port)
 
@@ -119,26 +119,26 @@ def front() -> Iterator[int]:
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
-    wait_until(lambda: server.started, 10, "the front listens")
+    wait_until(lambda: server.started, 10, "the runtime listens")
     yield port
     ending.set()
     thread.join()
 
 
 @pytest.mark.parametrize("row", OF_PAGES)
-def test_the_front_does_nothing_for_a_page(front: int, row: str) -> None:
-    of_page = {name: value.format(port=front) for name, value in OF_PAGES[row].items()}
+def test_the_runtime_does_nothing_for_a_page(runtime: int, row: str) -> None:
+    of_page = {name: value.format(port=runtime) for name, value in OF_PAGES[row].items()}
     path = "/endpoints/e/invocations"
-    allowed = ask(front, "POST", path, {}, b"{}")
+    allowed = ask(runtime, "POST", path, {}, b"{}")
     assert (allowed.status, b"not found" in allowed.body) == (400, True), "its own refusal"
-    refused = ask(front, "POST", path, of_page, b"{}")
+    refused = ask(runtime, "POST", path, of_page, b"{}")
     assert refused.status == 403
-    assert b"not found" not in refused.body, "the front itself was never asked"
+    assert b"not found" not in refused.body, "the runtime itself was never asked"
 
 
 @pytest.mark.parametrize("path", ["/", "/a-bucket", "/endpoints/e/invocations", "/moto-api/reset"])
-def test_a_preflight_allows_nothing(cloud: CloudSettings, front: int, path: str) -> None:
-    for port in (cloud.port, front):
+def test_a_preflight_allows_nothing(cloud: CloudSettings, runtime: int, path: str) -> None:
+    for port in (cloud.port, runtime):
         answer = ask(port, "OPTIONS", path, PREFLIGHT)
         assert answer.status == 403
         assert not [name for name in answer.headers if name.startswith("access-control-")]

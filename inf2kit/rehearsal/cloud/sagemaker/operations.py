@@ -105,7 +105,7 @@ class SageMaker:
             return Target("", "asynchronous, to be called by InvokeEndpointAsync")
         variants = {fleet.variant for fleet in endpoint.fleets}
         if endpoint.takes_calls and variant and variant not in variants:
-            # The endpoint is in service without this variant; the front refuses the call.
+            # The endpoint is in service without this variant; the runtime refuses the call.
             return Target("", "InService", variant="")
         target = endpoint.pick(variant) if endpoint.takes_calls else None
         return target or Target("", "without an instance" if endpoint.takes_calls else endpoint.status)
