@@ -24,17 +24,20 @@ _LONGEST = (
     "served",
     "tests/integration/cloud/test_every_option.py",
     "tests/integration/cloud/test_endpoints.py",
-    "doubles",
     "tests/contract/neuron/test_contract.py",
+    "tests/contract/neuron/test_verify_device.py",
+    "doubles",
     "tests/integration/container/test_launchers.py",
     "tests/integration/container/test_faithful_container.py",
-    "tests/contract/neuron/test_compile.py",
-    "tests/integration/cloud/test_stacks.py",
-    "tests/integration/cloud/test_cdk.py",
+    "tests/integration/endpoint/test_soak.py",
+    "tests/integration/aws/test_safe_packages.py",
     "tests/integration/endpoint/test_watchdog.py",
-    "tests/integration/endpoint/test_shortages.py",
+    "tests/integration/aws/test_s3_packages.py",
+    "tests/contract/neuron/test_compile.py",
     "tests/integration/endpoint/test_draining.py",
+    "tests/integration/cdk/test_cdk_command.py",
     "tests/integration/endpoint/test_readiness.py",
+    "tests/integration/endpoint/test_shortages.py",
     "tests/unit/serving/gateway/test_gateway.py",
     "tests/unit/serving/engine/test_scheduler.py",
 )
@@ -47,6 +50,9 @@ def pytest_configure() -> None:
     torch's threads wait for each other: a second process on their cores makes them many times slower.
     """
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    # Many processes import the same modules: each would compile them anew.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
@@ -132,10 +138,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     prepared = model.prepare()
     path = tmp_path_factory.mktemp("home")
     (path / "models").symlink_to(prepared.parent)
-    # What endpoints compile of their packages stays for the next home: torch and transformers take 10 s.
-    compiled = Path(sys.prefix) / "bytecode"
-    compiled.mkdir(exist_ok=True)
-    (path / "bytecode").symlink_to(compiled)
+    # Two caches outlive this home: what endpoints compile, of which torch and transformers take 10 s, and the
+    # CDK's library, which jsii unpacks.
+    for cache in ("bytecode", ".cache/aws/jsii"):
+        shared = Path(sys.prefix) / cache
+        shared.mkdir(parents=True, exist_ok=True)
+        (path / cache).parent.mkdir(parents=True, exist_ok=True)
+        (path / cache).symlink_to(shared)
     before = os.environ.get("INF2KIT_HOME")
     os.environ["INF2KIT_HOME"] = str(path)
     yield path
