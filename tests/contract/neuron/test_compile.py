@@ -225,6 +225,8 @@ def test_a_device_that_is_held_is_waited_for(package: Path, tmp_path: Path) -> N
                 **os.environ,
                 "PYTHONPATH": path,
                 "INF2KIT_RUN_DIR": str(run_dir),
+                # As in the container: compiled files in the package would make it a damaged one.
+                "PYTHONPYCACHEPREFIX": str(tmp_path / "bytecode"),
                 "NEURON_CPU_DOUBLE_LOCK": str(lock),
             },
             stdout=output,
