@@ -15,6 +15,7 @@ from inf2kit.cdk.packages import DeployedPackage
 from inf2kit.errors import DeploymentError
 from inf2kit.package import environment as container
 from inf2kit.presets import Preset
+from inf2kit.serving.model_dir import PACKAGE_DIGEST
 
 _GB = 1e9
 #: Seconds allowed for a start, plus seconds per gigabyte: loading a model over 24 NeuronCores takes 8 to 40
@@ -145,7 +146,7 @@ class EndpointProps:
         return {
             **container.container_environment(self.preset, deadline_s=deadline_s),
             # The engine compares this with the digest of the package that it loads.
-            "INF2KIT_PACKAGE_DIGEST": self.package.manifest.digest,
+            PACKAGE_DIGEST: self.package.manifest.digest,
             **self.environment,
         }
 

@@ -18,6 +18,7 @@ from inf2kit.client.local import MARK
 from inf2kit.errors import LocalEndpointError
 from inf2kit.rehearsal.container import namespaces
 from inf2kit.rehearsal.container.spec import IMAGE_VARIABLES, SAGEMAKER_VARIABLES, ContainerSpec, java_home
+from inf2kit.serving.variables import GATEWAY_ADDRESS, MODEL_SERVER_ADDRESS
 
 LAUNCHER_VARIABLE = "INF2KIT_CONTAINER"
 EVERYDAY, FAITHFUL = LAUNCHERS = ("everyday", "faithful")
@@ -91,15 +92,15 @@ def _localize_variables(variables: Mapping[str, str], run_dir: Path, port: int) 
             machine.
     """
     replacements = {
-        "INF2KIT_GATEWAY_ADDRESS": f"127.0.0.1:{port}",
+        GATEWAY_ADDRESS: f"127.0.0.1:{port}",
         "MMS_MANAGEMENT_ADDRESS": f"unix:{run_dir}/management.sock",
-        "MMS_INFERENCE_ADDRESS": f"unix:{run_dir}/model-server.sock"
-        if "INF2KIT_GATEWAY_ADDRESS" in variables
+        MODEL_SERVER_ADDRESS: f"unix:{run_dir}/model-server.sock"
+        if GATEWAY_ADDRESS in variables
         else f"http://127.0.0.1:{port}",
         # All endpoints share one folder: a model server starts seconds later if it must compile everything.
         "PYTHONPYCACHEPREFIX": str(paths.bytecode()),
     }
-    for name in ("MMS_MANAGEMENT_ADDRESS", "MMS_INFERENCE_ADDRESS"):
+    for name in ("MMS_MANAGEMENT_ADDRESS", MODEL_SERVER_ADDRESS):
         if name not in variables:
             raise LocalEndpointError(
                 f"the Model's environment lacks {name}; without it the model server listens on port 8080 of "
