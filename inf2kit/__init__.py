@@ -13,11 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 from inf2kit._version import __version__
 from inf2kit.errors import (
+    CallTooLongError,
     CloudError,
     CompileError,
     DeploymentError,
+    EndpointAccessError,
+    EndpointBusyError,
+    EndpointConnectionError,
     EndpointError,
+    EndpointInterruptedError,
+    EndpointRequestError,
+    EndpointServerError,
+    EndpointTimeoutError,
     Inf2KitError,
+    JobError,
     LocalEndpointError,
     ModelDirectoryError,
     PackageError,
@@ -31,12 +40,21 @@ if TYPE_CHECKING:
     from inf2kit.presets import Preset, load_preset, preset_names
 
 __all__ = [
+    "CallTooLongError",
     "CloudError",
     "CompileError",
     "DeploymentError",
     "Endpoint",
+    "EndpointAccessError",
+    "EndpointBusyError",
+    "EndpointConnectionError",
     "EndpointError",
+    "EndpointInterruptedError",
+    "EndpointRequestError",
+    "EndpointServerError",
+    "EndpointTimeoutError",
     "Inf2KitError",
+    "JobError",
     "LocalEndpointError",
     "Model",
     "ModelDirectoryError",
