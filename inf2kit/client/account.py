@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from urllib.parse import urlparse
 
 from inf2kit import aws, names
 from inf2kit.client.local import local_endpoint_url
+from inf2kit.client.published import PublishedEndpoint
 from inf2kit.errors import EndpointError
 
 #: AWS answers a call within 60 s, and advises a socket timeout of 70 s.
@@ -108,20 +108,14 @@ class Account:
                     f"with 'cdk deploy {names.stack_name(preset)}', or start a local one with "
                     f"'inf2kit local up {preset}'"
                 ) from None
-        try:
-            deployment = json.loads(value)
-            name = str(deployment["endpoint_name"])
-        except (ValueError, TypeError, KeyError):
+        published = PublishedEndpoint.from_json(parameter_name, value)
+        if published.asynchronous:
             raise EndpointError(
-                f"the parameter {parameter_name} is not of a stack of inf2kit; deploy the preset again"
-            ) from None
-        if deployment.get("asynchronous"):
-            raise EndpointError(
-                f"the endpoint {name!r} is asynchronous: put a request under "
-                f"{deployment.get('async_input')} and call invoke_endpoint_async of boto3, with "
-                f"InvocationTimeoutSeconds={deployment.get('async_invocation_timeout_s')}"
+                f"the endpoint {published.endpoint_name!r} is asynchronous: put a request under "
+                f"{published.async_input} and call invoke_endpoint_async of boto3, with "
+                f"InvocationTimeoutSeconds={published.async_invocation_timeout_s}"
             )
-        return name
+        return published.endpoint_name
 
 
 @contextmanager

@@ -118,7 +118,7 @@ def test_a_name_that_no_endpoint_has_is_not_called(aws: RecordingAws, name: str)
 def test_a_parameter_of_somebody_else_is_a_sentence(aws: RecordingAws) -> None:
     for value in ("", "[]", "{}", "7"):
         aws.answers["ssm"] = {"Parameter": {"Value": value}}
-        with pytest.raises(EndpointError, match=f"/inf2kit/presets/{PRESET} is not of a stack of inf2kit"):
+        with pytest.raises(EndpointError, match=f"/inf2kit/presets/{PRESET} does not name an endpoint"):
             Endpoint.from_preset(PRESET)
 
 
