@@ -53,6 +53,14 @@ class AsyncCalls:
         )
         return read_results(self._endpoint, call, reply, attempts)
 
+    async def one(self, call: Call) -> TextResult:
+        """Make a call that has one result, and return it.
+
+        Raises:
+            EndpointError: as ``inf2kit.errors`` describes.
+        """
+        return (await self.whole(call))[0]
+
     def stream(self, call: Call, back_off: BackOff | None = None) -> AsyncTextStream:
         """Return the stream of a call, which is made when its first piece is asked for."""
         return AsyncTextStream(self._endpoint, lambda: self.open_stream(call, back_off))

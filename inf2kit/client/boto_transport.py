@@ -10,6 +10,7 @@ from typing import Any
 from inf2kit import aws
 from inf2kit.client import failures
 from inf2kit.client.answers import Reply
+from inf2kit.client.frames import FrameReader
 from inf2kit.client.requests import Call
 from inf2kit.errors import EndpointAccessError, EndpointRequestError
 
@@ -28,7 +29,8 @@ class OpenStream:
 
     def __init__(self, endpoint: str, response: Any, ends_at: float, limit_s: float) -> None:
         self._endpoint, self._ends_at, self._limit_s = endpoint, ends_at, limit_s
-        self._body = response["Body"]
+        # botocore's own reading waits for whole chunks, which have no end against a server that drips.
+        self._raw = response["Body"]._raw_stream
         self.request_id: str | None = response["ResponseMetadata"].get("RequestId")
 
     def __iter__(self) -> Iterator[bytes]:
@@ -37,15 +39,16 @@ class OpenStream:
         Raises:
             EndpointError: it broke off, or took too long.
         """
+        frames = FrameReader(self._endpoint, self.request_id)
         with translate_errors(self._endpoint, self._limit_s, self.request_id):
-            for part in self._body:
-                yield part["PayloadPart"]["Bytes"]
+            while received := self._raw.read1(_READ_BYTES):
+                yield from frames.feed(received)
                 if time.monotonic() > self._ends_at:
                     raise failures.timed_out(self._endpoint, self._limit_s, self.request_id)
 
     def close(self) -> None:
         """Close the connection unless the answer was read to its end. The endpoint then frees its row."""
-        self._body.close()
+        self._raw.close()
 
 
 class BotoTransport:
@@ -82,8 +85,7 @@ class BotoTransport:
             # botocore's own reading has no end against a server that drips.
             parts, size = [], 0
             with response["Body"] as raw:
-                read = getattr(raw, "read1", raw.read)
-                while part := read(_READ_BYTES):
+                while part := raw.read1(_READ_BYTES):
                     parts.append(part)
                     size += len(part)
                     if time.monotonic() > ends_at:
@@ -110,17 +112,12 @@ class BotoTransport:
 @contextmanager
 def translate_errors(endpoint: str, limit_s: float, request_id: str | None = None) -> Iterator[None]:
     """Raise EndpointError of the fitting kind in place of botocore's and urllib3's exceptions."""
-    from botocore import eventstream, exceptions
+    from botocore import exceptions
     from urllib3.exceptions import HTTPError
     from urllib3.exceptions import ReadTimeoutError as StreamTimeoutError
 
     try:
         yield
-    except exceptions.EventStreamError as error:
-        values = error.response
-        code = str(values.get("ErrorCode") or values["Error"].get("Code", "ModelStreamError"))
-        message = values["Error"].get("Message") or values.get("Message") or code
-        raise failures.stream_error(endpoint, code, str(message), request_id) from None
     except exceptions.ClientError as error:
         raise failures.Refusal.from_response(error.response).to_error(endpoint) from None
     # In the middle of a stream, botocore lets urllib3's own errors through.
@@ -130,10 +127,6 @@ def translate_errors(endpoint: str, limit_s: float, request_id: str | None = Non
         raise failures.unreachable(endpoint, _phrase(error)) from None
     except (exceptions.ProxyConnectionError, exceptions.SSLError) as error:
         raise failures.unreachable(endpoint, _phrase(error)) from None
-    except eventstream.ParserError as error:
-        raise failures.interrupted(
-            endpoint, f"what came is no event stream of AWS ({_phrase(error)})", request_id
-        ) from None
     except (exceptions.HTTPClientError, exceptions.IncompleteReadError, HTTPError, OSError) as error:
         raise failures.interrupted(endpoint, _phrase(error), request_id) from None
     except exceptions.ParamValidationError as error:

@@ -89,7 +89,8 @@ class Refusal:
             message=_as_text(error.get("Message")),
             original_status=None if status is None else int(status),
             original_message=str(response.get("OriginalMessage") or ""),
-            request_id=metadata.get("RequestId"),
+            # botocore's own field is empty where it could not read the body.
+            request_id=metadata.get("RequestId") or metadata.get("HTTPHeaders", {}).get("x-amzn-requestid"),
         )
 
     @classmethod

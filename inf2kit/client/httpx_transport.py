@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import functools
+import os
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ import httpx
 from inf2kit import aws
 from inf2kit.client import failures
 from inf2kit.client.answers import Reply
+from inf2kit.client.frames import FrameReader
 from inf2kit.client.options import CONNECT_TIMEOUT_S
 from inf2kit.client.requests import Call
 from inf2kit.errors import EndpointAccessError
@@ -44,34 +47,17 @@ class AsyncOpenStream:
         Raises:
             EndpointError: it broke off, or took too long.
         """
-        from botocore.eventstream import EventStreamBuffer
-
-        buffer = EventStreamBuffer()
+        frames = FrameReader(self._endpoint, self.request_id)
         with _translate_errors(self._endpoint, self._limit_s, self.request_id):
             async for received in self._response.aiter_raw():
-                buffer.add_data(received)
-                for message in buffer:
-                    if message.headers.get(":message-type") == "event":
-                        yield message.payload
-                    else:
-                        raise self._error(message)
+                for part in frames.feed(received):
+                    yield part
                 if time.monotonic() > self._ends_at:
                     raise failures.timed_out(self._endpoint, self._limit_s, self.request_id)
 
     async def close(self) -> None:
         """Close the connection unless the answer was read to its end. The endpoint then frees its row."""
         await self._response.aclose()
-
-    def _error(self, message: Any) -> Exception:
-        headers = message.headers
-        name = str(headers.get(":exception-type") or headers.get(":error-code") or "ModelStreamError")
-        try:
-            values = json.loads(message.payload)
-        except ValueError:
-            values = {}
-        sentence = values.get("Message") or values.get("message") or headers.get(":error-message") or name
-        code = values.get("ErrorCode") or name
-        return failures.stream_error(self._endpoint, str(code), str(sentence), self.request_id)
 
 
 class HttpxTransport:
@@ -82,8 +68,7 @@ class HttpxTransport:
         url: The address of SageMaker's runtime API.
         region: The region, for signatures.
         load_credentials: Returns botocore's credentials, or None. It may call AWS, so it runs in a thread.
-        verify: Whose certificates are trusted, as httpx has it.
-        trust_env: Whether the proxies of the environment are used.
+        is_local: Whether the address is on this machine, where no proxy is asked.
     """
 
     def __init__(
@@ -93,14 +78,13 @@ class HttpxTransport:
         region: str,
         load_credentials: Callable[[], Any],
         *,
-        verify: Any = True,
-        trust_env: bool = True,
+        is_local: bool = False,
     ) -> None:
         self._endpoint, self._region = endpoint, region
         self._base = f"{url.rstrip('/')}/endpoints/{quote(endpoint, safe='')}"
         self._load_credentials = load_credentials
         self._credentials: Any = None
-        self._verify, self._trust_env = verify, trust_env
+        self._is_local = is_local
         self._client: httpx.AsyncClient | None = None
         self._loop: object = None
 
@@ -115,12 +99,17 @@ class HttpxTransport:
         Raises:
             EndpointError: of the kind that ``inf2kit.errors`` describes.
         """
-        with _translate_errors(self._endpoint, limit_s):
-            with anyio.fail_after(limit_s):
-                request = await self._request("invocations", call.body, read_s, {})
-                response = await self._http().send(request)
-            self._check(response)
-            return Reply(response.content, response.headers.get("content-type"), _request_id(response))
+        ends_at = time.monotonic() + limit_s
+        response = await self._send("invocations", call.body, limit_s, read_s, {})
+        request_id = _request_id(response)
+        try:
+            with _translate_errors(self._endpoint, limit_s, request_id):
+                with anyio.fail_after(ends_at - time.monotonic()):
+                    await response.aread()
+                self._check(response)
+        finally:
+            await response.aclose()
+        return Reply(response.content, response.headers.get("content-type"), request_id)
 
     async def open_stream(self, call: Call, limit_s: float, read_s: float) -> AsyncOpenStream:
         """Send a call and return its streamed answer.
@@ -129,30 +118,24 @@ class HttpxTransport:
             EndpointError: the call was refused, or could not be sent.
         """
         ends_at = time.monotonic() + limit_s
-        with _translate_errors(self._endpoint, limit_s):
-            with anyio.fail_after(limit_s):
-                request = await self._request("invocations-response-stream", call.body, read_s, {})
-                response = await self._http().send(request, stream=True)
-            try:
-                if response.status_code != 200:
+        response = await self._send("invocations-response-stream", call.body, limit_s, read_s, {})
+        try:
+            if response.status_code != 200:
+                with _translate_errors(self._endpoint, limit_s, _request_id(response)):
                     await response.aread()
-                self._check(response)
-            except BaseException:
-                await response.aclose()
-                raise
+                    self._check(response)
+        except BaseException:
+            await response.aclose()
+            raise
         return AsyncOpenStream(self._endpoint, response, ends_at, limit_s)
 
-    async def submit(self, body: bytes | None, headers: dict[str, str], limit_s: float) -> httpx.Response:
-        """Send an asynchronous call, and return the acceptance.
-
-        Raises:
-            EndpointError: the call was refused, or could not be sent.
-        """
+    async def _send(
+        self, operation: str, body: bytes, limit_s: float, read_s: float, headers: dict[str, str]
+    ) -> httpx.Response:
+        """Send a signed request, and return its response without its body."""
         with _translate_errors(self._endpoint, limit_s), anyio.fail_after(limit_s):
-            request = await self._request("async-invocations", body or b"", limit_s, headers)
-            response = await self._http().send(request)
-            self._check(response, accepted=202)
-            return response
+            request = await self._request(operation, body, read_s, headers)
+            return await self._http().send(request, stream=True)
 
     async def aclose(self) -> None:
         """Close all connections. The next call opens new ones."""
@@ -169,8 +152,8 @@ class HttpxTransport:
             self._loop = loop
             self._client = httpx.AsyncClient(
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=256),
-                verify=self._verify,
-                trust_env=self._trust_env,
+                verify=_certificates(os.environ.get("AWS_CA_BUNDLE")),
+                trust_env=not self._is_local,
                 follow_redirects=False,
             )
         return self._client
@@ -202,16 +185,22 @@ class HttpxTransport:
             return await anyio.to_thread.run_sync(self._credentials.get_frozen_credentials)
         return self._credentials.get_frozen_credentials()
 
-    def _check(self, response: httpx.Response, *, accepted: int = 200) -> None:
-        if response.status_code != accepted:
+    def _check(self, response: httpx.Response) -> None:
+        if response.status_code != 200:
             refusal = failures.Refusal.from_http(response.status_code, response.headers, response.content)
             raise refusal.to_error(self._endpoint)
+
+
+@functools.cache
+def _certificates(bundle: str | None) -> ssl.SSLContext:
+    """The certificates that are trusted: those of a bundle, as for botocore, or httpx's own."""
+    return ssl.create_default_context(cafile=bundle) if bundle else httpx.create_ssl_context()
 
 
 @contextmanager
 def _translate_errors(endpoint: str, limit_s: float, request_id: str | None = None) -> Iterator[None]:
     """Raise EndpointError of the fitting kind in place of httpx's and botocore's exceptions."""
-    from botocore import eventstream, exceptions
+    from botocore import exceptions
 
     try:
         yield
@@ -221,10 +210,6 @@ def _translate_errors(endpoint: str, limit_s: float, request_id: str | None = No
         raise failures.unreachable(endpoint, _phrase(error)) from None
     except (httpx.HTTPError, httpx.StreamError) as error:
         raise failures.interrupted(endpoint, _phrase(error), request_id) from None
-    except eventstream.ParserError as error:
-        raise failures.interrupted(
-            endpoint, f"what came is no event stream of AWS ({_phrase(error)})", request_id
-        ) from None
     except exceptions.BotoCoreError as error:
         with aws.translate_errors(EndpointAccessError, f"calling the endpoint {endpoint!r}"):
             raise error

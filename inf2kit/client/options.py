@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from inf2kit.errors import EndpointError
 
@@ -59,6 +60,14 @@ class CallOptions:
                 raise EndpointError(f"{name} is {value!r}; it must be seconds above 0, or None")
         if self.max_retries < 0:
             raise EndpointError(f"max_retries is {self.max_retries!r}; it must be 0 or more")
+
+    def changed(self, **changes: Any) -> CallOptions:
+        """Return options with these changes; None leaves a value as it is.
+
+        Raises:
+            EndpointError: a value is out of range.
+        """
+        return replace(self, **{name: value for name, value in changes.items() if value is not None})
 
     def attempt_s(self, *, stream: bool) -> float:
         """Seconds that one attempt may take."""
