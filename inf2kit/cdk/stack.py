@@ -23,7 +23,7 @@ from inf2kit.cdk.props import EndpointProps
 from inf2kit.cdk.rollout import deployment_config
 from inf2kit.cdk.scaling import Scaling
 from inf2kit.errors import DeploymentError
-from inf2kit.names import log_group_name, parameter_name
+from inf2kit.names import log_group_name, parameter_name, tag_value
 
 
 class EndpointStack(Stack):
@@ -69,6 +69,7 @@ class EndpointStack(Stack):
         self._publish_endpoint()
         self._output_values(alarms)
         Tags.of(self).add("inf2kit:preset", props.preset.name)
+        Tags.of(self).add("inf2kit:model", tag_value(props.package.manifest.model))
         Tags.of(self).add("inf2kit:endpoint", props.endpoint_name)
         acknowledgements.acknowledge_endpoint(self, props)
         self._add_warnings()
