@@ -12,6 +12,7 @@ from inf2kit import aws, names
 from inf2kit.client.errors import error_from_body, translate_errors
 from inf2kit.client.generation import TextGenerator
 from inf2kit.client.local import local_endpoint_url
+from inf2kit.client.published import PublishedEndpoint
 from inf2kit.errors import EndpointError
 
 #: AWS answers a call within 60 s, and advises a socket timeout of 70 s.
@@ -72,13 +73,13 @@ class Endpoint(TextGenerator):
         if _local_url(local_name, region_name, session):
             return cls(local_name)
         deployment = _read_deployment(preset, region_name, session)
-        if deployment.get("asynchronous"):
+        if deployment.asynchronous:
             raise EndpointError(
-                f"the endpoint {deployment['endpoint_name']!r} is asynchronous: put a request under "
-                f"{deployment['async_input']} and call invoke_endpoint_async of boto3, with "
-                f"InvocationTimeoutSeconds={deployment['async_invocation_timeout_s']}"
+                f"the endpoint {deployment.endpoint_name!r} is asynchronous: put a request under "
+                f"{deployment.async_input} and call invoke_endpoint_async of boto3, with "
+                f"InvocationTimeoutSeconds={deployment.async_invocation_timeout_s}"
             )
-        return cls(deployment["endpoint_name"], region_name=region_name, session=session)
+        return cls(deployment.endpoint_name, region_name=region_name, session=session)
 
     def stream_events(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield the decoded server-sent events of a streamed call as they come.
@@ -160,14 +161,15 @@ def _runtime_client(url: str | None, region_name: str | None, session: Any) -> A
         ) from None
 
 
-def _read_deployment(preset: str, region_name: str | None, session: Any) -> dict[str, Any]:
+def _read_deployment(preset: str, region_name: str | None, session: Any) -> PublishedEndpoint:
     """Read the parameter that the stack of a preset leaves for its callers."""
     from botocore.exceptions import ClientError
 
     with aws.translate_errors(EndpointError, f"looking for the endpoint of {preset!r}"):
         ssm = aws.client("ssm", region_name, session=session)
         try:
-            response = ssm.get_parameter(Name=names.parameter_name(preset))
+            parameter = names.parameter_name(preset)
+            response = ssm.get_parameter(Name=parameter)
         except ClientError as error:
             if error.response["Error"]["Code"] != "ParameterNotFound":
                 raise
@@ -176,8 +178,7 @@ def _read_deployment(preset: str, region_name: str | None, session: Any) -> dict
                 f"'cdk deploy {names.stack_name(preset)}', or start a local one with "
                 f"'inf2kit local up {preset}'"
             ) from None
-    deployment: dict[str, Any] = json.loads(response["Parameter"]["Value"])
-    return deployment
+    return PublishedEndpoint.from_json(parameter, response["Parameter"]["Value"])
 
 
 def _split_records(body: Iterable[dict[str, Any]]) -> Iterator[bytes]:
