@@ -70,7 +70,8 @@ class EndpointStack(Stack):
         self._publish_endpoint()
         self._output_values(alarms)
         Tags.of(self).add("inf2kit:preset", props.preset.name)
-        Tags.of(self).add("inf2kit:model", tag_value(props.package.manifest.model))
+        if model_name := props.package.manifest.model_name:
+            Tags.of(self).add("inf2kit:model", tag_value(model_name))
         Tags.of(self).add("inf2kit:endpoint", props.endpoint_name)
         acknowledgements.acknowledge_endpoint(self, props)
         self._add_warnings()
