@@ -107,6 +107,8 @@ def compile_(
     model is kept, and after an interruption the same command continues from there. For a preset of this
     machine's CPU the command makes the package without a compiler.
     """
+    from inf2kit.checkpoint import name_of
+    from inf2kit.compile import dry_run as dry_runs
     from inf2kit.compile import hub
     from inf2kit.compile.spec import CompileSpec
     from inf2kit.package import open_store
@@ -118,14 +120,15 @@ def compile_(
     if model is not None:
         reference = hub.ModelReference.parse(model, revision)
         model, revision = reference.model, reference.revision
+    model_name = None if model is None else name_of(Path(model)) if Path(model).is_dir() else model
     if loaded.compute.backend != "neuron":
         if dry_run:
-            click.echo(f"nothing to compile: {loaded.name} runs on the CPU")
-            click.echo(f"package {model or loaded.model.id} to {output}")
+            lines = dry_runs.describe_cpu(loaded, model or loaded.model.id, revision, _note)
+            click.echo("\n".join([*lines, f"package {model or loaded.model.id} to {output}"]))
             return
         store = open_store(output, region, bucket_owner)
         with _resumable():
-            _package_for_cpu(loaded, preset, store, model, revision, handler)
+            _package_for_cpu(loaded, preset, store, model, revision, handler, model_name)
         return
     spec = CompileSpec.from_preset(
         loaded,
@@ -166,7 +169,7 @@ def compile_(
         return
     store = open_store(output, region, bucket_owner)
     with _resumable():
-        _compile_here(loaded, preset, spec, store, handler, push_to_hub, public=public)
+        _compile_here(loaded, preset, spec, store, handler, model_name, push_to_hub, public=public)
 
 
 def _compile_here(
@@ -175,6 +178,7 @@ def _compile_here(
     spec: CompileSpec,
     store: Store,
     handler: Path | None,
+    model_name: str | None,
     push_to_hub: str | None,
     *,
     public: bool,
@@ -196,6 +200,7 @@ def _compile_here(
         progress,
         revision=compiled.revision,
         handler=handler,
+        model_name=model_name,
     )
     if compiled_preset != preset:
         click.echo(
@@ -206,6 +211,10 @@ def _compile_here(
     if push_to_hub:
         progress(f"pushing to {push_to_hub}")
         click.echo(hub.push(compiled.path, push_to_hub, public=public))
+
+
+def _note(line: str) -> None:
+    click.echo(line, err=True)
 
 
 @contextlib.contextmanager
@@ -222,7 +231,7 @@ def _print_plan(spec: CompileSpec, output: str, push_to_hub: str | None, *, publ
     """Print what a compilation on this machine would do; of the hub, only questions are asked."""
     from inf2kit.compile import dry_run
 
-    click.echo("\n".join(dry_run.lines(spec, lambda line: click.echo(line, err=True))))
+    click.echo("\n".join(dry_run.describe(spec, _note)))
     click.echo(f"package it to {output}")
     if push_to_hub:
         readers = "for everybody to read" if public else "private"
@@ -272,7 +281,7 @@ def _run_job(plan: JobPlan, store: Store, preset_argument: str) -> None:
     if content := store.read_manifest(digest):
         # 'cdk deploy' reads the manifest from this copy, as after packaging on this machine.
         paths.save_manifest(digest, content)
-    print_deploy_command(plan.description.preset, preset_argument, place)
+    print_deploy_command(plan.description.preset, preset_argument, place, store)
 
 
 def _package_for_cpu(
@@ -282,6 +291,7 @@ def _package_for_cpu(
     model: str | None,
     revision: str | None,
     handler: Path | None,
+    model_name: str | None,
 ) -> None:
     """Package the model of a preset for the CPU, which needs no compilation."""
     from inf2kit.compile import hub
@@ -296,5 +306,12 @@ def _package_for_cpu(
     else:
         source = hub.fetch(name, revision, progress)
     publish_contents(
-        preset, preset_argument, source.path, store, progress, revision=source.revision, handler=handler
+        preset,
+        preset_argument,
+        source.path,
+        store,
+        progress,
+        revision=source.revision,
+        handler=handler,
+        model_name=model_name,
     )

@@ -10,13 +10,13 @@ from importlib import metadata
 from pathlib import Path
 
 from inf2kit import catalog, paths
+from inf2kit.checkpoint import Architecture, check_config, inspect
 from inf2kit.compile import disk_space, hub
 from inf2kit.compile.export_process import run_export
 from inf2kit.compile.hub import HubModel, ModelFolder
 from inf2kit.compile.spec import CompileSpec
 from inf2kit.compile.work import exclusive_work
 from inf2kit.errors import CompileError
-from inf2kit.fit import Architecture
 
 Progress = Callable[[str], None]
 
@@ -137,13 +137,19 @@ def execute(
     if compiled := _read_compiled(folder, progress):
         return compiled
     source = _fetch(spec, remote, folder, progress, token)
-    architecture = Architecture.find(str(source.path))
+    inspection = inspect(source.path, sequence_length=spec.shapes.sequence_length)
+    for line in inspection.lines():
+        progress(line)
+    inspection.check()
+    architecture = Architecture.from_config(inspection.config, str(source.path))
     spec.check(architecture)
     with exclusive_work(folder, progress) as work:
         if compiled := _read_compiled(folder, progress):  # the process that was waited for has compiled it
             return compiled
         disk_space.check_room({work: _with_margin(spec.shard_bytes(architecture))})
-        model = run_export(replace(spec, revision=source.revision), source.path, work, progress)
+        # The compiler reads a copy, rewritten for its version of transformers; the folder stays as it is.
+        checkpoint = inspection.write(work / "checkpoint")
+        model = run_export(replace(spec, revision=source.revision), checkpoint, work, progress)
         (model / _REVISION_FILE).write_text(source.revision or "", encoding="utf-8")
         model.rename(folder)
     return ModelFolder(folder, source.revision)
@@ -166,8 +172,8 @@ def _fetch(
     size = hub.missing_bytes(remote)
     if size and remote.gated and token is None:
         hub.check_token(spec.model)
-    where = f"{remote.model} at {remote.revision}"
-    architecture = Architecture.from_config(hub.read_config(remote, progress), where)
+    config = check_config(hub.read_config(remote, progress), remote.where)
+    architecture = Architecture.from_config(config, remote.where)
     spec.check(architecture)
     shards = _with_margin(spec.shard_bytes(architecture))
     disk_space.check_room({folder: shards, hub.cache_folder(): size})
@@ -213,6 +219,8 @@ def _cache_key(spec: CompileSpec) -> str:
         # Another model may take the folder's place. Size and time tell that without hashing 13 GB.
         paths_ = sorted(path for path in Path(spec.model).iterdir() if path.is_file())
         files = "".join(f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}\n" for path in paths_)
+        # What an earlier inf2kit has compiled without rewriting is not used.
+        files += "".join(f"{change}\n" for change in inspect(Path(spec.model)).changes)
     versions = catalog.image().versions
     key = f"{spec.to_json()} {versions['optimum_neuron']} {versions['neuronx_cc']} {files}"
     return hashlib.sha256(key.encode()).hexdigest()[:16]

@@ -116,7 +116,7 @@ class BackendChecks:
 
     def check_exactness(self, lengths: Sequence[int], new: int, leave: Sequence[int] = ()) -> dict[str, Any]:
         """Compare greedy texts of prompts of these lengths with the reference."""
-        greedy = Parameters(max_new_tokens=new, ignore_eos=True, details=True)
+        greedy = Parameters(max_new_tokens=new, ignore_eos=True, details="tokens")
         requests = [(_token_ids(length, length), new, greedy) for length in lengths]
         texts = self.generate(requests, leave)
         gaps = {number: self.reference.logit_gap(requests[number][0], ids) for number, ids in texts.items()}
@@ -170,7 +170,7 @@ class BackendChecks:
         """Check a model that samples on the device: greedy texts, and that top_k=3 takes the best three."""
         result = self.check_exactness([1, 2, 9, 17], 8)
         prompt = _token_ids(12, 3)
-        sampled = Parameters(max_new_tokens=16, do_sample=True, top_k=3, ignore_eos=True, details=True)
+        sampled = Parameters(max_new_tokens=16, do_sample=True, top_k=3, ignore_eos=True, details="tokens")
         (new,) = self.generate([(prompt, 16, sampled)]).values()
         logits = self.reference.logits([*prompt, *new[:-1]])[len(prompt) - 1 :]
         lowest = [

@@ -24,12 +24,15 @@ def load_client() -> Any:
     """Import and return ``huggingface_hub``.
 
     Raises:
-        CompileError: it is not installed.
+        HubUnreachableError: it is not installed.
     """
     try:
         import huggingface_hub
     except ImportError:
-        raise CompileError("huggingface_hub is not installed here; pip install huggingface_hub") from None
+        raise HubUnreachableError(
+            "the Hugging Face hub's client, huggingface_hub, is not installed; run: "
+            "pip install 'inf2kit[local]'"
+        ) from None
     return huggingface_hub
 
 

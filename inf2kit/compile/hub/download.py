@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from inf2kit.checkpoint import check_config
 from inf2kit.compile import disk_space
-from inf2kit.compile.hub import weights
 from inf2kit.compile.hub.client import HubUnreachableError, explain, is_offline, load_client, status_of
 from inf2kit.compile.hub.lookup import (
     HubModel,
@@ -52,6 +52,7 @@ def read_local_copy(
     Raises:
         HubUnreachableError: there is no copy, or only a part of one.
     """
+    load_client()
     if copy := find_local_copy(model, revision):
         progress(f"{reason}; taking the copy of commit {copy.revision} in {cache_folder()}")
         return copy
@@ -76,8 +77,8 @@ def read_config(
     Raises:
         CompileError: it cannot be downloaded, or the model has none.
     """
-    where = f"{MODEL_CONFIG} of {model.model} at {model.revision}"
-    if MODEL_CONFIG not in model.files:
+    where = f"{MODEL_CONFIG} of {model.where}"
+    if MODEL_CONFIG not in model.needed:
         raise CompileError(f"there is no {where}, so it is not a model of transformers; choose one that is")
     with tempfile.TemporaryDirectory() as folder:
         if keep:
@@ -116,10 +117,7 @@ def download(model: HubModel, progress: Progress = lambda _: None) -> ModelFolde
     """
     disk_space.check_room({cache_folder(): missing_bytes(model)}, f"downloading {model.model}")
     paths = {name: _fetch_file(model, name, model.commit, progress) for name in model.needed}
-    folder = paths[MODEL_CONFIG].parent
-    if lacking := weights.find_lacking(folder):
-        raise CompileError(f"{model.model} at {model.revision} lacks {lacking}; choose a model that is whole")
-    return ModelFolder(folder, model.commit)
+    return ModelFolder(paths[MODEL_CONFIG].parent, model.commit)
 
 
 def fetch(
@@ -134,7 +132,7 @@ def fetch(
         token: A token instead of the one that the user has logged in with.
 
     Raises:
-        CompileError: the model cannot be found or downloaded.
+        CompileError: the model cannot be found, downloaded or served.
     """
     if Path(model).is_dir():
         return ModelFolder(Path(model), revision)
@@ -144,7 +142,7 @@ def fetch(
         remote = find(model, revision, progress, token=token)
     except HubUnreachableError as reason:
         return read_local_copy(model, revision, reason, progress)
-    read_config(remote, progress)
+    check_config(read_config(remote, progress), remote.where, compiles=False)
     return download(remote, progress)
 
 

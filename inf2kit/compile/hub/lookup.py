@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -9,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from inf2kit.compile.hub import weights
+from inf2kit.checkpoint import Layout, sort_files
+from inf2kit.checkpoint.kinds import find_fault
 from inf2kit.compile.hub.client import (
     explain,
     header_of,
@@ -18,7 +20,14 @@ from inf2kit.compile.hub.client import (
     status_of,
     timeout_s,
 )
-from inf2kit.errors import CompileError
+from inf2kit.errors import CheckpointError, CompileError
+from inf2kit.serving.model_dir import (
+    MODEL_CONFIG,
+    SENTENCEPIECE_TOKENIZER,
+    TOKENIZER,
+    WEIGHTS,
+    WEIGHTS_INDEX,
+)
 
 Progress = Callable[[str], None]
 _Result = TypeVar("_Result")
@@ -64,13 +73,29 @@ class HubModel:
     token: str | None = field(default=None, repr=False)
 
     @property
-    def needed(self) -> dict[str, int]:
-        """The files that a model needs, with their bytes.
+    def where(self) -> str:
+        """The model and its revision, for a sentence."""
+        return f"{self.model} at {self.revision}"
+
+    @property
+    def layout(self) -> Layout:
+        """The files that a package would hold, and all others.
 
         Raises:
-            CompileError: it has no weights as safetensors.
+            CheckpointError: the files cannot be a model's.
         """
-        return weights.choose(self.files, f"{self.model} at {self.revision}")
+        if fault := find_fault(self.files, self.model):
+            raise CheckpointError(fault)
+        return sort_files(self.files)
+
+    @property
+    def needed(self) -> dict[str, int]:
+        """The files that a package would hold, with their bytes.
+
+        Raises:
+            CheckpointError: the files cannot be a model's.
+        """
+        return {name: self.files[name] for name in self.layout.kept}
 
 
 def find(
@@ -114,7 +139,7 @@ def find_local_copy(model: str, revision: str | None) -> ModelFolder | None:
     except Exception:  # not cached, or not a model's name; the client's own exceptions
         return None
     # The cache names a snapshot's folder by its commit.
-    return None if weights.find_lacking(folder) else ModelFolder(folder, folder.name)
+    return ModelFolder(folder, folder.name) if _is_whole(folder) else None
 
 
 def is_commit(revision: str | None) -> bool:
@@ -155,6 +180,21 @@ def retry(
             progress(f"{reason}; trying again in {wait_s:.0f} s")
             time.sleep(wait_s)
             number += 1
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a folder has all files of a model: the cache may hold some of them only."""
+    if not (folder / MODEL_CONFIG).exists():
+        return False
+    if not any((folder / name).exists() for name in (TOKENIZER, SENTENCEPIECE_TOKENIZER)):
+        return False
+    if (folder / WEIGHTS).exists():
+        return True
+    try:
+        index = json.loads((folder / WEIGHTS_INDEX).read_text(encoding="utf-8"))
+        return all((folder / str(name)).exists() for name in index["weight_map"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def _requested_wait_s(error: Exception) -> float | None:

@@ -1,8 +1,8 @@
 """The engine's answer to a call, as typed events, and their form on the socket: one JSON object a line.
 
-accepted   {"event": "accepted", "form": "tgi", "details": false, "warnings": [...], ...}
-token      {"event": "token", "index": 1, "token": {...}}                 while streaming
-end        {"event": "end", "prompt": 0, "index": 9, "token": {...}, "generation": {...}}
+accepted   {"event": "accepted", "form": "tgi", "details": "none", "warnings": [...], ...}
+token      {"event": "token", "choice": 0, "index": 1, "token": {...}}    while streaming
+end        {"event": "end", "choice": 0, "index": 9, "token": {...}, "generation": {...}}
 error      {"event": "error", "status": 422, "code": "...", "message": "...", "retry_after_s": null}
 status     {"event": "status", "state": "ready", "longest_token": 12}     at every change
 metrics    {"event": "metrics", "text": "..."}                            in Prometheus' text format
@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 from inf2kit.errors import RequestError, unavailable
-from inf2kit.serving.wire import Generation, ResponseWriter, Token
+from inf2kit.serving.wire import Form, Generation, ResponseWriter, Token
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,16 @@ class AcceptedEvent:
 
     Attributes:
         form: Schema of the answer.
-        details: Whether the caller asked for details.
+        details: What the caller asked for: ``none``, ``counts`` or ``tokens``.
+        logprobs: Whether OpenAI's answers have the tokens' log-probabilities.
         include_usage: Whether a streamed chat ends with token counts.
         model: Model name, for OpenAI's schema.
         warnings: What was ignored or is simulated, a sentence each.
     """
 
-    form: Literal["tgi", "openai"]
-    details: bool
+    form: Form
+    details: str
+    logprobs: bool
     include_usage: bool
     model: str
     warnings: tuple[str, ...]
@@ -47,26 +49,28 @@ class TokenEvent:
     """A new token of a stream, but not the last one.
 
     Attributes:
+        choice: Index of the text in the call.
         index: Number of the token, from 1.
         token: The token.
     """
 
+    choice: int
     index: int
     token: Token
 
 
 @dataclass(frozen=True)
 class EndEvent:
-    """The end of one prompt's generation.
+    """The end of one text.
 
     Attributes:
-        prompt: Index of the prompt in the call.
+        choice: Index of the text in the call: all answers to the first prompt, then those to the second.
         index: Number of new tokens.
         token: The last token, or None if there is no token at all.
         generation: The whole generation.
     """
 
-    prompt: int
+    choice: int
     index: int
     token: Token | None
     generation: Generation
@@ -136,7 +140,12 @@ def encode_event(event: Event) -> bytes:
     """An event as a line."""
     if isinstance(event, TokenEvent):
         # There is one per token of every stream, so no asdict, which copies recursively.
-        fields: dict[str, Any] = {"event": "token", "index": event.index, "token": event.token.as_json()}
+        fields: dict[str, Any] = {
+            "event": "token",
+            "choice": event.choice,
+            "index": event.index,
+            "token": {**vars(event.token), "top_tokens": [vars(token) for token in event.token.top_tokens]},
+        }
     else:
         fields = {"event": _NAMES[type(event)], **asdict(event)}
     return json.dumps(fields).encode("ascii") + b"\n"
@@ -151,16 +160,21 @@ def decode_event(line: bytes) -> Event:
     fields: dict[str, Any] = json.loads(line)
     event_type = _TYPES[fields.pop("event")]
     if event_type in (TokenEvent, EndEvent) and fields["token"] is not None:
-        fields["token"] = Token(**fields["token"])
+        fields["token"] = _token(fields["token"])
     if event_type is EndEvent:
         generation: dict[str, Any] = fields["generation"]
-        for name in ("tokens", "warnings"):
-            generation[name] = tuple(generation[name])
-        generation["tokens"] = tuple(Token(**token) for token in generation["tokens"])
+        generation["warnings"] = tuple(generation["warnings"])
+        for name in ("tokens", "prefill"):
+            generation[name] = tuple(_token(token) for token in generation[name])
         fields["generation"] = Generation(**generation)
     elif event_type is AcceptedEvent:
         fields["warnings"] = tuple(fields["warnings"])
     return event_type(**fields)
+
+
+def _token(fields: dict[str, Any]) -> Token:
+    top_tokens = tuple(_token(token) for token in fields["top_tokens"])
+    return Token(**{**fields, "top_tokens": top_tokens})
 
 
 def engine_went_away() -> RequestError:
@@ -182,7 +196,7 @@ class WholeAnswer:
         if isinstance(event, AcceptedEvent):
             self._accepted = event
         elif isinstance(event, EndEvent):
-            self._generations[event.prompt] = event.generation
+            self._generations[event.choice] = event.generation
 
     def body(self) -> object:
         """The JSON value of the answer, once all events were added.
@@ -192,5 +206,5 @@ class WholeAnswer:
         """
         if self._accepted is None:
             raise engine_went_away()
-        generations = [self._generations[prompt] for prompt in sorted(self._generations)]
+        generations = [self._generations[choice] for choice in sorted(self._generations)]
         return self._accepted.writer().body(generations)

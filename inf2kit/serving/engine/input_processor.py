@@ -12,7 +12,7 @@ from inf2kit.serving.engine.events import AcceptedEvent, EndEvent, ErrorEvent, G
 from inf2kit.serving.engine.limits import check_size
 from inf2kit.serving.engine.request import Request, RequestGroup
 from inf2kit.serving.settings import Settings
-from inf2kit.serving.wire import GenerateRequest, Generation, Token, parse_request
+from inf2kit.serving.wire import Chat, GenerateRequest, Generation, Token, parse_request
 
 Emit = Callable[[GenerationEvent], None]
 
@@ -60,14 +60,14 @@ class InputProcessor:
         self._backend.check(call.parameters)
         arrival = time.monotonic() if arrival is None else arrival
         group = RequestGroup()
-        # A chat is one prompt, which has no text of its own.
         requests = [
             self._request(call, index, prompt, emit, group, arrival)
-            for index, prompt in enumerate(call.prompts or (None,))
+            for index, prompt in enumerate(call.prompts)
         ]
         accepted = AcceptedEvent(
             form=call.form,
             details=call.parameters.details,
+            logprobs=call.parameters.logprobs,
             include_usage=call.include_usage,
             model=settings.model_name,
             warnings=(*self._notices, *call.warnings),
@@ -78,13 +78,13 @@ class InputProcessor:
         self,
         call: GenerateRequest,
         index: int,
-        prompt: str | None,
+        prompt: str | Chat,
         emit: Emit,
         group: RequestGroup,
         arrival: float,
     ) -> Request:
         def on_token(count: int, token: Token) -> None:
-            emit(TokenEvent(count, token))
+            emit(TokenEvent(index, count, token))
 
         def on_end(count: int, token: Token | None, generation: Generation) -> None:
             emit(EndEvent(index, count, token, generation))
@@ -92,7 +92,7 @@ class InputProcessor:
         def on_error(error: RequestError) -> None:
             emit(ErrorEvent.from_error(error))
 
-        ids = self._tokenize(prompt, call)
+        ids = self._tokenize(prompt)
         max_new_tokens, warnings = self._clamp(len(ids), call)
         return Request(
             prompt_ids=ids,
@@ -103,9 +103,9 @@ class InputProcessor:
             on_end=on_end,
             on_error=on_error,
             arrival=arrival,
-            prompt_text=prompt if prompt and call.parameters.return_full_text else "",
+            prompt_text=prompt if isinstance(prompt, str) and call.parameters.return_full_text else "",
             warnings=warnings,
-            with_tokens=call.stream or call.parameters.details,
+            with_tokens=call.stream or call.parameters.lists_tokens,
             group=group,
         )
 
@@ -122,8 +122,8 @@ class InputProcessor:
             f"sequence_length is {shapes.sequence_length}",
         )
 
-    def _tokenize(self, prompt: str | None, call: GenerateRequest) -> list[int]:
-        if prompt is not None:
+    def _tokenize(self, prompt: str | Chat) -> list[int]:
+        if isinstance(prompt, str):
             ids = self._tokenizer(prompt)["input_ids"]
         elif self._tokenizer.chat_template is None:
             raise RequestError(
@@ -132,7 +132,7 @@ class InputProcessor:
                 "this model has no chat template (it is a base model); send 'inputs' instead of 'messages'",
             )
         else:
-            messages = [dict(message) for message in call.messages]
+            messages = [dict(message) for message in prompt.messages]
             try:
                 ids = self._tokenizer.apply_chat_template(messages, add_generation_prompt=True)
             except Exception as error:  # a template may raise anything, for example jinja2's errors

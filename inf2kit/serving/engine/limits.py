@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from inf2kit.errors import RequestError
 from inf2kit.serving.shapes import StaticShapes
-from inf2kit.serving.wire import GenerateRequest
+from inf2kit.serving.wire import Chat, GenerateRequest
 
 #: JSON may write one character as six bytes.
 _BYTES_PER_CHARACTER = 6
@@ -23,16 +23,15 @@ def check_size(request: GenerateRequest, shapes: StaticShapes, longest_token: in
     Raises:
         RequestError: 422 ``prompt_too_long``, or ``invalid_messages`` for more messages than tokens fit.
     """
-    messages = request.messages
-    if len(messages) > shapes.max_context_length:
-        raise RequestError(
-            422,
-            "invalid_messages",
-            f"'messages' has {len(messages):,} messages, and this model was compiled for prompts of at most "
-            f"{shapes.max_context_length} tokens; send the last ones only",
-        )
-    chat = sum(len(message["role"]) + len(message["content"]) for message in messages)
-    for characters in (*map(len, request.prompts), chat):
+    for prompt in request.prompts:
+        if isinstance(prompt, Chat) and len(prompt.messages) > shapes.max_context_length:
+            raise RequestError(
+                422,
+                "invalid_messages",
+                f"'messages' has {len(prompt.messages):,} messages, and this model was compiled for prompts "
+                f"of at most {shapes.max_context_length} tokens; send the last ones only",
+            )
+        characters = prompt.characters if isinstance(prompt, Chat) else len(prompt)
         if characters > shapes.max_context_length * longest_token:
             raise RequestError(
                 422,

@@ -143,6 +143,6 @@ class Sequence:
             input_length=len(request.prompt_ids),
             generated_tokens=len(self.tokens),
             seed=self.sampler.seed if self._seeded else None,
-            tokens=tuple(self.tokens) if request.parameters.details else (),
+            tokens=tuple(self.tokens) if request.parameters.lists_tokens else (),
             warnings=warnings,
         )

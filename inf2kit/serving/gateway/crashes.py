@@ -9,7 +9,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 
 from inf2kit.errors import RequestError
-from inf2kit.serving.wire import GenerateRequest
+from inf2kit.serving.wire import Chat, GenerateRequest
 
 #: Crashes with the same prompt after which it is refused, and seconds for which they count.
 _MAX_CRASHES, _REFUSED_S = 2, 3600.0
@@ -79,4 +79,4 @@ class Crashes:
 
 
 def _prompts(request: GenerateRequest) -> Iterable[str]:
-    return request.prompts or (json.dumps(request.messages),)
+    return [json.dumps(prompt.messages) if isinstance(prompt, Chat) else prompt for prompt in request.prompts]

@@ -144,7 +144,7 @@ class Invocations:
     @contextlib.asynccontextmanager
     async def _turn(self, invocation: Invocation) -> AsyncIterator[None]:
         """Admit a call or refuse it, then wait for its turn."""
-        texts = max(len(invocation.request.prompts), 1)
+        texts = invocation.request.texts
         batches = self.admission.texts / self._settings.shapes.batch_size
         retry_after_s = math.ceil(min(batches * self._seconds_per_call, self._settings.deadline_s))
         self.admission.admit(texts, retry_after_s=retry_after_s)

@@ -8,10 +8,19 @@ This package ships inside the model package: standard library only.
 """
 
 from inf2kit.serving.wire.parameters import Parameters
-from inf2kit.serving.wire.request import GenerateRequest, decode_body, drop_ignored_values, parse_request
+from inf2kit.serving.wire.request import (
+    Chat,
+    Form,
+    GenerateRequest,
+    decode_body,
+    drop_ignored_values,
+    parse_request,
+)
 from inf2kit.serving.wire.response import Generation, ResponseWriter, Token
 
 __all__ = [
+    "Chat",
+    "Form",
     "GenerateRequest",
     "Generation",
     "Parameters",

@@ -37,15 +37,29 @@ class Parameters:
         temperature: Divides the logits before sampling; 0 means greedy search.
         top_k: Number of best tokens to sample from; 0 means all.
         top_p: Sample from the best tokens whose probabilities sum to this.
-        repetition_penalty: Above 1, tokens already seen become less likely.
+        min_p: Sample from the tokens that are at least this share as likely as the best one; 0 means all.
+        typical_p: Sample from the tokens whose surprise is closest to the expected one, and whose
+            probabilities sum to this; 1 means all.
+        repetition_penalty: Above 1, tokens of the prompt and of the new text become less likely.
+        presence_penalty: Subtracted from the logit of each token of the new text, as OpenAI defines it.
+        frequency_penalty: Subtracted from the logit of each token of the new text once per occurrence.
+        logit_bias: Token ids and what is added to their logits, before everything else.
         seed: Seed of the request's random numbers. The same request with the same seed gives the same text.
         overflow: What happens when the row is full. ``stop`` ends the text; ``sinks`` continues with the
             first and the most recent tokens only, and ``max_new_tokens`` is not limited by the row.
         stop: Texts that end the generation.
+        stop_token_ids: Token ids that end the generation, besides the model's own end-of-sequence tokens and
+            also with ``ignore_eos``.
+        truncate: Keep only this many tokens of the prompt, the last ones; None keeps all.
+        n: Number of answers to each prompt. The first has the request's seed, the others the seeds after it.
         include_stop_str_in_output: Keep the stop text at the end of the new text.
         return_full_text: Put the prompt before the new text. Defaults to false, as in Text Generation
             Inference (a transformers pipeline defaults to true).
-        details: Add tokens, counts and the finish reason to the answer.
+        details: What to add to the answer: nothing, the counts and the finish reason, or these and every
+            token with its log-probability.
+        logprobs: Add the tokens' log-probabilities to OpenAI's answers.
+        top_n_tokens: Number of most likely tokens to add to each token that the answer lists.
+        decoder_input_details: Add the prompt's tokens to the details.
     """
 
     max_new_tokens: int | None = DEFAULT_MAX_NEW_TOKENS
@@ -55,13 +69,29 @@ class Parameters:
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+    min_p: float = 0.0
+    typical_p: float = 1.0
     repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
     seed: int | None = None
     overflow: Literal["stop", "sinks"] = "stop"
     stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    truncate: int | None = None
+    n: int = 1
     include_stop_str_in_output: bool = False
     return_full_text: bool = False
-    details: bool = False
+    details: Literal["none", "counts", "tokens"] = "none"
+    logprobs: bool = False
+    top_n_tokens: int = 0
+    decoder_input_details: bool = False
+
+    @property
+    def lists_tokens(self) -> bool:
+        """Whether the answer lists every token with its log-probability."""
+        return self.logprobs or self.details == "tokens"
 
 
 _MAX_WARNINGS = 8
@@ -69,7 +99,7 @@ _MAX_SHOWN_KEY, _MAX_SHOWN_VALUE = 40, 60
 _NAMES = tuple(field.name for field in fields(Parameters))
 #: Every name of a parameter in a request.
 PARAMETER_NAMES = (*_NAMES, "stop_sequences")
-_FLAGS = ("ignore_eos", "do_sample", "include_stop_str_in_output", "return_full_text", "details")
+_FLAGS = ("ignore_eos", "do_sample", "include_stop_str_in_output", "return_full_text")
 
 
 def parse_parameters(raw: Mapping[str, object], *, chat: bool = False) -> tuple[Parameters, list[str]]:
@@ -88,6 +118,8 @@ def parse_parameters(raw: Mapping[str, object], *, chat: bool = False) -> tuple[
         unknown, lambda key: f"unknown parameter {key!r} was ignored{suggest(key, _NAMES)}"
     )
     known: dict[str, object] = {name: parse_flag(values, name) for name in _FLAGS if name in values}
+    if "details" in values:
+        known["details"] = "tokens" if parse_flag(values, "details") else "none"
     if chat:
         known["max_new_tokens"] = None
     for name, low, high in (("max_new_tokens", 1, None), ("min_new_tokens", 0, None), ("top_k", 0, None)):

@@ -26,28 +26,65 @@ _ROLES = ("system", "developer", "user", "assistant", "tool")
 _MAX_COMPARED_KEYS = 8
 _SHOWN_ROLE = 40
 
+#: The schemas of requests.
+Form = Literal["tgi", "chat", "completion"]
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A conversation, which the model's chat template turns into a prompt.
+
+    Attributes:
+        messages: The turns, each with ``role`` and ``content``, and what else its sender gave for the
+            template, such as ``tool_calls``.
+        tools: Descriptions of tools, for the template.
+        add_generation_prompt: Whether the prompt ends with the beginning of a new turn of the assistant.
+        continue_final_message: Whether the answer continues the last message rather than begins a turn.
+        template_options: Variables of the template itself, such as ``enable_thinking``.
+    """
+
+    messages: tuple[Mapping[str, object], ...]
+    tools: tuple[Mapping[str, object], ...] = ()
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+    template_options: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def characters(self) -> int:
+        """Number of characters of all roles and contents."""
+        return sum(
+            len(text)
+            for message in self.messages
+            for text in (message["role"], message["content"])
+            if isinstance(text, str)
+        )
+
 
 @dataclass(frozen=True)
 class GenerateRequest:
     """One validated request.
 
     Attributes:
-        form: The schema of the request, and so of its answer: ``tgi`` or ``openai``.
-        prompts: The texts to continue; empty for a chat.
-        messages: The chat to continue, each with ``role`` and ``content``; empty for prompts.
+        form: The schema of the request, and so of its answer: ``tgi`` (``inputs``), ``chat`` (``messages``)
+            or ``completion`` (``prompt``).
+        prompts: What to continue.
         parameters: How to generate.
         stream: Whether to answer with server-sent events. This is the one decision about streaming.
         include_usage: Whether a streamed chat ends with a chunk of token counts.
         warnings: One sentence for each thing that was ignored.
     """
 
-    form: Literal["tgi", "openai"]
-    prompts: tuple[str, ...] = ()
-    messages: tuple[Mapping[str, str], ...] = ()
+    form: Form
+    prompts: tuple[str | Chat, ...] = ()
     parameters: Parameters = field(default_factory=Parameters)
     stream: bool = False
     include_usage: bool = False
     warnings: tuple[str, ...] = ()
+
+    @property
+    def texts(self) -> int:
+        """Number of texts to generate, each of which needs a row."""
+        return len(self.prompts) * self.parameters.n
 
 
 def decode_body(body: bytes | bytearray | str, content_type: str | None) -> object:
@@ -135,11 +172,13 @@ def drop_ignored_values(payload: Mapping[str, object], request: GenerateRequest)
         payload: A decoded body.
         request: The request that it was parsed to.
     """
-    if request.form == "openai":
+    if request.form == "chat":
+        (chat,) = request.prompts
+        messages = [dict(message) for message in chat.messages] if isinstance(chat, Chat) else []
         known = (*_OPENAI_KEYS, *OPENAI_ALIASES, *PARAMETER_NAMES)
         # A null stays null: OpenAI's clients send it for a key that is not set, which needs no warning.
         slim = {key: value if key in known or value is None else True for key, value in payload.items()}
-        return {**slim, "messages": [dict(message) for message in request.messages]}
+        return {**slim, "messages": messages}
     slim = {key: value if key in _TGI_KEYS else True for key, value in payload.items()}
     parameters = payload.get("parameters")
     if isinstance(parameters, dict):
@@ -210,8 +249,8 @@ def _parse_openai(payload: Mapping[str, object]) -> GenerateRequest:
     }
     parameters, warnings = parse_parameters(raw_parameters, chat=True)
     return GenerateRequest(
-        form="openai",
-        messages=messages,
+        form="chat",
+        prompts=(Chat(messages),),
         parameters=parameters,
         stream=parse_flag(payload, "stream"),
         include_usage=include_usage,

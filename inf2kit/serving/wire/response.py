@@ -7,9 +7,9 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from inf2kit.errors import RequestError
+from inf2kit.serving.wire.request import Form
 
 #: This endpoint's finish reasons, and OpenAI's names for them.
 _OPENAI_FINISH = {"eos_token": "stop", "stop_sequence": "stop", "length": "length", "time_limit": "length"}
@@ -26,12 +26,15 @@ class Token:
         logprob: Natural logarithm of its probability in the model's own distribution, before penalties and
             warpers; None where the backend samples on the device.
         special: Whether it is a special token without text, such as end of sequence.
+        top_tokens: The most likely tokens at its place, best first, in the model's own distribution; each has
+            the text that it would have alone.
     """
 
     id: int
     text: str
     logprob: float | None
     special: bool
+    top_tokens: tuple[Token, ...] = ()
 
     def as_json(self) -> dict[str, object]:
         """Return the token as Text Generation Inference writes it."""
@@ -49,7 +52,9 @@ class Generation:
         input_length: Tokens of the prompt.
         generated_tokens: New tokens, an end-of-sequence token included.
         seed: The seed in use; None for greedy search.
-        tokens: The new tokens, if the request asked for details.
+        tokens: The new tokens, if the answer lists them.
+        prefill: The prompt's tokens, if the request asked for them; without log-probabilities, since a
+            compiled prefill graph returns the logits of the last position only.
         warnings: What was changed about the request, such as a lowered length.
     """
 
@@ -60,6 +65,7 @@ class Generation:
     generated_tokens: int
     seed: int | None = None
     tokens: tuple[Token, ...] = ()
+    prefill: tuple[Token, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def details(self, *, with_tokens: bool) -> dict[str, object]:
@@ -81,15 +87,17 @@ class ResponseWriter:
     """Writes the answer to one request, in the request's own schema.
 
     Attributes:
-        form: ``tgi`` or ``openai``.
-        details: Whether the request asked for details.
+        form: ``tgi``, ``chat`` or ``completion``.
+        details: What the request asked for: ``none``, ``counts`` or ``tokens``.
+        logprobs: Whether OpenAI's answers have the tokens' log-probabilities.
         include_usage: Whether a streamed chat ends with token counts.
         model: The value of OpenAI's ``model``.
         warnings: Warnings about the whole request, which every generation repeats.
     """
 
-    form: Literal["tgi", "openai"]
-    details: bool = False
+    form: Form
+    details: str = "none"
+    logprobs: bool = False
     include_usage: bool = False
     model: str = "model"
     warnings: tuple[str, ...] = ()
@@ -151,8 +159,8 @@ class ResponseWriter:
 
     def _tgi(self, generation: Generation) -> dict[str, object]:
         item: dict[str, object] = {"generated_text": generation.prompt + generation.text}
-        if self.details:
-            item["details"] = generation.details(with_tokens=True)
+        if self.details != "none":
+            item["details"] = generation.details(with_tokens=self.details == "tokens")
         return self._with_warnings(item, generation)
 
     def _with_warnings(self, item: dict[str, object], generation: Generation) -> dict[str, object]:

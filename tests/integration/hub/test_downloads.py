@@ -246,9 +246,9 @@ def test_the_dry_run_asks_the_hub_and_keeps_nothing(
     lines = ended.stdout.splitlines()
     assert lines[0] == f"compile {MODEL}, revision {repository.refs['main']}"
     assert "rows of 64 tokens" in lines[1]
-    size = sum(map(len, llama.values())) / 1e9
-    assert f"download {size:.2f} GB of {size:.2f} GB, {len(llama)} files, to {tmp_path}/hf/hub" in lines
-    assert f"  not needed, and left out: {OTHERS[0]} 0.00 GB" in lines
+    size = f"{sum(map(len, llama.values())) / 1e6:.1f} MB"
+    assert f"download {size} of {size}, {len(llama)} files, to {tmp_path}/hf/hub" in lines
+    assert "  left out, the same model in its maker's own layout: original/ (2.0 MB)" in lines
     assert not (tmp_path / "hf/hub/models--org--small").exists()
     assert not (tmp_path / "home").exists()
 

@@ -53,7 +53,11 @@ def _accounts(hub: HubDouble, llama: Mapping[str, bytes]) -> None:
             "",
             "org/small has no revision 'v9'; its branches, tags and commits are at {hub}/org",
         ),
-        ("org/pickles", "", "has no weights as safetensors (it has pytorch_model.bin); choose a revision"),
+        (
+            "org/pickles",
+            "",
+            "org/pickles lacks model.safetensors: its weights are pickled (pytorch_model.bin)",
+        ),
     ],
 )
 def test_what_the_hub_refuses_is_one_sentence(

@@ -59,7 +59,7 @@ class Run:
         self.prompts.append(prompt)
         request = Request(
             prompt_ids=prompt,
-            parameters=Parameters(max_new_tokens=new, details=True, **parameters),
+            parameters=Parameters(max_new_tokens=new, details="tokens", **parameters),
             max_new_tokens=min(new, LENGTH - len(prompt)),
             with_tokens=True,
             deadline=time.monotonic() + 300,

@@ -20,16 +20,26 @@ from inf2kit.serving.engine.events import (
 )
 from inf2kit.serving.wire import Generation, Token
 
-TOKEN = Token(id=7, text="\u00e9\U0001f600", logprob=-0.25, special=False)
-GENERATION = Generation("new", "prompt", "length", 3, 1, seed=5, tokens=(TOKEN,), warnings=("a", "b"))
-ACCEPTED = AcceptedEvent(form="tgi", details=True, include_usage=False, model="m", warnings=("w",))
+TOKEN = Token(
+    id=7,
+    text="\u00e9\U0001f600",
+    logprob=-0.25,
+    special=False,
+    top_tokens=(Token(9, "x", -0.1, special=False),),
+)
+GENERATION = Generation(
+    "new", "prompt", "length", 3, 1, seed=5, tokens=(TOKEN,), prefill=(TOKEN,), warnings=("a", "b")
+)
+ACCEPTED = AcceptedEvent(
+    form="tgi", details="tokens", logprobs=False, include_usage=False, model="m", warnings=("w",)
+)
 
 
 @pytest.mark.parametrize(
     "event",
     [
         ACCEPTED,
-        TokenEvent(1, TOKEN),
+        TokenEvent(0, 1, TOKEN),
         EndEvent(2, 9, TOKEN, GENERATION),
         EndEvent(0, 0, None, Generation("", "", "time_limit", 3, 0)),
         ErrorEvent(429, "queue_full", "full", 7),
@@ -48,7 +58,7 @@ def test_an_event_is_the_same_after_the_socket(event: Event) -> None:
 
 def test_a_line_that_breaks_off_is_an_error() -> None:
     with pytest.raises(ValueError, match="Unterminated string"):
-        decode_event(encode_event(TokenEvent(1, TOKEN))[:20])
+        decode_event(encode_event(TokenEvent(0, 1, TOKEN))[:20])
 
 
 def test_an_error_keeps_its_status_and_its_hint() -> None:

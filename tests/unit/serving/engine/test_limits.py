@@ -7,7 +7,7 @@ import pytest
 from inf2kit.errors import RequestError
 from inf2kit.serving.engine.limits import check_size, max_body_bytes
 from inf2kit.serving.shapes import StaticShapes
-from inf2kit.serving.wire import GenerateRequest
+from inf2kit.serving.wire import Chat, GenerateRequest
 
 SHAPES = StaticShapes.resolve(1, 32)
 
@@ -20,11 +20,11 @@ def test_a_text_may_have_as_many_characters_as_the_longest_tokens_have() -> None
 
 def test_a_chat_counts_its_roles_and_contents_together() -> None:
     message = {"role": "user", "content": "x" * 6}
-    check_size(GenerateRequest(form="openai", messages=(message,) * 31), SHAPES, longest_token=10)
+    check_size(GenerateRequest(form="chat", prompts=(Chat((message,) * 31),)), SHAPES, longest_token=10)
     with pytest.raises(RequestError, match="310 characters"):
-        check_size(GenerateRequest(form="openai", messages=(message,) * 31), SHAPES, longest_token=9)
+        check_size(GenerateRequest(form="chat", prompts=(Chat((message,) * 31),)), SHAPES, longest_token=9)
     with pytest.raises(RequestError, match="'messages' has 32 messages"):
-        check_size(GenerateRequest(form="openai", messages=(message,) * 32), SHAPES, longest_token=10)
+        check_size(GenerateRequest(form="chat", prompts=(Chat((message,) * 32),)), SHAPES, longest_token=10)
 
 
 def test_the_longest_body_has_six_bytes_a_character() -> None:

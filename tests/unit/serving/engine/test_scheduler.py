@@ -434,7 +434,7 @@ def test_a_full_row_goes_on_with_its_first_and_most_recent_tokens(
     subject = scheduler(backend=backend)
     ids = [(7 * index) % 50 for index in range(prompt)]
     subject.submit(
-        [outcome.request(ids, max_new_tokens=200, ignore_eos=True, overflow="sinks", details=True)]
+        [outcome.request(ids, max_new_tokens=200, ignore_eos=True, overflow="sinks", details="tokens")]
     )
     held: list[int] = []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from inf2kit.errors import RequestError
 from inf2kit.serving.gateway.crashes import Crashes
-from inf2kit.serving.wire import GenerateRequest
+from inf2kit.serving.wire import Chat, GenerateRequest
 
 
 def prompt(*texts: str) -> GenerateRequest:
@@ -48,7 +48,7 @@ def test_a_call_that_had_its_error_first_counts_and_one_that_was_answered_does_n
 def test_chats_are_known_by_all_their_messages() -> None:
     def chat(text: str) -> GenerateRequest:
         messages = ({"role": "system", "content": "same"}, {"role": "user", "content": text})
-        return GenerateRequest(form="openai", messages=messages)
+        return GenerateRequest(form="chat", prompts=(Chat(messages),))
 
     crashes = Crashes()
     for _ in range(2):

@@ -43,7 +43,9 @@ MANIFEST = {
     },
 }
 _Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-ACCEPTED = AcceptedEvent(form="tgi", details=False, include_usage=False, model="x", warnings=())
+ACCEPTED = AcceptedEvent(
+    form="tgi", details="none", logprobs=False, include_usage=False, model="x", warnings=()
+)
 
 
 class Doubles:
@@ -101,7 +103,7 @@ class Doubles:
         try:
             while prompt == "for ever":
                 index += 1
-                writer.write(encode_event(TokenEvent(index, token)))
+                writer.write(encode_event(TokenEvent(0, index, token)))
                 await writer.drain()
             await reader.read()
         finally:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inf2kit.errors import RequestError
-from inf2kit.serving.wire import decode_body, drop_ignored_values, parse_request
+from inf2kit.serving.wire import Chat, decode_body, drop_ignored_values, parse_request
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -20,11 +20,10 @@ NAMES = st.sampled_from(["max_new_tokens", "temperature", "top_k", "top_p", "sto
 
 
 def test_openai_leftovers_are_named() -> None:
-    body = {"messages": [{"role": "user", "content": "x"}], "n": 2, "user": None, "sagemaker_base_url": "x"}
+    body = {"messages": [{"role": "user", "content": "x"}], "user": None, "sagemaker_base_url": "x"}
     warnings = parse_request(body, max_prompts=1).warnings
-    assert len(warnings) == 2
-    assert "'n'" in warnings[0]
-    assert "'sagemaker_base_url'" in warnings[1]
+    assert len(warnings) == 1
+    assert "'sagemaker_base_url'" in warnings[0]
 
 
 def test_a_body_full_of_unknown_keys_gets_a_few_short_warnings() -> None:
@@ -50,7 +49,9 @@ def test_content_types_that_mean_json(content_type: str | None) -> None:
 
 def test_turns_without_content_are_taken_as_clients_send_them_back() -> None:
     messages = [{"role": "system", "content": ""}, {"role": "assistant", "content": None}]
-    assert [m["content"] for m in parse_request({"messages": messages}, max_prompts=1).messages] == ["", ""]
+    (chat,) = parse_request({"messages": messages}, max_prompts=1).prompts
+    assert isinstance(chat, Chat)
+    assert [message["content"] for message in chat.messages] == ["", ""]
 
 
 @pytest.mark.parametrize("question", [{"inputs": "x"}, {"messages": [{"role": "user", "content": "x"}]}])

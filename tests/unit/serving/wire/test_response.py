@@ -11,7 +11,9 @@ DONE = Generation("Hi!", "", "eos_token", 5, 3)
 
 
 def test_answers_in_the_form_of_text_generation_inference() -> None:
-    answer = ResponseWriter("tgi", details=True).body([Generation("b", "a", "length", 1, 1, tokens=(LAST,))])
+    answer = ResponseWriter("tgi", details="tokens").body(
+        [Generation("b", "a", "length", 1, 1, tokens=(LAST,))]
+    )
     assert answer == [
         {
             "generated_text": "ab",
@@ -40,7 +42,7 @@ def test_events_of_text_generation_inference() -> None:
 
 
 def test_events_of_openai() -> None:
-    writer = ResponseWriter("openai", include_usage=True, model="m")
+    writer = ResponseWriter("chat", include_usage=True, model="m")
     records = writer.first_records() + writer.token_records(1, Token(5, "Hi", None, False))
     *records, end = records + writer.last_records(3, Token(2, "!", None, False), DONE)
     assert end == b"data: [DONE]\n\n"

@@ -100,7 +100,7 @@ def test_a_full_row_goes_on_as_if_its_window_had_been_the_prompt(small_weights: 
         [
             Request(
                 prompt_ids=prompt,
-                parameters=Parameters(max_new_tokens=90, overflow="sinks", details=True),
+                parameters=Parameters(max_new_tokens=90, overflow="sinks", details="tokens"),
                 max_new_tokens=90,
                 deadline=time.monotonic() + 60,
                 on_token=lambda *_: None,
