@@ -6,7 +6,7 @@ import datetime as dt
 
 import click
 
-from inf2kit.cli.output import print_table
+from inf2kit.cli.output import confirm, print_table
 from inf2kit.cli.publishing import PLACE, store_options
 
 
@@ -108,7 +108,9 @@ def prune(
     for package in prunable:
         state = package.preset if package.stored.whole else "(not whole)"
         click.echo(f"{store.uri(package.stored.digest)}  {state}  {package.stored.size / 1e9:.2f} GB")
-    if dry_run or not (yes or click.confirm(f"delete these {len(prunable)} packages?")):
+    if dry_run:
+        return
+    if not (yes or confirm(f"delete these {len(prunable)} packages?")):
         return
     # A package may have been deployed while the question was open: prune asks SageMaker again.
     for sentence in packaging.prune(store, prunable, foreign_accounts_checked=foreign_accounts_checked):
