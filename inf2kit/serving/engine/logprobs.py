@@ -25,16 +25,16 @@ def top_logprobs(logits: torch.Tensor, counts: Sequence[int]) -> list[list[tuple
 
     Args:
         logits: float32, shape ``[rows, vocabulary]``, unprocessed.
-        counts: Number of tokens per row, at least 1. Where several are equally likely, the lowest ids come
-            first, as in greedy search.
+        counts: Number of tokens per row, at least one of them above 0. Where several tokens are equally
+            likely, the lowest ids come first, as in greedy search.
     """
     most = min(max(counts), logits.shape[1])
     best = torch.topk(logits, most).values.numpy()
-    totals = torch.logsumexp(logits.double(), dim=-1).tolist()
+    logs = torch.log_softmax(logits, dim=-1).numpy()
     rows: list[list[tuple[int, float]]] = []
-    for values, row_best, total, count in zip(logits.numpy(), best, totals, counts, strict=True):
+    for values, row_best, row_logs, count in zip(logits.numpy(), best, logs, counts, strict=True):
         ids = np.flatnonzero(values >= row_best[min(count, most) - 1])
         ids = ids[np.argsort(-values[ids], kind="stable")][:count]
-        pairs = [(int(token_id), float(values[token_id]) - total) for token_id in ids]
+        pairs = [(int(token_id), float(row_logs[token_id])) for token_id in ids]
         rows.append([(token_id, value) for token_id, value in pairs if math.isfinite(value)])
     return rows

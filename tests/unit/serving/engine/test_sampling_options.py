@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inf2kit.serving.engine.logprobs import top_logprobs
+from inf2kit.serving.engine.logprobs import logprobs, top_logprobs
 from inf2kit.serving.engine.processors import apply_processors
 from inf2kit.serving.engine.row_sampler import RowSampler, seed_of_answer
 from inf2kit.serving.engine.sampler import NO_TOKEN, sample
@@ -211,7 +211,11 @@ def test_top_tokens_are_the_first_of_a_full_sort(seed: int, counts: list[int]) -
     for row, (count, top) in enumerate(zip(counts, top_logprobs(logits, counts), strict=True)):
         order = sorted(range(VOCABULARY), key=lambda token_id: (-float(logits[row, token_id]), token_id))
         assert [token_id for token_id, _ in top] == order[:count]
-        assert [value for _, value in top] == pytest.approx([float(logs[row, i]) for i in order[:count]])
+        assert [value for _, value in top] == pytest.approx(
+            [float(logs[row, i]) for i in order[:count]], abs=1e-5
+        )
+        if top:
+            assert logprobs(logits[row][None], [top[0][0]]) == [top[0][1]], "the same number in both places"
 
 
 def test_top_tokens_of_damaged_logits_are_none() -> None:
