@@ -48,6 +48,7 @@ def publish_contents(
     revision: str | None = None,
     rehearsal: bool = False,
     handler: Path | None = None,
+    model_name: str | None = None,
     dry_run: bool = False,
 ) -> None:
     """Publish a folder as a package, and print its place and the command that deploys it.
@@ -61,13 +62,21 @@ def publish_contents(
         revision: The model's revision on its hub.
         rehearsal: Whether the embedded model stands in for a Neuron preset's own.
         handler: The user's own ``inference.py``.
+        model_name: The model's own name, where it is not the preset's model.
         dry_run: Print the plan only.
     """
     from inf2kit import paths
     from inf2kit.package import collect, publish
 
-    progress(f"hashing {weights}")
-    contents = collect(preset, weights, revision=revision, rehearsal=rehearsal, handler=handler)
+    contents = collect(
+        preset,
+        weights,
+        revision=revision,
+        rehearsal=rehearsal,
+        handler=handler,
+        model_name=model_name,
+        progress=click.echo if dry_run else progress,
+    )
     plan = publish.plan(contents, store)
     if dry_run:
         click.echo("\n".join(plan.lines()))
