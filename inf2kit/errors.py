@@ -5,6 +5,7 @@
     ├── ModelDirectoryError  a model directory cannot be loaded
     ├── PackageError         a model package cannot be created, read, verified or deleted
     ├── CompileError         a model cannot be compiled, or its compilation failed
+    │   └── CheckpointError  a model's folder is not one that can be served; a PackageError too
     ├── DeploymentError      an option of a deployment is wrong
     ├── LocalEndpointError   a local endpoint cannot be started, found or stopped
     ├── CloudError           the rehearsal cloud cannot be started, found or stopped
@@ -39,6 +40,10 @@ class PackageError(Inf2KitError):
 
 class CompileError(Inf2KitError):
     """A model cannot be compiled as requested or on this machine, or its compilation failed."""
+
+
+class CheckpointError(PackageError, CompileError):
+    """A model's folder is not one that can be packaged or compiled. The message says what it is instead."""
 
 
 class DeploymentError(Inf2KitError):

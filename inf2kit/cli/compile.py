@@ -99,6 +99,7 @@ def compile_(
     machine's CPU the command makes the package without a compiler.
     """
     from inf2kit import aws
+    from inf2kit.checkpoint import inspect, name_of
     from inf2kit.compile import hub, job, local
     from inf2kit.compile.spec import CompileSpec
     from inf2kit.package import open_store
@@ -107,12 +108,21 @@ def compile_(
     loaded = inf2kit.load_preset(preset)
     if handler is not None:
         check_handler(handler)
+    source = Path(model or loaded.model.id)
+    model_name = None if model is None else name_of(source) if source.is_dir() else model
+    if dry_run and source.is_dir():
+        length = sequence_length or loaded.shapes.sequence_length
+        compiles = loaded.compute.backend == "neuron"
+        click.echo("\n".join(inspect(source, compiles=compiles, sequence_length=length).lines()))
     if loaded.compute.backend != "neuron":
         if dry_run:
+            if source.is_dir():
+                inspect(source, compiles=False, sequence_length=loaded.shapes.sequence_length).check()
             click.echo(f"nothing to compile: {loaded.name} runs on the CPU")
             click.echo(f"package {model or loaded.model.id} to {output}")
             return
-        _package_for_cpu(loaded, preset, open_store(output, region, bucket_owner), model, revision, handler)
+        store = open_store(output, region, bucket_owner)
+        _package_for_cpu(loaded, preset, store, model, revision, handler, model_name)
         return
     spec = CompileSpec.from_preset(
         loaded,
@@ -168,7 +178,14 @@ def compile_(
     compiled = local.execute(plan, progress)
     compiled_preset = spec.apply_to(loaded)
     publish_contents(
-        compiled_preset, preset, compiled.path, store, progress, revision=compiled.revision, handler=handler
+        compiled_preset,
+        preset,
+        compiled.path,
+        store,
+        progress,
+        revision=compiled.revision,
+        handler=handler,
+        model_name=model_name,
     )
     if compiled_preset != loaded:
         click.echo(
@@ -210,6 +227,7 @@ def _package_for_cpu(
     model: str | None,
     revision: str | None,
     handler: Path | None,
+    model_name: str | None,
 ) -> None:
     """Package the model of a preset for the CPU, which needs no compilation."""
     from inf2kit.compile import hub
@@ -227,5 +245,12 @@ def _package_for_cpu(
             progress(f"fetching {name}")
         source = hub.fetch(name, revision)
     publish_contents(
-        preset, preset_argument, source.path, store, progress, revision=source.revision, handler=handler
+        preset,
+        preset_argument,
+        source.path,
+        store,
+        progress,
+        revision=source.revision,
+        handler=handler,
+        model_name=model_name,
     )

@@ -7,7 +7,12 @@ from pathlib import Path
 
 import click
 
+from inf2kit.cli import streams
+from inf2kit.cli.extras import needs
 from inf2kit.cli.output import print_table, step_printer
+
+#: Seconds between two looks at a log.
+_FOLLOW_S = 0.2
 
 
 @click.group()
@@ -43,6 +48,7 @@ def local() -> None:
     show_default=True,
     help="Seconds to wait until the endpoint is in service.",
 )
+@needs("local")
 def local_up(
     preset: str,
     name: str | None,
@@ -73,6 +79,7 @@ def local_up(
 
 
 @local.command("status")
+@needs("local")
 def local_status() -> None:
     """List the endpoints on this machine."""
     from inf2kit.rehearsal.local.endpoint import LocalEndpoint
@@ -91,6 +98,7 @@ def local_status() -> None:
 @local.command("logs")
 @click.argument("name")
 @click.option("--follow", "-f", is_flag=True, help="Keep printing new lines until Ctrl-C.")
+@needs("local")
 def local_logs(name: str, follow: bool) -> None:
     """Print the container's log of an endpoint.
 
@@ -98,18 +106,24 @@ def local_logs(name: str, follow: bool) -> None:
     """
     from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 
-    with LocalEndpoint(name).find_log().open(encoding="utf-8", errors="replace") as log:
+    path = LocalEndpoint(name).find_log()
+    with path.open(encoding="utf-8", errors="replace") as log:
         while True:
+            is_gone = not path.exists()
             for line in log:
                 click.echo(line, nl=False)
             if not follow:
                 return
-            time.sleep(0.2)
+            if is_gone:
+                click.echo(f"the endpoint {name!r} was stopped", err=True)
+                return
+            streams.wait(_FOLLOW_S)
 
 
 @local.command("down")
 @click.argument("name", required=False)
 @click.option("--all", "stop_all", is_flag=True, help="Stop every local endpoint.")
+@needs("local")
 def local_down(name: str | None, stop_all: bool) -> None:
     """Stop an endpoint with all of its processes, and delete its folder."""
     from inf2kit.rehearsal.local.endpoint import LocalEndpoint

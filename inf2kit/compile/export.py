@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from inf2kit.checkpoint import name_of
 from inf2kit.compile.spec import CompileSpec
 from inf2kit.serving.model_dir import GENERATION_CONFIG
 
@@ -68,9 +69,9 @@ def export(spec: CompileSpec, source: Path, target: Path) -> None:
     model = NeuronModelForCausalLM.export(
         str(source), settings, config=config, load_weights=False, **no_remote_code
     )
-    if not Path(spec.model).exists():
-        # A pushed model names the weights' origin instead of holding them.
-        model.neuron_config.checkpoint_id, model.neuron_config.checkpoint_revision = spec.model, spec.revision
+    # A pushed model names the weights' origin instead of holding them.
+    origin = name_of(Path(spec.model)) if Path(spec.model).exists() else spec.model
+    model.neuron_config.checkpoint_id, model.neuron_config.checkpoint_revision = origin, spec.revision
     _report("saving the graphs, and a shard of the weights for each core")
     model.save_pretrained(str(target))
     AutoTokenizer.from_pretrained(source, **no_remote_code).save_pretrained(target)

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from inf2kit import catalog, paths
+from inf2kit.checkpoint import inspect
 from inf2kit.compile import disk_space, hub
 from inf2kit.compile.export_process import run_export
 from inf2kit.compile.hub import ModelFolder
@@ -99,14 +100,20 @@ def execute(plan: CompilePlan, progress: Progress, *, token: str | None = None) 
         _check_room(plan)
         progress(f"fetching {spec.model}")
     source = hub.fetch(spec.model, spec.revision, token)
-    architecture = Architecture.find(str(source.path))
+    inspection = inspect(source.path, sequence_length=spec.shapes.sequence_length)
+    for line in inspection.lines():
+        progress(line)
+    inspection.check()
+    architecture = Architecture.from_config(inspection.config, str(source.path))
     spec.check(architecture)
     shard_bytes = spec.shard_bytes(architecture)
     work = plan.folder.with_suffix(".making")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     disk_space.check_room({work: _with_margin(shard_bytes)})
-    compiled = run_export(replace(spec, revision=source.revision), source.path, work, progress)
+    # The compiler reads a copy, rewritten for its version of transformers; the folder itself stays as it is.
+    checkpoint = inspection.write(work / "checkpoint")
+    compiled = run_export(replace(spec, revision=source.revision), checkpoint, work, progress)
     (compiled / _REVISION_FILE).write_text(source.revision or "", encoding="utf-8")
     compiled.rename(plan.folder)
     shutil.rmtree(work)
@@ -146,6 +153,8 @@ def _cache_key(spec: CompileSpec) -> str:
         # Another model may take the folder's place. Size and time tell that without hashing 13 GB.
         paths_ = sorted(path for path in Path(spec.model).iterdir() if path.is_file())
         files = "".join(f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}\n" for path in paths_)
+        # What an earlier inf2kit has compiled without rewriting is not used.
+        files += "".join(f"{change}\n" for change in inspect(Path(spec.model)).changes)
     versions = catalog.image().versions
     key = f"{spec.to_json()} {versions['optimum_neuron']} {versions['neuronx_cc']} {files}"
     return hashlib.sha256(key.encode()).hexdigest()[:16]

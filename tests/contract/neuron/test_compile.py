@@ -152,8 +152,9 @@ def test_what_cannot_be_compiled_is_one_sentence(
 def test_a_compilation_that_fails_keeps_its_log_and_one_that_is_stopped_leaves_nothing(
     preset: Path, small_weights: Path, tmp_path: Path
 ) -> None:
-    broken = packages.link_files(small_weights, tmp_path / "broken", ".safetensors")
-    (broken / "model.safetensors").write_bytes(b"no weights")
+    broken = packages.link_files(small_weights, tmp_path / "broken", "config.json")
+    config = json.loads((small_weights / "config.json").read_text(encoding="utf-8"))
+    packages.write_json(broken / "config.json", {**config, "hidden_act": "unknown"})
     ended = run_module(VERSION, "inf2kit.cli", "compile", str(preset), *_arguments(broken, tmp_path / "out"))
     assert ended.returncode == 1
     last = ended.stdout.splitlines()[-1]

@@ -67,5 +67,7 @@ def test_missing_credentials_are_a_sentence(isolated: Path, monkeypatch: pytest.
 
 def test_a_missing_region_is_a_sentence(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_DEFAULT_REGION")
-    with pytest.raises(EndpointError, match="specify a region; configure boto3, or start a local endpoint"):
+    with pytest.raises(
+        EndpointError, match="needs a region; set AWS_REGION, give region_name, or start a local endpoint"
+    ):
         Endpoint("e")
