@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from inf2kit._version import __version__
 from inf2kit.errors import (
     CallTooLongError,
+    CheckpointError,
     CloudError,
     CompileError,
     DeploymentError,
@@ -51,6 +52,7 @@ __all__ = [
     "AsyncEndpoint",
     "AsyncTextStream",
     "CallTooLongError",
+    "CheckpointError",
     "CloudError",
     "CompileError",
     "DeploymentError",

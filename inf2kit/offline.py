@@ -65,7 +65,7 @@ class Model:
         """
         inputs = prompt if isinstance(prompt, str) else list(prompt)
         answer = WholeAnswer()
-        for event in self._engine.call({"inputs": inputs, "parameters": {**parameters, "details": True}}):
+        for event in self._engine.call({"inputs": inputs, "parameters": {**parameters, "details": "counts"}}):
             answer.add(event)
         answers = cast("list[dict[str, Any]]", answer.body())
         results = [TextResult.from_json(each) for each in answers]

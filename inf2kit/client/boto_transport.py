@@ -11,6 +11,7 @@ from inf2kit import aws
 from inf2kit.client import failures
 from inf2kit.client.answers import Reply
 from inf2kit.client.frames import FrameReader
+from inf2kit.client.options import WHOLE_TIMEOUT_S
 from inf2kit.client.requests import Call
 from inf2kit.errors import EndpointAccessError, EndpointRequestError
 
@@ -110,7 +111,9 @@ class BotoTransport:
 
 
 @contextmanager
-def translate_errors(endpoint: str, limit_s: float, request_id: str | None = None) -> Iterator[None]:
+def translate_errors(
+    endpoint: str, limit_s: float = WHOLE_TIMEOUT_S, request_id: str | None = None
+) -> Iterator[None]:
     """Raise EndpointError of the fitting kind in place of botocore's and urllib3's exceptions."""
     from botocore import exceptions
     from urllib3.exceptions import HTTPError

@@ -166,7 +166,7 @@ class Refusal:
         )
 
 
-def error_from_event(endpoint: str, event: Mapping[str, Any], request_id: str | None) -> EndpointError:
+def error_from_event(endpoint: str, event: Mapping[str, Any], request_id: str | None = None) -> EndpointError:
     """Make the error of an event that ends a stream early."""
     try:
         fields = _container_fields(event)
@@ -241,7 +241,7 @@ def _container_fields(body: Mapping[str, Any]) -> _Fields:
     """
     error = body["error"]
     if isinstance(error, dict):
-        message, code = error["message"], error.get("code") or error.get("type")
+        message, code = error.get("message") or error, error.get("code") or error.get("type")
     else:
         message, code = error, body.get("error_type")
     seconds = body.get("retry_after_s")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from inf2kit.rehearsal.runtime import event_stream
-from inf2kit.serving.wire import Generation, ResponseWriter, Token
+from inf2kit.serving.wire import AnswerOptions, Generation, Token, response_writer
 
 TEXTS = ["Once", " upon", " 你好", " 🙂"]
 TEXT = "".join(TEXTS)
@@ -39,18 +39,20 @@ def chunk(content: bytes) -> bytes:
 def whole_body() -> bytes:
     """The answer of an endpoint, by its own writer."""
     generation = Generation(TEXT, "", "length", 3, len(TEXTS), seed=7)
-    return json.dumps(ResponseWriter("tgi", details="counts").body([generation])).encode()
+    return json.dumps(response_writer(AnswerOptions("tgi", details="counts")).body([generation])).encode()
 
 
 def records() -> list[bytes]:
     """The streamed answer of an endpoint, by its own writer."""
-    writer = ResponseWriter("tgi")
+    writer = response_writer(AnswerOptions("tgi"))
     tokens = [Token(number, text, -0.5, special=False) for number, text in enumerate(TEXTS)]
     generation = Generation(TEXT, "", "length", 3, len(TEXTS), seed=7)
     parts = [
-        record for index, token in enumerate(tokens[:-1], 1) for record in writer.token_records(index, token)
+        record
+        for index, token in enumerate(tokens[:-1], 1)
+        for record in writer.token_records(0, index, token)
     ]
-    return parts + writer.last_records(len(tokens), tokens[-1], generation)
+    return parts + writer.last_records(0, len(tokens), tokens[-1], generation)
 
 
 def frames() -> list[bytes]:

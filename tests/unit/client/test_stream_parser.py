@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from inf2kit.client.answers import TextReader
 from inf2kit.client.sse import EventParser
 from inf2kit.errors import EndpointInterruptedError, EndpointServerError
-from inf2kit.serving.wire import Generation, ResponseWriter, Token
+from inf2kit.serving.wire import AnswerOptions, Form, Generation, Token, response_writer
 
 TEXTS = st.text(
     st.one_of(st.characters(codec="utf-8"), st.sampled_from("你好世界🙂👩‍👩‍👧é\r\n\u2028:")),
@@ -68,15 +68,15 @@ def test_other_fields_are_passed_over_as_the_standard_has_it(content: bytes, eve
     assert parse([content[at : at + 1] for at in range(len(content))]) == events
 
 
-def answer(form: str, texts: list[str]) -> bytes:
+def answer(form: Form, texts: list[str]) -> bytes:
     """A whole stream, by the writer of the endpoints."""
-    writer = ResponseWriter(form, include_usage=True)  # type: ignore[arg-type]
+    writer = response_writer(AnswerOptions(form, include_usage=True))
     tokens = [Token(number, text, -0.5, special=False) for number, text in enumerate(texts)]
     generation = Generation("".join(texts), "", "length", 3, len(texts), seed=7)
     records = writer.first_records()
     for index, token in enumerate(tokens[:-1], 1):
-        records += writer.token_records(index, token)
-    return b"".join(records + writer.last_records(len(tokens), tokens[-1], generation))
+        records += writer.token_records(0, index, token)
+    return b"".join(records + writer.last_records(0, len(tokens), tokens[-1], generation))
 
 
 @given(
@@ -85,7 +85,7 @@ def answer(form: str, texts: list[str]) -> bytes:
     places=st.lists(st.integers(0, 10_000), max_size=30),
 )
 def test_every_split_of_an_answer_gives_the_same_text_and_result(
-    form: str, texts: list[str], places: list[int]
+    form: Form, texts: list[str], places: list[int]
 ) -> None:
     content = answer(form, texts)
     reader = TextReader("e", "id")
@@ -97,7 +97,7 @@ def test_every_split_of_an_answer_gives_the_same_text_and_result(
 
 
 @given(form=st.sampled_from(["tgi", "chat"]), at=st.integers(1, 10_000))
-def test_half_an_answer_is_an_error_and_never_a_result(form: str, at: int) -> None:
+def test_half_an_answer_is_an_error_and_never_a_result(form: Form, at: int) -> None:
     content = answer(form, ["你好", "🙂", "!"]).rstrip(b"\n")
     reader = TextReader("e")
     reader.feed(content[: at % len(content)])
