@@ -13,15 +13,22 @@ from inf2kit.errors import RequestError
 from inf2kit.serving.shapes import StaticShapes
 from inf2kit.serving.wire import Parameters
 
-#: The parameters that affect which token is chosen.
+#: The parameters that affect which token is chosen, and those whose answer needs the logits.
 SAMPLING_PARAMETERS = (
     "do_sample",
     "temperature",
     "top_k",
     "top_p",
+    "min_p",
+    "typical_p",
     "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "logit_bias",
     "seed",
     "min_new_tokens",
+    "logprobs",
+    "top_n_tokens",
 )
 
 
