@@ -48,13 +48,14 @@ def error_from_body(endpoint: str, body: Mapping[str, Any], status: int | None =
     error = body["error"]
     if isinstance(error, dict):
         message, code = error["message"], error.get("code") or error.get("type")
+        retry_after_s = error.get("retry_after_s")
     else:
-        message, code = error, body.get("error_type")
+        message, code, retry_after_s = error, body.get("error_type"), body.get("retry_after_s")
     return EndpointError(
         f"endpoint {endpoint!r} answered: {message}",
         status=status,
         code=code,
-        retry_after_s=body.get("retry_after_s"),
+        retry_after_s=retry_after_s,
     )
 
 

@@ -91,6 +91,8 @@ class InputProcessor:
             include_usage=call.include_usage,
             model=settings.model_name,
             warnings=(*self._notices, *call.warnings),
+            n=call.parameters.n,
+            texts=call.texts,
         )
         return accepted, requests
 
