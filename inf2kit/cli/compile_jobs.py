@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from inf2kit.cli.account import chosen_profile
 from inf2kit.cli.output import step_printer
 from inf2kit.cli.publishing import print_deploy_command, print_difference
 from inf2kit.errors import CompileError, PackageError
@@ -98,9 +99,10 @@ def follow_job(name: str, preset: Preset, preset_argument: str, store: Store, re
     except KeyboardInterrupt:
         output = store.uri("").rstrip("/")
         command = ["inf2kit", "compile", preset_argument, "--output", output, "--follow", name]
-        click.echo(
-            f"the job continues; follow it again: {shlex.join([*command, '--region', region])}", err=True
-        )
+        command += ["--region", region]
+        if profile := chosen_profile():
+            command += ["--profile", profile]
+        click.echo(f"the job continues; follow it again: {shlex.join(command)}", err=True)
         raise SystemExit(130) from None
     click.echo(place)
     _, digest = split_uri(place)

@@ -132,6 +132,33 @@ def test_the_token_is_named_and_never_sent(bucket: Any, tmp_path: Path, small_we
     assert handler == packages.HANDLER.encode()
 
 
+@pytest.mark.parametrize(
+    ("secret", "token"),
+    [
+        (f"{TOKEN}\n", TOKEN),  # from a file
+        (json.dumps({"HF_TOKEN": f" {TOKEN}"}), TOKEN),
+        (f"{TOKEN}\nmore", None),
+        (json.dumps({"HF_TOKEN": 7}), None),
+        ("hf_", None),
+    ],
+)
+def test_a_secret_is_a_token_whatever_is_around_it(secret: str, token: str | None, aws: str) -> None:
+    """The hub's client would print a token with a newline in it."""
+    boto3.client("secretsmanager").create_secret(Name=SECRET, SecretString=secret)
+    if token:
+        assert job_entrypoint.read_token(SECRET, "us-east-1") == token
+        return
+    with pytest.raises(CompileError, match="the secret hub holds no token of the Hugging Face hub") as raised:
+        job_entrypoint.read_token(SECRET, "us-east-1")
+    assert TOKEN not in str(raised.value)
+
+
+def test_a_job_never_prints_a_token(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "job.json").write_text(json.dumps({"spec": {TOKEN: 1}}), encoding="utf-8")
+    assert job_entrypoint.main(str(tmp_path / "job.json"), tmp_path / "message") == 1
+    assert TOKEN not in capsys.readouterr().out + (tmp_path / "message").read_text(encoding="utf-8")
+
+
 def test_states_and_the_tail_of_the_log_are_followed(bucket: Any) -> None:
     plan = _plan()
     logs = boto3.client("logs")
