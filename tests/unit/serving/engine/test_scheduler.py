@@ -382,7 +382,7 @@ def test_a_request_that_cannot_be_given_a_row_gets_an_error_and_the_row_is_free_
     backend, bad, good = Sums(batch_size=1), Outcome(), Outcome()
     subject = Scheduler(backend, Failing(), frozenset([EOS]), queue_size=4)
     subject.submit([bad.request([9], max_new_tokens=2)])
-    subject.submit([good.request([1], max_new_tokens=2, stop_token_ids=(9,), logit_bias=((9, -100.0),))])
+    subject.submit([good.request([1], max_new_tokens=2, logit_bias=((9, -100.0),))])
     steps_until(subject, lambda: good.end)
     assert bad.error is not None
     assert bad.error.status == 500
@@ -392,6 +392,7 @@ def test_a_request_that_cannot_be_given_a_row_gets_an_error_and_the_row_is_free_
 def test_after_a_failure_every_caller_gets_its_error_and_later_ones_too() -> None:
     class Failing(Sums):
         def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> StepOutput:
+            del rows, ids, positions
             raise RuntimeError("the device is gone")
 
     subject, outcomes = scheduler(backend=Failing(batch_size=1)), [Outcome() for _ in range(3)]
