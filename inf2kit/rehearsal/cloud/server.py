@@ -23,7 +23,7 @@ from urllib.parse import unquote
 
 from inf2kit import aws
 from inf2kit.errors import CloudError
-from inf2kit.rehearsal.cloud import moto_app
+from inf2kit.rehearsal.cloud import iam, moto_app
 from inf2kit.rehearsal.cloud.access import Access, is_issued
 from inf2kit.rehearsal.cloud.autoscaling import AutoScaling
 from inf2kit.rehearsal.cloud.clock import Clock
@@ -214,6 +214,7 @@ def install(settings: CloudSettings) -> None:
 
     objects.install()
     policies.install()
+    iam.install()
     operations.install(_client_factory(settings), settings.undone)
 
 
