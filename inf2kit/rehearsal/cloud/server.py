@@ -76,6 +76,7 @@ class Cloud:
             context,
             clock,
             in_alarm=self._alarms.in_alarm,
+            list_alarms=self._alarms.names,
             list_targets=self._scaling.list_targets,
         )
         endpoints = self._sagemaker.endpoints
@@ -88,7 +89,7 @@ class Cloud:
             notify=self._notify,
             log=self.log,
         )
-        self._moto = moto_app.build_app()
+        self._moto = moto_app.build_app(self.log)
         self._closed = threading.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
