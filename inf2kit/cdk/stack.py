@@ -24,7 +24,7 @@ from inf2kit.cdk.rollout import deployment_config
 from inf2kit.cdk.scaling import Scaling
 from inf2kit.client.published import PublishedEndpoint
 from inf2kit.errors import DeploymentError
-from inf2kit.names import log_group_name, parameter_name
+from inf2kit.names import log_group_name, parameter_name, tag_value
 
 
 class EndpointStack(Stack):
@@ -70,6 +70,8 @@ class EndpointStack(Stack):
         self._publish_endpoint()
         self._output_values(alarms)
         Tags.of(self).add("inf2kit:preset", props.preset.name)
+        if model_name := props.package.manifest.model_name:
+            Tags.of(self).add("inf2kit:model", tag_value(model_name))
         Tags.of(self).add("inf2kit:endpoint", props.endpoint_name)
         acknowledgements.acknowledge_endpoint(self, props)
         self._add_warnings()

@@ -26,13 +26,14 @@ def list_(place: str, region: str | None, bucket_owner: str | None) -> None:
     if not listed:
         click.echo(f"no packages in {place}")
         return
-    rows = [("PACKAGE", "PRESET", "GB", "TOUCHED", "USED BY")]
+    rows = [("PACKAGE", "PRESET", "MODEL", "GB", "TOUCHED", "USED BY")]
     for package in listed:
         stored = package.stored
         rows.append(
             (
                 stored.digest,
                 package.preset if stored.whole else "(not whole)",
+                package.model or "-",
                 f"{stored.size / 1e9:.2f}",
                 f"{stored.touched:%Y-%m-%d %H:%M}",
                 ", ".join(package.used_by) or "-",
@@ -56,7 +57,7 @@ def verify(package: str, region: str | None, bucket_owner: str | None) -> None:
     handler = f", handler {manifest.handler}" if manifest.handler else ""
     click.echo(
         f"whole: {len(manifest.files)} files, {manifest.size / 1e9:.2f} GB, "
-        f"preset {manifest.preset_name}, target {manifest.target}{handler}"
+        f"preset {manifest.preset_name}, model {manifest.model}, target {manifest.target}{handler}"
     )
 
 

@@ -48,6 +48,7 @@ def publish_contents(
     revision: str | None = None,
     rehearsal: bool = False,
     handler: Path | None = None,
+    model_name: str | None = None,
     dry_run: bool = False,
 ) -> None:
     """Publish a folder as a package, and print its place and the command that deploys it.
@@ -61,13 +62,21 @@ def publish_contents(
         revision: The model's revision on its hub.
         rehearsal: Whether the embedded model stands in for a Neuron preset's own.
         handler: The user's own ``inference.py``.
+        model_name: The model's own name, where it is not the preset's model.
         dry_run: Print the plan only.
     """
     from inf2kit import paths
     from inf2kit.package import collect, publish
 
-    progress(f"hashing {weights}")
-    contents = collect(preset, weights, revision=revision, rehearsal=rehearsal, handler=handler)
+    contents = collect(
+        preset,
+        weights,
+        revision=revision,
+        rehearsal=rehearsal,
+        handler=handler,
+        model_name=model_name,
+        progress=click.echo if dry_run else progress,
+    )
     plan = publish.plan(contents, store)
     if dry_run:
         click.echo("\n".join(plan.lines()))
@@ -80,10 +89,24 @@ def publish_contents(
         os._exit(stop.code if isinstance(stop, SystemExit) and isinstance(stop.code, int) else 130)
     click.echo(plan.uri)
     paths.save_manifest(plan.digest, contents.manifest.to_bytes())
-    if plan.uri.startswith("s3://") and preset.compute.backend == "neuron":
+    print_deploy_command(preset, preset_argument, plan.uri, store)
+
+
+def print_deploy_command(preset: Preset, preset_argument: str, uri: str, store: Store) -> None:
+    """Print the command that deploys a package, if it is one for an endpoint."""
+    if uri.startswith("s3://") and preset.compute.backend == "neuron":
         file_option = f" -c preset={preset_argument}" if preset_argument.endswith(".toml") else ""
-        command = f"cdk deploy {names.stack_name(preset.name)}{file_option} -c package={plan.uri}"
+        command = f"cdk deploy {names.stack_name(preset.name)}{file_option} -c package={uri}"
         click.echo(f"deploy: {_account_of(store)}{command}", err=True)
+
+
+def print_difference(preset: Preset) -> None:
+    """Say that a package was compiled for other values than those of a preset."""
+    click.echo(
+        f"the shapes, cores or model differ from those of {preset.name}: to deploy the package, make a "
+        "preset of your own with the same values",
+        err=True,
+    )
 
 
 def _account_of(store: Store) -> str:

@@ -84,7 +84,7 @@ class Settings:
                 model_dir=model_dir,
                 run_dir=run_dir(environ),
                 backend=environ.get("INF2KIT_BACKEND") or compute["backend"],
-                model_name=preset["model"]["id"],
+                model_name=manifest.get("model_name") or preset["model"]["id"],
                 dtype=compute["dtype"],
                 shapes=StaticShapes.from_dict(preset["shapes"]),
                 queue_size=int(environ.get(variables.QUEUE_SIZE, serving["queue_size"])),
