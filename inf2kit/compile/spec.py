@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from inf2kit.errors import CompileError
-from inf2kit.fit import Architecture, check_cores, check_positions
+from inf2kit.fit import Architecture, check_context, check_cores, check_positions
 from inf2kit.fit.memory import BYTES, weights_per_core
 from inf2kit.presets import Preset
 from inf2kit.serving.shapes import StaticShapes
@@ -81,11 +81,7 @@ class CompileSpec:
             shapes = preset.shapes.with_changes(batch_size, sequence_length, max_context_length)
         except ValueError as error:
             raise CompileError(str(error)) from None
-        if max_context_length is not None and max_context_length > shapes.sequence_length:
-            raise CompileError(
-                f"max_context_length is {max_context_length}; it must be within 1..sequence_length, "
-                f"which is {shapes.sequence_length}"
-            )
+        check_context(max_context_length, shapes.sequence_length)
         return cls(
             model=model or preset.model.id,
             revision=revision,
