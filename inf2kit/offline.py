@@ -23,7 +23,7 @@ from inf2kit.client.generation import TextGenerator
 from inf2kit.errors import CheckpointError, ModelDirectoryError
 from inf2kit.serving.engine.events import EndEvent, TokenEvent, WholeAnswer
 from inf2kit.serving.model_dir import MANIFEST, MODEL_CONFIG, NEURON_CONFIG
-from inf2kit.serving.settings import Settings
+from inf2kit.serving.settings import Settings, torch_threads
 from inf2kit.serving.shapes import StaticShapes
 
 if TYPE_CHECKING:
@@ -106,7 +106,9 @@ def _start(settings: Settings) -> Model:
 
 def _package_settings(path: Path) -> Settings:
     settings = Settings.read(path, {"INF2KIT_RUN_DIR": str(_run_dir())})
-    return dataclasses.replace(settings, deadline_s=math.inf, queue_size=_QUEUE_SIZE)
+    return dataclasses.replace(
+        settings, deadline_s=math.inf, queue_size=_QUEUE_SIZE, torch_threads=torch_threads()
+    )
 
 
 def _compiled_settings(path: Path) -> Settings:
@@ -156,6 +158,7 @@ def _settings(path: Path, backend: str, dtype: str, shapes: StaticShapes) -> Set
         model_server_workers=1,
         notice=None,
         stall_s=None,
+        torch_threads=torch_threads(),
         simulated={},
     )
 

@@ -1,4 +1,4 @@
-"""The engine in the caller's process, beside a user's own package that is called ``engine``."""
+"""The engine in the caller's process: beside a user's own package ``engine``, and when it ends."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import dataclasses
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 import inf2kit
+from inf2kit.errors import RequestError
 from inf2kit.package.contents import collect
+from inf2kit.serving.engine.in_process import InProcessEngine
+from inf2kit.serving.settings import Settings
 
 LOAD = """
 import sys, inf2kit, engine
@@ -62,3 +67,44 @@ def test_the_container_does_not_meet_a_users_own_engine(package: Path) -> None:
     code = package / "code"
     output = run(SERVE, path=os.pathsep.join(map(str, (code, code / "vendor"))))
     assert output == '400 {"error": "the body is not JSO\n'
+
+
+def engine_of(package: Path, tmp_path: Path, **simulated: str) -> InProcessEngine:
+    variables = {f"INF2KIT_SIMULATED_{name.upper()}": value for name, value in simulated.items()}
+    return InProcessEngine(Settings.read(package, {"INF2KIT_RUN_DIR": str(tmp_path / "run"), **variables}))
+
+
+def consume(engine: InProcessEngine, started: threading.Event) -> RequestError | None:
+    """Take all events of a long call; its error, or None if it ended."""
+    body = {"inputs": "x", "parameters": {"max_new_tokens": 400, "details": True, "ignore_eos": True}}
+    try:
+        for _ in engine.call({**body, "stream": True}):
+            started.set()
+    except RequestError as error:
+        return error
+    finally:
+        started.set()
+    return None
+
+
+@pytest.mark.parametrize("ending", ["failure", "close"])
+def test_nobody_waits_for_an_engine_that_has_ended(package: Path, tmp_path: Path, ending: str) -> None:
+    engine = engine_of(package, tmp_path, **({"fail_after": "60"} if ending == "failure" else {}))
+    started = [threading.Event() for _ in range(3)]
+    with ThreadPoolExecutor(len(started)) as pool:
+        calls = [pool.submit(consume, engine, event) for event in started]
+        for event in started:
+            assert event.wait(60)
+        if ending == "close":
+            engine.close()
+        errors = [call.result(60) for call in calls]
+    late = consume(engine, threading.Event())
+    sentence = "the simulated device failed" if ending == "failure" else "the model was closed"
+    for error in (*errors, late):
+        assert error is not None
+        assert sentence in str(error)
+    engine.close()
+    engine.close()
+    closed = consume(engine, threading.Event())
+    assert closed is not None
+    assert "the model was closed" in str(closed)
