@@ -17,8 +17,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
+from inf2kit.checkpoint import inspect
+from inf2kit.checkpoint.config import window as attention_window
 from inf2kit.client.results import TextResult
-from inf2kit.errors import ModelDirectoryError
+from inf2kit.errors import CheckpointError, ModelDirectoryError
 from inf2kit.serving.engine.events import EndEvent, TokenEvent, WholeAnswer
 from inf2kit.serving.model_dir import MANIFEST, MODEL_CONFIG, NEURON_CONFIG
 from inf2kit.serving.settings import Settings, torch_threads
@@ -58,7 +60,8 @@ class Model:
                 the others of ``inf2kit.serving.wire.Parameters``.
 
         Returns:
-            A result, or a list of results in the order of the prompts.
+            A result, or a list of results in the order of the prompts; a list for one text, too, with ``n``
+            above 1. The ``n`` answers to one text come together.
 
         Raises:
             RequestError: the call is refused.
@@ -69,7 +72,7 @@ class Model:
             answer.add(event)
         answers = cast("list[dict[str, Any]]", answer.body())
         results = [TextResult.from_json(each) for each in answers]
-        return results[0] if isinstance(prompt, str) else results
+        return results[0] if isinstance(prompt, str) and len(results) == 1 else results
 
     def stream(self, prompt: str, **parameters: Any) -> Iterator[str]:
         """Continue one text and yield its pieces as they come; joined, they are the text of ``generate``.
@@ -111,8 +114,15 @@ def load(
                 "leave batch_size and sequence_length out, or compile again"
             )
         settings = _package_settings(path) if (path / MANIFEST).exists() else _compiled_settings(path)
-    else:
-        settings = _weights_settings(path, batch_size or 1, sequence_length or _SEQUENCE_LENGTH)
+        return _start(settings)
+    with tempfile.TemporaryDirectory(prefix="inf2kit-") as scratch:
+        checkpoint = _prepare_weights(path, Path(scratch) / "checkpoint")
+        return _start(
+            _weights_settings(checkpoint, path, batch_size or 1, sequence_length or _SEQUENCE_LENGTH)
+        )
+
+
+def _start(settings: Settings) -> Model:
     try:
         from inf2kit.serving.engine.backend import DeviceBusyError
         from inf2kit.serving.engine.in_process import InProcessEngine
@@ -143,14 +153,24 @@ def _compiled_settings(path: Path) -> Settings:
     return _settings(path, "neuron", dtype, shapes)
 
 
-def _weights_settings(path: Path, batch_size: int, sequence_length: int) -> Settings:
-    config = _read_json(path / MODEL_CONFIG)
+def _prepare_weights(path: Path, target: Path) -> Path:
+    """Return a folder of plain weights that transformers reads right: as it is, or rewritten."""
     try:
-        positions = int(config["max_position_embeddings"])
+        inspection = inspect(path, compiles=False)
+        inspection.check()
+    except CheckpointError as error:
+        raise ModelDirectoryError(str(error)) from None
+    return inspection.write(target) if inspection.rewritten or inspection.left_out else path
+
+
+def _weights_settings(checkpoint: Path, path: Path, batch_size: int, sequence_length: int) -> Settings:
+    config = _read_json(checkpoint / MODEL_CONFIG)
+    positions = min(filter(None, (config["max_position_embeddings"], attention_window(config))))
+    try:
         shapes = StaticShapes.resolve(batch_size, min(positions, sequence_length))
-    except (KeyError, ValueError, TypeError) as error:
+    except ValueError as error:
         raise _unreadable(path / MODEL_CONFIG, error) from None
-    return _settings(path, "cpu", "float32", shapes)
+    return dataclasses.replace(_settings(path, "cpu", "float32", shapes), model_dir=checkpoint)
 
 
 def _settings(path: Path, backend: str, dtype: str, shapes: StaticShapes) -> Settings:

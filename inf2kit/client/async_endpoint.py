@@ -144,7 +144,7 @@ class AsyncEndpoint:
             EndpointError: of the kind that says what happened; ``inf2kit.errors`` has the tree.
         """
         results = await self._calls.whole(text_call(prompt, parameters))
-        return results[0] if isinstance(prompt, str) else results
+        return results[0] if isinstance(prompt, str) and len(results) == 1 else results
 
     def stream(self, prompt: str, **parameters: Any) -> AsyncTextStream:
         """Continue one text, piece by piece, as ``Endpoint.stream`` does.

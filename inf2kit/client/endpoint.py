@@ -147,13 +147,14 @@ class Endpoint:
                 the others of ``inf2kit.serving.wire.Parameters``.
 
         Returns:
-            A result, or a list of results in the order of the prompts.
+            A result, or a list of results in the order of the prompts; a list for one text, too, with ``n``
+            above 1. The ``n`` answers to one text come together.
 
         Raises:
             EndpointError: of the kind that says what happened; ``inf2kit.errors`` has the tree.
         """
         results = self._calls.whole(text_call(prompt, parameters))
-        return results[0] if isinstance(prompt, str) else results
+        return results[0] if isinstance(prompt, str) and len(results) == 1 else results
 
     def stream(self, prompt: str, **parameters: Any) -> TextStream:
         """Continue one text, piece by piece; joined, the pieces are the text of ``generate``.

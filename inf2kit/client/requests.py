@@ -36,10 +36,6 @@ def text_call(prompt: str | Sequence[str], parameters: Mapping[str, Any], *, str
     inputs = prompt if isinstance(prompt, str) else list(prompt)
     if not all(isinstance(text, str) for text in inputs):
         raise EndpointRequestError(f"the prompt is {_show(prompt)}; it must be a text, or a list of texts")
-    if isinstance(prompt, str) and parameters.get("n") not in (None, 1):
-        raise EndpointRequestError(
-            f"n is {parameters['n']!r}; give the prompt in a list, and the result is a list of all answers"
-        )
     # The tokens themselves, each with its log-probability, would be sent and thrown away.
     body: dict[str, Any] = {"inputs": inputs, "parameters": {**parameters, "details": "counts"}}
     if stream:
