@@ -60,6 +60,7 @@ def make_request(ids: Sequence[int], parameters: Parameters, *, with_tokens: boo
         on_end=lambda *_: None,
         on_error=lambda _: None,
         with_tokens=with_tokens,
+        with_logprobs=with_tokens,
     )
 
 

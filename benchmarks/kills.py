@@ -15,6 +15,7 @@ from pathlib import Path
 import boto3
 
 import inf2kit
+from benchmarks.ending import end_children
 from benchmarks.rehearsal import temporary_home
 from inf2kit import paths
 from inf2kit.names import endpoint_name, stack_name
@@ -144,4 +145,5 @@ def _run(shell: dict[str, str], *words: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with end_children():
+        main()

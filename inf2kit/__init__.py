@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from inf2kit._version import __version__
 from inf2kit.errors import (
+    CheckpointError,
     CloudError,
     CompileError,
     DeploymentError,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from inf2kit.presets import Preset, load_preset, preset_names
 
 __all__ = [
+    "CheckpointError",
     "CloudError",
     "CompileError",
     "DeploymentError",

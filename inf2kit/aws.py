@@ -1,14 +1,22 @@
-"""Calling AWS: the one place that makes boto3 clients, and that turns botocore's errors into sentences."""
+"""Calling AWS: the one place that makes boto3 sessions and clients, and that makes sentences of their errors.
+
+Every command takes the region from the first of these, as the CDK does: an explicit one, ``AWS_REGION``,
+``AWS_DEFAULT_REGION``, the profile, the default profile.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
+from urllib.parse import urlparse
 
-from inf2kit.errors import Inf2KitError
+from inf2kit.errors import Inf2KitError, suggest
 
 #: What to try, by the code of the error.
 _ADVICE = {
@@ -20,6 +28,42 @@ _ADVICE = {
     "InvalidClientTokenId": "the credentials are not valid; log in again",
     "RequestTimeTooSkewed": "set this machine's clock",
 }
+_REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
+_REGION = re.compile(r"[a-z]+(-[a-z]+)+-\d+")
+#: A boto3 session is not safe for threads; the clients that it makes are.
+_MAKING_CLIENTS = threading.Lock()
+_default_profile: str | None = None
+
+
+@contextmanager
+def default_profile(name: str | None) -> Iterator[None]:
+    """Use a profile of the AWS configuration wherever no session is given, until the context ends."""
+    global _default_profile
+    before = _default_profile
+    _default_profile = name or before
+    try:
+        yield
+    finally:
+        _default_profile = before
+
+
+def new_session(profile_name: str | None = None, region_name: str | None = None) -> Any:
+    """Make a boto3 session whose region is the one that every command takes, or None.
+
+    Args:
+        profile_name: A profile of the AWS configuration, instead of the default one.
+        region_name: A region, instead of the default one.
+
+    Raises:
+        botocore.exceptions.BotoCoreError: the profile does not exist, or the configuration cannot be read.
+    """
+    import boto3
+    import botocore.session
+
+    core = botocore.session.Session(profile=profile_name or _default_profile)
+    region = region_name or _environment_region() or _profile_region(core)
+    core.set_config_variable("region", region)
+    return boto3.session.Session(botocore_session=core)
 
 
 def client(
@@ -30,28 +74,29 @@ def client(
     endpoint_url: str | None = None,
     **config: Any,
 ) -> Any:
-    """Make a boto3 client. Credentials, profile, region and endpoint default to boto3's own.
+    """Make a boto3 client. Several threads may do so with one session.
 
     Args:
         service: The service's name in boto3, such as ``s3``.
-        region_name: The region to call, instead of the default one.
-        session: A ``boto3.session.Session`` with its own credentials or profile.
+        region_name: The region to call, instead of the session's.
+        session: A ``boto3.session.Session``; by default a new one, since boto3's own keeps the credentials of
+            its first call for ever.
         endpoint_url: The address to call, instead of the service's.
         **config: Options for ``botocore.config.Config``.
 
     Raises:
-        botocore.exceptions.BotoCoreError: no region is configured, or the profile does not exist.
+        botocore.exceptions.BotoCoreError: no region is configured, it is not a region's name, or the profile
+            does not exist.
     """
-    import boto3
     from botocore.config import Config
 
-    # boto3's default session keeps the credentials of its first call for ever, and is not thread-safe.
     if session is None:
-        session = boto3.session.Session()
-        region_name = region_name or os.environ.get("AWS_REGION")
-    return session.client(
-        service, region_name=region_name, endpoint_url=endpoint_url, config=Config(**config)
-    )
+        session = new_session()
+    region = region_name or session.region_name or _environment_region()
+    if region and endpoint_url is None:
+        check_region(region)
+    with _MAKING_CLIENTS:
+        return session.client(service, region_name=region, endpoint_url=endpoint_url, config=Config(**config))
 
 
 def local_session(access_key_id: str = "local", region_name: str | None = None) -> Any:
@@ -65,17 +110,10 @@ def local_session(access_key_id: str = "local", region_name: str | None = None) 
     )
 
 
-def configured_region(session: Any = None) -> str | None:
-    """Return the region that ``client`` calls by default, or None if none is configured.
-
-    ``AWS_REGION`` comes first, as in the CDK and the other SDKs; boto3 alone reads ``AWS_DEFAULT_REGION``.
-    A session's own region counts before both.
-    """
-    import boto3
-
-    if session is not None:
-        return cast("str | None", session.region_name)
-    return os.environ.get("AWS_REGION") or boto3.session.Session().region_name
+def configured_region() -> str | None:
+    """Return the region that ``client`` calls by default, or None if none is configured."""
+    region: str | None = new_session().region_name
+    return region
 
 
 def default_region() -> str:
@@ -92,6 +130,23 @@ def default_region() -> str:
     return region
 
 
+def check_region(name: str) -> None:
+    """Check that a name has the form of a region's. A new region is not in boto3's own list.
+
+    Raises:
+        botocore.exceptions.UnknownRegionError: it has another form.
+    """
+    from botocore.exceptions import UnknownRegionError
+
+    if not _REGION.fullmatch(name):
+        raise UnknownRegionError(region_name=name, error_msg=suggest_region(name))
+
+
+def suggest_region(name: str) -> str:
+    """Return ``; did you mean 'x'?`` for the region with the closest name, or an empty text."""
+    return suggest(name, _regions())
+
+
 @functools.cache
 def service_model(service: str) -> Any:
     """Return botocore's description of a service: its operations, and the shapes of their values."""
@@ -106,10 +161,9 @@ def dns_suffix(region: str) -> str:
     Raises:
         botocore.exceptions.UnknownRegionError: botocore does not know the region.
     """
-    import botocore.session
     from botocore.regions import EndpointResolver
 
-    resolver = EndpointResolver(botocore.session.get_session().get_data("endpoints"))
+    resolver = EndpointResolver(_endpoints())
     return str(resolver.get_partition_dns_suffix(resolver.get_partition_for_region(region)))
 
 
@@ -126,6 +180,7 @@ def translate_errors(kind: type[Inf2KitError], doing: str) -> Iterator[None]:
     """
     from boto3.exceptions import Boto3Error
     from botocore import exceptions
+    from botocore.parsers import ResponseParserError
 
     try:
         yield
@@ -140,5 +195,64 @@ def translate_errors(kind: type[Inf2KitError], doing: str) -> Iterator[None]:
         ) from None
     except exceptions.NoRegionError:
         raise kind(f"{doing} needs a region; give --region, or set AWS_REGION") from None
+    except (exceptions.UnknownRegionError, exceptions.InvalidRegionError) as error:
+        region = error.kwargs["region_name"]
+        raise kind(
+            f"{doing} failed: {region!r} is not the name of a region{suggest_region(region) or ';'} "
+            "correct --region, AWS_REGION or the profile"
+        ) from None
+    except exceptions.ProfileNotFound as error:
+        raise kind(
+            f"{doing} failed: there is no profile {error.kwargs['profile']!r} in your AWS configuration; "
+            "'aws configure list-profiles' lists them"
+        ) from None
+    except (exceptions.SSOError, exceptions.TokenRetrievalError) as error:
+        raise kind(f"{doing} failed: {_phrase(error)}; log in again with 'aws sso login'") from None
+    except exceptions.EndpointConnectionError as error:
+        raise kind(f"{doing} failed: {_phrase(error)}; {_connection_advice(error)}") from None
+    except ResponseParserError:
+        raise kind(
+            f"{doing} failed: the answer is not AWS's; is there a proxy or a login page between?"
+        ) from None
     except (exceptions.BotoCoreError, Boto3Error) as error:
-        raise kind(f"{doing} failed: {str(error).rstrip('.')}; try again") from None
+        raise kind(f"{doing} failed: {_phrase(error)}; try again") from None
+
+
+def _environment_region() -> str | None:
+    return next(filter(None, map(os.environ.get, _REGION_VARIABLES)), None)
+
+
+def _profile_region(core: Any) -> str | None:
+    """Return the region of a session's profile or, as the CDK does, of the default profile."""
+    default = core.full_config.get("profiles", {}).get("default", {})
+    region: str | None = core.get_scoped_config().get("region") or default.get("region")
+    return region
+
+
+@functools.cache
+def _endpoints() -> Any:
+    import botocore.session
+
+    return botocore.session.get_session().get_data("endpoints")
+
+
+@functools.cache
+def _regions() -> list[str]:
+    """The names of all regions that boto3 knows, in alphabetical order."""
+    names = {name for partition in _endpoints()["partitions"] for name in partition["regions"]}
+    return sorted(filter(_REGION.fullmatch, names))
+
+
+def _phrase(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")
+
+
+def _connection_advice(error: Any) -> str:
+    """Say what to try: the name of a region that does not exist has no address."""
+    host = ""
+    with contextlib.suppress(ValueError):
+        host = urlparse(str(error.kwargs.get("endpoint_url"))).hostname or ""
+    for label in host.split("."):
+        if _REGION.fullmatch(label) and label not in _regions():
+            return f"boto3 knows no region {label!r}{suggest_region(label) or ';'} correct its name"
+    return "try again"

@@ -5,6 +5,7 @@
     ├── ModelDirectoryError  a model directory cannot be loaded
     ├── PackageError         a model package cannot be created, read, verified or deleted
     ├── CompileError         a model cannot be compiled, or its compilation failed
+    │   └── CheckpointError  a model's folder is not one that can be served; a PackageError too
     ├── DeploymentError      an option of a deployment is wrong
     ├── LocalEndpointError   a local endpoint cannot be started, found or stopped
     ├── CloudError           the rehearsal cloud cannot be started, found or stopped
@@ -39,6 +40,10 @@ class PackageError(Inf2KitError):
 
 class CompileError(Inf2KitError):
     """A model cannot be compiled as requested or on this machine, or its compilation failed."""
+
+
+class CheckpointError(PackageError, CompileError):
+    """A model's folder is not one that can be packaged or compiled. The message says what it is instead."""
 
 
 class DeploymentError(Inf2KitError):
@@ -84,20 +89,47 @@ class RequestError(Inf2KitError):
             is not ready, 500 if the engine failed.
         code: A stable, machine-readable name such as ``invalid_parameter``.
         retry_after_s: Whole seconds to wait before another try, or None.
+        param: The key that is wrong, if it is one.
+        form: Schema of the refused request (``tgi``, ``chat`` or ``completion``), in which it is answered;
+            None while it is not known.
     """
 
-    def __init__(self, status: int, code: str, message: str, *, retry_after_s: int | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        retry_after_s: int | None = None,
+        param: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.retry_after_s = retry_after_s
+        self.param = param
+        self.form: str | None = None
 
     def body(self) -> dict[str, object]:
-        """Return the JSON body of the answer, with the keys of Text Generation Inference."""
-        body: dict[str, object] = {"error": str(self), "error_type": self.code}
+        """Return the JSON body of the answer: OpenAI's for its requests, else Text Generation Inference's."""
+        if self.form in ("chat", "completion"):
+            error: dict[str, object] = {
+                "message": str(self),
+                "type": self._openai_type(),
+                "param": self.param,
+                "code": self.code,
+            }
+            body: dict[str, object] = {"error": error}
+        else:
+            body = error = {"error": str(self), "error_type": self.code}
         if self.retry_after_s is not None:
-            body["retry_after_s"] = self.retry_after_s
+            error["retry_after_s"] = self.retry_after_s
         return body
+
+    def _openai_type(self) -> str:
+        if self.status >= 500:
+            return "server_error"
+        return "rate_limit_error" if self.status == 429 else "invalid_request_error"
 
 
 def unavailable(message: str) -> RequestError:

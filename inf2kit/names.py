@@ -37,5 +37,10 @@ def log_group_name(endpoint: str) -> str:
     return f"/aws/sagemaker/Endpoints/{endpoint}"
 
 
+def tag_value(text: str) -> str:
+    """Return a text with only the characters that AWS allows in a tag's value, and at most 256 of them."""
+    return re.sub(r"[^\w .:/=+@-]", "-", text)[:256]
+
+
 def _add_stage(name: str, stage: str) -> str:
     return f"{name}-{stage}" if stage else name

@@ -36,12 +36,27 @@ def build_app(
     """
     app = cdk.App(context={**_CDK_CONTEXT, **(values or {})}, **options)
     context = Context.parse(app.node.get_all_context())
+    presets_of: dict[str, str] = {}
     for preset in context.presets:
         name = context.stack_name(preset)
+        if app.node.try_find_child(name):
+            raise DeploymentError(
+                f"two presets would have the stack {name}; give {preset.name!r} another stage"
+            )
         try:
             if region:
                 check_region(region)
-            EndpointStack(app, name, props=context.endpoint_props(preset))
+            props = context.endpoint_props(preset)
+            # Endpoint names have no case in ARNs.
+            other = presets_of.setdefault(props.endpoint_name.lower(), preset.name)
+            if other != preset.name:
+                raise DeploymentError(
+                    f"the presets {other!r} and {preset.name!r} would both have the endpoint "
+                    f"{props.endpoint_name!r}; name each in an object of its options"
+                )
+            stack = EndpointStack(app, name, props=props)
+            for key in context.passed_over:
+                cdk.Annotations.of(stack).add_info(f"context {key!r} is no option of inf2kit: passed over")
         except DeploymentError as error:
             PlaceholderStack(app, name, reason=str(error))
     if context.compile_role is not None:

@@ -11,10 +11,8 @@ from inf2kit.cdk import CompileRoleProps, DeployedPackage, EndpointProps
 from inf2kit.errors import DeploymentError, suggest
 from inf2kit.names import stack_name
 from inf2kit.presets import Preset, load_preset, preset_names
-from infra.options import APP_KEYS, parse_object, parse_options, split_list
-
-#: Prefixes of the context that cdk itself sets.
-_CDK_KEYS = ("acknowledged-issue-numbers", "aws:", "@aws-cdk", "cdk-", "cli-", "tree", "availability-zones:")
+from infra.foreign import is_foreign, is_worth_a_note
+from infra.options import APP_KEYS, OPTIONS, parse_object, parse_options, split_list
 
 
 @dataclass(frozen=True)
@@ -27,6 +25,7 @@ class Context:
         options: Endpoint props for every stack.
         preset_options: Endpoint props for the stack of one preset, by preset name.
         compile_role: Props of the role of compilation jobs, or None without ``compile_output``.
+        passed_over: Keys that are none of this app's, though somebody may have meant them for it.
     """
 
     presets: tuple[Preset, ...]
@@ -34,6 +33,7 @@ class Context:
     options: Mapping[str, Any]
     preset_options: Mapping[str, Mapping[str, Any]]
     compile_role: CompileRoleProps | None
+    passed_over: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Context:
@@ -47,19 +47,22 @@ class Context:
         """
         presets = _load_presets(split_list(values.get("preset")))
         names = {preset.name for preset in presets}
+        own = (*APP_KEYS, *OPTIONS, *sorted(names))
         options: dict[str, Any] = {}
         preset_options: dict[str, dict[str, Any]] = {}
+        foreign = [key for key, value in values.items() if key not in own and is_foreign(key, value, own)]
         for key, value in values.items():
             if key in names:
                 preset_options[key] = parse_options(parse_object(key, value), where=f"context {key!r}: ")
-            elif key not in APP_KEYS and not key.startswith(_CDK_KEYS):
-                options |= parse_options({key: value})
+            elif key not in APP_KEYS and key not in foreign:
+                options |= parse_options({key: value}, presets=sorted(names))
         return cls(
             presets,
             _read_packages(split_list(values.get("package")), split_list(values.get("manifest")), names),
             options,
             preset_options,
             _compile_role_props(values, options),
+            tuple(filter(is_worth_a_note, foreign)),
         )
 
     def endpoint_props(self, preset: Preset) -> EndpointProps:

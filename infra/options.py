@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from inf2kit.cdk import EndpointProps
@@ -18,30 +18,35 @@ _TYPES = {
     for name, hint in typing.get_type_hints(EndpointProps).items()
     if name not in ("preset", "package")
 }
+#: The names of all options, which are endpoint props.
+OPTIONS = tuple(_TYPES)
 #: Options whose default is computed. 0 stands for the default in the props, and is refused here.
 _COMPUTED = ("target_concurrency", "startup_timeout_s", "download_timeout_s", "volume_gb")
 _ALLOWED = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
-def parse_options(values: Mapping[str, Any], *, where: str = "") -> dict[str, Any]:
+def parse_options(
+    values: Mapping[str, Any], *, where: str = "", presets: Sequence[str] = ()
+) -> dict[str, Any]:
     """Parse endpoint props.
 
     Args:
         values: The options by name; None stands for an option that is not set.
         where: The start of error messages.
+        presets: The presets' names, which an unknown option may be a misspelling of.
 
     Raises:
         DeploymentError: an option is unknown, or its value has the wrong type.
     """
     options = {}
     for name, value in values.items():
+        if name not in _TYPES:
+            known = (*APP_KEYS, *_TYPES)
+            spelling = name.lower().replace("-", "_")
+            close = suggest(spelling, known) or suggest(name, presets) or ";"
+            raise DeploymentError(f"{where}unknown context {name!r}{close} there are {', '.join(known)}")
         if value is None:
             continue
-        if name not in _TYPES:
-            raise DeploymentError(
-                f"{where}unknown context {name!r}{suggest(name, (*_TYPES, *APP_KEYS)) or ';'} "
-                f"there are {', '.join((*APP_KEYS, *_TYPES))}"
-            )
         try:
             options[name] = _parse_value(_TYPES[name], value)
         except (ValueError, TypeError, OverflowError):

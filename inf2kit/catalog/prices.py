@@ -96,6 +96,8 @@ def refresh(regions: Sequence[str] = ()) -> PriceList:
     instance_types = [name for name in catalog.instances() if name.startswith("ml.")]
     with aws.translate_errors(DeploymentError, "asking the AWS Price List API"):
         api = aws.client("pricing", _API_REGION)
+        for region in regions:
+            aws.check_region(region)
         by_region = {
             region: _fetch(api, region, instance_types) for region in regions or [aws.default_region()]
         }

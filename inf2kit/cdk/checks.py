@@ -10,6 +10,8 @@ from inf2kit import catalog
 from inf2kit.errors import DeploymentError, PackageError, PresetError
 from inf2kit.names import is_endpoint_name
 from inf2kit.package import environment
+from inf2kit.serving import variables
+from inf2kit.serving.settings import MIN_STALL_S
 
 if TYPE_CHECKING:
     from inf2kit.cdk.props import EndpointProps
@@ -30,11 +32,13 @@ ASYNC_MARGIN_S = 60
 KEY_OPTIONS = ("kms_key_arn", "package_kms_key_arn", "log_kms_key_arn")
 #: Seconds after which SageMaker ends an asynchronous invocation.
 _ASYNC_LIMIT_S = 3600
-#: The engine's variables that users may set; inf2kit sets the others.
-_TUNABLE = (
-    *("INF2KIT_PREFILLS_PER_STEP", "INF2KIT_QUEUE_SIZE"),
-    *("INF2KIT_STALL_SECONDS", "INF2KIT_TORCH_THREADS"),
-)
+#: The least values of those variables of the engine that users may set; inf2kit sets the others.
+_TUNABLE = {
+    variables.PREFILLS_PER_STEP: 1,
+    variables.QUEUE_SIZE: 0,
+    variables.STALL_SECONDS: MIN_STALL_S,
+    variables.TORCH_THREADS: 1,
+}
 #: Bytes of a preset's description and name: a template's Description has 1,024 bytes, a stack's name 128.
 _LONGEST_DESCRIPTION, _LONGEST_NAME = 1000, 100
 #: Bytes of all of a container's variables.
@@ -116,8 +120,10 @@ def _check_environment(props: EndpointProps) -> None:
                 value,
                 f"left out: inf2kit sets it; free are {', '.join(_TUNABLE)}",
             )
-        if name in _TUNABLE and not (value.isdecimal() and (int(value) or name == "INF2KIT_QUEUE_SIZE")):
-            raise _wrong(props, f"environment {name}", value, "a whole number")
+        if name in _TUNABLE and not (value.isdecimal() and int(value) >= _TUNABLE[name]):
+            raise _wrong(
+                props, f"environment {name}", value, f"a whole number of at least {_TUNABLE[name]:g}"
+            )
         if re.search("token|secret|password|credential|_key(_id)?$", name, re.IGNORECASE):
             raise _wrong(
                 props,

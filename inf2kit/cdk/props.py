@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from inf2kit import catalog, names
 from inf2kit.catalog.prices import hourly_price
@@ -15,6 +16,7 @@ from inf2kit.cdk.packages import DeployedPackage
 from inf2kit.errors import DeploymentError
 from inf2kit.package import environment as container
 from inf2kit.presets import Preset
+from inf2kit.serving import variables
 from inf2kit.serving.model_dir import PACKAGE_DIGEST
 
 _GB = 1e9
@@ -22,6 +24,8 @@ _GB = 1e9
 #: minutes.
 _START_S, _START_S_PER_GB = 900, 90
 _SPARE_GB = 20
+#: Stands for a default that depends on the preset or the package, where 0 would be a value.
+_COMPUTED: Any = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,12 +91,12 @@ class EndpointProps:
     min_instances: int = 1
     max_instances: int = 1
     scalable: bool = True
-    target_concurrency: float = 0.0
+    target_concurrency: float = _COMPUTED
     scale_out_cooldown_s: int = 60
     scale_in_cooldown_s: int = 900
-    startup_timeout_s: int = 0
-    download_timeout_s: int = 0
-    volume_gb: int = 0
+    startup_timeout_s: int = _COMPUTED
+    download_timeout_s: int = _COMPUTED
+    volume_gb: int = _COMPUTED
     rollout: str = "all_at_once"
     rollback: bool = True
     network_isolation: bool = True
@@ -135,7 +139,7 @@ class EndpointProps:
             "data_capture_output": f"{bucket}/inf2kit-data-capture/{name}/",
         }
         for option, value in defaults.items():
-            if not getattr(self, option):
+            if getattr(self, option) in (None, ""):
                 object.__setattr__(self, option, value)
         checks.check_props(self)
 
@@ -165,7 +169,7 @@ class EndpointProps:
     @property
     def queue_size(self) -> int:
         """Prompts that may wait for a place in the batch."""
-        return int(self.environment.get("INF2KIT_QUEUE_SIZE", self.preset.serving.queue_size))
+        return int(self.environment.get(variables.QUEUE_SIZE, self.preset.serving.queue_size))
 
     @property
     def least_volume_gb(self) -> float:

@@ -22,8 +22,9 @@ from inf2kit.cdk.permissions import ExecutionRole, grant_invoke
 from inf2kit.cdk.props import EndpointProps
 from inf2kit.cdk.rollout import deployment_config
 from inf2kit.cdk.scaling import Scaling
+from inf2kit.client.published import PublishedEndpoint
 from inf2kit.errors import DeploymentError
-from inf2kit.names import log_group_name, parameter_name
+from inf2kit.names import log_group_name, parameter_name, tag_value
 
 
 class EndpointStack(Stack):
@@ -69,6 +70,8 @@ class EndpointStack(Stack):
         self._publish_endpoint()
         self._output_values(alarms)
         Tags.of(self).add("inf2kit:preset", props.preset.name)
+        if model_name := props.package.manifest.model_name:
+            Tags.of(self).add("inf2kit:model", tag_value(model_name))
         Tags.of(self).add("inf2kit:endpoint", props.endpoint_name)
         acknowledgements.acknowledge_endpoint(self, props)
         self._add_warnings()
@@ -240,25 +243,24 @@ class EndpointStack(Stack):
     def _publish_endpoint(self) -> None:
         """Write the parameter in which ``inf2kit.Endpoint`` looks up the endpoint of a preset."""
         props, shapes = self._props, self._props.preset.shapes
-        endpoint = {
-            "endpoint_name": props.endpoint_name,
-            "preset": props.preset.name,
-            "package": props.package.uri,
-            "asynchronous": props.asynchronous,
-            "batch_size": shapes.batch_size,
-            "sequence_length": shapes.sequence_length,
-        }
-        if props.asynchronous:
-            endpoint["async_input"] = f"{props.async_output}requests/"
-            # Callers must pass this: SageMaker's default is 15 minutes.
-            endpoint["async_invocation_timeout_s"] = props.async_deadline_s + ASYNC_MARGIN_S
+        is_async = props.asynchronous
+        endpoint = PublishedEndpoint(
+            endpoint_name=props.endpoint_name,
+            preset=props.preset.name,
+            package=props.package.uri,
+            batch_size=shapes.batch_size,
+            sequence_length=shapes.sequence_length,
+            asynchronous=is_async,
+            async_input=f"{props.async_output}requests/" if is_async else None,
+            async_invocation_timeout_s=props.async_deadline_s + ASYNC_MARGIN_S if is_async else None,
+        )
         ssm.CfnParameter(
             self,
             "Found",
             name=parameter_name(props.preset.name, props.stage),
             type="String",
             description="Where inf2kit's client finds the endpoint of this preset",
-            value=json.dumps(endpoint, sort_keys=True),
+            value=endpoint.to_json(),
         )
 
     def _output_values(self, alarms: Alarms) -> None:

@@ -9,8 +9,8 @@ from inf2kit.cli.cloud import cloud
 from inf2kit.cli.compile import compile_
 from inf2kit.cli.demo import demo
 from inf2kit.cli.generate import generate
+from inf2kit.cli.group import Group
 from inf2kit.cli.local import local
-from inf2kit.cli.output import Group
 from inf2kit.cli.package import package
 from inf2kit.cli.packages import packages
 from inf2kit.cli.presets import presets
@@ -18,8 +18,8 @@ from inf2kit.cli.prices import prices
 from inf2kit.cli.verify import verify_device
 
 
-@click.group(cls=Group)
-@click.version_option(inf2kit.__version__)
+@click.group("inf2kit", cls=Group)
+@click.version_option(inf2kit.__version__, package_name="inf2kit")
 def main() -> None:
     """Llama text generation on AWS Inferentia2, rehearsed on this machine."""
 

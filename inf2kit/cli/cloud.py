@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
-import time
 from pathlib import Path
 
 import click
 
+from inf2kit.cli import streams
+from inf2kit.cli.extras import needs
 from inf2kit.cli.output import print_table, step_printer
 from inf2kit.errors import CloudError
 
@@ -42,6 +43,7 @@ def cloud() -> None:
         "accepted: the stack rolls back. refused: its rollback fails. unnoticed: the update succeeds."
     ),
 )
+@needs("local", "cloud")
 def cloud_up(port: int | None, region: str, minute_s: float, undone: str) -> None:
     """Start the cloud, which is empty at first."""
     from inf2kit.rehearsal.cloud import lifecycle
@@ -61,6 +63,7 @@ def cloud_up(port: int | None, region: str, minute_s: float, undone: str) -> Non
 
 
 @cloud.command("env")
+@needs("local", "cloud")
 def cloud_env() -> None:
     """Print the variables that direct cdk, aws and boto3 to the cloud.
 
@@ -74,6 +77,7 @@ def cloud_env() -> None:
 
 
 @cloud.command("status")
+@needs("local", "cloud")
 def cloud_status() -> None:
     """List the cloud's stacks and endpoints."""
     from inf2kit.rehearsal.cloud import lifecycle, status
@@ -90,6 +94,7 @@ def cloud_status() -> None:
 @cloud.command("logs")
 @click.argument("endpoint", required=False)
 @click.option("--follow", "-f", is_flag=True, help="Keep printing new lines until Ctrl-C.")
+@needs("local", "cloud")
 def cloud_logs(endpoint: str | None, follow: bool) -> None:
     """Print the cloud's log, or the logs of ENDPOINT's containers.
 
@@ -115,10 +120,11 @@ def cloud_logs(endpoint: str | None, follow: bool) -> None:
                 offsets[log] = file.tell()
         if not follow:
             return
-        time.sleep(0.2)
+        streams.wait(0.2)
 
 
 @cloud.command("down")
+@needs("local", "cloud")
 def cloud_down() -> None:
     """Stop the cloud with all endpoints and processes, and delete everything in it."""
     from inf2kit.rehearsal.cloud import lifecycle

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from inf2kit.cli.extras import needs
 from inf2kit.cli.output import step_printer
 
 
@@ -11,7 +12,8 @@ from inf2kit.cli.output import step_printer
 @click.option("--quick", is_flag=True, help="Only a local endpoint, without the CDK.")
 def demo(quick: bool) -> None:
     """Rehearse everything: a cloud, a package, cdk deploy, four ways to call the endpoint, cdk destroy."""
-    from inf2kit.rehearsal import demo as rehearsal
+    with needs("local") if quick else needs("local", "infra", "cloud"):
+        from inf2kit.rehearsal import demo as rehearsal
 
-    run = rehearsal.run_quick if quick else rehearsal.run
-    run(step_printer())
+        run = rehearsal.run_quick if quick else rehearsal.run
+        run(step_printer())

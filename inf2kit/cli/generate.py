@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
 import click
 
 import inf2kit
+from inf2kit.cli.account import REGION_DEFAULT
 
 
 @click.command()
@@ -23,18 +25,27 @@ import inf2kit
 @click.option("--stop", multiple=True, help="A text that ends the generation. Repeatable.")
 @click.option("--stream", is_flag=True, help="Print the text piece by piece, as it comes.")
 @click.option("--endpoint-url", help="The address to call. Default: the local endpoint's, or AWS.")
-@click.option("--region", "region_name", help="The AWS region. Default: boto3's own.")
+@click.option(
+    "--region", "region_name", help=f"The AWS region; a local endpoint is then not called. {REGION_DEFAULT}"
+)
+@click.option(
+    "--profile", "profile_name", help="A profile of your AWS configuration; as --region, it means AWS."
+)
 def generate(
     endpoint: str,
     prompt: str,
     stream: bool,
     endpoint_url: str | None,
     region_name: str | None,
+    profile_name: str | None,
     **options: Any,
 ) -> None:
     """Continue PROMPT with ENDPOINT, which is local or on AWS."""
+    prompt = _decode(prompt)
     parameters = {name: value for name, value in options.items() if value not in (None, ())}
-    client = inf2kit.Endpoint(endpoint, endpoint_url=endpoint_url, region_name=region_name)
+    client = inf2kit.Endpoint(
+        endpoint, endpoint_url=endpoint_url, region_name=region_name, profile_name=profile_name
+    )
     if stream:
         for piece in client.stream(prompt, **parameters):
             click.echo(piece, nl=False)
@@ -45,3 +56,15 @@ def generate(
     click.echo(result.text)
     for warning in result.warnings:
         click.echo(f"warning: {warning}", err=True)
+
+
+def _decode(text: str) -> str:
+    """Return an argument as UTF-8 whatever the locale's encoding is.
+
+    Raises:
+        click.BadParameter: it is not UTF-8.
+    """
+    try:
+        return os.fsencode(text).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise click.BadParameter(f"it is not UTF-8 ({error.reason} at byte {error.start})") from None

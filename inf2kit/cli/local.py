@@ -7,7 +7,13 @@ from pathlib import Path
 
 import click
 
+from inf2kit.cli import streams
+from inf2kit.cli.extras import needs
 from inf2kit.cli.output import print_table, step_printer
+from inf2kit.errors import LocalEndpointError
+
+#: Seconds between two looks at a log.
+_FOLLOW_S = 0.2
 
 
 @click.group()
@@ -38,11 +44,12 @@ def local() -> None:
 @click.option(
     "--wait",
     "wait_s",
-    type=float,
+    type=click.FloatRange(0, 86_400),
     default=600.0,
     show_default=True,
     help="Seconds to wait until the endpoint is in service.",
 )
+@needs("local")
 def local_up(
     preset: str,
     name: str | None,
@@ -73,15 +80,19 @@ def local_up(
 
 
 @local.command("status")
+@needs("local")
 def local_status() -> None:
     """List the endpoints on this machine."""
     from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 
     rows = [("ENDPOINT", "PRESET", "STATUS", "ENDPOINT_URL", "")]
     for endpoint in LocalEndpoint.list_all():
-        if endpoint.read_state() is not None:
-            state = endpoint.describe()
-            rows.append((state.name, state.preset, state.status, state.url, state.reason))
+        try:
+            if endpoint.read_state() is not None:
+                state = endpoint.describe()
+                rows.append((state.name, state.preset, state.status, state.url, state.reason))
+        except LocalEndpointError as error:
+            rows.append((endpoint.name, "-", "Unreadable", "-", str(error)))
     if len(rows) == 1:
         click.echo("no local endpoints; start one with 'inf2kit local up smollm2-135m-local'")
     else:
@@ -91,6 +102,7 @@ def local_status() -> None:
 @local.command("logs")
 @click.argument("name")
 @click.option("--follow", "-f", is_flag=True, help="Keep printing new lines until Ctrl-C.")
+@needs("local")
 def local_logs(name: str, follow: bool) -> None:
     """Print the container's log of an endpoint.
 
@@ -98,29 +110,42 @@ def local_logs(name: str, follow: bool) -> None:
     """
     from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 
-    with LocalEndpoint(name).find_log().open(encoding="utf-8", errors="replace") as log:
+    path = LocalEndpoint(name).find_log()
+    with path.open(encoding="utf-8", errors="replace") as log:
         while True:
+            is_gone = not path.exists()
             for line in log:
                 click.echo(line, nl=False)
             if not follow:
                 return
-            time.sleep(0.2)
+            if is_gone:
+                click.echo(f"the endpoint {name!r} was stopped", err=True)
+                return
+            streams.wait(_FOLLOW_S)
 
 
 @local.command("down")
 @click.argument("name", required=False)
 @click.option("--all", "stop_all", is_flag=True, help="Stop every local endpoint.")
+@needs("local")
 def local_down(name: str | None, stop_all: bool) -> None:
     """Stop an endpoint with all of its processes, and delete its folder."""
     from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 
     if (name is None) is not stop_all:
         raise click.UsageError("give the name of an endpoint, or --all")
+    errors = []
     for endpoint in LocalEndpoint.list_all() if name is None else [LocalEndpoint(name)]:
-        is_stopped = endpoint.stop()
+        try:
+            is_stopped = endpoint.stop()
+        except LocalEndpointError as error:  # the others are stopped all the same
+            errors.append(str(error))
+            continue
         click.echo(
             f"{endpoint.name} is stopped" if is_stopped else f"there is no local endpoint {endpoint.name!r}"
         )
+    if errors:
+        raise LocalEndpointError("; ".join(errors))
 
 
 def _parse_assignment(text: str) -> tuple[str, str]:

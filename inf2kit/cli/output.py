@@ -1,27 +1,12 @@
-"""Output that the commands share: errors as sentences, steps with their seconds, tables."""
+"""Output that the commands share: steps with their seconds, and tables."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import click
-
-from inf2kit.errors import Inf2KitError
-
-
-class Group(click.Group):
-    """A group of commands that print inf2kit's and the system's errors as one sentence."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except Inf2KitError as error:
-            raise click.ClickException(str(error)) from None
-        except OSError as error:
-            raise click.ClickException(f"{error.filename or 'a file'}: {error.strerror or error}") from None
 
 
 def step_printer() -> Callable[[str], None]:
@@ -32,6 +17,22 @@ def step_printer() -> Callable[[str], None]:
         click.echo(f"[{time.monotonic() - began:5.1f} s] {phrase}", err=True)
 
     return step
+
+
+def confirm(question: str) -> bool:
+    """Ask a question on standard input.
+
+    Raises:
+        click.UsageError: standard input is closed, or ends without an answer.
+    """
+    try:
+        if sys.stdin is not None:
+            return click.confirm(question)
+    except click.Abort as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise
+        click.echo(err=True)
+    raise click.UsageError("there is nobody to ask; give --yes")
 
 
 def print_table(rows: Sequence[tuple[str, ...]]) -> None:

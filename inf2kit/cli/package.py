@@ -24,8 +24,14 @@ _EMBEDDED = "embedded"
     is_flag=True,
     help="Package the embedded model on the CPU in place of a Neuron preset's model; every answer says so.",
 )
+@click.option(
+    "--model-name",
+    help="The name that the endpoint answers with; by default the folder's own.",
+)
 @handler_option
-@click.option("--dry-run", is_flag=True, help="Print what would be sent, and write nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Print what SOURCE is, what is wrong with it, and what would be sent."
+)
 @store_options
 def package(
     source: str,
@@ -33,6 +39,7 @@ def package(
     output: str,
     revision: str | None,
     rehearsal: bool,
+    model_name: str | None,
     handler: Path | None,
     dry_run: bool,
     region: str | None,
@@ -48,6 +55,7 @@ def package(
     'cdk deploy' takes the printed place. After an interruption, the same command continues where it stopped.
     'inf2kit packages' lists, verifies and prunes packages.
     """
+    from inf2kit.checkpoint import name_of
     from inf2kit.package import open_store
     from inf2kit.rehearsal import model
 
@@ -55,7 +63,7 @@ def package(
     loaded, store = inf2kit.load_preset(preset), open_store(output, region, bucket_owner)
     # Hashing takes minutes. A mistyped place must fail before it.
     store.check_writable()
-    weights = model.prepare(progress) if source == _EMBEDDED else Path(source)
+    weights = model.prepare(progress) if source == _EMBEDDED else Path(source).expanduser()
     if "://" not in output and Path(output).resolve().is_relative_to(weights.resolve()):
         raise PackageError(
             f"{output} lies inside {weights}, and would be packaged too; choose another --output"
@@ -69,5 +77,6 @@ def package(
         revision=revision,
         rehearsal=rehearsal,
         handler=handler,
+        model_name=model_name or (None if source == _EMBEDDED else name_of(weights)),
         dry_run=dry_run,
     )

@@ -6,7 +6,7 @@ import datetime as dt
 
 import click
 
-from inf2kit.cli.output import print_table
+from inf2kit.cli.output import confirm, print_table
 from inf2kit.cli.publishing import PLACE, store_options
 
 
@@ -26,13 +26,14 @@ def list_(place: str, region: str | None, bucket_owner: str | None) -> None:
     if not listed:
         click.echo(f"no packages in {place}")
         return
-    rows = [("PACKAGE", "PRESET", "GB", "TOUCHED", "USED BY")]
+    rows = [("PACKAGE", "PRESET", "MODEL", "GB", "TOUCHED", "USED BY")]
     for package in listed:
         stored = package.stored
         rows.append(
             (
                 stored.digest,
                 package.preset if stored.whole else "(not whole)",
+                package.model or "-",
                 f"{stored.size / 1e9:.2f}",
                 f"{stored.touched:%Y-%m-%d %H:%M}",
                 ", ".join(package.used_by) or "-",
@@ -56,7 +57,7 @@ def verify(package: str, region: str | None, bucket_owner: str | None) -> None:
     handler = f", handler {manifest.handler}" if manifest.handler else ""
     click.echo(
         f"whole: {len(manifest.files)} files, {manifest.size / 1e9:.2f} GB, "
-        f"preset {manifest.preset_name}, target {manifest.target}{handler}"
+        f"preset {manifest.preset_name}, model {manifest.model}, target {manifest.target}{handler}"
     )
 
 
@@ -108,7 +109,9 @@ def prune(
     for package in prunable:
         state = package.preset if package.stored.whole else "(not whole)"
         click.echo(f"{store.uri(package.stored.digest)}  {state}  {package.stored.size / 1e9:.2f} GB")
-    if dry_run or not (yes or click.confirm(f"delete these {len(prunable)} packages?")):
+    if dry_run:
+        return
+    if not (yes or confirm(f"delete these {len(prunable)} packages?")):
         return
     # A package may have been deployed while the question was open: prune asks SageMaker again.
     for sentence in packaging.prune(store, prunable, foreign_accounts_checked=foreign_accounts_checked):

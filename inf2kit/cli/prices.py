@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from inf2kit.catalog import prices as price_lists
+from inf2kit.cli.account import REGION_DEFAULT, profile_option
 from inf2kit.cli.output import print_table
 
 
@@ -23,9 +24,8 @@ def prices(ctx: click.Context) -> None:
 
 
 @prices.command("refresh")
-@click.option(
-    "--region", "regions", multiple=True, help="A region to ask for. Repeatable. Default: boto3's own."
-)
+@click.option("--region", "regions", multiple=True, help=f"A region to ask for. Repeatable. {REGION_DEFAULT}")
+@profile_option
 def refresh(regions: tuple[str, ...]) -> None:
     """Fetch prices from the AWS Price List API and save them for later."""
     price_list = price_lists.refresh(regions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from inf2kit import names
+from inf2kit.cli.account import REGION_DEFAULT, chosen_profile, profile_option
 from inf2kit.presets import Preset
 
 if TYPE_CHECKING:
@@ -26,14 +28,14 @@ handler_option = click.option(
 
 
 def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--region`` and ``--bucket-owner``."""
-    region = click.option("--region", help="The bucket's region; boto3's own by default.")
+    """Add ``--region``, ``--profile`` and ``--bucket-owner``."""
+    region = click.option("--region", help=f"The bucket's region. {REGION_DEFAULT}")
     owner = click.option(
         "--bucket-owner",
         metavar="ACCOUNT",
         help="The AWS account that owns the bucket; the caller's by default.",
     )
-    return region(owner(command))
+    return region(profile_option(owner(command)))
 
 
 def publish_contents(
@@ -46,6 +48,7 @@ def publish_contents(
     revision: str | None = None,
     rehearsal: bool = False,
     handler: Path | None = None,
+    model_name: str | None = None,
     dry_run: bool = False,
 ) -> None:
     """Publish a folder as a package, and print its place and the command that deploys it.
@@ -59,28 +62,50 @@ def publish_contents(
         revision: The model's revision on its hub.
         rehearsal: Whether the embedded model stands in for a Neuron preset's own.
         handler: The user's own ``inference.py``.
+        model_name: The model's own name, where it is not the preset's model.
         dry_run: Print the plan only.
     """
     from inf2kit import paths
     from inf2kit.package import collect, publish
 
-    progress(f"hashing {weights}")
-    contents = collect(preset, weights, revision=revision, rehearsal=rehearsal, handler=handler)
+    contents = collect(
+        preset,
+        weights,
+        revision=revision,
+        rehearsal=rehearsal,
+        handler=handler,
+        model_name=model_name,
+        progress=click.echo if dry_run else progress,
+    )
     plan = publish.plan(contents, store)
     if dry_run:
         click.echo("\n".join(plan.lines()))
         return
     try:
         publish.execute(plan, progress)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:
         click.echo("stopped; the same command continues from here", err=True)
         # Upload threads are still running. A normal exit would wait for them.
-        os._exit(130)
+        os._exit(stop.code if isinstance(stop, SystemExit) and isinstance(stop.code, int) else 130)
     click.echo(plan.uri)
     paths.save_manifest(plan.digest, contents.manifest.to_bytes())
-    if plan.uri.startswith("s3://") and preset.compute.backend == "neuron":
+    print_deploy_command(preset, preset_argument, plan.uri, store)
+
+
+def print_deploy_command(preset: Preset, preset_argument: str, uri: str, store: Store) -> None:
+    """Print the command that deploys a package, if it is one for an endpoint."""
+    if uri.startswith("s3://") and preset.compute.backend == "neuron":
         file_option = f" -c preset={preset_argument}" if preset_argument.endswith(".toml") else ""
-        click.echo(
-            f"deploy: cdk deploy {names.stack_name(preset.name)}{file_option} -c package={plan.uri}",
-            err=True,
-        )
+        command = f"cdk deploy {names.stack_name(preset.name)}{file_option} -c package={uri}"
+        click.echo(f"deploy: {_account_of(store)}{command}", err=True)
+
+
+def _account_of(store: Store) -> str:
+    """Return variables that make ``cdk`` deploy where the store is, if it would not by itself."""
+    from inf2kit import aws
+
+    variables = {"AWS_PROFILE": chosen_profile()}
+    region = getattr(store, "region", None)
+    if region != aws.configured_region():
+        variables["AWS_REGION"] = region
+    return "".join(f"{name}={shlex.quote(value)} " for name, value in variables.items() if value)

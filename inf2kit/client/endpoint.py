@@ -3,39 +3,35 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from typing import Any
-from urllib.parse import urlparse
 
-from inf2kit import aws, names
+from inf2kit import names
+from inf2kit.client.account import Account, is_local
 from inf2kit.client.errors import error_from_body, translate_errors
 from inf2kit.client.generation import TextGenerator
-from inf2kit.client.local import local_endpoint_url
 from inf2kit.errors import EndpointError
-
-#: AWS answers a call within 60 s, and advises a socket timeout of 70 s.
-READ_TIMEOUT_S = 70
-_CONNECT_TIMEOUT_S = 5
-_MAX_CONNECTIONS = 64
 
 
 class Endpoint(TextGenerator):
     """An endpoint by name.
 
-    A local endpoint with that name is called if it is running, unless AWS is asked for: by a region, a
-    session, or AWS_PROFILE or AWS_ENDPOINT_URL in the environment. Otherwise AWS is called, with boto3's own
-    credentials and region. ``repr`` shows where calls go. Failed calls are never repeated, as a repeated
-    call is a second generation.
+    A local endpoint with that name is called if it is running, unless AWS is asked for: by a region, profile,
+    session or client, or by AWS_PROFILE or AWS_ENDPOINT_URL in the environment. Otherwise AWS is called, with
+    the region that every command takes (``inf2kit.aws``). ``repr`` shows where calls go. Threads may share an
+    endpoint. Failed calls are never repeated, as a repeated call is a second generation.
 
     Args:
         name: The EndpointName.
         endpoint_url: The address to call; without it, the address is looked up.
-        region_name: The AWS region, instead of boto3's own.
-        session: A ``boto3.session.Session``, instead of one from the environment.
+        region_name: The AWS region, instead of the configured one.
+        profile_name: A profile of the AWS configuration, such as that of another account.
+        session: A ``boto3.session.Session`` with credentials and region of its own.
+        client: A ``sagemaker-runtime`` client of one's own, which is used as it is.
 
     Raises:
-        EndpointError: no region is configured for AWS.
+        EndpointError: no endpoint can have this name, no region is configured for AWS, the profile does not
+            exist, or arguments contradict each other.
     """
 
     def __init__(
@@ -44,41 +40,69 @@ class Endpoint(TextGenerator):
         *,
         endpoint_url: str | None = None,
         region_name: str | None = None,
+        profile_name: str | None = None,
         session: Any = None,
+        client: Any = None,
     ) -> None:
+        if not names.is_endpoint_name(name):
+            raise EndpointError(
+                f"{name!r} cannot be an endpoint's name, which has up to 63 letters and digits, with '-' "
+                "between them; correct it"
+            )
         self.name = name
-        url = endpoint_url or _local_url(name, region_name, session)
-        self._client = _runtime_client(url, region_name, session)
+        if client is not None:
+            if endpoint_url or region_name or profile_name or session is not None:
+                raise EndpointError(
+                    "client has an address, a region and credentials of its own; leave out endpoint_url, "
+                    "region_name, profile_name and session"
+                )
+            self._client = client
+            return
+        account = Account(region_name, profile_name, session)
+        self._client = account.runtime_client(endpoint_url or account.local_url(name))
 
     def __repr__(self) -> str:
         """Return the name, and where calls go."""
         meta = self._client.meta
-        where = f"at {meta.endpoint_url}" if _is_local(meta.endpoint_url) else f"on AWS in {meta.region_name}"
+        where = f"at {meta.endpoint_url}" if is_local(meta.endpoint_url) else f"on AWS in {meta.region_name}"
         return f"<Endpoint {self.name!r} {where}>"
 
     @classmethod
-    def from_preset(cls, preset: str, *, region_name: str | None = None, session: Any = None) -> Endpoint:
+    def from_preset(
+        cls,
+        preset: str,
+        *,
+        region_name: str | None = None,
+        profile_name: str | None = None,
+        session: Any = None,
+        client: Any = None,
+    ) -> Endpoint:
         """Return the endpoint that serves a preset: a local one, or the one that ``cdk deploy`` created.
 
         Args:
-            preset: The preset's name, such as ``llama2-7b-throughput``.
-            region_name: The AWS region, instead of boto3's own.
-            session: A ``boto3.session.Session``, instead of one from the environment.
+            preset: The preset's name, such as ``llama2-7b-throughput``; for a stack with a stage,
+                ``llama2-7b-throughput-dev``.
+            region_name: The AWS region, instead of the configured one.
+            profile_name: A profile of the AWS configuration, such as that of another account.
+            session: A ``boto3.session.Session`` with credentials and region of its own.
+            client: A ``sagemaker-runtime`` client that makes the calls. The endpoint is still looked up, with
+                ``session`` or ``profile_name``, one of which must then be given.
 
         Raises:
-            EndpointError: there is none, it is asynchronous, or AWS cannot be called.
+            EndpointError: there is none, it is asynchronous, AWS cannot be called, or arguments contradict
+                each other.
         """
-        local_name = names.endpoint_name(preset)
-        if _local_url(local_name, region_name, session):
-            return cls(local_name)
-        deployment = _read_deployment(preset, region_name, session)
-        if deployment.get("asynchronous"):
+        account = Account(region_name, profile_name, session)
+        if client is not None and session is None and profile_name is None:
             raise EndpointError(
-                f"the endpoint {deployment['endpoint_name']!r} is asynchronous: put a request under "
-                f"{deployment['async_input']} and call invoke_endpoint_async of boto3, with "
-                f"InvocationTimeoutSeconds={deployment['async_invocation_timeout_s']}"
+                "a client of sagemaker-runtime cannot look up which endpoint serves a preset; give its "
+                "session too, or call Endpoint(name, client=client)"
             )
-        return cls(deployment["endpoint_name"], region_name=region_name, session=session)
+        local_name = names.endpoint_name(preset)
+        if url := account.local_url(local_name):
+            return cls(local_name, endpoint_url=url)
+        name = account.find_endpoint(preset)
+        return cls(name, client=account.runtime_client(None) if client is None else client)
 
     def stream_events(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield the decoded server-sent events of a streamed call as they come.
@@ -120,64 +144,6 @@ class Endpoint(TextGenerator):
     def _tokens(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
         for event in self.stream_events({**request, "stream": True}):
             yield event["token"]
-
-
-def _local_url(name: str, region_name: str | None, session: Any) -> str | None:
-    """Return the address of a local endpoint, or None if none is running or AWS is asked for."""
-    variables = ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME")
-    if region_name or session is not None or any(os.environ.get(variable) for variable in variables):
-        return None
-    return local_endpoint_url(name)
-
-
-def _is_local(url: str) -> bool:
-    return urlparse(url).hostname in ("127.0.0.1", "localhost", "::1")
-
-
-def _runtime_client(url: str | None, region_name: str | None, session: Any) -> Any:
-    from botocore.exceptions import BotoCoreError
-
-    if url is not None and _is_local(url):
-        # An endpoint on this machine checks no signature, but botocore wants credentials and a region.
-        if session is None and "AWS_ACCESS_KEY_ID" not in os.environ:
-            session = aws.local_session()
-        region_name = region_name or aws.configured_region(session) or "us-east-1"
-    try:
-        return aws.client(
-            "sagemaker-runtime",
-            region_name,
-            session=session,
-            endpoint_url=url,
-            retries={"total_max_attempts": 1},
-            connect_timeout=_CONNECT_TIMEOUT_S,
-            read_timeout=READ_TIMEOUT_S,
-            max_pool_connections=_MAX_CONNECTIONS,
-        )
-    except BotoCoreError as error:
-        raise EndpointError(
-            f"AWS cannot be called: {str(error).rstrip('.')}; configure boto3, or start a local endpoint "
-            "with 'inf2kit local up smollm2-135m-local'"
-        ) from None
-
-
-def _read_deployment(preset: str, region_name: str | None, session: Any) -> dict[str, Any]:
-    """Read the parameter that the stack of a preset leaves for its callers."""
-    from botocore.exceptions import ClientError
-
-    with aws.translate_errors(EndpointError, f"looking for the endpoint of {preset!r}"):
-        ssm = aws.client("ssm", region_name, session=session)
-        try:
-            response = ssm.get_parameter(Name=names.parameter_name(preset))
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "ParameterNotFound":
-                raise
-            raise EndpointError(
-                f"no endpoint of the preset {preset!r} is deployed in {ssm.meta.region_name}; deploy it with "
-                f"'cdk deploy {names.stack_name(preset)}', or start a local one with "
-                f"'inf2kit local up {preset}'"
-            ) from None
-    deployment: dict[str, Any] = json.loads(response["Parameter"]["Value"])
-    return deployment
 
 
 def _split_records(body: Iterable[dict[str, Any]]) -> Iterator[bytes]:

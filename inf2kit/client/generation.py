@@ -67,7 +67,8 @@ class TextGenerator(ABC):
             RequestError: a model in this process refused the call.
         """
         inputs = prompt if isinstance(prompt, str) else list(prompt)
-        answers = self._answer({"inputs": inputs, "parameters": {**parameters, "details": True}})
+        # The tokens themselves, each with its log-probability, would be sent and thrown away.
+        answers = self._answer({"inputs": inputs, "parameters": {**parameters, "details": "counts"}})
         results = [TextResult.from_json(answer) for answer in answers]
         return results[0] if isinstance(prompt, str) else results
 

@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from inf2kit.checkpoint import name_of
+from inf2kit.compile import graph_cache
 from inf2kit.compile.spec import CompileSpec
 from inf2kit.serving.model_dir import GENERATION_CONFIG
 
@@ -63,46 +65,19 @@ def export(spec: CompileSpec, source: Path, target: Path) -> None:
     config = AutoConfig.from_pretrained(source, **no_remote_code).get_text_config()
     config.torch_dtype = getattr(torch, spec.dtype)
     settings = neuron_config(spec, source, config)
-    _report(_expectation(spec, settings))
+    _report(graph_cache.describe(spec, settings))
     _report("compiling: a prefill and a decode graph")
     model = NeuronModelForCausalLM.export(
         str(source), settings, config=config, load_weights=False, **no_remote_code
     )
-    if not Path(spec.model).exists():
-        # A pushed model names the weights' origin instead of holding them.
-        model.neuron_config.checkpoint_id, model.neuron_config.checkpoint_revision = spec.model, spec.revision
+    # A pushed model names the weights' origin instead of holding them.
+    origin = name_of(Path(spec.model)) if Path(spec.model).exists() else spec.model
+    model.neuron_config.checkpoint_id, model.neuron_config.checkpoint_revision = origin, spec.revision
     _report("saving the graphs, and a shard of the weights for each core")
     model.save_pretrained(str(target))
     AutoTokenizer.from_pretrained(source, **no_remote_code).save_pretrained(target)
     if (source / GENERATION_CONFIG).exists():
         shutil.copyfile(source / GENERATION_CONFIG, target / GENERATION_CONFIG)
-
-
-def _expectation(spec: CompileSpec, settings: Any) -> str:
-    """Estimate how long the compilation takes, by the hub's cache of compiled graphs."""
-    slow = "up to an hour and more for a large model"
-    if Path(spec.model).exists():
-        return f"the hub's cache does not list models in folders; compiling may take {slow}"
-    from optimum.neuron.cache.hub_cache import get_hub_cached_entries
-
-    try:
-        entries = get_hub_cached_entries(spec.model, task="text-generation")
-    except Exception as error:  # no network, no token, another layout of the cache
-        return (
-            f"the hub's cache cannot be asked ({str(error).partition(chr(10))[0]}); compiling may take {slow}"
-        )
-    keys = (
-        "batch_size",
-        "sequence_length",
-        "max_context_length",
-        "tp_degree",
-        "on_device_sampling",
-        "target",
-    )
-    values = {key: getattr(settings, key) for key in keys} | {"torch_dtype": spec.dtype}
-    if any(all(entry.get(key) == value for key, value in values.items()) for entry in entries):
-        return "the hub's cache has these graphs: some minutes"
-    return f"the hub's cache has {len(entries)} compilations of this model, none with these shapes: {slow}"
 
 
 def _report(step: str) -> None:

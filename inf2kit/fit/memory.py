@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from inf2kit import catalog
 from inf2kit.catalog import Instance
-from inf2kit.errors import CompileError
-from inf2kit.fit.architecture import Architecture
+from inf2kit.checkpoint.architecture import Architecture
+from inf2kit.checkpoint.config import positions_fault
+from inf2kit.errors import CheckpointError, CompileError
 from inf2kit.serving.shapes import StaticShapes
 
 GIB = 2**30
@@ -153,16 +154,14 @@ def check_cores(architecture: Architecture, cores: int) -> None:
 
 
 def check_positions(architecture: Architecture, sequence_length: int, model: str) -> None:
-    """Check that the model has positions for rows of this length.
+    """Check that the model has positions for rows of this length, and attends to all of them.
 
     Raises:
         CompileError: it has fewer.
     """
-    if sequence_length > architecture.max_position_embeddings:
-        raise CompileError(
-            f"sequence_length is {sequence_length}; {model} has {architecture.max_position_embeddings} "
-            "positions; lower it, or choose a model with more"
-        )
+    positions, window = architecture.max_position_embeddings, architecture.window
+    if fault := positions_fault(model, sequence_length, positions, window):
+        raise CheckpointError(fault)
 
 
 def can_be_split(architecture: Architecture, cores: int) -> bool:

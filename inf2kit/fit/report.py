@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from inf2kit import catalog
-from inf2kit.fit.architecture import Architecture
+from inf2kit.checkpoint.architecture import Architecture
 from inf2kit.fit.memory import BYTES, GIB, HOST_PROCESSES, MemoryEstimate, estimate_memory
 from inf2kit.fit.search import cheapest_instance, largest_batch_size, largest_sequence_length
 from inf2kit.serving.shapes import StaticShapes

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from inf2kit import catalog
 from inf2kit.catalog import Instance
 from inf2kit.catalog.prices import Price, current
-from inf2kit.fit.architecture import Architecture
+from inf2kit.checkpoint.architecture import Architecture
 from inf2kit.fit.memory import MemoryEstimate, can_be_split, estimate_memory
 from inf2kit.serving.shapes import StaticShapes
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
+import functools
+import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import inf2kit
 from inf2kit import catalog
+from inf2kit.checkpoint import Inspection, inspect
+from inf2kit.errors import PackageError
 from inf2kit.package import code
-from inf2kit.package import weights as weight_files
+from inf2kit.package.compiled import check_compiled
 from inf2kit.package.handler import check_handler
 from inf2kit.package.hashing import HashedFile
 from inf2kit.package.manifest import Manifest
@@ -63,6 +69,8 @@ def collect(
     revision: str | None = None,
     rehearsal: bool = False,
     handler: Path | None = None,
+    model_name: str | None = None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Contents:
     """Collect and hash everything that a package of a preset holds.
 
@@ -73,19 +81,31 @@ def collect(
         rehearsal: Whether a Neuron preset gets the embedded model on the CPU in place of its own. The shapes
             stay, and every answer names the substitute.
         handler: A file that ships as ``code/inference.py`` instead of inf2kit's own.
+        model_name: The model's own name, where it is not the preset's model, such as a fine-tune's.
+        progress: Called with what is known of the folder, line by line, before anything is hashed.
 
     Raises:
-        PackageError: a file is missing, damaged or compiled for something else, or the handler cannot serve.
+        PackageError: the folder is not one that can be served, is compiled for something else, or the handler
+            cannot serve.
     """
     notice = None
     if rehearsal and preset.compute.backend == "neuron":
         preset, notice = _with_embedded_model(preset)
     if handler is not None:
         check_handler(handler)
-    files = weight_files.list_files(weights)
-    versions = weight_files.check_files(files, preset, weights)
-    files |= code.list_files(handler)
     is_compiled = preset.compute.backend == "neuron"
+    inspection = inspect(weights, compiles=is_compiled, sequence_length=preset.shapes.sequence_length)
+    for line in inspection.lines():
+        progress(line)
+    inspection.check()
+    versions = check_compiled(inspection.files, preset, weights) if is_compiled else {}
+    if inspection.is_compiled and not is_compiled:
+        raise PackageError(
+            f"{weights} is compiled for Neuron, and {preset.name!r} runs on the CPU; give a directory of "
+            "plain weights, or a preset for Neuron"
+        )
+    files = {**inspection.files, **_write_rewritten(inspection), **code.list_files(handler)}
+    progress(f"hashing {weights}")
     hashed = _hash_files(files)
     manifest = Manifest(
         inf2kit=inf2kit.__version__,
@@ -98,8 +118,27 @@ def collect(
         files={name: file.entry for name, file in hashed.items()},
         vendored=code.vendored_versions(),
         handler=handler.name if handler else None,
+        model_name=None if notice or model_name == preset.model.id else model_name,
     )
     return Contents(manifest, files, {name: file.parts for name, file in hashed.items()})
+
+
+def _write_rewritten(inspection: Inspection) -> dict[str, Path]:
+    """Write the files that a package holds in another form than the folder, and return them by path."""
+    files = {}
+    for name, content in inspection.rewritten.items():
+        files[name] = _scratch() / hashlib.sha256(content).hexdigest() / name
+        files[name].parent.mkdir(parents=True, exist_ok=True)
+        files[name].write_bytes(content)
+    return files
+
+
+@functools.cache
+def _scratch() -> Path:
+    """Return a folder that is deleted when this process ends."""
+    folder = tempfile.TemporaryDirectory(prefix="inf2kit-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
 
 
 def _link(path: Path, target: Path) -> bool:

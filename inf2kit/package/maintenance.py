@@ -70,11 +70,13 @@ class ListedPackage:
         stored: The package in its store.
         preset: The name of the preset that it was made for; empty while it is not whole, ``?`` where its
             manifest cannot be read.
+        model: The name of its model, likewise.
         used_by: The SageMaker models that load it.
     """
 
     stored: StoredPackage
     preset: str
+    model: str
     used_by: tuple[str, ...]
 
 
@@ -87,7 +89,7 @@ def list_packages(store: Store) -> list[ListedPackage]:
     scanner = _usage_scanner(store)
     usage = scanner.scan() if scanner else _NO_USAGE
     return [
-        ListedPackage(stored, _read_preset_name(store, stored), usage.models_using(store.uri(stored.digest)))
+        ListedPackage(stored, *_read_names(store, stored), usage.models_using(store.uri(stored.digest)))
         for stored in store.list_stored()
     ]
 
@@ -166,11 +168,13 @@ def _usage_scanner(store: Store) -> UsageScanner | None:
     return UsageScanner(store.bucket_region()) if isinstance(store, S3Store) else None
 
 
-def _read_preset_name(store: Store, package: StoredPackage) -> str:
+def _read_names(store: Store, package: StoredPackage) -> tuple[str, str]:
+    """Return the names of a package's preset and model."""
     content = store.read_manifest(package.digest) if package.whole else None
     if content is None:
-        return ""
+        return "", ""
     try:
-        return Manifest.parse(content, store.uri(package.digest)).preset_name
+        manifest = Manifest.parse(content, store.uri(package.digest))
     except PackageError:
-        return "?"
+        return "?", "?"
+    return manifest.preset_name, manifest.model

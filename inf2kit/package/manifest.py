@@ -48,6 +48,7 @@ class Manifest:
         files: Every other file of the package, by its path.
         vendored: Versions of the packages in ``code/vendor``; empty in packages of an earlier inf2kit.
         handler: The name of the user's file that ships as ``code/inference.py``; None for inf2kit's own.
+        model_name: The model's own name, where it is not the preset's model.
     """
 
     inf2kit: str
@@ -60,6 +61,7 @@ class Manifest:
     files: Mapping[str, Entry]
     vendored: Mapping[str, str] = dataclasses.field(default_factory=dict)
     handler: str | None = None
+    model_name: str | None = None
 
     @property
     def digest(self) -> str:
@@ -77,6 +79,11 @@ class Manifest:
         return str(self.preset["name"])
 
     @property
+    def model(self) -> str:
+        """The name that the endpoint answers with: the model's own, or that of the preset's model."""
+        return self.model_name or str(self.preset["model"]["id"])
+
+    @property
     def shapes(self) -> StaticShapes:
         """The static shapes of the preset."""
         return StaticShapes.from_dict(self.preset["shapes"])
@@ -85,7 +92,7 @@ class Manifest:
         """Return the file's content; equal manifests give equal bytes."""
         values = {"format": FORMAT, **dataclasses.asdict(self)}
         # Optional values are left out, so that packages without them keep their digests.
-        for name in ("vendored", "handler"):
+        for name in ("vendored", "handler", "model_name"):
             if not values[name]:
                 del values[name]
         return (json.dumps(values, indent=1, sort_keys=True) + "\n").encode()
@@ -111,7 +118,7 @@ class Manifest:
                 )
             files = {path: Entry(**entry) for path, entry in values.pop("files").items()}
             manifest = cls(**values, files=files)
-            _ = manifest.preset_name, manifest.shapes  # raise where the preset is not whole
+            _ = manifest.preset_name, manifest.model, manifest.shapes  # raise where the preset is not whole
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise PackageError(
                 f"{source} is not a manifest of a model package ({error}); {_MAKE_AGAIN}"

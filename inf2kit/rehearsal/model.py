@@ -9,6 +9,7 @@ the vocabulary and merges of the file.
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import json
 import shutil
 import tempfile
@@ -44,7 +45,8 @@ def prepare(progress: Progress = lambda _: None) -> Path:
         progress: Called with the name of each step.
 
     Raises:
-        ModelDirectoryError: the package is not installed, or its file is not the expected one.
+        ModelDirectoryError: the package or what converts it is not installed, or its file is not the expected
+            one.
     """
     target = paths.models() / f"smollm2-135m-instruct-float32-v{_CONVERSION}"
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -55,6 +57,7 @@ def prepare(progress: Progress = lambda _: None) -> Path:
                 return target
             progress("the prepared model is damaged; preparing it again")
             shutil.rmtree(target)
+        _check_converter()
         for leftover in target.parent.glob(".converting-*"):
             shutil.rmtree(leftover, ignore_errors=True)
         scratch = Path(tempfile.mkdtemp(prefix=".converting-", dir=target.parent))
@@ -93,6 +96,16 @@ def find_gguf(progress: Progress = lambda _: None) -> Path:
                 )
             return path
     raise ModelDirectoryError(f"the package {DISTRIBUTION!r} holds no {_GGUF}; run: {install}")
+
+
+def _check_converter() -> None:
+    """Check that what converts the model is installed."""
+    for module in ("gguf", "torch", "transformers"):
+        if importlib.util.find_spec(module) is None:
+            raise ModelDirectoryError(
+                f"the embedded model is converted with {module!r}, which is not installed; run: "
+                "pip install 'inf2kit[local]'"
+            )
 
 
 def _convert(gguf_path: Path, target: Path, progress: Progress) -> None:

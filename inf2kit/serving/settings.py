@@ -17,7 +17,7 @@ from inf2kit.serving.shapes import StaticShapes
 
 _SIMULATED = "INF2KIT_SIMULATED_"
 #: With less, an idle engine would count as stuck.
-_MIN_STALL_S = 3.0
+MIN_STALL_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -84,18 +84,18 @@ class Settings:
                 model_dir=model_dir,
                 run_dir=run_dir(environ),
                 backend=environ.get("INF2KIT_BACKEND") or compute["backend"],
-                model_name=preset["model"]["id"],
+                model_name=manifest.get("model_name") or preset["model"]["id"],
                 dtype=compute["dtype"],
                 shapes=StaticShapes.from_dict(preset["shapes"]),
-                queue_size=int(environ.get("INF2KIT_QUEUE_SIZE", serving["queue_size"])),
-                prefills_per_step=int(environ.get("INF2KIT_PREFILLS_PER_STEP", "1")),
+                queue_size=int(environ.get(variables.QUEUE_SIZE, serving["queue_size"])),
+                prefills_per_step=int(environ.get(variables.PREFILLS_PER_STEP, "1")),
                 deadline_s=float(environ.get(variables.DEADLINE_SECONDS, serving["deadline_s"])),
                 gateway_address=environ.get(variables.GATEWAY_ADDRESS),
                 model_server_address=environ.get(variables.MODEL_SERVER_ADDRESS, "http://127.0.0.1:8080"),
                 model_server_workers=int(environ.get(variables.MODEL_SERVER_WORKERS, "1")),
                 notice=manifest.get("notice"),
-                stall_s=float(environ["INF2KIT_STALL_SECONDS"])
-                if environ.get("INF2KIT_STALL_SECONDS")
+                stall_s=float(environ[variables.STALL_SECONDS])
+                if environ.get(variables.STALL_SECONDS)
                 else None,
                 simulated={
                     name.removeprefix(_SIMULATED).lower(): float(value)
@@ -107,10 +107,10 @@ class Settings:
                 raise ValueError(f"the deadline is {settings.deadline_s} s")
             if settings.queue_size < 0:
                 raise ValueError(f"the queue has {settings.queue_size} places")
-            if settings.stall_s is not None and not settings.stall_s >= _MIN_STALL_S:
+            if settings.stall_s is not None and not settings.stall_s >= MIN_STALL_S:
                 raise ValueError(
-                    f"INF2KIT_STALL_SECONDS is {settings.stall_s:g} and must be at least {_MIN_STALL_S:g}: "
-                    "an idle engine beats once a second"
+                    f"{variables.STALL_SECONDS} is {settings.stall_s:g} and must be at least "
+                    f"{MIN_STALL_S:g}: an idle engine beats once a second"
                 )
             if settings.prefills_per_step < 1:
                 raise ValueError(f"prefills_per_step is {settings.prefills_per_step}")

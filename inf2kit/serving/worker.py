@@ -9,7 +9,6 @@ toolkit answers every exception with status 400.
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -20,7 +19,7 @@ from inf2kit.serving.engine.events import WholeAnswer
 from inf2kit.serving.engine.protocol import ARRIVAL_HEADER, WORKER_GRACE_S, EngineCall, call_engine
 from inf2kit.serving.settings import Settings
 from inf2kit.serving.supervision.watchdog import ensure_supervisor
-from inf2kit.serving.wire import decode_body, parse_request
+from inf2kit.serving.wire import decode_body, parse_request, request_form, to_body
 
 
 @dataclass(frozen=True)
@@ -69,11 +68,12 @@ def predict_fn(data: object, model: Model, context: Any = None) -> object:
             raise unavailable(f"the model cannot be loaded: {model.reason}")
         return _generate(data, model.settings, context)
     except RequestError as error:
+        error.form = request_form(data)
         return error
 
 
 def output_fn(prediction: object, accept: str, context: Any = None) -> bytes:
-    """The body of the answer; an error also sets the status and, for a full queue, ``retry-after``.
+    """The body of the answer, which ends with a newline. An error also sets the status and ``retry-after``.
 
     Args:
         prediction: What ``predict_fn`` returned.
@@ -86,7 +86,7 @@ def output_fn(prediction: object, accept: str, context: Any = None) -> bytes:
             if prediction.retry_after_s is not None:
                 context.set_response_header(0, "retry-after", str(prediction.retry_after_s))
         prediction = prediction.body()
-    return json.dumps(prediction, ensure_ascii=False).encode()
+    return to_body(prediction)
 
 
 def _generate(body: object, settings: Settings, context: Any) -> object:

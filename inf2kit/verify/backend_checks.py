@@ -20,6 +20,7 @@ from typing import Any
 
 from inf2kit.serving.engine.backend import PrefillChunk
 from inf2kit.serving.engine.backend.neuron import NeuronBackend, read_neuron_config
+from inf2kit.serving.engine.detokenizer import TokenDecoder
 from inf2kit.serving.engine.request import Request
 from inf2kit.serving.engine.scheduler import Scheduler
 from inf2kit.serving.shapes import StaticShapes
@@ -188,8 +189,8 @@ def open_backend(compiled: Path) -> NeuronBackend:
     return NeuronBackend(compiled, shapes)
 
 
-class _NoText:
-    def decode(self, _: object) -> str:
+class _NoText(TokenDecoder):
+    def decode(self, _: Sequence[int]) -> str:
         return ""
 
 

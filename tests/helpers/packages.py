@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import shutil
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +36,72 @@ def predict_fn(data, model, context=None):
 """
 
 
-def write_safetensors(path: Path, length: int = 64, fill: bytes = b"\1") -> None:
-    """Write a file with one tensor."""
-    header = json.dumps({"a": {"dtype": "U8", "shape": [length], "data_offsets": [0, length]}}).encode()
+#: The configuration of a Llama so small that its weights are a few numbers.
+SMALL_CONFIG: dict[str, Any] = {
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 4,
+    "intermediate_size": 8,
+    "max_position_embeddings": 8192,
+    "model_type": "llama",
+    "num_attention_heads": 2,
+    "num_hidden_layers": 1,
+    "num_key_value_heads": 2,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": True,
+    "torch_dtype": "float16",
+    "transformers_version": "4.55.4",
+    "vocab_size": 10,
+}
+#: The tensors of such a Llama, by name.
+SMALL_TENSORS: dict[str, tuple[int, ...]] = {
+    "model.embed_tokens.weight": (10, 4),
+    "model.norm.weight": (4,),
+    "model.layers.0.input_layernorm.weight": (4,),
+    "model.layers.0.post_attention_layernorm.weight": (4,),
+    **{f"model.layers.0.self_attn.{name}_proj.weight": (4, 4) for name in "qkvo"},
+    "model.layers.0.mlp.gate_proj.weight": (8, 4),
+    "model.layers.0.mlp.up_proj.weight": (8, 4),
+    "model.layers.0.mlp.down_proj.weight": (4, 8),
+}
+#: A tokenizer with as many tokens.
+SMALL_TOKENIZER: dict[str, Any] = {
+    "version": "1.0",
+    "added_tokens": [],
+    "model": {
+        "type": "WordLevel",
+        "vocab": {f"word{number}": number for number in range(10)},
+        "unk_token": "word0",
+    },
+}
+
+
+def write_safetensors(
+    path: Path,
+    length: int = 64,
+    fill: bytes = b"\1",
+    tensors: Mapping[str, tuple[int, ...]] | None = None,
+    dtype: str = "F16",
+) -> None:
+    """Write a file with tensors of two bytes a number, all zero, and one that the model does not have.
+
+    Args:
+        path: The file.
+        length: Bytes of the tensor that the model does not have.
+        fill: Their content.
+        tensors: The shapes of the others by name.
+        dtype: Their type, as safetensors names it.
+    """
+    header: dict[str, Any] = {}
+    end = 0
+    for name, shape in (tensors or {}).items():
+        size = 2 * math.prod(shape)
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [end, end + size]}
+        end += size
+    header["a"] = {"dtype": "U8", "shape": [length], "data_offsets": [end, end + length]}
+    encoded = json.dumps(header).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(header)) + header)
+        file.write(struct.pack("<Q", len(encoded)) + encoded + bytes(end))
         block = fill * 2**20
         while length > 0:
             file.write(block[:length])
@@ -65,16 +127,31 @@ def link_files(source: Path, target: Path, *without: str) -> Path:
 
 
 def write_weights(path: Path, *, shards: int = 2, length: int = 2 * 2**20) -> Path:
-    """Write plain weights with a tokenizer; the shards differ in their content."""
+    """Write a very small Llama with a tokenizer; the shards have so many bytes more, and differ in them."""
     path.mkdir(parents=True)
-    (path / "config.json").write_text('{"vocab_size": 10}', encoding="utf-8")
-    (path / "tokenizer.json").write_text("{}", encoding="utf-8")
+    write_json(path / "config.json", SMALL_CONFIG)
+    write_json(path / "tokenizer.json", SMALL_TOKENIZER)
     names = [f"model-{shard + 1:05}-of-{shards:05}.safetensors" for shard in range(shards)]
     for shard, name in enumerate(names):
-        write_safetensors(path / name, length, bytes([shard + 1]))
-    index = {"weight_map": {f"layer.{shard}": name for shard, name in enumerate(names)}}
-    (path / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+        write_safetensors(path / name, length, bytes([shard + 1]), {} if shard else SMALL_TENSORS)
+    weight_map = {f"layer.{shard}": name for shard, name in enumerate(names)}
+    weight_map |= dict.fromkeys(SMALL_TENSORS, names[0])
+    write_json(path / "model.safetensors.index.json", {"weight_map": weight_map})
     return path
+
+
+def write_small_model(path: Path, *, vocabulary: int = 10, **changed: Any) -> Path:
+    """Write the configuration and weights of a very small Llama, without a tokenizer, in one file."""
+    path.mkdir(parents=True, exist_ok=True)
+    write_json(path / "config.json", {**SMALL_CONFIG, "vocab_size": vocabulary, **changed})
+    tensors = {**SMALL_TENSORS, "model.embed_tokens.weight": (vocabulary, 4)}
+    write_safetensors(path / "model.safetensors", tensors=tensors)
+    return path
+
+
+def write_json(path: Path, values: object) -> None:
+    """Write a JSON file."""
+    path.write_text(json.dumps(values), encoding="utf-8")
 
 
 def write_artifacts(path: Path, preset: Preset, **changed: Any) -> Path:
@@ -91,9 +168,9 @@ def write_artifacts(path: Path, preset: Preset, **changed: Any) -> Path:
         "neuronxcc_version": f"{versions['neuronx_cc']}+abcdef",
         **changed,
     }
-    (path / "neuron_config.json").write_text(json.dumps(config), encoding="utf-8")
-    (path / "config.json").write_text("{}", encoding="utf-8")
-    (path / "tokenizer.json").write_text("{}", encoding="utf-8")
+    write_json(path / "neuron_config.json", config)
+    write_json(path / "config.json", SMALL_CONFIG)
+    write_json(path / "tokenizer.json", SMALL_TOKENIZER)
     (path / "model.pt").write_bytes(b"graph")
     for rank in range(preset.compute.tensor_parallel_size):
         write_safetensors(

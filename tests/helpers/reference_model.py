@@ -15,12 +15,16 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM
 from transformers.generation.logits_process import (
+    LogitsProcessor,
     LogitsProcessorList,
     MinNewTokensLengthLogitsProcessor,
+    MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
+    SequenceBiasLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
+    TypicalLogitsWarper,
 )
 
 from inf2kit.serving.wire import Parameters
@@ -109,11 +113,17 @@ def build_processors(
 ) -> LogitsProcessorList:
     """Build transformers' logits processors, and with ``warp`` its warpers, in the order of ``generate``."""
     processors = LogitsProcessorList()
+    if parameters.logit_bias:
+        biases = {(token_id,): float(bias) for token_id, bias in parameters.logit_bias}
+        processors.append(SequenceBiasLogitsProcessor(biases))
     if parameters.repetition_penalty != 1.0:
         processors.append(RepetitionPenaltyLogitsProcessor(parameters.repetition_penalty))
+    if parameters.presence_penalty or parameters.frequency_penalty:
+        processors.append(PenaltiesOfOpenAI(parameters, prompt_length))
     if parameters.min_new_tokens:
+        ends = sorted({*eos_ids, *parameters.stop_token_ids})
         processors.append(
-            MinNewTokensLengthLogitsProcessor(prompt_length, parameters.min_new_tokens, eos_ids, device="cpu")
+            MinNewTokensLengthLogitsProcessor(prompt_length, parameters.min_new_tokens, ends, device="cpu")
         )
     return LogitsProcessorList([*processors, *build_warpers(parameters)]) if warp else processors
 
@@ -127,7 +137,29 @@ def build_warpers(parameters: Parameters) -> LogitsProcessorList:
         warpers.append(TopKLogitsWarper(parameters.top_k))
     if parameters.top_p < 1.0:
         warpers.append(TopPLogitsWarper(parameters.top_p))
+    if parameters.min_p:
+        warpers.append(MinPLogitsWarper(parameters.min_p))
+    if parameters.typical_p < 1.0:
+        warpers.append(TypicalLogitsWarper(parameters.typical_p))
     return warpers
+
+
+class PenaltiesOfOpenAI(LogitsProcessor):
+    """Presence and frequency penalty, token by token as OpenAI defines them; transformers has neither."""
+
+    def __init__(self, parameters: Parameters, prompt_length: int) -> None:
+        self._parameters = parameters
+        self._prompt_length = prompt_length
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Return the scores after ``mu[j] -= c[j] * frequency + (c[j] > 0) * presence``."""
+        scores = scores.clone()
+        for row, ids in enumerate(input_ids.tolist()):
+            new = ids[self._prompt_length :]
+            for token_id in set(new):
+                scores[row, token_id] -= new.count(token_id) * self._parameters.frequency_penalty
+                scores[row, token_id] -= self._parameters.presence_penalty
+        return scores
 
 
 def _borders(scores: torch.Tensor, parameters: Parameters) -> torch.Tensor:

@@ -35,6 +35,12 @@ def test_a_request_that_makes_no_sense_is_refused(model: inf2kit.Model) -> None:
     assert refused.value.status == 422
 
 
+def test_a_stream_is_of_one_text(model: inf2kit.Model) -> None:
+    with pytest.raises(inf2kit.RequestError, match="'stream' takes one text") as refused:
+        list(model.stream(PROMPTS, max_new_tokens=2))  # type: ignore[arg-type]
+    assert refused.value.status == 422
+
+
 def test_a_folder_without_a_model_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(inf2kit.ModelDirectoryError, match=r"lacks config\.json"):
         inf2kit.load(tmp_path)

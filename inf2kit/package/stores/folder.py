@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import hashlib
 import os
 import shutil
@@ -37,16 +38,15 @@ class FolderStore(Store):
         return f"{self._folder / digest}/"
 
     def check_writable(self) -> None:
-        """Create the folder, and a file in it."""
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            probe = self._folder / f".inf2kit-{os.getpid()}"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise PackageError(
-                f"{self._folder} cannot be written to: {error.strerror}; choose another --output"
-            ) from None
+        """Look at the folder, or at the one that it would be created in; nothing is written."""
+        existing = next(
+            folder for folder in (self._folder, *self._folder.absolute().parents) if folder.exists()
+        )
+        reason = os.strerror(errno.EACCES) if not os.access(existing, os.W_OK | os.X_OK) else None
+        if not existing.is_dir():
+            reason = os.strerror(errno.ENOTDIR)
+        if reason:
+            raise PackageError(f"{self._folder} cannot be written to: {reason}; choose another --output")
 
     def list_stored(self) -> list[StoredPackage]:
         """List the folders whose name is a digest."""

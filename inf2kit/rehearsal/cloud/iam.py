@@ -41,12 +41,7 @@ class ExecutionRole:
         Raises:
             AwsError: it does not, or there is no such role.
         """
-        role = _role(self.role_arn)
-        trust = [] if role is None else _statements(role.assume_role_policy_document)
-        for_sagemaker = [
-            statement for statement in trust if _SERVICE in _values(statement.get("Principal", {}), "Service")
-        ]
-        if not _decide(for_sagemaker, "sts:AssumeRole", "*", self._context()):
+        if not trusts(self.role_arn, _SERVICE, self._context()):
             raise AwsError(
                 "ValidationException",
                 f"Could not assume role {self.role_arn}. Please ensure that the role exists and allows "
@@ -131,6 +126,22 @@ class ExecutionRole:
             "aws:RequestedRegion": region,
             "kms:ViaService": f"s3.{region}.amazonaws.com",
         }
+
+
+def trusts(role_arn: str, service: str, context: Mapping[str, str] | None = None) -> bool:
+    """Whether a role exists and lets a service assume it.
+
+    Args:
+        role_arn: The role's ARN.
+        service: The service's principal, such as ``cloudformation.amazonaws.com``.
+        context: Condition keys of the service's request.
+    """
+    role = _role(role_arn)
+    trust = [] if role is None else _statements(role.assume_role_policy_document)
+    of_service = [
+        statement for statement in trust if service in _values(statement.get("Principal", {}), "Service")
+    ]
+    return _decide(of_service, "sts:AssumeRole", "*", context or {})
 
 
 def _decide(

@@ -6,12 +6,20 @@ from collections.abc import Mapping
 
 import httpx
 
+from inf2kit.rehearsal import validation
+
 HEADER_PREFIX = "x-amzn-sagemaker-"
-#: Headers that only other kinds of endpoints support, and how SageMaker refuses each.
-_UNSUPPORTED_HEADERS = {
-    "target-model": "is not a multi-model endpoint and does not support target model header.",
-    "inference-component": "has no inference components; leave InferenceComponentName out.",
-    "target-container-hostname": "has one container only; leave TargetContainerHostname out.",
+#: Parameters that only other kinds of endpoints take, and how SageMaker refuses each.
+_UNSUPPORTED = {
+    "target-model": "Endpoint {name} is not a multi-model endpoint and does not support target model header.",
+    "inference-component": (
+        "Endpoint {name} has no inference components. Inference Component Name header is not allowed for "
+        "endpoints to which you dont plan to deploy inference components. Please remove the Inference "
+        "Component Name header and try again."
+    ),
+    "target-container-hostname": "Endpoint {name} has one container only; leave TargetContainerHostname out.",
+    "enable-explanations": "Endpoint {name} has no explainer; leave EnableExplanations out.",
+    "session-id": "Endpoint {name} has no stateful model, which would keep sessions; leave SessionId out.",
 }
 
 
@@ -68,20 +76,26 @@ def unreachable_error(error: httpx.HTTPError) -> RuntimeAPIError:
     return RuntimeAPIError(503, "ServiceUnavailable", message)
 
 
-def check_headers(endpoint: str, headers: Mapping[str, str], variant: str) -> None:
-    """Check the headers that select a part of an endpoint: only its variant can be selected.
+def check_parameters(operation: str, endpoint: str, headers: Mapping[str, str], variant: str) -> None:
+    """Check a call's parameters, which are headers: their values, and what they select.
 
     Args:
+        operation: ``InvokeEndpoint`` or ``InvokeEndpointWithResponseStream``.
         endpoint: The endpoint's name.
         headers: The call's headers, with names in lower case.
         variant: The variant that takes the call.
 
     Raises:
-        RuntimeAPIError: a header selects something else.
+        RuntimeAPIError: a value is not allowed, or a parameter selects what the endpoint does not have.
     """
-    for header, message in _UNSUPPORTED_HEADERS.items():
-        if headers.get(HEADER_PREFIX + header):
-            raise validation_error(f"Endpoint {endpoint} {message}")
+    faults = validation.find_header_faults("sagemaker-runtime", operation, headers)
+    if faults:
+        raise validation_error(faults)
+    known = validation.header_names("sagemaker-runtime", operation)
+    for name, message in _UNSUPPORTED.items():
+        # SageMaker drops the headers that the operation does not have.
+        if HEADER_PREFIX + name in known and HEADER_PREFIX + name in headers:
+            raise validation_error(message.format(name=endpoint))
     requested = headers.get(f"{HEADER_PREFIX}target-variant", "")
     if requested and requested != variant:
         raise validation_error(f"Variant {requested} not found in endpoint {endpoint}.")

@@ -21,7 +21,7 @@ from inf2kit.rehearsal.runtime import event_stream
 from inf2kit.rehearsal.runtime.errors import (
     HEADER_PREFIX,
     RuntimeAPIError,
-    check_headers,
+    check_parameters,
     model_error,
     timeout_error,
     unreachable_error,
@@ -145,7 +145,8 @@ class SageMakerRuntime:
             raise validation_error(
                 f"Endpoint {name} of account 000000000000 is in status {target.status}, not InService."
             )
-        check_headers(name, headers, target.variant)
+        operation = "InvokeEndpointWithResponseStream" if is_streamed else "InvokeEndpoint"
+        check_parameters(operation, name, headers, target.variant)
         call = _Call(target, body, _container_headers(headers, is_streamed=is_streamed))
         began = time.perf_counter()
         target.in_flight += 1

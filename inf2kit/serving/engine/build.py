@@ -10,7 +10,12 @@ from inf2kit.serving.engine import backend as backends
 from inf2kit.serving.engine.input_processor import InputProcessor
 from inf2kit.serving.engine.metrics import EngineMetrics
 from inf2kit.serving.engine.scheduler import Scheduler
-from inf2kit.serving.engine.tokenizer import PlainDecoder, load_tokenizer, read_eos_ids
+from inf2kit.serving.engine.tokenizer import (
+    PlainDecoder,
+    load_tokenizer,
+    read_eos_ids,
+    read_vocabulary_size,
+)
 from inf2kit.serving.settings import Settings
 from inf2kit.serving.supervision.heartbeat import Heartbeat
 
@@ -50,15 +55,18 @@ def build_engine(
     backend = backends.create(settings)
     backend.load()
     tokenizer = load_tokenizer(settings)
-    input_processor = InputProcessor(settings, backend, tokenizer)
+    decoder = PlainDecoder(tokenizer)
+    vocabulary_size = read_vocabulary_size(settings)
+    input_processor = InputProcessor(settings, backend, tokenizer, decoder, vocabulary_size)
+    eos_ids = read_eos_ids(settings, tokenizer, vocabulary_size)
     slowest_s = _warm_up(backend)
     if heartbeat:
         min_stall_s = _MIN_STALL_S.get(settings.backend, _DEFAULT_MIN_STALL_S)
         heartbeat.begin(settings.stall_s or max(min_stall_s, _STALL_FACTOR * slowest_s))
     scheduler = Scheduler(
         backend,
-        PlainDecoder(tokenizer),
-        read_eos_ids(settings, tokenizer),
+        decoder,
+        eos_ids,
         queue_size=settings.queue_size,
         prefills_per_step=settings.prefills_per_step,
         metrics=metrics,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
+
+from inf2kit.serving.engine.stop_texts import StopTexts
 
 #: Ids that are decoded as context of new ones, since some tokenizers drop a space at the start of a text.
 _CONTEXT = 6
@@ -18,8 +21,17 @@ _REPLACEMENT = "\ufffd"
 class TokenDecoder(Protocol):
     """The part of a transformers tokenizer that detokenizing needs."""
 
-    def decode(self, ids: Sequence[int]) -> str:
+    @property
+    def special_texts(self) -> Mapping[int, str]:
+        """The ids that ``decode`` leaves out, and how the vocabulary writes them."""
+        return MappingProxyType({})
+
+    def decode(self, ids: Sequence[int], /) -> str:
         """Return the text of ids, without special tokens and without clean-up of spaces."""
+
+    def token_text(self, token_id: int, /) -> str:
+        """Return the text of one id alone; a special token's is what the vocabulary writes."""
+        return self.special_texts.get(token_id) or self.decode([token_id])
 
 
 class IncrementalDetokenizer:
@@ -36,9 +48,6 @@ class IncrementalDetokenizer:
         include_stop: Whether the new text includes the stop text.
         only_at_end: Whether the text is read at its end only. ``flush`` then decodes all of it at once, in a
             tenth of the time. Has no effect with stop texts, which must be noticed when they appear.
-
-    Attributes:
-        stopped: Whether a stop text has appeared.
     """
 
     def __init__(
@@ -51,28 +60,34 @@ class IncrementalDetokenizer:
         only_at_end: bool = False,
     ) -> None:
         self._decoder = decoder
-        self._stop = tuple(stop)
-        self._include_stop = include_stop
+        self._stop = StopTexts(stop, decoder.special_texts, include=include_stop) if stop else None
         self._only_at_end = only_at_end and not stop
-        self._ids = list(prompt_ids[-_CONTEXT:])
+        self._ids, self._decoded = _context(decoder, prompt_ids)
         # ids[_start:_end] are decoded already, to _decoded, and are the context of the next piece.
         self._start, self._end = 0, len(self._ids)
-        self._decoded = decoder.decode(self._ids)
-        self._held = ""
-        self.stopped = False
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop text has appeared."""
+        return self._stop is not None and self._stop.found
 
     def push(self, token_id: int) -> str:
         """Append one id and return the text that it makes certain, possibly empty."""
         self._ids.append(token_id)
         if self._only_at_end:
             return ""
-        return self._release(self._decode_new(final=False))
+        piece = self._decode_new(final=False)
+        return self._stop.push(piece, token_id) if self._stop else piece
 
-    def flush(self) -> str:
-        """Return the text still held back, at the end of the generation."""
-        text = self._release(self._decode_new(final=True))
-        held, self._held = self._held, ""
-        return text if self.stopped else text + held
+    def flush(self, last_id: int | None = None) -> str:
+        """Return the text still held back, at the end of the generation.
+
+        Args:
+            last_id: The id that ended the generation, if it is no part of the text. It still completes a stop
+                text that has a special token after other text.
+        """
+        piece = self._decode_new(final=True)
+        return self._stop.flush(piece, last_id) if self._stop else piece
 
     def _decode_new(self, *, final: bool) -> str:
         text = self._decoder.decode(self._ids[self._start :])
@@ -106,25 +121,13 @@ class IncrementalDetokenizer:
                 return finished, count
         return text, 0
 
-    def _release(self, piece: str) -> str:
-        if not self._stop or self.stopped:
-            return "" if self.stopped else piece
-        self._held += piece
-        matches = [(self._held.index(text), text) for text in self._stop if text in self._held]
-        if matches:
-            start, text = min(matches, key=lambda match: match[0])
-            self.stopped = True
-            end = start + (len(text) if self._include_stop else 0)
-            released, self._held = self._held[:end], ""
-            return released
-        certain = len(self._held) - self._possible_stop_length()
-        released, self._held = self._held[:certain], self._held[certain:]
-        return released
 
-    def _possible_stop_length(self) -> int:
-        """The number of last characters of the held text that may begin a stop text."""
-        longest = max(len(text) for text in self._stop) - 1
-        for length in range(min(longest, len(self._held)), 0, -1):
-            if any(text.startswith(self._held[-length:]) for text in self._stop):
-                return length
-        return 0
+def _context(decoder: TokenDecoder, prompt_ids: Sequence[int]) -> tuple[list[int], str]:
+    """Return the prompt's last ids and their text; more of them where the last ones are without text."""
+    size = _CONTEXT
+    while True:
+        ids = list(prompt_ids[-size:])
+        text = decoder.decode(ids)
+        if text or size >= len(prompt_ids):
+            return ids, text
+        size *= 4

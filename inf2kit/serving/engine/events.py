@@ -16,32 +16,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from inf2kit.errors import RequestError, unavailable
-from inf2kit.serving.wire import Form, Generation, ResponseWriter, Token
+from inf2kit.serving.wire import AnswerOptions, Generation, ResponseWriter, Token, response_writer
 
 
 @dataclass(frozen=True)
-class AcceptedEvent:
-    """The call is valid; the fields are what its answer is written with.
-
-    Attributes:
-        form: Schema of the answer.
-        details: What the caller asked for: ``none``, ``counts`` or ``tokens``.
-        logprobs: Whether OpenAI's answers have the tokens' log-probabilities.
-        include_usage: Whether a streamed chat ends with token counts.
-        model: Model name, for OpenAI's schema.
-        warnings: What was ignored or is simulated, a sentence each.
-    """
-
-    form: Form
-    details: str
-    logprobs: bool
-    include_usage: bool
-    model: str
-    warnings: tuple[str, ...]
+class AcceptedEvent(AnswerOptions):
+    """The call is valid; the fields are what its answer is written with."""
 
     def writer(self) -> ResponseWriter:
         """A writer for the call's answer."""
-        return ResponseWriter(**vars(self))
+        return response_writer(self)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,6 @@ class InProcessEngine:
 
     def __init__(self, settings: Settings) -> None:
         loading: Future[Engine] = Future()
-        self._failure: RequestError | None = None
         self._thread = threading.Thread(
             target=self._run, args=(settings, loading), daemon=True, name="engine"
         )
@@ -40,9 +39,11 @@ class InProcessEngine:
         self._processing = threading.Lock()
 
     def close(self) -> None:
-        """Stop generating."""
+        """Stop generating. Calls that wait, and later ones, get an error."""
         self._engine.scheduler.stop()
         self._thread.join()
+        closed = RequestError(503, "unavailable", "the model was closed; load it again")
+        self._engine.scheduler.fail_all(closed)
 
     def call(self, body: object) -> Iterator[GenerationEvent]:
         """The events of one call, as the engine's socket gives them. Closing the iterator cancels the call.
@@ -57,8 +58,6 @@ class InProcessEngine:
         with self._processing:
             accepted, requests = self._engine.input_processor.process(body, events.put)
         self._engine.scheduler.submit(requests)
-        if self._failure:
-            raise self._failure
         try:
             yield accepted
             unfinished = len(requests)
@@ -83,9 +82,9 @@ class InProcessEngine:
         try:
             engine.scheduler.run()
         except Exception as error:
-            self._failure = RequestError(
+            failure = RequestError(
                 500,
                 "internal_error",
                 f"the model cannot continue ({type(error).__name__}: {error}); load it again",
             )
-            engine.scheduler.fail_all(self._failure)
+            engine.scheduler.fail_all(failure)

@@ -31,15 +31,30 @@ def check_size(request: GenerateRequest, shapes: StaticShapes, longest_token: in
                 f"'messages' has {len(prompt.messages):,} messages, and this model was compiled for prompts "
                 f"of at most {shapes.max_context_length} tokens; send the last ones only",
             )
-        characters = prompt.characters if isinstance(prompt, Chat) else len(prompt)
-        if characters > shapes.max_context_length * longest_token:
-            raise RequestError(
-                422,
-                "prompt_too_long",
-                f"the prompt has {characters:,} characters, more than {shapes.max_context_length} tokens can "
-                f"hold (sequence_length {shapes.sequence_length}): shorten it, "
-                "or deploy a preset with a longer sequence_length",
-            )
+        if not truncates(request.parameters.truncate, shapes):
+            characters = prompt.characters if isinstance(prompt, Chat) else len(prompt)
+            check_characters(characters, shapes, longest_token)
+
+
+def truncates(truncate: int | None, shapes: StaticShapes) -> bool:
+    """Whether a prompt of any length fits once its last ``truncate`` tokens are taken."""
+    return truncate is not None and truncate <= shapes.max_context_length
+
+
+def check_characters(characters: int, shapes: StaticShapes, longest_token: int) -> None:
+    """Refuse a text of more characters than the tokens of a row can have.
+
+    Raises:
+        RequestError: 422 ``prompt_too_long``.
+    """
+    if characters > shapes.max_context_length * longest_token:
+        raise RequestError(
+            422,
+            "prompt_too_long",
+            f"the prompt has {characters:,} characters, more than {shapes.max_context_length} tokens can "
+            f"hold (sequence_length {shapes.sequence_length}): shorten it, send 'truncate', "
+            "or deploy a preset with a longer sequence_length",
+        )
 
 
 def max_body_bytes(shapes: StaticShapes, max_prompts: int, longest_token: int) -> int:

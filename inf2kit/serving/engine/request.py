@@ -41,7 +41,9 @@ class Request:
         arrival: Monotonic time of arrival. The queue is in this order.
         prompt_text: Text to put before the new text, if the caller asked for the full text.
         warnings: What was changed about the request, a sentence each.
-        with_tokens: Whether the text and probability of every single token are needed.
+        with_tokens: Whether the text of every single token is needed.
+        with_logprobs: Whether its log-probability is needed, and ``top_n_tokens`` of its rivals.
+        prompt_tokens: The prompt's tokens, if the answer lists them.
         cancelled: Set from any thread when the caller has gone away.
         group: Shared by the requests of one call.
     """
@@ -57,6 +59,8 @@ class Request:
     prompt_text: str = ""
     warnings: tuple[str, ...] = ()
     with_tokens: bool = False
+    with_logprobs: bool = False
+    prompt_tokens: tuple[Token, ...] = ()
     cancelled: bool = False
     group: RequestGroup = field(default_factory=RequestGroup)
 
@@ -68,6 +72,7 @@ class Request:
             finish_reason="time_limit",
             input_length=len(self.prompt_ids),
             generated_tokens=0,
+            prefill=self.prompt_tokens,
             warnings=self.warnings,
         )
         self.on_end(0, None, generation)

@@ -15,13 +15,12 @@ from inf2kit.serving.engine.backend import Backend, PrefillChunk, StepOutput
 from inf2kit.serving.engine.detokenizer import TokenDecoder
 from inf2kit.serving.engine.fair_queue import FairQueue
 from inf2kit.serving.engine.metrics import EngineMetrics
+from inf2kit.serving.engine.next_tokens import choose_tokens
 from inf2kit.serving.engine.request import Request
-from inf2kit.serving.engine.sampler import logprobs, sample
 from inf2kit.serving.engine.sequence import Sequence
 
 logger = logging.getLogger(__name__)
 
-_NO_TOKEN = -1
 #: Seconds between two beats of an idle engine.
 _IDLE_BEAT_S = 1.0
 
@@ -72,6 +71,7 @@ class Scheduler:
         self._waiting = FairQueue()
         self._changed = threading.Condition()
         self._stopped = False
+        self._failure: RequestError | None = None
 
     @property
     def unfinished(self) -> int:
@@ -87,10 +87,12 @@ class Scheduler:
                 new ones are accepted even if the queue is full.
 
         Raises:
-            RequestError: 429 ``queue_full``.
+            RequestError: 429 ``queue_full``, or what ``fail_all`` was called with.
         """
         replaced = list(replaces)
         with self._changed:
+            if self._failure:
+                raise self._failure
             for request in replaced:
                 request.cancelled = True
             self._admission.admit(len(requests), replaces_admitted=bool(replaced))
@@ -114,8 +116,9 @@ class Scheduler:
             self._changed.notify()
 
     def fail_all(self, error: RequestError) -> None:
-        """Report an error to every request, for a thread of ``run`` that cannot continue."""
+        """Report an error to every request and to all later ones, for a thread of ``run`` that has ended."""
         with self._changed:
+            self._failure = error
             requests = self._all_requests()
         for request in requests:
             request.on_error(error)
@@ -166,9 +169,17 @@ class Scheduler:
         seeded = not self._backend.samples_on_device
         while assignment := self._next_assignment():
             row, request = assignment
-            self._prefilling.append(
-                Sequence(row, request, self._backend.shapes, self._tokenizer, self._eos_ids, seeded=seeded)
-            )
+            try:
+                sequence = Sequence(
+                    row, request, self._backend.shapes, self._tokenizer, self._eos_ids, seeded=seeded
+                )
+            except Exception as error:
+                self._fail(request, error, f"a request could not be given row {row}")
+                with self._changed:
+                    self._finish(request)
+                    self._give_back(row)
+                continue
+            self._prefilling.append(sequence)
             self._metrics.prompt_tokens.inc(len(request.prompt_ids))
 
     def _next_assignment(self) -> tuple[int, Request] | None:
@@ -244,35 +255,28 @@ class Scheduler:
         self._metrics.step.observe(time.perf_counter() - began)
 
     def _advance(self, sequences: list[Sequence], step: StepOutput) -> None:
-        """Choose the next id of each sequence; finished ones free their row."""
-        token_logprobs: list[float | None] = [None] * len(sequences)
-        if step.ids is not None:
-            ids = list(step.ids)
-        else:
-            ids = _sample(step, sequences)
-            with_tokens = [index for index, sequence in enumerate(sequences) if sequence.request.with_tokens]
-            if with_tokens:
-                # _NO_TOKEN is negative; its logprob is not used.
-                chosen = [max(ids[index], 0) for index in with_tokens]
-                values = logprobs(step.select(with_tokens).logits, chosen)
-                for index, value in zip(with_tokens, values, strict=True):
-                    token_logprobs[index] = value
+        """Add the next token of each sequence; finished ones free their row."""
         self._metrics.generated_tokens.inc(len(sequences))
-        for sequence, token_id, logprob in zip(sequences, ids, token_logprobs, strict=True):
+        for sequence, token in zip(sequences, choose_tokens(step, sequences), strict=True):
             try:
-                if token_id == _NO_TOKEN:
-                    raise ValueError("no token can be chosen")
-                finish_reason = sequence.append(token_id, logprob)
-            except Exception:
+                if isinstance(token, RequestError):
+                    raise token
+                finish_reason = sequence.append(token)
+            except Exception as error:
                 # A failure in one row must not end the others.
-                logger.exception("row %d could not be advanced", sequence.row)
-                sequence.request.on_error(
-                    RequestError(500, "internal_error", "the engine could not continue this text")
-                )
+                self._fail(sequence.request, error, f"row {sequence.row} could not be advanced")
                 finish_reason = "error"
             if finish_reason:
                 self._metrics.finished(finish_reason)
                 self._free(sequence)
+
+    @staticmethod
+    def _fail(request: Request, error: Exception, what: str) -> None:
+        """Report an error to one request; any but a ``RequestError`` is logged."""
+        if not isinstance(error, RequestError):
+            logger.error(what, exc_info=error)
+            error = RequestError(500, "internal_error", "the engine could not continue this text")
+        request.on_error(error)
 
     def _free(self, sequence: Sequence) -> None:
         """Give the sequence's row back."""
@@ -282,26 +286,18 @@ class Scheduler:
             self._prefilling.remove(sequence)
         with self._changed:
             self._finish(sequence.request)
-            # Sorted, so that rows fill up from 0: the CPU backend computes rows 0..n up to the highest one.
-            self._free_rows.append(sequence.row)
-            self._free_rows.sort()
+            self._give_back(sequence.row)
+
+    def _give_back(self, row: int) -> None:
+        # Sorted, so that rows fill up from 0: the CPU backend computes rows 0..n up to the highest one.
+        self._free_rows.append(row)
+        self._free_rows.sort()
 
     def _finish(self, request: Request) -> None:
         """Count a request out."""
         request.group.unfinished -= 1
         remaining = request.group.unfinished
         self._admission.release(remaining + 1, remaining)
-
-
-def _sample(step: StepOutput, sequences: list[Sequence]) -> list[int]:
-    """The next id of each sequence, ``_NO_TOKEN`` where the sampler fails: the others continue."""
-    try:
-        return sample(step.logits, [sequence.sampler for sequence in sequences])
-    except Exception:
-        if len(sequences) == 1:
-            logger.exception("row %d: no token can be chosen", sequences[0].row)
-            return [_NO_TOKEN]
-    return [_sample(step.select([index]), [sequence])[0] for index, sequence in enumerate(sequences)]
 
 
 def _end_without_tokens(request: Request) -> None:

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 from inf2kit.serving.engine.backend import PrefillChunk
 from inf2kit.serving.engine.detokenizer import IncrementalDetokenizer, TokenDecoder
 from inf2kit.serving.engine.request import Request
-from inf2kit.serving.engine.sampler import RowSampler
+from inf2kit.serving.engine.row_sampler import RowSampler
 from inf2kit.serving.shapes import StaticShapes
 from inf2kit.serving.wire import Generation, Token
+
+
+@dataclass(frozen=True)
+class NextToken:
+    """What a step has chosen for one sequence.
+
+    Attributes:
+        id: The token's id.
+        logprob: Its log-probability, where the answer lists it and the backend returns logits.
+        top: Ids and log-probabilities of the most likely tokens, best first, where the answer lists them.
+    """
+
+    id: int
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
 
 
 class Sequence:
@@ -41,8 +57,10 @@ class Sequence:
     ) -> None:
         self.row = row
         self.request = request
-        self.sampler = RowSampler(request.parameters, request.prompt_ids, sorted(eos_ids))
+        self._stop_ids = frozenset(request.parameters.stop_token_ids)
+        self.sampler = RowSampler(request.parameters, request.prompt_ids, sorted(eos_ids | self._stop_ids))
         self.tokens: list[Token] = []
+        self._tokenizer = tokenizer
         self._seeded = seeded
         self._shapes = shapes
         self._eos_ids = frozenset() if request.parameters.ignore_eos else eos_ids
@@ -94,23 +112,24 @@ class Sequence:
         self._length = len(self._prefill_ids)
         self._refills += 1
 
-    def append(self, token_id: int, logprob: float | None = None) -> str | None:
+    def append(self, next_token: NextToken) -> str | None:
         """Add the next id and call the request's callbacks.
 
         Returns:
             The finish reason if the sequence ends with this id, else None.
         """
+        token_id = next_token.id
         self._ids.append(token_id)
         self._length += 1
         self.sampler.record(token_id)
-        finish_reason = self._finish_reason(token_id)
-        text = self._text.flush() if finish_reason == "eos_token" else self._text.push(token_id)
-        if self._text.stopped:
-            finish_reason = "stop_sequence"
-        elif finish_reason not in (None, "eos_token"):
-            text += self._text.flush()
-            finish_reason = "stop_sequence" if self._text.stopped else finish_reason
-        token = Token(token_id, text, logprob, special=not text and token_id in self._eos_ids)
+        text, finish_reason = self._extend_text(token_id)
+        token = Token(
+            token_id,
+            text,
+            next_token.logprob,
+            special=not text and (token_id in self._eos_ids or token_id in self._tokenizer.special_texts),
+            top_tokens=tuple(self._listed(*pair) for pair in next_token.top),
+        )
         self.tokens.append(token)
         self.request.group.has_tokens = True
         if finish_reason is None:
@@ -119,14 +138,35 @@ class Sequence:
         self.request.on_end(len(self.tokens), token, self._generation(finish_reason))
         return finish_reason
 
-    def _finish_reason(self, token_id: int) -> str | None:
+    def _extend_text(self, token_id: int) -> tuple[str, str | None]:
+        """What the id adds to the text, and the finish reason if the text ends with it."""
         if token_id in self._eos_ids:
-            return "eos_token"
+            text = self._text.flush(token_id)
+            return text, "stop_sequence" if self._text.stopped else "eos_token"
+        if token_id in self._stop_ids:
+            text = self._text.flush(token_id)
+            if self.request.parameters.include_stop_str_in_output and not self._text.stopped:
+                text += self._tokenizer.token_text(token_id)
+            return text, "stop_sequence"
+        text = self._text.push(token_id)
+        if self._text.stopped:
+            return text, "stop_sequence"
+        finish_reason = self._limit_reached()
+        if finish_reason:
+            text += self._text.flush()
+            finish_reason = "stop_sequence" if self._text.stopped else finish_reason
+        return text, finish_reason
+
+    def _limit_reached(self) -> str | None:
         if len(self.tokens) + 1 >= self.request.max_new_tokens:
             return "length"
         if time.monotonic() >= self.request.deadline:
             return "time_limit"
         return None
+
+    def _listed(self, token_id: int, logprob: float) -> Token:
+        special = token_id in self._tokenizer.special_texts
+        return Token(token_id, self._tokenizer.token_text(token_id), logprob, special)
 
     def _generation(self, finish_reason: str) -> Generation:
         request, warnings = self.request, self.request.warnings
@@ -144,5 +184,6 @@ class Sequence:
             generated_tokens=len(self.tokens),
             seed=self.sampler.seed if self._seeded else None,
             tokens=tuple(self.tokens) if request.parameters.lists_tokens else (),
+            prefill=request.prompt_tokens,
             warnings=warnings,
         )

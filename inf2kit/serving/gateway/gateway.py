@@ -32,6 +32,7 @@ from inf2kit.serving.settings import Settings
 from inf2kit.serving.supervision.heartbeat import ENGINE, GATEWAY, Heartbeat
 from inf2kit.serving.supervision.processes import be_killed_first, end_with_parent
 from inf2kit.serving.supervision.run_state import SupervisorState, mark_opened, was_opened
+from inf2kit.serving.wire import to_body
 
 _POLL_S = 0.05
 #: Seconds between two lines of metrics, and between two lines of load.
@@ -185,9 +186,10 @@ class Gateway:
 
     async def _invoke(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
+            refusal = None
             if self.state != "ready":
-                raise unavailable(f"the endpoint is not ready: {self.state}; try again in a moment")
-            status, error_code = await self.invocations.answer(scope, receive, send)
+                refusal = unavailable(f"the endpoint is not ready: {self.state}; try again in a moment")
+            status, error_code = await self.invocations.answer(scope, receive, send, refusal)
             self._metrics.record_call(status, error_code)
         except RequestError as error:
             self._metrics.record_call(error.status, error.code)
@@ -200,7 +202,7 @@ class Gateway:
     async def _answer_json(
         self, send: Send, status: int, value: object, headers: dict[str, str] | None = None
     ) -> None:
-        body = json.dumps(value, ensure_ascii=False).encode()
+        body = to_body(value)
         content_type = {"content-type": "application/json"}
         await answer(send, status, body, {**content_type, **self.invocations.headers, **(headers or {})})
 

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import math
 import time
+import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
@@ -21,9 +22,15 @@ from inf2kit.serving.engine.protocol import GATEWAY_GRACE_S
 from inf2kit.serving.gateway.bodies import MAX_BODY, Bodies
 from inf2kit.serving.gateway.crashes import Crashes
 from inf2kit.serving.gateway.model_server import ModelServer
-from inf2kit.serving.gateway.responses import GoneError, Invocation, Responses, encode_json
+from inf2kit.serving.gateway.responses import GoneError, Invocation, Responses
 from inf2kit.serving.settings import Settings
-from inf2kit.serving.wire import GenerateRequest, drop_ignored_values, parse_request
+from inf2kit.serving.wire import (
+    GenerateRequest,
+    drop_ignored_values,
+    encode_json,
+    parse_request,
+    request_form,
+)
 
 #: Bytes above which a body is passed on without the values of unknown keys, as it is parsed twice more.
 _SMALL_BODY = 64 * 1024
@@ -75,8 +82,17 @@ class Invocations:
         longest = max_body_bytes(self._settings.shapes, self._settings.max_prompts, longest_token)
         self._bodies.limit = min(longest, MAX_BODY)
 
-    async def answer(self, scope: Scope, receive: Receive, send: Send) -> tuple[int, str | None]:
+    async def answer(
+        self, scope: Scope, receive: Receive, send: Send, refusal: RequestError | None = None
+    ) -> tuple[int, str | None]:
         """Answer a call.
+
+        Args:
+            scope: ASGI scope of the request.
+            receive: Gives the request's body.
+            send: Takes the answer.
+            refusal: Why the call is refused, whatever its body is. The body is read all the same, as the
+                error is in its schema.
 
         Returns:
             The status, and the code of the error if the answer is one or broke off with one.
@@ -86,17 +102,22 @@ class Invocations:
         """
         self.calls += 1
         try:
-            return await self._answer(scope, receive, send)
+            return await self._answer(scope, receive, send, refusal)
         finally:
             self.calls -= 1
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> tuple[int, str | None]:
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send, refusal: RequestError | None
+    ) -> tuple[int, str | None]:
         arrival = time.monotonic()
         headers = request_headers(scope)
         async with self._bodies.read(receive, headers) as body:
+            payload = await self._bodies.parse(body, headers.get("content-type"))
             gone = asyncio.ensure_future(disconnected(receive))
             try:
-                invocation = await self._read(body, headers, arrival, gone)
+                if refusal:
+                    raise refusal
+                invocation = self._read(payload, body, headers, arrival, gone)
                 body.clear()
                 # A caller that does not read blocks the sending of its answer, and would keep its turn.
                 remaining_s = invocation.until + _LAST_S - time.monotonic()
@@ -110,13 +131,25 @@ class Invocations:
                     return _CALLER_LEFT, "slow_reader" if time.monotonic() > invocation.until else None
                 finally:
                     abort_timer.cancel()
+            except RequestError as error:
+                error.form = request_form(payload)
+                raise
+            except Exception:
+                traceback.print_exc()
+                failure = RequestError(500, "internal_error", "the gateway could not answer this call")
+                failure.form = request_form(payload)
+                raise failure from None
             finally:
                 gone.cancel()
 
-    async def _read(
-        self, body: bytearray, headers: dict[str, str], arrival: float, gone: asyncio.Future[None]
+    def _read(
+        self,
+        payload: object,
+        body: bytearray,
+        headers: dict[str, str],
+        arrival: float,
+        gone: asyncio.Future[None],
     ) -> Invocation:
-        payload = await self._bodies.parse(body, headers.get("content-type"))
         request = parse_request(payload, max_prompts=self._settings.max_prompts)
         check_size(request, self._settings.shapes, self._longest_token)
         fields = cast("dict[str, Any]", payload)  # parse_request accepts nothing else

@@ -71,7 +71,7 @@ class ModelServer:
             raise unavailable("the model server did not answer in time; try again in a moment") from None
         except httpx.HTTPError as error:
             raise ModelServerError(f"it did not answer ({type(error).__name__})") from None
-        if response.status_code >= 500 and b"error_type" not in response.content:
+        if response.status_code >= 500 and _error_code(response) is None:
             # An error of the model server itself, as when a worker ends in the middle of a call.
             raise ModelServerError("a worker ended in the middle of a call")
         self.silent = False
@@ -101,7 +101,14 @@ def error_type(response: httpx.Response) -> str | None:
     """The code of the error if the answer is one, else None."""
     if response.status_code < 400:
         return None
+    return _error_code(response) or "model_server"
+
+
+def _error_code(response: httpx.Response) -> str | None:
+    """The code in an error that a worker has written, in either schema; None for any other answer."""
     try:
-        return str(response.json()["error_type"])
+        body = response.json()
+        error = body["error"]
+        return str(error["code"] if isinstance(error, dict) else body["error_type"])
     except (ValueError, KeyError, TypeError):
-        return "model_server"
+        return None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import httpx
 
 from inf2kit.errors import RequestError
 from inf2kit.serving.asgi import Send, answer, head
@@ -22,7 +23,7 @@ from inf2kit.serving.engine.events import (
 from inf2kit.serving.engine.protocol import EngineCall, not_in_time, stream_engine
 from inf2kit.serving.gateway.model_server import ModelServer, ModelServerError, error_type, passed_back
 from inf2kit.serving.settings import Settings
-from inf2kit.serving.wire import GenerateRequest, ResponseWriter
+from inf2kit.serving.wire import GenerateRequest, ResponseWriter, to_body
 
 
 class GoneError(Exception):
@@ -97,7 +98,10 @@ class Responses:
             await answer(send, 200, body, {"content-type": "application/json", **self._headers})
             return 200, None
         headers = {**passed_back(response), **self._headers}
-        await answer(send, response.status_code, response.content, headers)
+        body = response.content
+        if _is_json(response) and not body.endswith(b"\n"):
+            body += b"\n"  # from a handler that a user has written: clients that read lines wait for it
+        await answer(send, response.status_code, body, headers)
         return response.status_code, error_type(response)
 
     async def _from_engine(self, invocation: Invocation) -> bytes:
@@ -108,7 +112,7 @@ class Responses:
                 whole_answer.add(event)
         finally:
             await events.aclose()
-        return encode_json(whole_answer.body())
+        return to_body(whole_answer.body())
 
     async def _stream(self, invocation: Invocation, send: Send) -> str | None:
         """Stream an answer; the code of the error if it breaks off."""
@@ -125,10 +129,12 @@ class Responses:
             await send(head(200, {**stream_headers, **self._headers}))
             await _send_records(send, writer.first_records())
             try:
-                while isinstance(event, TokenEvent):
-                    await _send_records(send, writer.token_records(event.index, event.token))
-                    event = await _next_event(events, invocation)
-                await _send_records(send, _last_records(writer, event))
+                remaining = accepted.texts
+                while remaining:
+                    remaining -= isinstance(event, EndEvent)
+                    await _send_records(send, _records(writer, event))
+                    if remaining:
+                        event = await _next_event(events, invocation)
             except RequestError as error:
                 await _send_records(send, writer.error_records(error))
                 error_code = error.code
@@ -164,12 +170,9 @@ async def _next_event(events: AsyncGenerator[Event, None], invocation: Invocatio
     raise GoneError if invocation.gone.done() else not_in_time()
 
 
-def encode_json(value: object) -> bytes:
-    """JSON in as few bytes as possible, since the model server limits a body in bytes."""
-    try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-    except UnicodeEncodeError:  # half a surrogate pair, in a name that nothing reads
-        return json.dumps(value).encode("ascii")
+def _is_json(response: httpx.Response) -> bool:
+    content_type: str = response.headers.get("content-type", "")
+    return content_type.partition(";")[0].strip() == "application/json"
 
 
 async def _send_records(send: Send, records: list[bytes]) -> None:
@@ -177,7 +180,9 @@ async def _send_records(send: Send, records: list[bytes]) -> None:
         await send({"type": "http.response.body", "body": record, "more_body": True})
 
 
-def _last_records(writer: ResponseWriter, event: Event | None) -> list[bytes]:
-    if isinstance(event, EndEvent) and event.token is not None:
-        return writer.last_records(event.index, event.token, event.generation)
+def _records(writer: ResponseWriter, event: Event | None) -> list[bytes]:
+    if isinstance(event, TokenEvent):
+        return writer.token_records(event.choice, event.index, event.token)
+    if isinstance(event, EndEvent):
+        return writer.last_records(event.choice, event.index, event.token, event.generation)
     raise engine_went_away()

@@ -1,27 +1,32 @@
-"""Generation parameters: their names, ranges and defaults."""
+"""Generation parameters, and how they are read from a request's keys."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from typing import Literal
 
-from inf2kit.errors import RequestError, suggest
+from inf2kit.errors import suggest
+from inf2kit.serving.wire.faults import Faults, shorten, show
+from inf2kit.serving.wire.option import Form, Option, Refusal
+from inf2kit.serving.wire.options import HONOURED, TABLES
+from inf2kit.serving.wire.values import from_text
 
 #: New tokens of a request without ``max_new_tokens``; Text Generation Inference's default.
 DEFAULT_MAX_NEW_TOKENS = 100
-MAX_STOP_STRINGS = 16
-MAX_SEED = 2**63 - 1
+#: Those of each form. OpenAI's completions have 16, and its chats go on to the row's end.
+_DEFAULT_LENGTHS: dict[Form, int | None] = {"tgi": DEFAULT_MAX_NEW_TOKENS, "chat": None, "completion": 16}
 #: Below this temperature the division of float32 logits overflows, and sampling equals greedy search anyway.
 GREEDY_BELOW = 1e-5
-#: At this temperature all tokens are equally likely; higher values would be infinite in float32.
-MAX_TEMPERATURE = 1e30
-#: Outside this range float32 logits overflow; useful values are near 1.
-PENALTY_RANGE = (0.01, 100.0)
-
-#: OpenAI's names of parameters that have another name here.
-OPENAI_ALIASES = {"max_tokens": "max_new_tokens", "max_completion_tokens": "max_new_tokens"}
+_MAX_WARNINGS = 8
+_UNKNOWN, _PASSED = "unknown", None
+_MAX_SHOWN_KEY = 40
+#: Parameters of sampling, and the values with which they do nothing.
+_IDLE = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0}
+#: Those that ask for sampling with any value, as in Text Generation Inference.
+_IMPLY_SAMPLING = frozenset(("temperature", "top_k", "top_p"))
 
 
 @dataclass(frozen=True)
@@ -94,132 +99,162 @@ class Parameters:
         return self.logprobs or self.details == "tokens"
 
 
-_MAX_WARNINGS = 8
-_MAX_SHOWN_KEY, _MAX_SHOWN_VALUE = 40, 60
-_NAMES = tuple(field.name for field in fields(Parameters))
-#: Every name of a parameter in a request.
-PARAMETER_NAMES = (*_NAMES, "stop_sequences")
-_FLAGS = ("ignore_eos", "do_sample", "include_stop_str_in_output", "return_full_text")
+_FIELDS = frozenset(field.name for field in fields(Parameters))
 
 
-def parse_parameters(raw: Mapping[str, object], *, chat: bool = False) -> tuple[Parameters, list[str]]:
-    """Validate parameters, and return a warning for each one that is unknown or has no effect.
+@dataclass
+class Reading:
+    """What a request's keys say.
+
+    Attributes:
+        values: Fields of ``Parameters``, of ``Chat`` and of the request, by name.
+        keys: The key that each of them was sent as.
+        warnings: A sentence for each thing that the answer has to say.
+    """
+
+    values: dict[str, object] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+def read_options(pairs: Iterable[tuple[str, object]], form: Form, faults: Faults) -> Reading:
+    """Read keys and values by the table of options. A null counts as not set.
 
     Args:
-        raw: The ``parameters`` object of a request. A null counts as not set.
-        chat: Whether the request is a chat. Its default length is the room in the row, as OpenAI's is.
+        pairs: Keys and values as they were sent, all of the request's own keys left out.
+        form: Schema of the request.
+        faults: Collects what is wrong.
+    """
+    table, reading = TABLES[form], Reading()
+    values, keys = reading.values, reading.keys
+    unknown: list[str] = []
+    texts: list[str] = []
+    for key, value in pairs:
+        if value is None:
+            continue
+        entry = table.get(key, _UNKNOWN)
+        if entry is _PASSED:
+            continue
+        plain = value
+        if isinstance(value, str) and isinstance(entry, (Option, Refusal)) and not entry.takes_text(value):
+            with contextlib.suppress(ValueError):
+                plain = from_text(value)
+            if plain is not value:
+                texts.append(key)
+            if plain is None:
+                continue
+        if isinstance(entry, Option):
+            try:
+                read = entry.kind.read(plain)
+            except ValueError:
+                if not entry.is_neutral(plain):
+                    faults.add_value(key, value, entry.kind.allowed)
+                continue
+            target = entry.target
+            if values.setdefault(target, read) != read:
+                faults.add(
+                    f"'{keys[target]}' and '{key}' mean the same and have different values; send one of them",
+                    param=key,
+                )
+            keys[target] = key
+        elif isinstance(entry, Refusal):
+            if not entry.is_neutral(plain):
+                faults.add(
+                    f"'{key}' is {show(value)}, which this endpoint does not do: {entry.reason}", param=key
+                )
+        else:
+            unknown.append(str(key))
+    if texts:
+        names = ", ".join(f"'{key}'" for key in texts[:_MAX_WARNINGS])
+        reading.warnings.append(
+            f"{names}: a text was taken for the value that it names; send it without quotes"
+        )
+    if unknown:
+        reading.warnings += warn_of_unknown(unknown)
+    return reading
+
+
+def parse_parameters(raw: Mapping[str, object], *, form: Form = "tgi") -> tuple[Parameters, list[str]]:
+    """Validate parameters alone, without a prompt.
+
+    Args:
+        raw: The ``parameters`` object of a request.
+        form: Schema of the request, which has its own default length.
+
+    Returns:
+        The parameters and the warnings.
 
     Raises:
-        RequestError: 422 ``invalid_parameter`` naming the key, its value and what is allowed.
+        RequestError: 422 naming every key that is wrong, its value and what is allowed.
     """
-    values = {str(key): value for key, value in raw.items() if value is not None}
-    unknown = [key for key in values if key not in _NAMES and key != "stop_sequences"]
-    warnings = warn_of_ignored(
-        unknown, lambda key: f"unknown parameter {key!r} was ignored{suggest(key, _NAMES)}"
-    )
-    known: dict[str, object] = {name: parse_flag(values, name) for name in _FLAGS if name in values}
-    if "details" in values:
-        known["details"] = "tokens" if parse_flag(values, "details") else "none"
-    if chat:
-        known["max_new_tokens"] = None
-    for name, low, high in (("max_new_tokens", 1, None), ("min_new_tokens", 0, None), ("top_k", 0, None)):
-        if name in values:
-            known[name] = _integer(values, name, low, high)
-    if "seed" in values:
-        known["seed"] = _integer(values, "seed", 0, MAX_SEED)
-    temperature = None
-    if "temperature" in values:
-        temperature = known["temperature"] = min(_number(values, "temperature", 0.0, None), MAX_TEMPERATURE)
-    if "top_p" in values:
-        known["top_p"] = _number(values, "top_p", 0.0, 1.0, above_low=True)
-    if "repetition_penalty" in values:
-        known["repetition_penalty"] = _number(values, "repetition_penalty", *PENALTY_RANGE)
-    if "overflow" in values:
-        if values["overflow"] not in ("stop", "sinks"):
-            raise invalid_parameter("overflow", values["overflow"], "'stop' or 'sinks'")
-        known["overflow"] = values["overflow"]
-    if "stop" in values or "stop_sequences" in values:
-        known["stop"] = _stop_strings(values)
-
-    sampling = [name for name in ("temperature", "top_k", "top_p") if name in values]
-    if temperature is not None and temperature < GREEDY_BELOW:
-        known["do_sample"], known["temperature"] = False, 1.0
-    elif known.get("do_sample") is False and sampling:
-        warnings.append(f"do_sample is false, so {' and '.join(sampling)} had no effect")
-    elif sampling:
-        known.setdefault("do_sample", True)
-    return Parameters(**known), warnings  # type: ignore[arg-type]
+    faults = Faults()
+    reading = read_options(raw.items(), form, faults)
+    parameters = build_parameters(reading, form, faults)
+    faults.raise_all()
+    return parameters, reading.warnings
 
 
-def warn_of_ignored(keys: Sequence[str], message: Callable[[str], str]) -> list[str]:
-    """Return a warning for each ignored key, at most eight, as warnings are part of every answer."""
-    warnings = [message(_shorten(key, _MAX_SHOWN_KEY)) for key in keys[:_MAX_WARNINGS]]
+def build_parameters(reading: Reading, form: Form, faults: Faults) -> Parameters:
+    """Return the parameters that values amount to together, and add warnings of those without effect."""
+    values = {name: value for name, value in reading.values.items() if name in _FIELDS}
+    values.setdefault("max_new_tokens", _DEFAULT_LENGTHS[form])
+    _settle_sampling(values, reading)
+    top_n_tokens = values.get("top_n_tokens", 0)
+    if form == "completion":
+        # The number of top tokens turns the log-probabilities on, also if it is 0.
+        if "logprobs" in values:
+            values["top_n_tokens"], values["logprobs"] = values["logprobs"], True
+            if values.get("return_full_text"):
+                faults.add(
+                    "'echo' has no log-probabilities of the prompt; leave 'logprobs' out", param="echo"
+                )
+    elif form == "chat" and top_n_tokens and not values.get("logprobs"):
+        faults.add(f"'{reading.keys['top_n_tokens']}' needs 'logprobs': true", param="top_logprobs")
+    elif form == "tgi" and (top_n_tokens or values.get("decoder_input_details")):
+        if values.setdefault("details", "tokens") == "counts" and top_n_tokens:
+            faults.add("'top_n_tokens' needs 'details': true", param="top_n_tokens")
+        elif values["details"] == "none":
+            values["details"] = "tokens"
+    if values.get("decoder_input_details"):
+        reading.warnings.append(
+            "decoder_input_details: the log-probabilities of the prompt's tokens are null, since a compiled "
+            "graph gives those of the last position only"
+        )
+    return Parameters(**values)  # type: ignore[arg-type]
+
+
+def _settle_sampling(values: dict[str, object], reading: Reading) -> None:
+    """Decide between sampling and greedy search."""
+    temperature = values.get("temperature")
+    if isinstance(temperature, float) and temperature < GREEDY_BELOW:
+        values["do_sample"], values["temperature"] = False, 1.0
+        values["top_p"] = values.get("top_p") or 1.0
+    elif values.get("top_p") == 0:
+        values["do_sample"], values["top_p"] = False, 1.0
+    else:
+        if values.get("do_sample") is False:
+            vain = [reading.keys[name] for name, idle in _IDLE.items() if values.get(name, idle) != idle]
+            if vain:
+                reading.warnings.append(f"do_sample is false, so {' and '.join(vain)} had no effect")
+        elif not _IMPLY_SAMPLING.isdisjoint(values) or any(
+            values.get(name, idle) != idle for name, idle in _IDLE.items()
+        ):
+            values["do_sample"] = True
+    if values.get("n", 1) != 1 and not values.get("do_sample"):
+        reading.warnings.append(
+            f"{reading.keys['n']} is {values['n']} and nothing is sampled, so these answers are the same; "
+            "set a temperature"
+        )
+
+
+def warn_of_unknown(keys: Sequence[str]) -> list[str]:
+    """Return a warning for each unknown key, at most eight, as warnings are part of every answer."""
+    warnings = [_unknown(shorten(key, _MAX_SHOWN_KEY)) for key in keys[:_MAX_WARNINGS]]
     if len(keys) > _MAX_WARNINGS:
         warnings.append(f"{len(keys) - _MAX_WARNINGS} more unknown keys were ignored")
     return warnings
 
 
-def invalid_parameter(name: str, value: object, allowed: str) -> RequestError:
-    """Return a 422 that names the key, the value and what is allowed."""
-    shown = _shorten(repr(value), _MAX_SHOWN_VALUE)
-    return RequestError(422, "invalid_parameter", f"'{name}' is {shown}; it must be {allowed}")
-
-
-def parse_flag(values: Mapping[str, object], name: str) -> bool:
-    """Return a boolean; false where it is missing or null.
-
-    Raises:
-        RequestError: 422 ``invalid_parameter`` for any other value.
-    """
-    value = values.get(name)
-    if value is None:
-        return False
-    if not isinstance(value, bool):
-        raise invalid_parameter(name, value, "true or false")
-    return value
-
-
-def _shorten(text: str, length: int) -> str:
-    return text if len(text) <= length else text[:length] + "..."
-
-
-def _integer(values: Mapping[str, object], name: str, low: int, high: int | None) -> int:
-    value = values[name]
-    allowed = f"a whole number of at least {low}" + (f" and at most {high}" if high is not None else "")
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise invalid_parameter(name, value, allowed)
-    if value < low or (high is not None and value > high):
-        raise invalid_parameter(name, value, allowed)
-    return value
-
-
-def _number(
-    values: Mapping[str, object], name: str, low: float, high: float | None, *, above_low: bool = False
-) -> float:
-    value = values[name]
-    allowed = f"a number {'above' if above_low else 'of at least'} {low:g}"
-    allowed += f" and at most {high:g}" if high is not None else ""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise invalid_parameter(name, value, allowed)
-    try:
-        number = float(value)
-    except OverflowError:
-        raise invalid_parameter(name, value, allowed) from None
-    too_low = number <= low if above_low else number < low
-    if not math.isfinite(number) or too_low or (high is not None and number > high):
-        raise invalid_parameter(name, value, allowed)
-    return number
-
-
-def _stop_strings(values: Mapping[str, object]) -> tuple[str, ...]:
-    name = "stop" if "stop" in values else "stop_sequences"
-    value = values[name]
-    texts = [value] if isinstance(value, str) else value
-    allowed = f"a text, or a list of at most {MAX_STOP_STRINGS} texts, none of them empty"
-    if not isinstance(texts, list) or len(texts) > MAX_STOP_STRINGS:
-        raise invalid_parameter(name, value, allowed)
-    if not all(isinstance(text, str) and text for text in texts):
-        raise invalid_parameter(name, value, allowed)
-    return tuple(texts)
+@lru_cache(maxsize=256)
+def _unknown(key: str) -> str:
+    return f"unknown key {key!r} was ignored{suggest(key, HONOURED)}"

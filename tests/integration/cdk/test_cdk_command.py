@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import json
 import os
 import shutil
 import subprocess
@@ -18,7 +19,13 @@ ROOT = Path(inf2kit.__file__).parents[1]
 CDK = Path(sys.executable).with_name("cdk")
 
 
-def cdk(home: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+def write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+def cdk(
+    home: Path, *arguments: object, folder: Path = ROOT, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run it with nothing in the environment but a path and homes of the test's own."""
     variables = {
         "PATH": f"{CDK.parent}{os.pathsep}{os.defpath}",
@@ -28,7 +35,7 @@ def cdk(home: Path, *arguments: object, **environment: str) -> subprocess.Comple
         **environment,
     }
     command = [str(CDK), *map(str, arguments), "--no-notices", "--ci"]
-    return subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
 
 
 def test_ls_shows_a_stack_for_each_preset(home: Path, tmp_path: Path) -> None:
@@ -36,6 +43,18 @@ def test_ls_shows_a_stack_for_each_preset(home: Path, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     stacks = {f"inf2-{inf2kit.load_preset(name).endpoint_name}" for name in NEURON_PRESETS}
     assert set(result.stdout.split()) == stacks
+
+
+def test_context_of_the_user_and_of_lookups_is_passed_over(home: Path, tmp_path: Path) -> None:
+    uri = register_package("llama2-7b-latency")
+    write_json(home / ".cdk.json", {"context": {"aws-cdk:enableDiffNoFail": True, "owner": "a-team"}})
+    lookup = {"availability-zones:account=123456789012:region=us-east-1": ["us-east-1a"]}
+    write_json(tmp_path / "cdk.context.json", lookup)
+    command = ("synth", "inf2-llama2-7b-latency", "-q", "-c", f"package={uri}", "--app", "python -m infra")
+    result = cdk(home, *command, folder=tmp_path, PYTHONPATH=str(ROOT))
+    (home / ".cdk.json").unlink()
+    assert result.returncode == 0, result.stderr
+    assert "context 'owner' is no option of inf2kit" in result.stderr + result.stdout
 
 
 def test_two_synths_are_the_same_to_the_last_byte(home: Path, tmp_path: Path) -> None:

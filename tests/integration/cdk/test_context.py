@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 import inf2kit
-from inf2kit.cdk import EndpointProps
+from inf2kit.cdk import DeployedPackage, EndpointProps
 from inf2kit.errors import DeploymentError, Inf2KitError
+from infra.app import build_app
 from infra.context import Context
 from tests.helpers.cdk import register_package
 
@@ -38,8 +39,50 @@ def test_a_preset_of_ones_own_has_a_stack_of_its_own(tmp_path: Path) -> None:
     assert parsed.endpoint_props(preset).preset.shapes.batch_size == 2
 
 
+FOREIGN: dict[str, Any] = {
+    "aws-cdk:enableDiffNoFail": True,
+    "@aws-cdk/core:permissionsBoundary": {"name": "boundary"},
+    "@aws-cdk/customresources:installLatestAwsSdkDefault": False,
+    "@company/platform:stage": "prod",
+    "@company/settings": {"stage": "prod"},
+    "company:max_instances": "7",
+    "company/owner": "a-team",
+    "acknowledged-issue-numbers": [19836],
+    "availability-zones:account=123456789012:region=us-east-1": ["us-east-1a"],
+    "hosted-zone:account=123456789012:domainName=example.com:region=us-east-1": {"Id": "/hostedzone/Z1"},
+    "vpc-provider:account=123456789012:filter.isDefault=true:region=us-east-1": {"vpcId": "vpc-1"},
+    "ssm:account=123456789012:parameterName=/x:region=us-east-1": "y",
+    "ami:account=123456789012:filters.name.0=x:region=us-east-1": "ami-1",
+    "cli-telemetry": False,
+    "tree": True,
+    "owner": "a-team",
+    "cost-center": 4711,
+    "env": "prod",
+    "Department": {"name": "research"},
+}
+
+
+@pytest.mark.parametrize("key", FOREIGN)
+def test_context_of_others_is_passed_over(key: str) -> None:
+    preset = inf2kit.load_preset("llama2-7b-throughput")
+    package = register_package(preset)
+    parsed = Context.parse({"package": package, key: FOREIGN[key]})
+    assert parsed.endpoint_props(preset) == Context.parse({"package": package}).endpoint_props(preset)
+    assert parsed.passed_over == ((key,) if key in ("owner", "cost-center", "env", "Department") else ())
+
+
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"max_instance": "2"}, "unknown context 'max_instance'; did you mean 'max_instances'"),
+    ({"Max_Instances": "2"}, "unknown context 'Max_Instances'; did you mean 'max_instances'"),
+    ({"MAX_INSTANCES": "2"}, "unknown context 'MAX_INSTANCES'; did you mean 'max_instances'"),
+    ({"max-instances": "2"}, "unknown context 'max-instances'; did you mean 'max_instances'"),
+    ({"maxInstances": "2"}, "unknown context 'maxInstances'; did you mean 'max_instances'"),
+    ({"inf2kit:max_instances": "2"}, "unknown context 'inf2kit:max_instances'; did you mean"),
+    ({"instancetype": "x"}, "unknown context 'instancetype'; did you mean 'instance_type'"),
+    ({"packages": "x"}, "unknown context 'packages'; did you mean 'package'"),
+    ({"Stage": None}, "unknown context 'Stage'; did you mean 'stage'"),
+    ({"llama2-7b-throughputt": {"stage": "x"}}, "did you mean 'llama2-7b-throughput'"),
+    ({"another": {"max_instances": 2}}, "unknown context 'another'"),
     ({"max_instances": "many"}, "max_instances is 'many'; it must be a whole number"),
     ({"network_isolation": "maybe"}, "network_isolation is 'maybe'; it must be true or false"),
     ({"max_instances": "0"}, "max_instances is 0; it must be within 1..100"),
@@ -87,6 +130,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"environment": "INF2KIT_QUEUE_SIZE=abc"},
         "environment INF2KIT_QUEUE_SIZE is 'abc'; it must be a whole number",
     ),
+    (
+        {"environment": "INF2KIT_STALL_SECONDS=1"},
+        "INF2KIT_STALL_SECONDS is '1'; it must be a whole number of at least 3",
+    ),
     ({"environment": "INF2KIT_BACKEND=simulated"}, "free are INF2KIT_PREFILLS_PER_STEP, INF2KIT_QUEUE_SIZE"),
     ({"environment": "hf_token=abc"}, "environment hf_token is '...'"),
     ({"environment": "AWS_ACCESS_KEY_ID=abc"}, "environment AWS_ACCESS_KEY_ID is '...'"),
@@ -112,6 +159,19 @@ def test_an_option_that_makes_no_sense_is_refused_at_synth(context: dict[str, An
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "option", ["target_concurrency", "startup_timeout_s", "download_timeout_s", "volume_gb"]
+)
+def test_an_explicit_zero_is_not_the_default(option: str) -> None:
+    preset = inf2kit.load_preset("llama2-7b-throughput")
+    package = DeployedPackage.from_uri(register_package(preset))
+    values: dict[str, Any] = {option: 0}
+    with pytest.raises(DeploymentError, match=f"{option} is 0; it must be within"):
+        EndpointProps(preset=preset, package=package, **values)
+    values[option] = None
+    assert getattr(EndpointProps(preset=preset, package=package, **values), option) > 0
+
+
 def test_texts_of_ones_own_preset_fit_a_template(tmp_path: Path) -> None:
     path = own_preset(tmp_path, "wordy")
     content = path.read_text(encoding="utf-8")
@@ -120,6 +180,24 @@ def test_texts_of_ones_own_preset_fit_a_template(tmp_path: Path) -> None:
     preset = inf2kit.load_preset(str(path))
     with pytest.raises(DeploymentError, match=r"description is 'x+\.\.\.'; it must be at most 1000 bytes"):
         Context.parse({"preset": str(path), "package": register_package(preset)}).endpoint_props(preset)
+
+
+def test_two_stacks_never_have_one_endpoint(tmp_path: Path) -> None:
+    package = ",".join(map(register_package, ("llama2-7b-throughput", "llama2-7b-latency")))
+    app = build_app({"package": package, "endpoint_name": "chat"}, outdir=str(tmp_path / "out"))
+    errors = [
+        str(entry.data)
+        for child in app.node.children
+        for entry in child.node.metadata
+        if entry.type == "aws:cdk:error" and "both have" in str(entry.data)
+    ]
+    assert len(errors) == 1
+    assert "would both have the endpoint 'chat'" in errors[0]
+
+    own = own_preset(tmp_path, "llama2-7b-latency-dev")
+    context = {"preset": str(own), "llama2-7b-latency": {"stage": "dev"}}
+    with pytest.raises(DeploymentError, match="would have the stack inf2-llama2-7b-latency-dev"):
+        build_app(context, outdir=str(tmp_path / "other"))
 
 
 def test_packages_that_cannot_be_deployed_are_refused(tmp_path: Path) -> None:

@@ -83,9 +83,11 @@ def bootstrapped(cdk: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def tokenizer_only(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedded model's tokenizer with a tensor for weights: enough for the simulated backend."""
-    path = packages.link_files(weights, tmp_path_factory.mktemp("simulated") / "weights", ".safetensors")
-    packages.write_safetensors(path / "model.safetensors")
+    """The embedded model's tokenizer with a very small Llama: enough for the simulated backend."""
+    path = packages.link_files(
+        weights, tmp_path_factory.mktemp("simulated") / "weights", ".safetensors", "config.json"
+    )
+    packages.write_small_model(path, vocabulary=49152)
     return path
 
 

@@ -56,6 +56,35 @@ def highest(aws: Callable[..., Any], namespace: str, name: str, dimensions: dict
     return max((float(point["Maximum"]) for point in points), default=0.0)
 
 
+def check_parameters_of_calls(runtime: Any) -> None:
+    """Those that select nothing special reach the container, others are refused; whole and streamed."""
+    call = {"EndpointName": "life", "ContentType": "application/json", "Body": b'{"inputs": "Hello"}'}
+    for parameter, value in {
+        "TargetVariant": "main",
+        "InferenceId": "mine",
+        "PrefixAwareId": "application",
+        "CustomAttributes": 1024 * "x",
+    }.items():
+        assert runtime.invoke_endpoint(**call, **{parameter: value})["Body"].read()
+    for operation in ("invoke_endpoint", "invoke_endpoint_with_response_stream"):
+        takes = runtime.meta.service_model.operation_model(
+            runtime.meta.method_to_api_mapping[operation]
+        ).input_shape.members
+        for parameter, value, message in (
+            ("TargetVariant", "another", "Variant another not found in endpoint life"),
+            ("TargetModel", "another", "not a multi-model endpoint and does not support target model header"),
+            ("InferenceComponentName", "another", "Endpoint life has no inference components"),
+            ("TargetContainerHostname", "another", "Endpoint life has one container only"),
+            ("EnableExplanations", "`true`", "Endpoint life has no explainer"),
+            ("SessionId", "another", "Endpoint life has no stateful model"),
+            ("CustomAttributes", 1025 * "x", "'customAttributes' failed .* less than or equal to 1024"),
+            ("InferenceId", 65 * "x", "'inferenceId' failed .* less than or equal to 64"),
+        ):
+            if parameter in takes:
+                with pytest.raises(ClientError, match=f"ValidationError.*{message}"):
+                    getattr(runtime, operation)(**call, **{parameter: value})
+
+
 def test_the_life_of_an_endpoint(cloud: CloudSettings, maker: ResourceMaker, aws: Callable[..., Any]) -> None:
     """Created, refused while it starts, called, its container killed and replaced, deleted."""
     runtime, sagemaker = aws("sagemaker-runtime"), maker.sagemaker
@@ -73,15 +102,7 @@ def test_the_life_of_an_endpoint(cloud: CloudSettings, maker: ResourceMaker, aws
     assert generate(runtime, "life")
     with pytest.raises(ClientError, match="not an asynchronous one"):
         runtime.invoke_endpoint_async(EndpointName="life", Body=b"{}")
-    assert runtime.invoke_endpoint(EndpointName="life", TargetVariant="main", Body=b'{"inputs": "Hello"}')
-    for header, message in {
-        "TargetVariant": "Variant another not found in endpoint life",
-        "TargetModel": "Endpoint life is not a multi-model endpoint and does not support target model header",
-        "InferenceComponentName": "Endpoint life has no inference components",
-        "TargetContainerHostname": "Endpoint life has one container only",
-    }.items():
-        with pytest.raises(ClientError, match=f"ValidationError.*{message}"):
-            runtime.invoke_endpoint(EndpointName="life", Body=b'{"inputs": "Hello"}', **{header: "another"})
+    check_parameters_of_calls(runtime)
     with pytest.raises(ClientError, match="larger than 6,291,456 bytes"):
         generate(runtime, "life", "x" * 6_300_000)
     killed = find_model_server(cloud, "life")

@@ -36,10 +36,10 @@ def test_without_rollback_a_failed_creation_can_be_completed_or_undone(
     resources = {"Group": log_group("/paused"), "Policy": {**IMPOSSIBLE, "DependsOn": "Group"}}
     assert stacks.create("paused", resources, DisableRollback=True) == "CREATE_FAILED"
     assert "/paused" in list_log_groups(aws("logs"))
-    assert (
-        stacks.update("paused", {"Group": log_group("/paused"), "P": parameter("/p", "1")})
-        == "UPDATE_COMPLETE"
-    )
+    repaired = {"Group": log_group("/paused"), "P": parameter("/p", "1")}
+    with pytest.raises(ClientError, match=r"non-terminal \[CREATE_FAILED\] state"):
+        stacks.update("paused", repaired)
+    assert stacks.update("paused", repaired, DisableRollback=True) == "UPDATE_COMPLETE"
     assert stacks.create("undone", {**resources, "Group": log_group("/undone")}, DisableRollback=True) == (
         "CREATE_FAILED"
     )

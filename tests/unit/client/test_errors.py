@@ -51,6 +51,10 @@ def test_an_error_says_when_another_try_makes_sense(isolated: Path) -> None:
         ({"error": "too long", "error_type": "prompt_too_long"}, "prompt_too_long"),
         ({"error": {"message": "too long", "code": "prompt_too_long"}}, "prompt_too_long"),
         ({"error": {"message": "too long", "type": "invalid_request"}}, "invalid_request"),
+        (
+            {"error": {"message": "too long", "type": "invalid_request_error", "code": "x", "param": None}},
+            "x",
+        ),
     ],
 )
 def test_both_schemas_of_errors_are_read(body: dict[str, object], code: str) -> None:
@@ -67,5 +71,7 @@ def test_missing_credentials_are_a_sentence(isolated: Path, monkeypatch: pytest.
 
 def test_a_missing_region_is_a_sentence(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_DEFAULT_REGION")
-    with pytest.raises(EndpointError, match="specify a region; configure boto3, or start a local endpoint"):
+    with pytest.raises(
+        EndpointError, match="needs a region; set AWS_REGION, give region_name, or start a local endpoint"
+    ):
         Endpoint("e")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import inf2kit
 from inf2kit.package import Manifest, collect
+from tests.helpers import packages
 
 LOCAL = inf2kit.load_preset("smollm2-135m-local")
 NEURON = inf2kit.load_preset("llama2-7b-budget")
@@ -21,7 +22,7 @@ def test_the_same_files_have_the_same_digest_wherever_and_whenever_they_were_wri
     shutil.copytree(weights, other)
     os.utime(other / "config.json", (1, 1))
     assert collect(LOCAL, other).manifest.digest == first.digest
-    (other / "config.json").write_text('{"vocab_size": 11}', encoding="utf-8")
+    packages.write_json(other / "config.json", {**packages.SMALL_CONFIG, "rms_norm_eps": 1e-5})
     assert collect(LOCAL, other).manifest.digest != first.digest
     assert Manifest.parse(first.to_bytes(), "here") == Manifest.parse(first.to_bytes(), "there")
     assert Manifest.parse(first.to_bytes(), "here").digest == first.digest

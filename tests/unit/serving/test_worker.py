@@ -58,6 +58,7 @@ def settings(tmp_path: Path) -> Settings:
 def answer(body: bytes, model: worker.Model, context: Context) -> dict[str, Any]:
     data = worker.input_fn(body, "application/json", context)
     output = worker.output_fn(worker.predict_fn(data, model, context), "application/json", context)
+    assert output.endswith(b"}\n"), "readers of lines wait for its end"
     return dict(json.loads(output))
 
 
@@ -73,6 +74,8 @@ def answer(body: bytes, model: worker.Model, context: Context) -> dict[str, Any]
             (400, "Bad Request"),
             "no_stream",
         ),
+        (b'{"prompt": ""}', (422, "Unprocessable Entity"), "empty_inputs"),
+        (b'{"messages": [], "top_p": 1}', (422, "Unprocessable Entity"), "invalid_messages"),
         (b'{"inputs": "x", "stream": "yes"}', (422, "Unprocessable Entity"), "invalid_parameter"),
         (b'{"inputs": "x", "stream": false}', (503, "Service Unavailable"), "unavailable"),
     ],
@@ -81,7 +84,10 @@ def test_an_error_keeps_its_status(
     body: bytes, status: tuple[int, str], code: str, settings: Settings
 ) -> None:
     context = Context()
-    assert answer(body, worker.Model(settings), context)["error_type"] == code
+    error = answer(body, worker.Model(settings), context)
+    # In the schema of the request: OpenAI's for a chat and a completion, else Text Generation Inference's.
+    is_openai = b"messages" in body or b"prompt" in body
+    assert (error["error"]["code"] if is_openai else error["error_type"]) == code
     assert context.status == status
 
 
@@ -95,7 +101,8 @@ def test_a_model_that_cannot_be_loaded_is_unavailable_and_says_why() -> None:
 
 def test_without_a_model_server_there_is_no_context() -> None:
     assert b"queue_full" in worker.output_fn(RequestError(429, "queue_full", "full"), "application/json")
-    assert worker.output_fn([{"generated_text": "\u00e9"}], "") == '[{"generated_text": "é"}]'.encode()
+    assert worker.output_fn([{"generated_text": "\u00e9"}], "") == '[{"generated_text": "é"}]\n'.encode()
+    assert worker.output_fn(RequestError(429, "queue_full", "full"), "").endswith(b"}\n")
 
 
 def test_the_gateway_alone_may_set_the_arrival(settings: Settings) -> None:

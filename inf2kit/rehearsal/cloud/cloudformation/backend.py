@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from moto.cloudformation import exceptions, models, urls, utils
 from moto.cloudformation.models import CloudFormationBackend
 
+from inf2kit.rehearsal.cloud.cloudformation import states
 from inf2kit.rehearsal.cloud.cloudformation.change_sets import LiveChangeSet
 from inf2kit.rehearsal.cloud.cloudformation.deployment import Deployment
 from inf2kit.rehearsal.cloud.cloudformation.desired import DesiredStack, refused
 from inf2kit.rehearsal.cloud.cloudformation.resources import Services
 from inf2kit.rehearsal.cloud.cloudformation.stack import LiveStack
-
-#: In these states a stack can only be deleted.
-_DELETABLE = (
-    *("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "UPDATE_ROLLBACK_FAILED", "DELETE_FAILED"),
-    "CREATE_IN_PROGRESS",
-)
 
 
 class Backend(CloudFormationBackend):
@@ -79,7 +74,14 @@ class Backend(CloudFormationBackend):
         return stack
 
     def create_live_change_set(
-        self, stack_name: str, name: str, description: str, kind: str, desired: DesiredStack, tags: Any
+        self,
+        stack_name: str,
+        name: str,
+        description: str,
+        kind: str,
+        desired: DesiredStack,
+        tags: Mapping[str, str],
+        role_arn: str,
     ) -> LiveChangeSet:
         """Create a change set, and for ``CREATE`` its stack in review."""
         utils.validate_create_change_set(name)
@@ -91,10 +93,13 @@ class Backend(CloudFormationBackend):
             raise refused(f"Stack [{stack_name}] does not exist")
         elif kind == "CREATE" and stack.status != "REVIEW_IN_PROGRESS":
             raise refused(
-                f"Stack [{stack_name}] already exists and cannot be created again with the changeSet"
+                f"Stack [{stack_name}] already exists and cannot be created again with the changeSet "
+                f"[{name}]."
             )
-        check_changeable(stack)
-        change_set = LiveChangeSet(kind, stack, name, description, desired, tags or None)
+        states.check_change_set(stack)
+        if any(other.change_set_name == name and not other.is_done for other in self._change_sets_of(stack)):
+            raise exceptions.AlreadyExistsException(f"ChangeSet {name} already exists")
+        change_set = LiveChangeSet(kind, stack, name, description, desired, tags, role_arn)
         # Added last: a template that is refused creates no stack.
         self.stacks[stack.stack_id] = stack
         self.change_sets[change_set.change_set_id] = change_set
@@ -120,25 +125,21 @@ class Backend(CloudFormationBackend):
         """Start the deployment of a change set, and delete the stack's other change sets.
 
         Raises:
-            ValidationError: the change set or its stack cannot be deployed now.
+            CloudFormationError: the change set or its stack cannot be deployed now.
         """
-        if change_set.execution_status != "AVAILABLE":
-            raise refused(
-                f"ChangeSet [{change_set.change_set_id}] cannot be executed in its current "
-                f"status of [{change_set.status}]"
-            )
+        change_set.check_executable()
         stack = change_set.stack
-        check_changeable(stack)
-        change_set.execution_status = "EXECUTE_COMPLETE"
-        # The others were computed for the stack as it was.
-        self._forget_change_sets(stack, but=change_set)
         desired = change_set.desired
         if not rollback:
             desired = dataclasses.replace(desired, rollback=False)
         verb = "CREATE" if stack.status == "REVIEW_IN_PROGRESS" else "UPDATE"
-        self.deploy(stack, desired, verb, change_set.tags or {})
+        self.deploy(
+            stack, desired, verb, change_set.tags or {}, change_set.role_arn or "", change_set=change_set
+        )
 
-    def create_live_stack(self, name: str, desired: DesiredStack, tags: Mapping[str, str]) -> LiveStack:
+    def create_live_stack(
+        self, name: str, desired: DesiredStack, tags: Mapping[str, str], role_arn: str, *, protected: bool
+    ) -> LiveStack:
         """Start the creation of a stack without a change set."""
         if self.find(name):
             raise exceptions.AlreadyExistsException(f"Stack [{name}] already exists")
@@ -146,52 +147,99 @@ class Backend(CloudFormationBackend):
         if fault:
             raise refused(fault)
         stack = self._new_stack(name)
+        stack.enable_termination_protection = protected
         self.stacks[stack.stack_id] = stack
-        self.deploy(stack, desired, "CREATE", tags)
+        self.deploy(stack, desired, "CREATE", tags, role_arn)
         return stack
 
     def deploy(
-        self, stack: LiveStack, desired: DesiredStack, verb: str, tags: Mapping[str, str] | None
+        self,
+        stack: LiveStack,
+        desired: DesiredStack,
+        verb: str,
+        tags: Mapping[str, str] | None,
+        role_arn: str,
+        *,
+        change_set: LiveChangeSet | None = None,
     ) -> None:
-        """Start a deployment."""
+        """Start a deployment.
+
+        Raises:
+            ValidationError: the stack's state does not allow it.
+        """
         with stack.lock:
-            check_changeable(stack)
+            states.check_update(stack, rollback=desired.rollback)
             stack.set_status(f"{verb}_IN_PROGRESS", "User Initiated")
+        if change_set:
+            change_set.execution_status = "EXECUTE_IN_PROGRESS"
+        # The others were computed for the stack as it was.
+        self._forget_change_sets(stack, but=change_set)
         if tags is not None:
             stack.tags = dict(tags)
+        stack.role_arn = role_arn or stack.role_arn
         stack.description = desired.template.get("Description")
         names = {**desired.names, "AWS::StackName": stack.name, "AWS::StackId": stack.stack_id}
-        self._start(stack, lambda: self._deploy(stack, dataclasses.replace(desired, names=names), verb))
+        desired = dataclasses.replace(desired, names=names)
+        self._start(stack, lambda: self._deploy(stack, desired, verb, change_set))
 
     def roll_back(self, stack: LiveStack) -> None:
-        """Start the rollback of a failed deployment that was left as it was."""
-        if stack.status not in ("CREATE_FAILED", "UPDATE_FAILED"):
-            raise refused(f"Stack [{stack.name}] is in {stack.status} state and can not be rolled back.")
+        """Start the rollback of a failed deployment that was left as it was.
+
+        Raises:
+            ValidationError: the stack's state does not allow it.
+        """
         prefix = "UPDATE_ROLLBACK" if stack.version.template else "ROLLBACK"
         with stack.lock:
-            check_changeable(stack)
+            states.check_rollback(stack)
             stack.set_status(f"{prefix}_IN_PROGRESS", "User Initiated")
-        self._start(stack, lambda: self._guard(stack, prefix, self._deployment(stack).roll_back))
+        self._start(
+            stack,
+            lambda: self._guard(stack, prefix, lambda: self._deployment(stack).roll_back("User Initiated")),
+        )
 
-    def delete_stack(self, name_or_stack_id: str) -> None:
-        """Start the deletion of a stack; deleting one that does not exist succeeds."""
-        stack = self.find(name_or_stack_id)
-        if stack is None or stack.status == "DELETE_COMPLETE":
-            return
-        if stack.enable_termination_protection:
-            raise refused(f"Stack [{stack.name}] cannot be deleted while TerminationProtection is enabled")
+    def continue_rollback(self, stack: LiveStack, skipped: Collection[str]) -> None:
+        """Go on with the rollback of an update that failed.
+
+        Raises:
+            ValidationError: the stack's state does not allow it.
+        """
         with stack.lock:
-            check_changeable(stack, *_DELETABLE)
+            states.check_continued_rollback(stack, skipped)
+            stack.set_status("UPDATE_ROLLBACK_IN_PROGRESS", "User Initiated")
+
+        def work() -> None:
+            self._deployment(stack).roll_back("User Initiated", skipped)
+
+        self._start(stack, lambda: self._guard(stack, "UPDATE_ROLLBACK", work))
+
+    def delete_live_stack(self, name: str, *, retained: Collection[str], force: bool) -> None:
+        """Start the deletion of a stack; deleting one that does not exist succeeds.
+
+        Args:
+            name: The stack's name or id.
+            retained: The logical ids of resources that are left behind.
+            force: Leave behind what cannot be deleted.
+
+        Raises:
+            ValidationError: the stack's state does not allow it.
+        """
+        stack = self.find(name)
+        if stack is None or stack.status in ("DELETE_COMPLETE", "DELETE_IN_PROGRESS"):
+            return
+        with stack.lock:
+            states.check_deletion(stack, retained=retained, force=force)
             previous = stack.worker
             stack.cancelled.set()
             stack.set_status("DELETE_IN_PROGRESS", "User Initiated")
-        self._start(stack, lambda: self._delete(stack, previous))
+        self._start(stack, lambda: self._delete(stack, previous, retained, force=force))
 
     def _new_stack(self, name: str) -> LiveStack:
         stack_id = utils.generate_stack_id(name, self.region_name, self.account_id)
         return LiveStack(stack_id, name, self.account_id, self.region_name)
 
-    def _deploy(self, stack: LiveStack, desired: DesiredStack, verb: str) -> None:
+    def _deploy(
+        self, stack: LiveStack, desired: DesiredStack, verb: str, change_set: LiveChangeSet | None
+    ) -> None:
         prefix = "ROLLBACK" if verb == "CREATE" else "UPDATE_ROLLBACK"
         self._guard(stack, prefix, lambda: self._deployment(stack).run(desired, verb))
         self._forget_exports(stack)
@@ -199,11 +247,23 @@ class Backend(CloudFormationBackend):
             if output["ExportName"]:
                 name, value = output["ExportName"], output["OutputValue"]
                 self.exports[name] = models.Export(stack.stack_id, name, value)
+        if change_set:
+            is_done = stack.status in ("CREATE_COMPLETE", "UPDATE_COMPLETE")
+            change_set.execution_status = "EXECUTE_COMPLETE" if is_done else "EXECUTE_FAILED"
+        if stack.status == "ROLLBACK_COMPLETE" and desired.delete_failed:
+            self.delete_live_stack(stack.stack_id, retained=(), force=False)
 
-    def _delete(self, stack: LiveStack, previous: threading.Thread | None) -> None:
+    def _delete(
+        self,
+        stack: LiveStack,
+        previous: threading.Thread | None,
+        retained: Collection[str],
+        *,
+        force: bool,
+    ) -> None:
         if previous:
             previous.join()
-        self._guard(stack, "DELETE", self._deployment(stack).delete)
+        self._guard(stack, "DELETE", lambda: self._deployment(stack).delete(retained, force=force))
         if stack.status == "DELETE_COMPLETE":
             self._forget_exports(stack)
             # The next stack of this name may have change sets of the same names.
@@ -216,10 +276,17 @@ class Backend(CloudFormationBackend):
             if export.exporting_stack_id == stack.stack_id:
                 del self.exports[name]
 
+    def _change_sets_of(self, stack: LiveStack) -> list[LiveChangeSet]:
+        return [
+            change_set
+            for change_set in list(self.change_sets.values())
+            if isinstance(change_set, LiveChangeSet) and change_set.stack is stack
+        ]
+
     def _forget_change_sets(self, stack: LiveStack, but: LiveChangeSet | None = None) -> None:
-        for change_set in list(self.change_sets.values()):
-            if change_set.stack is stack and change_set is not but:
-                del self.change_sets[change_set.change_set_id]
+        for change_set in self._change_sets_of(stack):
+            if change_set is not but:
+                self.change_sets.pop(change_set.change_set_id, None)
 
     @staticmethod
     def _guard(stack: LiveStack, prefix: str, work: Callable[[], None]) -> None:
@@ -239,25 +306,14 @@ class Backend(CloudFormationBackend):
                 clients[service] = Backend.client(service, self.region_name)
             return clients[service]
 
-        return Deployment(stack, Services(self.account_id, self.region_name, client, Backend.undone))
+        def exporter(name: str) -> str:
+            export = self.exports.get(name)
+            return str(export.exporting_stack_id) if export else ""
+
+        services = Services(self.account_id, self.region_name, client, Backend.undone)
+        return Deployment(stack, services, exporter)
 
     @staticmethod
     def _start(stack: LiveStack, work: Callable[[], None]) -> None:
         stack.worker = threading.Thread(target=work, daemon=True, name=f"stack {stack.name}")
         stack.worker.start()
-
-
-def check_changeable(stack: LiveStack, *also: str) -> None:
-    """Refuse a change that CloudFormation does not take in the stack's state.
-
-    Args:
-        stack: The stack.
-        also: States that are accepted in addition.
-
-    Raises:
-        ValidationError: the stack is busy, or can only be deleted.
-    """
-    if (stack.is_busy or stack.status in _DELETABLE) and stack.status not in also:
-        must_delete = stack.status in _DELETABLE and not stack.is_busy
-        advice = "delete it" if must_delete else "try again when it has settled"
-        raise refused(f"Stack:{stack.stack_id} is in {stack.status} state and can not be updated; {advice}.")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from moto.cloudformation import models, utils
+from moto.cloudformation import exceptions, models, utils
 from moto.cloudformation.models import ChangeSet
 from moto.core.utils import utcnow
 
@@ -23,7 +24,14 @@ class LiveChangeSet(ChangeSet):
     """A change set with the fields that moto's responses read."""
 
     def __init__(
-        self, kind: str, stack: LiveStack, name: str, description: str, desired: DesiredStack, tags: Any
+        self,
+        kind: str,
+        stack: LiveStack,
+        name: str,
+        description: str,
+        desired: DesiredStack,
+        tags: Mapping[str, str],
+        role_arn: str,
     ) -> None:
         # moto's constructor is not called: it parses the template itself.
         self.change_set_type, self.change_set_name, self.description = kind, name, description
@@ -31,24 +39,57 @@ class LiveChangeSet(ChangeSet):
         self.stack, self.stack_id, self.stack_name = stack, stack.stack_id, stack.name
         self.desired = desired
         self.template, self.parameters = desired.text, dict(desired.parameters)
-        self.notification_arns, self.tags, self.role_arn = None, tags, None
+        self.notification_arns, self.tags, self.role_arn = None, tags or None, role_arn or None
         self.creation_time = utcnow()
         self.changes = _list_changes(stack, desired)
         fault = desired.unsupported_types() or desired.broken_rule()
-        if not fault and kind == "UPDATE" and not self.changes and is_unchanged(stack, desired):
+        if not fault and kind == "UPDATE" and not self.changes and is_unchanged(stack, desired, tags):
             fault = _NO_CHANGES
         self.status = "FAILED" if fault else "CREATE_COMPLETE"
         self.execution_status = "UNAVAILABLE" if fault else "AVAILABLE"
         self.status_reason = fault or None
 
+    @property
+    def is_done(self) -> bool:
+        """Whether it was executed, with or without success."""
+        return self.execution_status in ("EXECUTE_COMPLETE", "EXECUTE_FAILED")
 
-def is_unchanged(stack: LiveStack, desired: DesiredStack) -> bool:
-    """Whether a stack already has the desired template and parameters."""
+    def check_executable(self) -> None:
+        """Check that it can be executed.
+
+        Raises:
+            CloudFormationError: it failed, is being executed, or was.
+        """
+        if self.status != "CREATE_COMPLETE":
+            raise self._invalid("executed", f"status of [{self.status}]")
+        if self.execution_status != "AVAILABLE":
+            raise self._invalid("executed", f"execution status of [{self.execution_status}]")
+
+    def check_deletable(self) -> None:
+        """Check that it can be deleted.
+
+        Raises:
+            CloudFormationError: it is being executed.
+        """
+        if self.execution_status == "EXECUTE_IN_PROGRESS":
+            raise self._invalid("deleted", f"execution status of [{self.execution_status}]")
+
+    def _invalid(self, verb: str, status: str) -> exceptions.CloudFormationError:
+        error = exceptions.CloudFormationError(
+            f"ChangeSet [{self.change_set_id}] cannot be {verb} in its current {status}"
+        )
+        error.code = "InvalidChangeSetStatus"
+        return error
+
+
+def is_unchanged(stack: LiveStack, desired: DesiredStack, tags: Mapping[str, str]) -> bool:
+    """Whether a stack already has the desired template, parameters and tags; no tags keep those it has."""
     if not stack.version.template:
         return False
     return (
         template.parse(stack.version.template) == desired.template
         and dict(stack.version.parameters) == dict(desired.parameters)
+        and (not tags or dict(tags) == stack.tags)
         and stack.status.endswith("COMPLETE")
     )
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import graphlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from inf2kit.rehearsal.cloud.cloudformation import resources, template
+from inf2kit.rehearsal.cloud.cloudformation.deletion import (
+    REASON_LENGTH,
+    delete_all,
+    delete_resource,
+    deletion_order,
+    reason_of,
+)
 from inf2kit.rehearsal.cloud.cloudformation.desired import DesiredStack, unsupported
 from inf2kit.rehearsal.cloud.cloudformation.intrinsics import Resolver
 from inf2kit.rehearsal.cloud.cloudformation.resources import (
@@ -16,11 +20,15 @@ from inf2kit.rehearsal.cloud.cloudformation.resources import (
     PhysicalResource,
     Services,
 )
-from inf2kit.rehearsal.cloud.cloudformation.stack import LiveStack, Policies, StackResource, Version
+from inf2kit.rehearsal.cloud.cloudformation.stack import (
+    LiveStack,
+    Policies,
+    StackResource,
+    UndoStep,
+    Version,
+)
 from inf2kit.rehearsal.cloud.errors import AwsError
 
-#: The largest ResourceStatusReason.
-_REASON_LENGTH = 1024
 _REPLACES = "Requested update requires the creation of a new physical resource"
 
 
@@ -34,10 +42,11 @@ class Deployment:
     Args:
         stack: The stack to change.
         services: The services that create the resources.
+        exporter: Returns the id of the stack that has exported a name; empty if none has.
     """
 
-    def __init__(self, stack: LiveStack, services: Services) -> None:
-        self._stack, self._services = stack, services
+    def __init__(self, stack: LiveStack, services: Services, exporter: Callable[[str], str]) -> None:
+        self._stack, self._services, self._exporter = stack, services, exporter
 
     def run(self, desired: DesiredStack, verb: str) -> None:
         """Create or update the stack, and roll back a failure if the stack wants that.
@@ -50,32 +59,78 @@ class Deployment:
         try:
             active = resolver.active_resources()
             for logical_id in template.creation_order(active):
-                self._deploy(logical_id, active[logical_id], resolver)
+                self._deploy(logical_id, active[logical_id], resolver, rollback=desired.rollback)
             outputs = _outputs(resolver)
+            self._check_exports(outputs)
         except (_FailedError, AwsError) as error:
-            reason = str(error)[:_REASON_LENGTH]
+            reason = str(error)[:REASON_LENGTH]
             if desired.rollback:
-                self._roll_back(verb, reason)
+                self.roll_back(reason)
             else:
                 self._stack.set_status(f"{verb}_FAILED", reason)
             return
         self._finish(desired, verb, active, outputs)
 
-    def delete(self) -> None:
-        """Delete all resources that are not retained, each before those that it depends on."""
-        for resource in _deletion_order(self._stack.deployed.values()):
-            if not self._delete(resource, retain=resource.policies.retain):
-                self._stack.set_status(
-                    "DELETE_FAILED", f"The following resource(s) failed to delete: [{resource.logical_id}]."
-                )
-                return
-            del self._stack.deployed[resource.logical_id]
+    def delete(self, retained: Collection[str] = (), *, force: bool = False) -> None:
+        """Delete all resources that are not retained.
+
+        Args:
+            retained: The logical ids of resources that are left behind.
+            force: Leave behind what cannot be deleted.
+        """
+        kept = {
+            name
+            for name, resource in self._stack.deployed.items()
+            if resource.policies.retain or name in retained
+        }
+        failed = delete_all(self._stack, self._services, kept)
+        if failed and not force:
+            self._stack.set_status("DELETE_FAILED", _failed("delete", *failed))
+            return
+        self._stack.deployed.clear()
         self._stack.set_status("DELETE_COMPLETE")
 
-    def roll_back(self) -> None:
-        """Roll back a failed deployment that was left as it was."""
-        verb = "UPDATE" if self._stack.version.template else "CREATE"
-        self._roll_back(verb, "User Initiated")
+    def roll_back(self, reason: str, skipped: Collection[str] = ()) -> None:
+        """Undo what was done since the last success, or go on with that.
+
+        Args:
+            reason: Why.
+            skipped: The logical ids of resources that an update's rollback leaves as they are.
+        """
+        if self._stack.version.template:
+            self._roll_back_update(reason, skipped)
+        else:
+            self._roll_back_creation(reason)
+
+    def _roll_back_creation(self, reason: str) -> None:
+        stack = self._stack
+        stack.set_status("ROLLBACK_IN_PROGRESS", reason)
+        stack.journal.clear()
+        kept = {name for name, resource in stack.deployed.items() if resource.policies.retain_on_rollback}
+        failed = delete_all(self._stack, self._services, kept)
+        if failed:
+            stack.set_status("ROLLBACK_FAILED", _failed("delete", *failed))
+        else:
+            stack.set_status("ROLLBACK_COMPLETE")
+
+    def _roll_back_update(self, reason: str, skipped: Collection[str]) -> None:
+        stack = self._stack
+        stack.set_status("UPDATE_ROLLBACK_IN_PROGRESS", reason)
+        stack.unrestored.clear()
+        while stack.journal:
+            step = stack.journal[-1]
+            try:
+                if step.logical_id not in skipped:
+                    step.undo()
+            except Exception as error:
+                stack.unrestored.add(step.logical_id)
+                fault = _failed("update", step.logical_id, reason=reason_of(error))
+                stack.set_status("UPDATE_ROLLBACK_FAILED", fault[:REASON_LENGTH])
+                return
+            # Kept until it is done, for a rollback that is continued.
+            stack.journal.pop()
+        stack.set_status("UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS")
+        stack.set_status("UPDATE_ROLLBACK_COMPLETE")
 
     def _finish(
         self,
@@ -98,10 +153,13 @@ class Deployment:
         stack.replaced.clear()
         stack.journal.clear()
         # A failed deletion does not fail the deployment; the events name the resource.
-        for resource in _deletion_order([*replaced, *removed]):
+        for resource in deletion_order([*replaced, *removed]):
             policies = resource.policies
-            self._delete(
-                resource, retain=policies.retain_replaced if resource in replaced else policies.retain
+            delete_resource(
+                self._stack,
+                self._services,
+                resource,
+                retain=policies.retain_replaced if resource in replaced else policies.retain,
             )
         stack.set_status(f"{verb}_COMPLETE")
 
@@ -120,7 +178,18 @@ class Deployment:
                 f"({resource.kind}) in this rehearsal.",
             ) from None
 
-    def _deploy(self, logical_id: str, definition: Mapping[str, Any], resolver: Resolver) -> None:
+    def _check_exports(self, outputs: list[dict[str, Any]]) -> None:
+        for name in filter(None, (output["ExportName"] for output in outputs)):
+            exporter = self._exporter(name)
+            if exporter not in ("", self._stack.stack_id):
+                other = exporter.split("/")[1]
+                raise AwsError(
+                    "ValidationError", f"Export with name {name} is already exported by stack {other}."
+                )
+
+    def _deploy(
+        self, logical_id: str, definition: Mapping[str, Any], resolver: Resolver, *, rollback: bool
+    ) -> None:
         """Create or update one resource, if it is not as its definition says."""
         stack, kind = self._stack, str(definition["Type"])
         if stack.cancelled.is_set():
@@ -134,7 +203,7 @@ class Deployment:
         before = stack.deployed.get(logical_id)
         if before and before.failed:
             # Deleted first: its replacement may have the same name.
-            self._delete(before, retain=False)
+            delete_resource(self._stack, self._services, before, retain=False)
             del stack.deployed[logical_id]
             before = None
         if before and before.kind == kind and before.properties == properties:
@@ -145,9 +214,11 @@ class Deployment:
         )
 
         def put() -> PhysicalResource:
+            if is_replaced and not rollback:
+                raise _FailedError("Replacement type updates not supported on stack with disable-rollback.")
             if before and not is_replaced:
                 # Recorded before the attempt: an update that fails half-way must be undone too.
-                stack.journal.append(lambda: self._undo_update(before, properties))
+                stack.journal.append(UndoStep(logical_id, lambda: self._undo_update(before, properties)))
                 return handler.update(self._services, before.physical, before.properties, properties)
             name = handler.name(stack.name, logical_id, properties)
             return handler.create(self._services, name, properties)
@@ -165,18 +236,18 @@ class Deployment:
         except CreatedButFailedError as error:
             physical, failure = error.physical, str(error)
         except Exception as error:
-            reason = _reason(error)
+            reason = reason_of(error)
             stack.record_event(logical_id, kind, f"{verb}_FAILED", reason)
-            raise _failed(verb, logical_id, reason) from None
+            raise _FailedError(_failed(verb, logical_id, reason=reason)) from None
         resource = StackResource(logical_id, kind, handler, physical, properties, dependencies)
         stack.deployed[logical_id] = resource
         if failure or not before or is_replaced:
-            stack.journal.append(lambda: self._undo_create(logical_id, before))
+            stack.journal.append(UndoStep(logical_id, lambda: self._undo_create(logical_id, before)))
         if failure:
             resource.failed = True
             reason = f'Resource handler returned message: "{failure}" (HandlerErrorCode: NotStabilized)'
-            stack.record_event(logical_id, kind, f"{verb}_FAILED", reason[:_REASON_LENGTH], physical.id)
-            raise _failed(verb, logical_id, failure)
+            stack.record_event(logical_id, kind, f"{verb}_FAILED", reason[:REASON_LENGTH], physical.id)
+            raise _FailedError(_failed(verb, logical_id, reason=failure))
         resource.policies = policies
         if before and is_replaced:
             stack.replaced.append(before)
@@ -188,63 +259,29 @@ class Deployment:
             self._stack.deployed[logical_id] = before
             self._stack.replaced[:] = [other for other in self._stack.replaced if other is not before]
         if resource:
-            self._delete(resource, retain=resource.policies.retain_on_rollback and not before)
+            # What cannot be deleted is left behind: it does not fail the rollback of an update.
+            delete_resource(
+                self._stack,
+                self._services,
+                resource,
+                retain=resource.policies.retain_on_rollback and not before,
+            )
 
     def _undo_update(self, before: StackResource, properties: Mapping[str, Any]) -> None:
-        def record(status: str) -> None:
-            stack.record_event(before.logical_id, before.kind, status, physical_id=before.physical.id)
+        def record(status: str, reason: str = "") -> None:
+            stack.record_event(before.logical_id, before.kind, status, reason, before.physical.id)
 
         stack = self._stack
         record("UPDATE_IN_PROGRESS")
-        before.physical = before.handler.update(
-            self._services, before.physical, properties, before.properties
-        )
+        try:
+            before.physical = before.handler.update(
+                self._services, before.physical, properties, before.properties
+            )
+        except Exception as error:
+            record("UPDATE_FAILED", reason_of(error))
+            raise
         stack.deployed[before.logical_id] = before
         record("UPDATE_COMPLETE")
-
-    def _roll_back(self, verb: str, reason: str) -> None:
-        stack = self._stack
-        prefix = "ROLLBACK" if verb == "CREATE" else "UPDATE_ROLLBACK"
-        stack.set_status(f"{prefix}_IN_PROGRESS", reason)
-        while stack.journal:
-            try:
-                stack.journal.pop()()
-            except Exception as error:
-                stack.set_status(f"{prefix}_FAILED", _reason(error))
-                return
-        if verb == "UPDATE":
-            stack.set_status("UPDATE_ROLLBACK_COMPLETE_CLEANUP_IN_PROGRESS")
-        stack.set_status(f"{prefix}_COMPLETE")
-
-    def _delete(self, resource: StackResource, *, retain: bool) -> bool:
-        """Delete a resource, or retain it; False if that failed."""
-
-        def record(status: str, reason: str = "") -> None:
-            self._stack.record_event(resource.logical_id, resource.kind, status, reason, resource.physical.id)
-
-        if retain:
-            record("DELETE_SKIPPED")
-            return True
-        record("DELETE_IN_PROGRESS")
-        try:
-            resource.handler.delete(self._services, resource.physical, resource.properties)
-        except Exception as error:
-            if not _is_not_found(error):
-                record("DELETE_FAILED", _reason(error))
-                return False
-        record("DELETE_COMPLETE")
-        return True
-
-
-def _deletion_order(deployed: Collection[StackResource]) -> list[StackResource]:
-    """List resources, each before those that it depends on."""
-    graph = {
-        resource: [
-            other for other in deployed if other.logical_id in resource.dependencies and other is not resource
-        ]
-        for resource in deployed
-    }
-    return list(graphlib.TopologicalSorter(graph).static_order())[::-1]
 
 
 def _outputs(resolver: Resolver) -> list[dict[str, Any]]:
@@ -264,24 +301,6 @@ def _outputs(resolver: Resolver) -> list[dict[str, Any]]:
     return outputs
 
 
-def _failed(verb: str, logical_id: str, reason: str) -> _FailedError:
-    return _FailedError(f"The following resource(s) failed to {verb.lower()}: [{logical_id}]. {reason}")
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, ClientError):
-        fault = error.response["Error"]
-        reason = f'Resource handler returned message: "{fault.get("Message")}" ({fault.get("Code")})'
-        return reason[:_REASON_LENGTH]
-    if isinstance(error, KeyError):
-        return f"the property or attribute {error} is missing"
-    return str(error)[:_REASON_LENGTH]
-
-
-def _is_not_found(error: Exception) -> bool:
-    """Whether a deletion failed because the resource does not exist."""
-    if not isinstance(error, ClientError):
-        return False
-    fault = error.response["Error"]
-    text = f"{fault.get('Code')} {fault.get('Message')}"
-    return any(phrase in text for phrase in ("NotFound", "NoSuch", "Could not find", "ResourceNotFound"))
+def _failed(verb: str, *logical_ids: str, reason: str = "") -> str:
+    sentence = f"The following resource(s) failed to {verb.lower()}: [{', '.join(logical_ids)}]."
+    return f"{sentence} {reason}".rstrip()

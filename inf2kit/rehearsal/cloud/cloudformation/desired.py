@@ -26,6 +26,7 @@ class DesiredStack:
         names: The values of parameters and pseudo parameters.
         exports: The exports of all stacks.
         rollback: Whether a failure is rolled back.
+        delete_failed: Whether a stack is deleted whose creation was rolled back.
     """
 
     text: str
@@ -34,6 +35,7 @@ class DesiredStack:
     names: Mapping[str, Any]
     exports: Mapping[str, str]
     rollback: bool = True
+    delete_failed: bool = False
 
     @classmethod
     def resolve(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -10,6 +10,8 @@ from urllib.parse import unquote, urlparse
 from moto.cloudformation import exceptions, models, responses
 from moto.core.responses import ActionResult, EmptyResult
 
+from inf2kit.rehearsal.cloud import iam
+from inf2kit.rehearsal.cloud.cloudformation import states
 from inf2kit.rehearsal.cloud.cloudformation.backend import Backend
 from inf2kit.rehearsal.cloud.cloudformation.change_sets import LiveChangeSet, is_unchanged
 from inf2kit.rehearsal.cloud.cloudformation.desired import DesiredStack, refused
@@ -18,7 +20,8 @@ from inf2kit.rehearsal.cloud.s3 import objects
 
 _PATCHED = (
     *("create_change_set", "describe_change_set", "execute_change_set", "delete_change_set"),
-    *("create_stack", "update_stack", "rollback_stack", "_get_stack_from_s3_url"),
+    *("create_stack", "update_stack", "delete_stack", "rollback_stack", "continue_update_rollback"),
+    *("update_termination_protection", "_get_stack_from_s3_url"),
 )
 #: The largest TemplateBody in bytes.
 _MAX_BODY = 51_200
@@ -44,13 +47,19 @@ class _Responses(responses.CloudFormationResponse):
     def create_change_set(self) -> ActionResult:
         backend, name = _backend(self), self._get_param("StackName")
         kind = self._get_param("ChangeSetType", "UPDATE")
+        if kind not in ("CREATE", "UPDATE"):
+            raise refused(f"This rehearsal cannot create change sets of the type {kind}; import on AWS.")
+        stack = backend.find(name)
+        if kind == "UPDATE" and self._get_param("OnStackFailure") == "DELETE":
+            raise refused("OnStackFailure DELETE is only valid when ChangeSetType is CREATE.")
         change_set = backend.create_live_change_set(
             name,
             self._get_param("ChangeSetName"),
             self._get_param("Description"),
             kind,
-            _desired(self, backend.find(name), rollback=not _is_rollback_disabled(self)),
+            _desired(self, stack),
             _tags(self),
+            _role(self, stack),
         )
         return ActionResult({"Id": change_set.change_set_id, "StackId": change_set.stack_id})
 
@@ -58,34 +67,68 @@ class _Responses(responses.CloudFormationResponse):
         return ActionResult(_change_set(self))
 
     def delete_change_set(self) -> ActionResult:
-        with contextlib.suppress(exceptions.CloudFormationError):  # it does not exist
-            del _backend(self).change_sets[_change_set(self).change_set_id]
+        try:
+            change_set = _change_set(self)
+        except exceptions.CloudFormationError:
+            return EmptyResult()
+        change_set.check_deletable()
+        _backend(self).change_sets.pop(change_set.change_set_id, None)
         return EmptyResult()
 
     def execute_change_set(self) -> ActionResult:
-        _backend(self).execute(_change_set(self), rollback=not _is_rollback_disabled(self))
+        change_set = _change_set(self)
+        _role(self, change_set.stack)
+        _backend(self).execute(change_set, rollback=not _is_rollback_disabled(self))
         return EmptyResult()
 
     def create_stack(self) -> ActionResult:
-        rollback = not _is_rollback_disabled(self) and self._get_param("OnFailure") != "DO_NOTHING"
-        desired = _desired(self, None, rollback=rollback)
-        stack = _backend(self).create_live_stack(self._get_param("StackName"), desired, _tags(self))
+        protected = bool(self._get_bool_param("EnableTerminationProtection", False))
+        stack = _backend(self).create_live_stack(
+            self._get_param("StackName"),
+            _desired(self, None),
+            _tags(self),
+            _role(self, None),
+            protected=protected,
+        )
         return ActionResult({"StackId": stack.stack_id})
 
     def update_stack(self) -> ActionResult:
         backend = _backend(self)
         stack = backend.get(self._get_param("StackName"))
-        desired = _desired(self, stack, rollback=not _is_rollback_disabled(self))
-        tags = _tags(self) or None
-        if is_unchanged(stack, desired) and tags in (None, stack.tags):
+        desired, tags, role = _desired(self, stack), _tags(self), _role(self, stack)
+        states.check_direct_update(stack, rollback=desired.rollback)
+        if is_unchanged(stack, desired, tags):
             raise refused("No updates are to be performed.")
-        backend.deploy(stack, desired, "UPDATE", tags)
+        backend.deploy(stack, desired, "UPDATE", tags or None, role)
         return ActionResult({"StackId": stack.stack_id})
 
     def rollback_stack(self) -> ActionResult:
         backend = _backend(self)
         stack = backend.get(self._get_param("StackName"))
+        _role(self, stack)
         backend.roll_back(stack)
+        return ActionResult({"StackId": stack.stack_id})
+
+    def continue_update_rollback(self) -> ActionResult:
+        backend = _backend(self)
+        stack = backend.get(self._get_param("StackName"))
+        _role(self, stack)
+        backend.continue_rollback(stack, frozenset(self._get_param("ResourcesToSkip", [])))
+        return EmptyResult()
+
+    def delete_stack(self) -> ActionResult:
+        backend, name = _backend(self), self._get_param("StackName")
+        _role(self, backend.find(name))
+        backend.delete_live_stack(
+            name,
+            retained=frozenset(self._get_param("RetainResources", [])),
+            force=self._get_param("DeletionMode") == "FORCE_DELETE_STACK",
+        )
+        return EmptyResult()
+
+    def update_termination_protection(self) -> ActionResult:
+        stack = _backend(self).get(self._get_param("StackName"))
+        stack.enable_termination_protection = bool(self._get_bool_param("EnableTerminationProtection", False))
         return ActionResult({"StackId": stack.stack_id})
 
     def _get_stack_from_s3_url(self, template_url: str) -> str:
@@ -114,13 +157,24 @@ def _tags(response: Any) -> dict[str, str]:
     return {item["Key"]: item["Value"] for item in response._get_param("Tags", [])}
 
 
-def _desired(response: Any, stack: LiveStack | None, *, rollback: bool) -> DesiredStack:
+def _role(response: Any, stack: LiveStack | None) -> str:
+    """The role of a request, or that of the stack's last one; empty for the caller's own permissions.
+
+    Raises:
+        ValidationError: CloudFormation cannot assume it.
+    """
+    role_arn = str(response._get_param("RoleARN") or (stack.role_arn if stack else "") or "")
+    if role_arn and not iam.trusts(role_arn, "cloudformation.amazonaws.com"):
+        raise refused(f"Role {role_arn} is invalid or cannot be assumed")
+    return role_arn
+
+
+def _desired(response: Any, stack: LiveStack | None) -> DesiredStack:
     """Resolve the template and parameters of a request.
 
     Args:
         response: moto's response object, which holds the request.
         stack: The existing stack, whose template and parameters the request may reuse.
-        rollback: Whether a failure is rolled back.
     """
     body = response._get_param("TemplateBody")
     if body and len(body.encode()) > _MAX_BODY:
@@ -128,9 +182,9 @@ def _desired(response: Any, stack: LiveStack | None, *, rollback: bool) -> Desir
             f"TemplateBody has {len(body.encode())} bytes; more than {_MAX_BODY} need a TemplateURL"
         )
     text, arguments = _template_text(response, stack), _arguments(response, stack)
-    desired = _backend(response).resolve(text, arguments, rollback=rollback)
+    desired = _backend(response).resolve(text, arguments, rollback=not _is_rollback_disabled(response))
     _check_capabilities(response, desired)
-    return desired
+    return dataclasses.replace(desired, delete_failed=_on_failure(response) == "DELETE")
 
 
 def _template_text(response: Any, stack: LiveStack | None) -> str:
@@ -168,6 +222,9 @@ def _check_capabilities(response: Any, desired: DesiredStack) -> None:
 
 
 def _is_rollback_disabled(response: Any) -> bool:
-    return bool(response._get_bool_param("DisableRollback", False)) or (
-        response._get_param("OnStackFailure") == "DO_NOTHING"
-    )
+    return bool(response._get_bool_param("DisableRollback", False)) or _on_failure(response) == "DO_NOTHING"
+
+
+def _on_failure(response: Any) -> str:
+    """What a request wants after a failure: of a change set, or of a new stack."""
+    return str(response._get_param("OnStackFailure") or response._get_param("OnFailure") or "ROLLBACK")

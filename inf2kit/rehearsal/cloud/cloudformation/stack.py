@@ -83,6 +83,19 @@ class StackResource:
         return self.kind
 
 
+@dataclass(frozen=True)
+class UndoStep:
+    """What undoes one step of a deployment.
+
+    Attributes:
+        logical_id: The resource of the step.
+        undo: Undoes it; called again if it failed and the rollback is continued.
+    """
+
+    logical_id: str
+    undo: Callable[[], None]
+
+
 @dataclass
 class Version:
     """The template and parameters of the last successful deployment, and its outputs.
@@ -109,8 +122,10 @@ class LiveStack(Stack):
         self.version = Version()
         self.status_reason = ""
         #: The undo steps since the last success, and the replaced resources that the next success deletes.
-        self.journal: list[Callable[[], None]] = []
+        self.journal: list[UndoStep] = []
         self.replaced: list[StackResource] = []
+        #: Resources that the last rollback could not restore.
+        self.unrestored: set[str] = set()
         self.lock = threading.Lock()
         #: Set by a deletion, to end a creation that is in progress.
         self.cancelled = threading.Event()

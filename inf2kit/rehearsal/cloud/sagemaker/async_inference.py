@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from inf2kit.rehearsal import validation
 from inf2kit.rehearsal.cloud.iam import ExecutionRole
 from inf2kit.rehearsal.cloud.s3 import objects
 from inf2kit.rehearsal.cloud.sagemaker.endpoint import Endpoint
@@ -253,6 +254,11 @@ def _check(name: str, endpoint: Endpoint | None, headers: Mapping[str, str], bod
         return (
             f"Endpoint {name} is not an asynchronous one; InvokeEndpointAsync needs an AsyncInferenceConfig."
         )
+    faults = validation.find_header_faults("sagemaker-runtime", "InvokeEndpointAsync", headers)
+    if faults:
+        return faults
+    if not endpoint.takes_calls:
+        return f"Endpoint {name} is in status {endpoint.status}, not InService."
     if bool(body) == bool(headers.get(f"{_HEADER}inputlocation")):
         return "Give either InputLocation or a Body."
     if len(body) > _MAX_INLINE:
@@ -263,8 +269,11 @@ def _check(name: str, endpoint: Endpoint | None, headers: Mapping[str, str], bod
 def _parse(endpoint: Endpoint, headers: Mapping[str, str], body: bytes) -> _Call:
     output = endpoint.config["AsyncInferenceConfig"]["OutputConfig"]
     key = str(uuid.uuid4())
-    output_path = str(output["S3OutputPath"]).rstrip("/")
-    failure_path = str(output.get("S3FailurePath") or output_path).rstrip("/")
+    extension = headers.get(f"{_HEADER}s3outputpathextension", "").strip("/")
+    output_path, failure_path = (
+        "/".join(filter(None, (str(path).rstrip("/"), extension)))
+        for path in (output["S3OutputPath"], output.get("S3FailurePath") or output["S3OutputPath"])
+    )
     return _Call(
         inference_id=headers.get(f"{_HEADER}inference-id", str(uuid.uuid4())),
         content_type=headers.get(f"{_HEADER}content-type", "application/json"),
@@ -272,7 +281,7 @@ def _parse(endpoint: Endpoint, headers: Mapping[str, str], body: bytes) -> _Call
         attributes=headers.get(f"{_HEADER}custom-attributes", ""),
         input_uri=headers.get(f"{_HEADER}inputlocation", ""),
         body=body,
-        output_uri=f"{output_path}/{key}.out",
+        output_uri=f"{output_path}/{headers.get(f'{_HEADER}filename') or f'{key}.out'}",
         failure_uri=f"{failure_path}/{key}-error.out",
         timeout_s=float(headers.get(f"{_HEADER}invocationtimeoutseconds", _TIMEOUT_S)),
         expires_at=time.monotonic() + float(headers.get(f"{_HEADER}requestttlseconds", _TTL_S)),

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from inf2kit.rehearsal import validation
 from inf2kit.rehearsal.cloud.clock import Clock
 from inf2kit.rehearsal.cloud.errors import AwsError
-from inf2kit.rehearsal.cloud.sagemaker import validation
 from inf2kit.rehearsal.cloud.sagemaker.endpoint import Endpoint
 from inf2kit.rehearsal.cloud.sagemaker.endpoints import Endpoints
 from inf2kit.rehearsal.cloud.sagemaker.launcher import FleetContext
@@ -92,7 +92,9 @@ class SageMaker:
         """
         if self._closed:
             raise AwsError("ServiceUnavailable", "The rehearsal cloud is being stopped.")
-        validation.check(operation, request)
+        faults = validation.find_faults("sagemaker", operation, request)
+        if faults:
+            raise AwsError("ValidationException", faults)
         with self._lock:
             return self._handlers[operation](request)
 

@@ -15,6 +15,7 @@ from transformers import AutoTokenizer
 from inf2kit.errors import ModelDirectoryError, RequestError
 from inf2kit.serving.engine.backend import BatchError, PrefillChunk, StepOutput
 from inf2kit.serving.engine.backend.neuron import NeuronBackend
+from inf2kit.serving.engine.detokenizer import TokenDecoder
 from inf2kit.serving.engine.request import Request
 from inf2kit.serving.engine.scheduler import Scheduler
 from inf2kit.serving.shapes import StaticShapes
@@ -41,7 +42,7 @@ def ids(count: int, seed: int) -> list[int]:
     return torch.randint(5, 40_000, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
 
 
-class NoText:
+class NoText(TokenDecoder):
     def decode(self, _: object) -> str:
         return ""
 

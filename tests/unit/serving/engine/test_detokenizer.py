@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from inf2kit.serving.engine.detokenizer import IncrementalDetokenizer
+from inf2kit.serving.engine.detokenizer import IncrementalDetokenizer, TokenDecoder
 
 
-class ByteDecoder:
+class ByteDecoder(TokenDecoder):
     """A tokenizer whose ids are bytes: the hardest case for characters of several bytes."""
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -10,7 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inf2kit.serving.engine.sampler import RowSampler, apply_processors, candidates, logprobs, sample
+from inf2kit.serving.engine.logprobs import logprobs
+from inf2kit.serving.engine.processors import apply_processors
+from inf2kit.serving.engine.row_sampler import RowSampler
+from inf2kit.serving.engine.sampler import sample
+from inf2kit.serving.engine.warpers import candidates
 from inf2kit.serving.wire import Parameters
 from tests.helpers.reference_model import build_processors
 

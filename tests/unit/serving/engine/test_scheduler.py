@@ -14,6 +14,7 @@ import torch
 
 from inf2kit.errors import RequestError
 from inf2kit.serving.engine.backend.base import Backend, BatchError, PrefillChunk, StepOutput
+from inf2kit.serving.engine.detokenizer import TokenDecoder
 from inf2kit.serving.engine.request import Request, RequestGroup
 from inf2kit.serving.engine.scheduler import Scheduler
 from inf2kit.serving.shapes import StaticShapes
@@ -62,7 +63,7 @@ class Sums(Backend):
         return StepOutput(torch.stack([LOGITS[seed % len(LOGITS)] for seed in seeds]))
 
 
-class Letters:
+class Letters(TokenDecoder):
     """A letter per id."""
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -11,6 +11,7 @@ import torch
 from transformers import AttentionInterface, AutoModelForCausalLM
 
 from inf2kit.errors import ModelDirectoryError
+from inf2kit.serving import variables
 from inf2kit.serving.engine.backend.base import Backend, PrefillChunk, StepOutput, is_transient
 from inf2kit.serving.engine.backend.cpu.packing import pack
 from inf2kit.serving.engine.backend.cpu.recording import DecodeStep, record_decode_step
@@ -50,7 +51,7 @@ class CpuBackend(Backend):
     def load(self) -> None:
         """Load the weights, pack them and record the decode step; torch starts its threads on this thread."""
         # The model server sets OMP_NUM_THREADS=1 for its workers, and this process descends from one.
-        torch.set_num_threads(int(os.environ.get("INF2KIT_TORCH_THREADS", _available_cores())))
+        torch.set_num_threads(int(os.environ.get(variables.TORCH_THREADS, _available_cores())))
         check_weights(self._model_dir)
         AttentionInterface.register(_ATTENTION, attend)
         try:

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from inf2kit.serving.engine.backend import PrefillChunk
 from inf2kit.serving.engine.backend.cpu.backend import CpuBackend, native_dtypes
+from inf2kit.serving.engine.detokenizer import TokenDecoder
 from inf2kit.serving.engine.request import Request
 from inf2kit.serving.engine.scheduler import Scheduler
 from inf2kit.serving.shapes import StaticShapes
@@ -91,7 +92,7 @@ def test_a_full_row_goes_on_as_if_its_window_had_been_the_prompt(small_weights: 
     ended: list[Generation] = []
     prompt = ids(11, 9)
 
-    class NoText:
+    class NoText(TokenDecoder):
         def decode(self, _: object) -> str:
             return ""
 

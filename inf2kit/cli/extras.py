@@ -1,0 +1,95 @@
+"""What a command needs beyond the core of inf2kit: the extras of its wheel."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+
+import click
+
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
+_EXTRA = re.compile(r"extra\s*==\s*['\"]([\w-]+)['\"]")
+#: Modules whose distribution has another name.
+_DISTRIBUTIONS = {"mms": "multi-model-server", "cfnlint": "cfn-lint", "pkg_resources": "setuptools"}
+
+
+@contextmanager
+def needs(*extras: str) -> Iterator[None]:
+    """Say which extras are missing, where a module or distribution is not installed.
+
+    Also a decorator of commands::
+
+        @local.command("up")
+        @needs("local")
+        def local_up() -> None: ...
+
+    Args:
+        *extras: All that the command needs.
+
+    Raises:
+        click.ClickException: in place of an ImportError.
+    """
+    try:
+        yield
+    except ImportError as error:
+        if _is_own(error):
+            raise
+        missing = [extra for extra in extras if not is_installed(extra)] or list(extras)
+        raise click.ClickException(_sentence(error, missing)) from None
+
+
+def explain(error: ImportError) -> str:
+    """Return a sentence on a module that a command needs and does not say so."""
+    if _is_own(error):
+        raise error
+    name = _normalise(
+        _DISTRIBUTIONS.get(str(error.name).partition(".")[0], str(error.name).partition(".")[0])
+    )
+    return _sentence(error, [extra for extra, names in _requirements().items() if name in names][:1])
+
+
+def is_installed(extra: str) -> bool:
+    """Whether every distribution of an extra is installed."""
+    for name in _requirements().get(extra, ()):
+        try:
+            metadata.version(name)
+        except metadata.PackageNotFoundError:
+            return False
+    return True
+
+
+def _sentence(error: ImportError, extras: list[str]) -> str:
+    command = click.get_current_context().command_path
+    if isinstance(error, ModuleNotFoundError):
+        problem = f"{error.name!r}, which is not installed"
+    else:
+        problem = f"{error.name or 'a module'!r}, which cannot be imported ({error})"
+    install = f"inf2kit[{','.join(extras)}]" if extras else str(error.name)
+    return f"{command!r} needs {problem}; run: pip install '{install}'"
+
+
+def _is_own(error: ImportError) -> bool:
+    """Whether it is a mistake of inf2kit, and no missing distribution."""
+    return str(error.name).partition(".")[0] == "inf2kit"
+
+
+@functools.cache
+def _requirements() -> dict[str, set[str]]:
+    """Return the distributions of each extra, from the metadata of the installed inf2kit."""
+    requirements: dict[str, set[str]] = {}
+    try:
+        lines = metadata.requires("inf2kit") or []
+    except metadata.PackageNotFoundError:  # run from its sources
+        return requirements
+    for line in lines:
+        name, extra = _NAME.match(line), _EXTRA.search(line)
+        if name and extra:
+            requirements.setdefault(extra[1], set()).add(_normalise(name[0]))
+    return requirements
+
+
+def _normalise(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -1,0 +1,98 @@
+"""The group of all commands: its errors are one sentence, and its exit statuses those of Unix tools."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import click
+
+from inf2kit.cli import extras, signals, streams
+from inf2kit.errors import Inf2KitError
+
+
+class Group(click.Group):
+    """A group of commands that print every error that a user can cause as one sentence."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run the command line, and end the process as Unix tools end unless ``standalone_mode`` is false."""
+
+        def run() -> Any:
+            return super(Group, self).main(args, prog_name, complete_var, standalone_mode=False, **extra)
+
+        return _run_to_exit(run) if standalone_mode else run()
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Parse the arguments; ``--help`` prints here."""
+        with _sentences():
+            return super().make_context(info_name, args, parent, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with _sentences():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    """Raise ClickException or OutputError in place of inf2kit's, the system's and AWS's errors."""
+    try:
+        yield
+    except Inf2KitError as error:
+        raise click.ClickException(str(error)) from None
+    except ImportError as error:
+        raise click.ClickException(extras.explain(error)) from None
+    except OSError as error:
+        where = error.filename or "a call of the system"
+        raise click.ClickException(f"{where}: {error.strerror or error}") from None
+    except Exception as error:
+        # Its modules are loaded only where it is called.
+        if type(error).__module__.partition(".")[0] not in ("boto3", "botocore"):
+            raise
+        from inf2kit import aws
+
+        try:
+            with aws.translate_errors(Inf2KitError, "calling AWS"):
+                raise
+        except Inf2KitError as sentence:
+            raise click.ClickException(str(sentence)) from None
+
+
+def _run_to_exit(run: Callable[[], Any]) -> NoReturn:
+    """Run the command line in this process, and exit with its status."""
+    streams.prepare()
+    try:
+        with signals.exit_on_signals():
+            status = _run(run)
+            streams.check()
+    except streams.OutputError as error:
+        status = error.report()
+    sys.exit(status)
+
+
+def _run(run: Callable[[], Any]) -> int:
+    """Run the command line, and return the exit status."""
+    try:
+        status = run()  # click returns the status of --help and of ctx.exit, and what the command returns
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort as error:
+        if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
+            return signals.INTERRUPTED_STATUS
+        click.echo("Aborted!", err=True)
+        return 1
+    except KeyboardInterrupt:
+        return signals.INTERRUPTED_STATUS
+    return status if isinstance(status, int) else 0

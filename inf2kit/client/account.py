@@ -1,0 +1,143 @@
+"""Whose endpoint is called, and where: the session, the clients that are made with it, and the look-up."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlparse
+
+from inf2kit import aws, names
+from inf2kit.client.local import local_endpoint_url
+from inf2kit.client.published import PublishedEndpoint
+from inf2kit.errors import EndpointError
+
+#: AWS answers a call within 60 s, and advises a socket timeout of 70 s.
+READ_TIMEOUT_S = 70
+_CONNECT_TIMEOUT_S = 5
+_MAX_CONNECTIONS = 64
+
+
+class Account:
+    """Whose endpoint is called: one session for every client of an endpoint.
+
+    Args:
+        region_name: The AWS region, instead of the session's.
+        profile_name: A profile of the AWS configuration.
+        session: The caller's own session.
+
+    Raises:
+        EndpointError: a session and a profile are given, or the profile does not exist.
+    """
+
+    def __init__(self, region_name: str | None, profile_name: str | None, session: Any) -> None:
+        if session is not None and profile_name is not None:
+            raise EndpointError("a session has a profile of its own; leave out profile_name")
+        self._region_name = region_name
+        self._is_default = region_name is None and profile_name is None and session is None
+        self._profile_name = profile_name
+        self._given_session = session
+
+    @functools.cached_property
+    def _session(self) -> Any:
+        if self._given_session is not None:
+            return self._given_session
+        return aws.new_session(self._profile_name, self._region_name)
+
+    def local_url(self, name: str) -> str | None:
+        """Return the address of a local endpoint, or None if none is running or AWS is asked for."""
+        variables = ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME")
+        if not self._is_default or any(os.environ.get(variable) for variable in variables):
+            return None
+        return local_endpoint_url(name)
+
+    def runtime_client(self, url: str | None) -> Any:
+        """Make the client that calls the endpoint.
+
+        Args:
+            url: The address to call, instead of AWS's.
+
+        Raises:
+            EndpointError: AWS cannot be called, or the address is not one.
+        """
+        options: dict[str, Any] = {}
+        is_here = url is not None and is_local(url)
+        if is_here:
+            # A proxy for the web knows no address of this machine.
+            options["proxies"] = {}
+        with _translate_configuration_errors():
+            return aws.client(
+                "sagemaker-runtime",
+                self._region_name,
+                session=self._session_for_this_machine() if is_here else self._session,
+                endpoint_url=url,
+                retries={"total_max_attempts": 1},
+                connect_timeout=_CONNECT_TIMEOUT_S,
+                read_timeout=READ_TIMEOUT_S,
+                max_pool_connections=_MAX_CONNECTIONS,
+                **options,
+            )
+
+    def _session_for_this_machine(self) -> Any:
+        """A local endpoint checks no signature, but botocore wants credentials and a region for it."""
+        has_credentials = self._profile_name or self._given_session or os.environ.get("AWS_ACCESS_KEY_ID")
+        if has_credentials and (self._region_name or self._session.region_name):
+            return self._session
+        return aws.local_session(region_name="us-east-1")
+
+    def find_endpoint(self, preset: str) -> str:
+        """Return the endpoint's name from the parameter that the stack of a preset leaves for its callers.
+
+        Raises:
+            EndpointError: there is none, it is asynchronous, or AWS cannot be called.
+        """
+        from botocore.exceptions import ClientError
+
+        parameter_name = names.parameter_name(preset)
+        with aws.translate_errors(EndpointError, f"looking for the endpoint of {preset!r}"):
+            ssm = aws.client("ssm", self._region_name, session=self._session)
+            try:
+                value = ssm.get_parameter(Name=parameter_name)["Parameter"]["Value"]
+            except ClientError as error:
+                if error.response["Error"]["Code"] != "ParameterNotFound":
+                    raise
+                raise EndpointError(
+                    f"no endpoint of the preset {preset!r} is deployed in {ssm.meta.region_name}; deploy it "
+                    f"with 'cdk deploy {names.stack_name(preset)}', or start a local one with "
+                    f"'inf2kit local up {preset}'"
+                ) from None
+        published = PublishedEndpoint.from_json(parameter_name, value)
+        if published.asynchronous:
+            raise EndpointError(
+                f"the endpoint {published.endpoint_name!r} is asynchronous: put a request under "
+                f"{published.async_input} and call invoke_endpoint_async of boto3, with "
+                f"InvocationTimeoutSeconds={published.async_invocation_timeout_s}"
+            )
+        return published.endpoint_name
+
+
+@contextmanager
+def _translate_configuration_errors() -> Iterator[None]:
+    """Raise EndpointError where no client can be made for this configuration or address."""
+    from botocore.exceptions import NoRegionError
+
+    try:
+        with aws.translate_errors(EndpointError, "calling an endpoint"):
+            try:
+                yield
+            except NoRegionError:
+                raise EndpointError(
+                    "calling an endpoint on AWS needs a region; set AWS_REGION, give region_name, or start a "
+                    "local endpoint with 'inf2kit local up smollm2-135m-local'"
+                ) from None
+    except ValueError as error:  # botocore's, for an address
+        raise EndpointError(f"calling an endpoint failed: {error}; correct endpoint_url") from None
+
+
+def is_local(url: str) -> bool:
+    try:
+        return urlparse(url).hostname in ("127.0.0.1", "localhost", "::1")
+    except ValueError:
+        return False
