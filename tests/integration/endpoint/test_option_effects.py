@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -41,7 +40,7 @@ FIRST_TOKEN_ENDS: dict[str, object] = {**SAMPLED, "logit_bias": {END_OF_SEQUENCE
 EFFECTS: dict[str, Effect] = {
     "max_new_tokens": Effect((1, 5, "5"), (12,)),
     "min_new_tokens": Effect((3, 12), (0,), FIRST_TOKEN_ENDS),
-    "ignore_eos": Effect((True, "true"), (False,), FIRST_TOKEN_ENDS),
+    "ignore_eos": Effect((True, "true"), (False,), {**FIRST_TOKEN_ENDS, "details": "counts"}),
     "do_sample": Effect((True,), (False, None)),
     "temperature": Effect((0, 0.1, 2.0, 100.0, "0.1"), (1, 1.0, None), SAMPLED),
     "top_k": Effect((1, 3, 50), (0, -1, 10**9, None), SAMPLED),
@@ -53,7 +52,7 @@ EFFECTS: dict[str, Effect] = {
     "frequency_penalty": Effect((-2, 2), (0, None), {**SAMPLED, **FEW_TOKENS, "max_new_tokens": 40}),
     "logit_bias": Effect(({"500": 100}, {"500": 20.5}), ({}, {"500": 0}, None), SAMPLED),
     "seed": Effect((5, -5, 2**63 - 1), (), SAMPLED),
-    "overflow": Effect(("sinks",), ("stop", None), {"max_new_tokens": 2100, "ignore_eos": True}),
+    "overflow": Effect(("sinks",), ("stop", None), {"max_new_tokens": 300, "ignore_eos": True}),
     "truncate": Effect((1, 2), (100, None)),
     "n": Effect((2, 3), (1, None), SAMPLED),
     "return_full_text": Effect((True,), (False, None)),
@@ -65,12 +64,10 @@ EFFECTS: dict[str, Effect] = {
 OTHERS = {"stop", "stop_token_ids", "include_stop_str_in_output", "logprobs"}
 
 
-@pytest.fixture(scope="module")
-def caller(start: Callable[..., EndpointState], simulated_preset: str) -> EndpointCaller:
-    """The simulated backend as fast as it can."""
-    return EndpointCaller(
-        start(simulated_preset, name="effects", variables={"INF2KIT_SIMULATED_STEP_SECONDS": "0"})
-    )
+@pytest.fixture
+def caller(eager: EndpointState) -> EndpointCaller:
+    """boto3 for the endpoint that takes no time."""
+    return EndpointCaller(eager)
 
 
 def answers(caller: EndpointCaller, options: dict[str, object]) -> list[Any]:
