@@ -80,8 +80,8 @@ class Endpoint(TextGenerator):
         """Return the endpoint that serves a preset: a local one, or the one that ``cdk deploy`` created.
 
         Args:
-            preset: The preset's name, such as ``llama2-7b-throughput``; for a stack with a stage,
-                ``llama2-7b-throughput-dev``.
+            preset: The preset's name, such as ``llama2-7b-throughput``, or the path of its file; for a stack
+                with a stage, ``llama2-7b-throughput-dev``.
             region_name: The AWS region, instead of the configured one.
             profile_name: A profile of the AWS configuration, such as that of another account.
             session: A ``boto3.session.Session`` with credentials and region of its own.
@@ -98,7 +98,7 @@ class Endpoint(TextGenerator):
                 "a client of sagemaker-runtime cannot look up which endpoint serves a preset; give its "
                 "session too, or call Endpoint(name, client=client)"
             )
-        local_name = names.endpoint_name(preset)
+        local_name = names.endpoint_name(names.preset_name(preset))
         if url := account.local_url(local_name):
             return cls(local_name, endpoint_url=url)
         name = account.find_endpoint(preset)
