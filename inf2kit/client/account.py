@@ -98,7 +98,8 @@ class Account:
         """
         from botocore.exceptions import ClientError
 
-        parameter_name = names.parameter_name(preset)
+        name = names.preset_name(preset)
+        parameter_name = names.parameter_name(name)
         with aws.translate_errors(EndpointError, f"looking for the endpoint of {preset!r}"):
             ssm = aws.client("ssm", self._region_name, session=self._session)
             try:
@@ -106,9 +107,10 @@ class Account:
             except ClientError as error:
                 if error.response["Error"]["Code"] != "ParameterNotFound":
                     raise
+                option = "" if name == preset else f" -c preset={preset}"
                 raise EndpointError(
                     f"no endpoint of the preset {preset!r} is deployed in {ssm.meta.region_name}; deploy it "
-                    f"with 'cdk deploy {names.stack_name(preset)}', or start a local one with "
+                    f"with 'cdk deploy {names.stack_name(name)}{option}', or start a local one with "
                     f"'inf2kit local up {preset}'"
                 ) from None
         published = PublishedEndpoint.from_json(parameter_name, value)

@@ -69,8 +69,8 @@ class Endpoint:
         """Return the endpoint that serves a preset: a local one, or the one that ``cdk deploy`` created.
 
         Args:
-            preset: The preset's name, such as ``llama2-7b-throughput``; for a stack with a stage,
-                ``llama2-7b-throughput-dev``.
+            preset: The preset's name, such as ``llama2-7b-throughput``, or the path of its file; for a stack
+                with a stage, ``llama2-7b-throughput-dev``.
             region_name: The AWS region, instead of the configured one.
             profile_name: A profile of the AWS configuration, such as that of another account.
             session: A ``boto3.session.Session`` with credentials and region of its own.

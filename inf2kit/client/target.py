@@ -94,7 +94,7 @@ class Target:
                 "a client of sagemaker-runtime cannot look up which endpoint serves a preset; give its "
                 "session too, or call Endpoint(name, client=client)"
             )
-        local_name = names.endpoint_name(preset)
+        local_name = names.endpoint_name(names.preset_name(preset))
         if url := account.local_url(local_name):
             return cls(local_name, account, url, None)
         published = account.find_endpoint(preset)
