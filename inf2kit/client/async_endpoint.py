@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, overload
 
 import anyio.to_thread
 
 from inf2kit.client.answers import EventReader
+from inf2kit.client.async_batch import run_in_tasks
 from inf2kit.client.async_calls import AsyncCalls
 from inf2kit.client.async_text_stream import AsyncTextStream
+from inf2kit.client.batch import Outcome, Prompt, Queue, build_call, check_batch
 from inf2kit.client.options import CallOptions, Retry
+from inf2kit.client.progress import Counter, Progress
 from inf2kit.client.requests import chat_call, raw_call, text_call
 from inf2kit.client.results import TextResult
-from inf2kit.client.retry import RetryBudget
+from inf2kit.client.retry import BackOff, RetryBudget
 from inf2kit.client.target import Target
+from inf2kit.errors import EndpointError
 
 
 class AsyncEndpoint:
@@ -181,6 +185,65 @@ class AsyncEndpoint:
         """
         call = chat_call(messages, parameters, stream=stream)
         return self._calls.stream(call) if stream else self._calls.one(call)
+
+    @overload
+    def generate_many(
+        self,
+        prompts: Iterable[Prompt],
+        *,
+        concurrency: int | None = None,
+        as_completed: Literal[False] = False,
+        progress: bool | Callable[[Progress], None] = False,
+        **parameters: Any,
+    ) -> AsyncIterator[Outcome]: ...
+
+    @overload
+    def generate_many(
+        self,
+        prompts: Iterable[Prompt],
+        *,
+        concurrency: int | None = None,
+        as_completed: Literal[True],
+        progress: bool | Callable[[Progress], None] = False,
+        **parameters: Any,
+    ) -> AsyncIterator[tuple[int, Outcome]]: ...
+
+    def generate_many(
+        self,
+        prompts: Iterable[Prompt],
+        *,
+        concurrency: int | None = None,
+        as_completed: bool = False,
+        progress: bool | Callable[[Progress], None] = False,
+        **parameters: Any,
+    ) -> AsyncIterator[Outcome] | AsyncIterator[tuple[int, Outcome]]:
+        """Continue many texts, several at a time, as ``Endpoint.generate_many`` does.
+
+            async for result in llama.generate_many(prompts, max_new_tokens=64):
+                ...
+
+        Calls that run are cancelled if the caller stops early.
+
+        Raises:
+            EndpointRequestError: an argument is wrong.
+        """
+        count = self._target.concurrency if concurrency is None else concurrency
+        counter = Counter(check_batch(prompts, count, parameters), progress)
+        back_off = BackOff()
+
+        async def call_one(prompt: Prompt) -> Outcome:
+            try:
+                return (await self._calls.whole(build_call(prompt, parameters), back_off))[0]
+            except EndpointError as error:
+                return error
+
+        async def run() -> AsyncIterator[tuple[int, Outcome]]:
+            queued = Queue(prompts, count, in_order=not as_completed)
+            async for index, outcome in run_in_tasks(call_one, queued, count):
+                counter.add(outcome)
+                yield index, outcome
+
+        return run() if as_completed else (outcome async for _, outcome in run())
 
     async def stream_events(self, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """Yield the decoded server-sent events of a streamed call, as ``Endpoint.stream_events`` does.

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, overload
 
 from inf2kit.client.answers import EventReader
+from inf2kit.client.batch import Outcome, Prompt, Queue, build_call, check_batch, run_in_threads
 from inf2kit.client.calls import Calls
 from inf2kit.client.options import CallOptions, Retry
+from inf2kit.client.progress import Counter, Progress
 from inf2kit.client.requests import chat_call, raw_call, text_call
 from inf2kit.client.results import TextResult
-from inf2kit.client.retry import RetryBudget
+from inf2kit.client.retry import BackOff, RetryBudget
 from inf2kit.client.target import Target
 from inf2kit.client.text_stream import TextStream
+from inf2kit.errors import EndpointError
 
 
 class Endpoint:
@@ -200,6 +203,79 @@ class Endpoint:
         """
         call = chat_call(messages, parameters, stream=stream)
         return self._calls.stream(call) if stream else self._calls.whole(call)[0]
+
+    @overload
+    def generate_many(
+        self,
+        prompts: Iterable[Prompt],
+        *,
+        concurrency: int | None = None,
+        as_completed: Literal[False] = False,
+        progress: bool | Callable[[Progress], None] = False,
+        **parameters: Any,
+    ) -> Iterator[Outcome]: ...
+
+    @overload
+    def generate_many(
+        self,
+        prompts: Iterable[Prompt],
+        *,
+        concurrency: int | None = None,
+        as_completed: Literal[True],
+        progress: bool | Callable[[Progress], None] = False,
+        **parameters: Any,
+    ) -> Iterator[tuple[int, Outcome]]: ...
+
+    def generate_many(
+        self,
+        prompts: Iterable[Prompt],
+        *,
+        concurrency: int | None = None,
+        as_completed: bool = False,
+        progress: bool | Callable[[Progress], None] = False,
+        **parameters: Any,
+    ) -> Iterator[Outcome] | Iterator[tuple[int, Outcome]]:
+        """Continue many texts, several at a time, each in a call of its own.
+
+            for result in llama.generate_many(prompts, max_new_tokens=64):
+                print(result if isinstance(result, EndpointError) else result.text)
+
+        A prompt that failed has its ``EndpointError`` in place of a result, so the others are not lost. When
+        the endpoint is full or throttled, all callers wait together.
+
+        Args:
+            prompts: Texts, or the messages of chats. They are taken as they are needed.
+            concurrency: Number of calls at the same time. The default is the rows of all instances of an
+                endpoint found by its preset, else 8.
+            as_completed: Yield each result as it comes, with the index of its prompt, rather than in order.
+            progress: True prints a line to the standard error; a function is called after each prompt.
+            **parameters: The same as for ``generate``.
+
+        Yields:
+            A ``TextResult`` or an ``EndpointError`` for each prompt, in their order; with ``as_completed``
+            pairs of index and that.
+
+        Raises:
+            EndpointRequestError: an argument is wrong.
+        """
+        count = self._target.concurrency if concurrency is None else concurrency
+        counter = Counter(check_batch(prompts, count, parameters), progress)
+        self._target.keep_connections(count)
+        back_off = BackOff()
+
+        def call_one(prompt: Prompt) -> Outcome:
+            try:
+                return self._calls.whole(build_call(prompt, parameters), back_off)[0]
+            except EndpointError as error:
+                return error
+
+        def run() -> Iterator[tuple[int, Outcome]]:
+            queued = Queue(prompts, count, in_order=not as_completed)
+            for index, outcome in run_in_threads(call_one, queued, count):
+                counter.add(outcome)
+                yield index, outcome
+
+        return run() if as_completed else (outcome for _, outcome in run())
 
     def stream_events(self, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield the decoded server-sent events of a streamed call as they come.
