@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import inf2kit
 from inf2kit.cli.output import step_printer
-from inf2kit.cli.publishing import PLACE, handler_option, publish_contents, store_options
+from inf2kit.cli.publishing import (
+    PLACE,
+    handler_option,
+    print_deploy_command,
+    publish_contents,
+    store_options,
+)
 from inf2kit.errors import CompileError
 from inf2kit.presets import Preset
 
 if TYPE_CHECKING:
     from inf2kit.compile.job import JobPlan
+    from inf2kit.compile.spec import CompileSpec
     from inf2kit.package import Store
 
 
@@ -24,8 +33,8 @@ if TYPE_CHECKING:
 @click.option("--output", metavar=PLACE, required=True, help="The folder or prefix that holds packages.")
 @click.option(
     "--model",
-    metavar="ID|PATH",
-    help="Another model of the same architecture: a name on the hub, or a folder.",
+    metavar="ID|DIR",
+    help="Another model of the same architecture: OWNER/NAME on the hub, or a folder.",
 )
 @click.option("--revision", help="A commit, branch or tag of the model on the hub.")
 @click.option("--batch-size", type=click.IntRange(1, 256), help="Sequences that are decoded together.")
@@ -98,9 +107,9 @@ def compile_(
     model is kept, and after an interruption the same command continues from there. For a preset of this
     machine's CPU the command makes the package without a compiler.
     """
-    from inf2kit import aws
-    from inf2kit.checkpoint import inspect, name_of
-    from inf2kit.compile import hub, job, local
+    from inf2kit.checkpoint import name_of
+    from inf2kit.compile import dry_run as dry_runs
+    from inf2kit.compile import hub
     from inf2kit.compile.spec import CompileSpec
     from inf2kit.package import open_store
     from inf2kit.package.handler import check_handler
@@ -108,21 +117,18 @@ def compile_(
     loaded = inf2kit.load_preset(preset)
     if handler is not None:
         check_handler(handler)
-    source = Path(model or loaded.model.id)
-    model_name = None if model is None else name_of(source) if source.is_dir() else model
-    if dry_run and source.is_dir():
-        length = sequence_length or loaded.shapes.sequence_length
-        compiles = loaded.compute.backend == "neuron"
-        click.echo("\n".join(inspect(source, compiles=compiles, sequence_length=length).lines()))
+    if model is not None:
+        reference = hub.ModelReference.parse(model, revision)
+        model, revision = reference.model, reference.revision
+    model_name = None if model is None else name_of(Path(model)) if Path(model).is_dir() else model
     if loaded.compute.backend != "neuron":
         if dry_run:
-            if source.is_dir():
-                inspect(source, compiles=False, sequence_length=loaded.shapes.sequence_length).check()
-            click.echo(f"nothing to compile: {loaded.name} runs on the CPU")
-            click.echo(f"package {model or loaded.model.id} to {output}")
+            lines = dry_runs.describe_cpu(loaded, model or loaded.model.id, revision, _note)
+            click.echo("\n".join([*lines, f"package {model or loaded.model.id} to {output}"]))
             return
         store = open_store(output, region, bucket_owner)
-        _package_for_cpu(loaded, preset, store, model, revision, handler, model_name)
+        with _resumable():
+            _package_for_cpu(loaded, preset, store, model, revision, handler, model_name)
         return
     spec = CompileSpec.from_preset(
         loaded,
@@ -140,18 +146,13 @@ def compile_(
             raise click.UsageError("--job needs --role")
         if push_to_hub:
             raise click.UsageError("a job pushes nothing to the hub; push from a machine that has compiled")
-        # A spec that cannot be compiled is refused before anything is started.
-        local.plan(spec, gated=False)
-        with aws.translate_errors(CompileError, "compiling as a job"):
-            job_region = region or aws.default_region()
-        job_plan = job.plan(
+        job_plan = _plan_job(
             loaded,
             spec,
             output,
             role=role,
-            region=job_region,
+            region=region,
             token_secret=token_secret,
-            now=dt.datetime.now(dt.timezone.utc),
             bucket_owner=bucket_owner,
             volume_kms_key=volume_kms_key,
             subnets=subnets,
@@ -159,27 +160,41 @@ def compile_(
             handler=handler,
         )
         if dry_run:
-            click.echo("\n".join(job_plan.lines()))
-            click.echo(job.NOT_PROVEN, err=True)
+            _print_job(job_plan)
         else:
-            _run_job(job_plan, open_store(output, job_region, bucket_owner))
+            _run_job(job_plan, open_store(output, job_plan.description.region, bucket_owner), preset)
         return
-    plan = local.plan(spec, gated=loaded.model.gated and model is None)
     if dry_run:
-        click.echo("\n".join(plan.lines()))
-        click.echo(f"package it to {output}")
-        if push_to_hub:
-            readers = "for everybody to read" if public else "private"
-            click.echo(f"push graphs, configuration and tokenizer to {push_to_hub}, {readers}, no weights")
+        _print_plan(spec, output, push_to_hub, public=public)
         return
-    progress = step_printer()
     store = open_store(output, region, bucket_owner)
+    with _resumable():
+        _compile_here(loaded, preset, spec, store, handler, model_name, push_to_hub, public=public)
+
+
+def _compile_here(
+    preset: Preset,
+    preset_argument: str,
+    spec: CompileSpec,
+    store: Store,
+    handler: Path | None,
+    model_name: str | None,
+    push_to_hub: str | None,
+    *,
+    public: bool,
+) -> None:
+    """Compile on this machine, publish the package, and push to the hub if that is asked for."""
+    from inf2kit.compile import hub, local
+
+    progress = step_printer()
     store.check_writable()
-    compiled = local.execute(plan, progress)
-    compiled_preset = spec.apply_to(loaded)
+    if push_to_hub:
+        hub.check_push(push_to_hub, public=public)
+    compiled = local.execute(spec, progress, gated=preset.model.gated and spec.model == preset.model.id)
+    compiled_preset = spec.apply_to(preset)
     publish_contents(
         compiled_preset,
-        preset,
+        preset_argument,
         compiled.path,
         store,
         progress,
@@ -187,9 +202,9 @@ def compile_(
         handler=handler,
         model_name=model_name,
     )
-    if compiled_preset != loaded:
+    if compiled_preset != preset:
         click.echo(
-            f"the shapes, cores or model differ from those of {loaded.name}: to deploy the package, make a "
+            f"the shapes, cores or model differ from those of {preset.name}: to deploy the package, make a "
             "preset of your own with the same values",
             err=True,
         )
@@ -198,8 +213,56 @@ def compile_(
         click.echo(hub.push(compiled.path, push_to_hub, public=public))
 
 
-def _run_job(plan: JobPlan, store: Store) -> None:
-    """Start a job, follow it to its end, and print the package's place."""
+def _note(line: str) -> None:
+    click.echo(line, err=True)
+
+
+@contextlib.contextmanager
+def _resumable() -> Iterator[None]:
+    """End with the status of Ctrl-C, and say that nothing is lost by it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("stopped; the same command continues from here", err=True)
+        raise SystemExit(130) from None
+
+
+def _print_plan(spec: CompileSpec, output: str, push_to_hub: str | None, *, public: bool) -> None:
+    """Print what a compilation on this machine would do; of the hub, only questions are asked."""
+    from inf2kit.compile import dry_run
+
+    click.echo("\n".join(dry_run.describe(spec, _note)))
+    click.echo(f"package it to {output}")
+    if push_to_hub:
+        readers = "for everybody to read" if public else "private"
+        click.echo(f"push graphs, configuration and tokenizer to {push_to_hub}, {readers}, no weights")
+
+
+def _plan_job(
+    preset: Preset, spec: CompileSpec, output: str, *, region: str | None, **options: Any
+) -> JobPlan:
+    """Plan a job in the region that was given, or in boto3's own."""
+    from inf2kit import aws
+    from inf2kit.compile import job, local
+
+    # A spec that cannot be compiled is refused before anything is started.
+    local.plan(spec)
+    with aws.translate_errors(CompileError, "compiling as a job"):
+        job_region = region or aws.default_region()
+    now = dt.datetime.now(dt.timezone.utc)
+    return job.plan(preset, spec, output, region=job_region, now=now, **options)
+
+
+def _print_job(plan: JobPlan) -> None:
+    """Print a job's request."""
+    from inf2kit.compile import job
+
+    click.echo("\n".join(plan.lines()))
+    click.echo(job.NOT_PROVEN, err=True)
+
+
+def _run_job(plan: JobPlan, store: Store, preset_argument: str) -> None:
+    """Start a job, follow it to its end, and print the package's place and the command that deploys it."""
     from inf2kit import paths
     from inf2kit.compile import job, job_progress
     from inf2kit.package import split_uri
@@ -218,6 +281,7 @@ def _run_job(plan: JobPlan, store: Store) -> None:
     if content := store.read_manifest(digest):
         # 'cdk deploy' reads the manifest from this copy, as after packaging on this machine.
         paths.save_manifest(digest, content)
+    print_deploy_command(plan.description.preset, preset_argument, place, store)
 
 
 def _package_for_cpu(
@@ -240,10 +304,7 @@ def _package_for_cpu(
     if name == embedded.MODEL_ID:
         source = ModelFolder(embedded.prepare(progress), revision)
     else:
-        if not Path(name).is_dir():
-            hub.check_token(name, gated=preset.model.gated and model is None)
-            progress(f"fetching {name}")
-        source = hub.fetch(name, revision)
+        source = hub.fetch(name, revision, progress)
     publish_contents(
         preset,
         preset_argument,

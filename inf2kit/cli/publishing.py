@@ -89,9 +89,14 @@ def publish_contents(
         os._exit(stop.code if isinstance(stop, SystemExit) and isinstance(stop.code, int) else 130)
     click.echo(plan.uri)
     paths.save_manifest(plan.digest, contents.manifest.to_bytes())
-    if plan.uri.startswith("s3://") and preset.compute.backend == "neuron":
+    print_deploy_command(preset, preset_argument, plan.uri, store)
+
+
+def print_deploy_command(preset: Preset, preset_argument: str, uri: str, store: Store) -> None:
+    """Print the command that deploys a package, if it is one for an endpoint."""
+    if uri.startswith("s3://") and preset.compute.backend == "neuron":
         file_option = f" -c preset={preset_argument}" if preset_argument.endswith(".toml") else ""
-        command = f"cdk deploy {names.stack_name(preset.name)}{file_option} -c package={plan.uri}"
+        command = f"cdk deploy {names.stack_name(preset.name)}{file_option} -c package={uri}"
         click.echo(f"deploy: {_account_of(store)}{command}", err=True)
 
 

@@ -19,11 +19,12 @@ def find_largest(folders: Iterable[Path]) -> Path:
     return max(folders, key=free_bytes)
 
 
-def check_room(needs: Mapping[Path, int]) -> None:
+def check_room(needs: Mapping[Path, int], doing: str = "compiling") -> None:
     """Refuse where a disk has less free space than will be written to it.
 
     Args:
         needs: Bytes by the folder that they go to. Folders on one disk share its free space.
+        doing: What writes them.
 
     Raises:
         CompileError: naming the folder, what is free there and what is needed.
@@ -36,7 +37,7 @@ def check_room(needs: Mapping[Path, int]) -> None:
     for folder, size in disks.values():
         if free_bytes(folder) < size:
             raise CompileError(
-                f"{folder} has {free_bytes(folder) / 1e9:.1f} GB free and compiling writes "
+                f"{folder} has {free_bytes(folder) / 1e9:.1f} GB free and {doing} writes "
                 f"{size / 1e9:.1f} GB there; make room, or set INF2KIT_HOME (compiled models) and HF_HOME "
                 "(weights of the hub) to folders on a larger disk"
             )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from inf2kit.checkpoint import name_of
+from inf2kit.compile import graph_cache
 from inf2kit.compile.spec import CompileSpec
 from inf2kit.serving.model_dir import GENERATION_CONFIG
 
@@ -64,7 +65,7 @@ def export(spec: CompileSpec, source: Path, target: Path) -> None:
     config = AutoConfig.from_pretrained(source, **no_remote_code).get_text_config()
     config.torch_dtype = getattr(torch, spec.dtype)
     settings = neuron_config(spec, source, config)
-    _report(_expectation(spec, settings))
+    _report(graph_cache.describe(spec, settings))
     _report("compiling: a prefill and a decode graph")
     model = NeuronModelForCausalLM.export(
         str(source), settings, config=config, load_weights=False, **no_remote_code
@@ -77,33 +78,6 @@ def export(spec: CompileSpec, source: Path, target: Path) -> None:
     AutoTokenizer.from_pretrained(source, **no_remote_code).save_pretrained(target)
     if (source / GENERATION_CONFIG).exists():
         shutil.copyfile(source / GENERATION_CONFIG, target / GENERATION_CONFIG)
-
-
-def _expectation(spec: CompileSpec, settings: Any) -> str:
-    """Estimate how long the compilation takes, by the hub's cache of compiled graphs."""
-    slow = "up to an hour and more for a large model"
-    if Path(spec.model).exists():
-        return f"the hub's cache does not list models in folders; compiling may take {slow}"
-    from optimum.neuron.cache.hub_cache import get_hub_cached_entries
-
-    try:
-        entries = get_hub_cached_entries(spec.model, task="text-generation")
-    except Exception as error:  # no network, no token, another layout of the cache
-        return (
-            f"the hub's cache cannot be asked ({str(error).partition(chr(10))[0]}); compiling may take {slow}"
-        )
-    keys = (
-        "batch_size",
-        "sequence_length",
-        "max_context_length",
-        "tp_degree",
-        "on_device_sampling",
-        "target",
-    )
-    values = {key: getattr(settings, key) for key in keys} | {"torch_dtype": spec.dtype}
-    if any(all(entry.get(key) == value for key, value in values.items()) for entry in entries):
-        return "the hub's cache has these graphs: some minutes"
-    return f"the hub's cache has {len(entries)} compilations of this model, none with these shapes: {slow}"
 
 
 def _report(step: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import MutableMapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from inf2kit.package import collect, open_store, publish
 
 #: Folders that a job may work in. The request's volume is documented for inputs and outputs only.
 WORK = (Path("/opt/ml/processing/work"), Path("/tmp/work"), Path("/inf2kit-work"))  # noqa: S108 - the job is alone there
+_TOKEN = re.compile(hub.TOKEN_PREFIX + "[A-Za-z0-9_]+")
 #: SageMaker shows this file's content as the job's ExitMessage. Beyond a kilobyte of UTF-8 the job fails.
 _MESSAGE, _MESSAGE_BYTES = Path("/opt/ml/output/message"), 1024
 
@@ -37,7 +39,7 @@ def run(job_file: Path) -> str:
     store.check_writable()
     token = read_token(job.token_secret, job.region) if job.token_secret else None
     gated = job.preset.model.gated and job.spec.model == job.preset.model.id
-    compiled = local.execute(local.plan(job.spec, gated=gated), _log, token=token)
+    compiled = local.execute(job.spec, _log, gated=gated, token=token)
     handler = job_file.parent / job.handler if job.handler else None
     contents = collect(
         job.spec.apply_to(job.preset), compiled.path, revision=compiled.revision, handler=handler
@@ -69,7 +71,9 @@ def read_token(secret: str, region: str) -> str:
         token = json.loads(value)["HF_TOKEN"]
     except (ValueError, KeyError, TypeError):
         token = value
-    if not isinstance(token, str) or not token.startswith(hub.TOKEN_PREFIX):
+    # A secret that was made from a file ends in the file's newline.
+    token = token.strip() if isinstance(token, str) else ""
+    if not _TOKEN.fullmatch(token):
         raise CompileError(
             f"the secret {secret} holds no token of the Hugging Face hub; store the token itself, or a JSON "
             "object with it under HF_TOKEN"
@@ -87,7 +91,7 @@ def main(job_file: str, message_file: Path = _MESSAGE) -> int:
         message = line = str(error)
         status = 1
     except Exception as error:  # a job that ends by a traceback reports "exit code 1" and nothing else
-        reason = str(error).partition("\n")[0]
+        reason = hub.redact(str(error).partition("\n")[0])
         message = line = f"the job failed where nothing was expected to: {type(error).__name__}: {reason}"
         status = 1
     _write_message(message, message_file)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
 from inf2kit import catalog, paths
-from inf2kit.checkpoint import inspect
+from inf2kit.checkpoint import Architecture, check_config, inspect
 from inf2kit.compile import disk_space, hub
 from inf2kit.compile.export_process import run_export
-from inf2kit.compile.hub import ModelFolder
+from inf2kit.compile.hub import HubModel, ModelFolder
 from inf2kit.compile.spec import CompileSpec
+from inf2kit.compile.work import exclusive_work
 from inf2kit.errors import CompileError
-from inf2kit.fit import Architecture
 
 Progress = Callable[[str], None]
 
@@ -30,14 +29,12 @@ class CompilePlan:
 
     Attributes:
         spec: What to compile.
-        gated: Whether the hub asks for a token.
         folder: Where the compiled model is kept.
         is_compiled: Whether it is there already.
         shard_bytes: Bytes that are written there; None where the model's size is not known.
     """
 
     spec: CompileSpec
-    gated: bool
     folder: Path
     is_compiled: bool
     shard_bytes: int | None
@@ -58,66 +55,130 @@ class CompilePlan:
         ]
 
 
-def plan(spec: CompileSpec, *, gated: bool) -> CompilePlan:
+def pin(
+    spec: CompileSpec, progress: Progress = lambda _: None, *, token: str | None = None
+) -> tuple[CompileSpec, HubModel | None]:
+    """Replace a branch or tag by the commit that it is now, so that all that follows is of one commit.
+
+    Args:
+        spec: What to compile.
+        progress: Called with the reason for a further try, and where the cache must do for the hub.
+        token: A token of the hub, instead of the one that the user has logged in with.
+
+    Returns:
+        The spec, and the model on the hub; None for a folder, and where the hub need not or cannot be asked.
+
+    Raises:
+        CompileError: there is no such model or revision, the token may not read it, or the hub cannot be
+            asked and its cache has no whole copy.
+    """
+    if Path(spec.model).is_dir():
+        return spec, None
+    if hub.is_commit(spec.revision) and (
+        _compiled_folder(spec).is_dir() or hub.find_local_copy(spec.model, spec.revision)
+    ):
+        return spec, None
+    try:
+        remote = hub.find(spec.model, spec.revision, progress, token=token)
+    except hub.HubUnreachableError as reason:
+        copy = hub.read_local_copy(spec.model, spec.revision, reason, progress)
+        return replace(spec, revision=copy.revision), None
+    return replace(spec, revision=remote.commit), remote
+
+
+def plan(spec: CompileSpec, architecture: Architecture | None = None) -> CompilePlan:
     """Plan a compilation.
 
     Args:
         spec: What to compile.
-        gated: Whether the hub asks for a token.
+        architecture: The model's. Without it, it is known only for a folder and for the presets' models.
 
     Raises:
-        CompileError: the model cannot be compiled for these cores or positions. A model whose architecture is
-            not on this machine is checked after it is fetched.
+        CompileError: the model cannot be compiled for these cores or positions.
     """
     shard_bytes = None
-    if spec.model in catalog.models() or Path(spec.model).exists():
+    if architecture is None and (spec.model in catalog.models() or Path(spec.model).exists()):
         architecture = Architecture.find(spec.model)
+    if architecture is not None:
         spec.check(architecture)
         shard_bytes = spec.shard_bytes(architecture)
-    folder = paths.home() / "compiled" / _cache_key(spec)
-    return CompilePlan(spec, gated, folder, folder.is_dir(), shard_bytes)
+    folder = _compiled_folder(spec)
+    return CompilePlan(spec, folder, folder.is_dir(), shard_bytes)
 
 
-def execute(plan: CompilePlan, progress: Progress, *, token: str | None = None) -> ModelFolder:
+def execute(
+    spec: CompileSpec,
+    progress: Progress,
+    *,
+    gated: bool = False,
+    token: str | None = None,
+    folder: Path | None = None,
+) -> ModelFolder:
     """Compile, or return the model that an earlier run has compiled.
 
     Args:
-        plan: The plan.
+        spec: What to compile.
         progress: Called with the name of each step.
+        gated: Whether the preset says that the hub asks for a token.
         token: A token of the hub, instead of the one that the user has logged in with.
+        folder: Where the compiled model goes, instead of the folder in which it is kept for the next time.
 
     Raises:
-        CompileError: the compiler is missing, or the compilation has failed; its log is kept.
+        CompileError: the compiler is missing, the model cannot be fetched, or the compilation has failed; its
+            log is kept.
     """
-    if plan.is_compiled:
-        progress(f"compiled before, in {plan.folder}")
-        revision = (plan.folder / _REVISION_FILE).read_text(encoding="utf-8")
-        return ModelFolder(plan.folder, revision or None)
+    if compiled := _read_compiled(folder or _compiled_folder(spec), progress):
+        return compiled
     check_compiler()
-    spec = plan.spec
-    if not Path(spec.model).is_dir():
-        hub.check_token(spec.model, gated=plan.gated and token is None)
-        _check_room(plan)
-        progress(f"fetching {spec.model}")
-    source = hub.fetch(spec.model, spec.revision, token)
+    if gated and token is None and not hub.find_local_copy(spec.model, spec.revision):
+        hub.check_token(spec.model)
+    spec, remote = pin(spec, progress, token=token)
+    folder = folder or _compiled_folder(spec)
+    if compiled := _read_compiled(folder, progress):
+        return compiled
+    source = _fetch(spec, remote, folder, progress, token)
     inspection = inspect(source.path, sequence_length=spec.shapes.sequence_length)
     for line in inspection.lines():
         progress(line)
     inspection.check()
     architecture = Architecture.from_config(inspection.config, str(source.path))
     spec.check(architecture)
-    shard_bytes = spec.shard_bytes(architecture)
-    work = plan.folder.with_suffix(".making")
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    disk_space.check_room({work: _with_margin(shard_bytes)})
-    # The compiler reads a copy, rewritten for its version of transformers; the folder itself stays as it is.
-    checkpoint = inspection.write(work / "checkpoint")
-    compiled = run_export(replace(spec, revision=source.revision), checkpoint, work, progress)
-    (compiled / _REVISION_FILE).write_text(source.revision or "", encoding="utf-8")
-    compiled.rename(plan.folder)
-    shutil.rmtree(work)
-    return ModelFolder(plan.folder, source.revision)
+    with exclusive_work(folder, progress) as work:
+        if compiled := _read_compiled(folder, progress):  # the process that was waited for has compiled it
+            return compiled
+        disk_space.check_room({work: _with_margin(spec.shard_bytes(architecture))})
+        # The compiler reads a copy, rewritten for its version of transformers; the folder stays as it is.
+        checkpoint = inspection.write(work / "checkpoint")
+        model = run_export(replace(spec, revision=source.revision), checkpoint, work, progress)
+        (model / _REVISION_FILE).write_text(source.revision or "", encoding="utf-8")
+        model.rename(folder)
+    return ModelFolder(folder, source.revision)
+
+
+def _read_compiled(folder: Path, progress: Progress) -> ModelFolder | None:
+    """Return the model that an earlier run has compiled, if any."""
+    if not folder.is_dir():
+        return None
+    progress(f"compiled before, in {folder}")
+    return ModelFolder(folder, (folder / _REVISION_FILE).read_text(encoding="utf-8") or None)
+
+
+def _fetch(
+    spec: CompileSpec, remote: HubModel | None, folder: Path, progress: Progress, token: str | None
+) -> ModelFolder:
+    """Download the weights, unless their configuration or the disks rule out what follows."""
+    if remote is None:
+        return hub.fetch(spec.model, spec.revision, progress, token=token)
+    size = hub.missing_bytes(remote)
+    if size and remote.gated and token is None:
+        hub.check_token(spec.model)
+    config = check_config(hub.read_config(remote, progress), remote.where)
+    architecture = Architecture.from_config(config, remote.where)
+    spec.check(architecture)
+    shards = _with_margin(spec.shard_bytes(architecture))
+    disk_space.check_room({folder: shards, hub.cache_folder(): size})
+    progress(f"fetching {spec.model}: {len(remote.needed)} files, {size / 1e9:.2f} GB to download")
+    return hub.download(remote, progress)
 
 
 def check_compiler() -> None:
@@ -146,6 +207,11 @@ def check_compiler() -> None:
         )
 
 
+def _compiled_folder(spec: CompileSpec) -> Path:
+    """Return where a compiled model is kept."""
+    return paths.home() / "compiled" / _cache_key(spec)
+
+
 def _cache_key(spec: CompileSpec) -> str:
     """Name a compilation by the spec, the compiler's versions and the files of a local model."""
     files = ""
@@ -158,16 +224,6 @@ def _cache_key(spec: CompileSpec) -> str:
     versions = catalog.image().versions
     key = f"{spec.to_json()} {versions['optimum_neuron']} {versions['neuronx_cc']} {files}"
     return hashlib.sha256(key.encode()).hexdigest()[:16]
-
-
-def _check_room(plan: CompilePlan) -> None:
-    """Check the disks before the weights are fetched, where the model's size is known."""
-    if plan.shard_bytes is None:
-        return
-    needs = {plan.folder: _with_margin(plan.shard_bytes)}
-    if not hub.is_cached(plan.spec.model, plan.spec.revision):
-        needs[hub.cache_folder()] = plan.spec.weight_bytes(Architecture.find(plan.spec.model))
-    disk_space.check_room(needs)
 
 
 def _with_margin(shard_bytes: int) -> int:

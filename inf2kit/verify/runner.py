@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import subprocess
 import sys
@@ -65,8 +64,7 @@ def _compile(
     spec = CompileSpec(str(source), None, probe_model.SHAPES, tensor_parallel_size, dtype, on_device_sampling)
     # In the scratch folder and not in the user's cache, which has no use for the probe.
     folder = source.parent / f"compiled-{on_device_sampling}"
-    plan = dataclasses.replace(local.plan(spec, gated=False), folder=folder, is_compiled=False)
-    return local.execute(plan, progress).path
+    return local.execute(spec, progress, folder=folder).path
 
 
 def _run_backend_checks(compiled: Path, source: Path, scratch: Path, names: set[str]) -> dict[str, Answer]:

@@ -134,7 +134,7 @@ def test_a_machine_without_a_device_or_with_other_versions_says_so(package: Path
         (
             VERSION,
             ["--model", "nobody/nothing"],
-            "nobody/nothing cannot be fetched from the Hugging Face hub",
+            "has no whole copy of nobody/nothing; unset it, or give --model the folder of a copy",
         ),
     ],
 )
@@ -161,6 +161,8 @@ def test_a_compilation_that_fails_keeps_its_log_and_one_that_is_stopped_leaves_n
     assert last.startswith("Error: the compilation has failed: ")
     assert Path(last.rpartition(" ")[2]).read_text(encoding="utf-8")
     assert not list((tmp_path / "out").glob("*"))
+    work = Path(os.environ["INF2KIT_HOME"]) / "compiled"
+    assert not list(work.glob("*.making"))
 
     process = subprocess.Popen(
         [
@@ -175,8 +177,9 @@ def test_a_compilation_that_fails_keeps_its_log_and_one_that_is_stopped_leaves_n
     )
     children = wait_until(lambda: psutil.Process(process.pid).children(), 60, "the compilation has begun")
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) != 0
+    assert process.wait(30) == 130
     wait_until(lambda: not any(child.is_running() for child in children), 10, "its process has ended")
+    assert not list(work.glob("*.making"))
 
 
 def test_a_compilation_has_nothing_on_its_standard_input(

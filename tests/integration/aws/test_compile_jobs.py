@@ -5,13 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
-import re
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import boto3
 import pytest
@@ -24,7 +21,7 @@ from inf2kit.compile import disk_space, job, job_entrypoint, job_progress
 from inf2kit.compile.spec import CompileSpec
 from inf2kit.errors import CompileError
 from inf2kit.package import open_store, split_uri, verify
-from tests.helpers import neuron, packages, strict_s3
+from tests.helpers import packages, strict_s3
 from tests.helpers.neuron import find_python
 
 ROLE = "arn:aws:iam::123456789012:role/service-role/Jobs"
@@ -220,21 +217,11 @@ def test_a_job_works_where_there_is_most_room(tmp_path: Path, capsys: pytest.Cap
     assert "/proc/work: 0.0 GB free" in capsys.readouterr().out
 
 
-def test_too_little_room_is_told_before_anything_is_fetched(tmp_path: Path) -> None:
+def test_folders_on_one_disk_share_its_room(tmp_path: Path) -> None:
     free = disk_space.free_bytes(tmp_path)
     disk_space.check_room({tmp_path / "a": free // 4, tmp_path / "b": free // 4})
     with pytest.raises(CompileError, match=r"a has .* GB free and compiling writes .* GB there; make room"):
         disk_space.check_room({tmp_path / "a": free // 4 * 3, tmp_path / "b": free // 4 * 3})
-    code = (
-        "import dataclasses, inf2kit; from inf2kit.compile import local; "
-        "from inf2kit.compile.spec import CompileSpec; "
-        "spec = CompileSpec.from_preset(inf2kit.load_preset('tinyllama-1.1b-starter')); "
-        "plan = dataclasses.replace(local.plan(spec, gated=False), shard_bytes=10**18); "
-        "local.execute(plan, print)"
-    )
-    ended = neuron.run_module("0.4.1", "timeit", "-n1", "-r1", code, INF2KIT_HOME=str(tmp_path / "home"))
-    assert re.search(r"compiling writes 11000000\d\d\.\d GB there", ended.stdout.splitlines()[-1])
-    assert "fetching" not in ended.stdout
 
 
 def test_where_a_log_may_not_be_read_the_states_are_told(
@@ -277,63 +264,6 @@ def test_a_job_of_ones_own_network_and_key_is_one_that_aws_takes(bucket: Any) ->
 )
 def test_the_image_is_in_its_partitions_domain(region: str, domain: str) -> None:
     assert f".dkr.ecr.{region}.{domain}/" in job.image_uri(region)
-
-
-class _Hub(BaseHTTPRequestHandler):
-    """As much of the hub as making a repository asks for."""
-
-    asked: ClassVar[list[dict[str, Any]]] = []
-    private = True
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.asked.append(body)
-        self._answer({"url": f"http://{self.headers['Host']}/a/b"})
-
-    def do_GET(self) -> None:
-        self._answer({"id": "a/b", "private": self.private, "siblings": []})
-
-    def _answer(self, value: object) -> None:
-        content = json.dumps(value).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-
-@pytest.mark.parametrize(("public", "is_private"), [(False, True), (True, False), (False, False)])
-def test_what_is_pushed_to_the_hub_is_private_unless_asked_for(
-    public: bool, is_private: bool, tmp_path: Path
-) -> None:
-    handler = type("Handler", (_Hub,), {"asked": [], "private": is_private})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    code = (
-        "import sys; from pathlib import Path; from inf2kit.compile import hub; "
-        f"hub.push(Path(sys.argv[1]), 'a/b', public={public})"
-    )
-    variables = {
-        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
-        "HF_TOKEN": TOKEN,
-        "HF_HUB_OFFLINE": "0",
-    }
-    ended = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)],
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    server.shutdown()
-    server.server_close()
-    assert handler.asked[0]["private"] is not public
-    if public or is_private:
-        assert "everybody may read" not in ended.stderr
-    else:
-        assert ended.stderr.splitlines()[-1].endswith(
-            "everybody may read a/b; add --public if that is meant, or make it private first"
-        )
 
 
 def _command(*arguments: str) -> str:
