@@ -23,6 +23,7 @@ from benchmarks import (
     throughput,
 )
 from benchmarks.baseline import Baseline
+from benchmarks.ending import end_children
 from benchmarks.prompts import Prompts
 from benchmarks.report import FOLDER, Report, machine
 from inf2kit.errors import suggest
@@ -97,4 +98,5 @@ def _measure_stack(report: Report, prompts: Prompts, runs: int, seconds: float) 
 
 
 if __name__ == "__main__":
-    main()
+    with end_children():
+        main()

@@ -15,6 +15,7 @@ from pathlib import Path
 import boto3
 
 import inf2kit
+from benchmarks.ending import end_children
 from benchmarks.rehearsal import temporary_home
 from inf2kit import paths
 from inf2kit.names import endpoint_name, stack_name
@@ -102,7 +103,7 @@ def _kill_once(seed: int, apps: list[Path], shell: dict[str, str], run_dir: Path
     (stack,) = _stack_statuses() or ["no stack"]
     again = _deploy(shell, words)
     waited = ""
-    if again.returncode and "try again when it has settled" in again.stdout + again.stderr:
+    if again.returncode and "IN_PROGRESS" in again.stdout + again.stderr:
         waited = "refused until the stack had settled, "
         wait_until(
             lambda: not any(status.endswith("_IN_PROGRESS") for status in _stack_statuses()),
@@ -144,4 +145,5 @@ def _run(shell: dict[str, str], *words: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with end_children():
+        main()

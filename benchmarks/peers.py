@@ -10,7 +10,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 from importlib import metadata
 from pathlib import Path
@@ -55,8 +54,8 @@ def _build_llama_cpp() -> None:
             "-d", scratch,
         )  # fmt: skip
         (archive,) = scratch.glob("*.tar.gz")
-        with tarfile.open(archive) as sources:
-            sources.extractall(scratch, filter="data")
+        # tarfile's safe filters came with a patch release of Python; tar stays below its folder by itself.
+        _run("tar", "-xf", archive, "-C", scratch)
         (source,) = scratch.glob("*/vendor/llama.cpp")
         _run(sys.executable, "-m", "venv", scratch / "tools")
         _run(scratch / "tools" / "bin" / "pip", "install", "-q", "cmake")

@@ -6,6 +6,7 @@ stopped with SIGSTOP, since some of them poll while they are idle.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -177,7 +178,7 @@ def stock_toolkit(weights: Path, dtype: str) -> Iterator[Server]:
             "HF_HUB_OFFLINE": "1",
             "BENCH_DTYPE": dtype,
         }
-        launchers.start_container(ContainerSpec(base, run_dir, variables, port, Path(folder) / "log"))
+        spec = ContainerSpec(base, run_dir, variables, port, Path(folder) / "log")
         url = f"http://127.0.0.1:{port}/invocations"
 
         def generate(prompt: str, new_tokens: int) -> int:
@@ -187,6 +188,7 @@ def stock_toolkit(weights: Path, dtype: str) -> Iterator[Server]:
             "toolkit's stock way, one worker", generate, lambda: container.list_processes(run_dir)
         )
         try:
+            launchers.start_container(spec)
             wait_until_answered(lambda: generate("ready", 2))
             yield server
         finally:
@@ -255,7 +257,8 @@ def _run_process(command: list[Any], name: str, generate: Generate) -> Iterator[
             wait_until_answered(lambda: generate("ready", 2))
             yield Server(name, generate, lambda: [top, *top.children(recursive=True)])
         finally:
-            os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 

@@ -27,6 +27,7 @@ from typing import Any
 import psutil
 from botocore.exceptions import ClientError
 
+from benchmarks.ending import end_children
 from benchmarks.report import FOLDER
 from benchmarks.servers import boto3_client
 from benchmarks.toxics import toxic_front
@@ -321,4 +322,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with end_children():
+        main()

@@ -155,16 +155,24 @@ def service_model(service: str) -> Any:
     return botocore.session.get_session().get_service_model(service)
 
 
+def partition(region: str) -> str:
+    """Return the partition in a region's ARNs, such as ``aws-cn`` for ``cn-north-1``.
+
+    A region that is newer than botocore belongs to the partition whose regions have names of that form.
+
+    Raises:
+        botocore.exceptions.UnknownRegionError: no partition has regions of such a name.
+    """
+    return str(_endpoint_resolver().get_partition_for_region(region))
+
+
 def dns_suffix(region: str) -> str:
     """Return the domain of a region's partition, such as ``amazonaws.com.cn`` for ``cn-north-1``.
 
     Raises:
-        botocore.exceptions.UnknownRegionError: botocore does not know the region.
+        botocore.exceptions.UnknownRegionError: no partition has regions of such a name.
     """
-    from botocore.regions import EndpointResolver
-
-    resolver = EndpointResolver(_endpoints())
-    return str(resolver.get_partition_dns_suffix(resolver.get_partition_for_region(region)))
+    return str(_endpoint_resolver().get_partition_dns_suffix(partition(region)))
 
 
 @contextmanager
@@ -234,6 +242,12 @@ def _endpoints() -> Any:
     import botocore.session
 
     return botocore.session.get_session().get_data("endpoints")
+
+
+def _endpoint_resolver() -> Any:
+    from botocore.regions import EndpointResolver
+
+    return EndpointResolver(_endpoints())
 
 
 @functools.cache

@@ -17,11 +17,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from inf2kit.checkpoint import inspect
+from inf2kit.checkpoint.config import window as attention_window
 from inf2kit.client.generation import TextGenerator
-from inf2kit.errors import ModelDirectoryError
+from inf2kit.errors import CheckpointError, ModelDirectoryError
 from inf2kit.serving.engine.events import EndEvent, TokenEvent, WholeAnswer
 from inf2kit.serving.model_dir import MANIFEST, MODEL_CONFIG, NEURON_CONFIG
-from inf2kit.serving.settings import Settings
+from inf2kit.serving.settings import Settings, torch_threads
 from inf2kit.serving.shapes import StaticShapes
 
 if TYPE_CHECKING:
@@ -80,8 +82,15 @@ def load(
                 "leave batch_size and sequence_length out, or compile again"
             )
         settings = _package_settings(path) if (path / MANIFEST).exists() else _compiled_settings(path)
-    else:
-        settings = _weights_settings(path, batch_size or 1, sequence_length or _SEQUENCE_LENGTH)
+        return _start(settings)
+    with tempfile.TemporaryDirectory(prefix="inf2kit-") as scratch:
+        checkpoint = _prepare_weights(path, Path(scratch) / "checkpoint")
+        return _start(
+            _weights_settings(checkpoint, path, batch_size or 1, sequence_length or _SEQUENCE_LENGTH)
+        )
+
+
+def _start(settings: Settings) -> Model:
     try:
         from inf2kit.serving.engine.backend import DeviceBusyError
         from inf2kit.serving.engine.in_process import InProcessEngine
@@ -97,7 +106,9 @@ def load(
 
 def _package_settings(path: Path) -> Settings:
     settings = Settings.read(path, {"INF2KIT_RUN_DIR": str(_run_dir())})
-    return dataclasses.replace(settings, deadline_s=math.inf, queue_size=_QUEUE_SIZE)
+    return dataclasses.replace(
+        settings, deadline_s=math.inf, queue_size=_QUEUE_SIZE, torch_threads=torch_threads()
+    )
 
 
 def _compiled_settings(path: Path) -> Settings:
@@ -110,14 +121,24 @@ def _compiled_settings(path: Path) -> Settings:
     return _settings(path, "neuron", dtype, shapes)
 
 
-def _weights_settings(path: Path, batch_size: int, sequence_length: int) -> Settings:
-    config = _read_json(path / MODEL_CONFIG)
+def _prepare_weights(path: Path, target: Path) -> Path:
+    """Return a folder of plain weights that transformers reads right: as it is, or rewritten."""
     try:
-        positions = int(config["max_position_embeddings"])
+        inspection = inspect(path, compiles=False)
+        inspection.check()
+    except CheckpointError as error:
+        raise ModelDirectoryError(str(error)) from None
+    return inspection.write(target) if inspection.rewritten or inspection.left_out else path
+
+
+def _weights_settings(checkpoint: Path, path: Path, batch_size: int, sequence_length: int) -> Settings:
+    config = _read_json(checkpoint / MODEL_CONFIG)
+    positions = min(filter(None, (config["max_position_embeddings"], attention_window(config))))
+    try:
         shapes = StaticShapes.resolve(batch_size, min(positions, sequence_length))
-    except (KeyError, ValueError, TypeError) as error:
+    except ValueError as error:
         raise _unreadable(path / MODEL_CONFIG, error) from None
-    return _settings(path, "cpu", "float32", shapes)
+    return dataclasses.replace(_settings(path, "cpu", "float32", shapes), model_dir=checkpoint)
 
 
 def _settings(path: Path, backend: str, dtype: str, shapes: StaticShapes) -> Settings:
@@ -137,6 +158,7 @@ def _settings(path: Path, backend: str, dtype: str, shapes: StaticShapes) -> Set
         model_server_workers=1,
         notice=None,
         stall_s=None,
+        torch_threads=torch_threads(),
         simulated={},
     )
 

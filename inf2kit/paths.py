@@ -12,11 +12,18 @@ from inf2kit.names import is_endpoint_name
 
 
 def home() -> Path:
-    """Return ``$INF2KIT_HOME``, or ``inf2kit`` in the user's cache folder."""
-    if folder := os.environ.get("INF2KIT_HOME"):
-        return Path(folder).expanduser().absolute()
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "inf2kit"
+    """Return ``$INF2KIT_HOME``, or ``inf2kit`` in the user's cache folder.
+
+    Raises:
+        LocalEndpointError: the user has no home.
+    """
+    try:
+        if folder := os.environ.get("INF2KIT_HOME"):
+            return Path(folder).expanduser().absolute()
+        cache = os.environ.get("XDG_CACHE_HOME")
+        return (Path(cache) if cache else Path.home() / ".cache") / "inf2kit"
+    except RuntimeError as error:
+        raise LocalEndpointError(f"{str(error).rstrip('.')}; set INF2KIT_HOME to a folder of yours") from None
 
 
 def models() -> Path:

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 import inf2kit
+from inf2kit.cli import compile_jobs
 from inf2kit.cli.output import step_printer
 from inf2kit.cli.publishing import (
     PLACE,
     handler_option,
-    print_deploy_command,
+    print_difference,
     publish_contents,
     store_options,
 )
-from inf2kit.errors import CompileError
 from inf2kit.presets import Preset
 
 if TYPE_CHECKING:
-    from inf2kit.compile.job import JobPlan
     from inf2kit.compile.spec import CompileSpec
     from inf2kit.package import Store
 
@@ -61,6 +59,7 @@ if TYPE_CHECKING:
 @click.option(
     "--job", "as_job", is_flag=True, help="Compile in a SageMaker Processing job; not proven on AWS."
 )
+@click.option("--follow", metavar="JOB", help="Start no job, but follow one that was started before.")
 @click.option("--role", metavar="ARN", help="The job's execution role.")
 @click.option("--token-secret", metavar="NAME", help="The secret in Secrets Manager with the hub's token.")
 @click.option("--volume-kms-key", metavar="ARN", help="The key that encrypts the job's volume.")
@@ -89,6 +88,7 @@ def compile_(
     push_to_hub: str | None,
     public: bool,
     as_job: bool,
+    follow: str | None,
     role: str | None,
     token_secret: str | None,
     volume_kms_key: str | None,
@@ -141,17 +141,22 @@ def compile_(
         dtype=dtype,
         on_device_sampling=on_device_sampling,
     )
+    if follow:
+        compile_jobs.follow_job(
+            follow, loaded, preset, open_store(output, region, bucket_owner), compile_jobs.find_region(region)
+        )
+        return
     if as_job:
         if not role:
             raise click.UsageError("--job needs --role")
         if push_to_hub:
             raise click.UsageError("a job pushes nothing to the hub; push from a machine that has compiled")
-        job_plan = _plan_job(
+        job_plan = compile_jobs.plan_job(
             loaded,
             spec,
             output,
             role=role,
-            region=region,
+            region=compile_jobs.find_region(region),
             token_secret=token_secret,
             bucket_owner=bucket_owner,
             volume_kms_key=volume_kms_key,
@@ -160,9 +165,10 @@ def compile_(
             handler=handler,
         )
         if dry_run:
-            _print_job(job_plan)
+            compile_jobs.print_job(job_plan)
         else:
-            _run_job(job_plan, open_store(output, job_plan.description.region, bucket_owner), preset)
+            store = open_store(output, job_plan.description.region, bucket_owner)
+            compile_jobs.run_job(job_plan, preset, store)
         return
     if dry_run:
         _print_plan(spec, output, push_to_hub, public=public)
@@ -203,11 +209,7 @@ def _compile_here(
         model_name=model_name,
     )
     if compiled_preset != preset:
-        click.echo(
-            f"the shapes, cores or model differ from those of {preset.name}: to deploy the package, make a "
-            "preset of your own with the same values",
-            err=True,
-        )
+        print_difference(preset)
     if push_to_hub:
         progress(f"pushing to {push_to_hub}")
         click.echo(hub.push(compiled.path, push_to_hub, public=public))
@@ -236,52 +238,6 @@ def _print_plan(spec: CompileSpec, output: str, push_to_hub: str | None, *, publ
     if push_to_hub:
         readers = "for everybody to read" if public else "private"
         click.echo(f"push graphs, configuration and tokenizer to {push_to_hub}, {readers}, no weights")
-
-
-def _plan_job(
-    preset: Preset, spec: CompileSpec, output: str, *, region: str | None, **options: Any
-) -> JobPlan:
-    """Plan a job in the region that was given, or in boto3's own."""
-    from inf2kit import aws
-    from inf2kit.compile import job, local
-
-    # A spec that cannot be compiled is refused before anything is started.
-    local.plan(spec)
-    with aws.translate_errors(CompileError, "compiling as a job"):
-        job_region = region or aws.default_region()
-    now = dt.datetime.now(dt.timezone.utc)
-    return job.plan(preset, spec, output, region=job_region, now=now, **options)
-
-
-def _print_job(plan: JobPlan) -> None:
-    """Print a job's request."""
-    from inf2kit.compile import job
-
-    click.echo("\n".join(plan.lines()))
-    click.echo(job.NOT_PROVEN, err=True)
-
-
-def _run_job(plan: JobPlan, store: Store, preset_argument: str) -> None:
-    """Start a job, follow it to its end, and print the package's place and the command that deploys it."""
-    from inf2kit import paths
-    from inf2kit.compile import job, job_progress
-    from inf2kit.package import split_uri
-
-    progress = step_printer()
-    store.check_writable()
-    job.execute(plan, progress)
-    try:
-        place = job_progress.follow(plan.name, progress, plan.description.region)
-    except KeyboardInterrupt:
-        describe = f"aws sagemaker describe-processing-job --processing-job-name {plan.name}"
-        click.echo(f"the job continues: {describe}", err=True)
-        raise SystemExit(130) from None
-    click.echo(place)
-    _, digest = split_uri(place)
-    if content := store.read_manifest(digest):
-        # 'cdk deploy' reads the manifest from this copy, as after packaging on this machine.
-        paths.save_manifest(digest, content)
-    print_deploy_command(plan.description.preset, preset_argument, place, store)
 
 
 def _package_for_cpu(

@@ -10,6 +10,7 @@ import click
 from inf2kit.cli import streams
 from inf2kit.cli.extras import needs
 from inf2kit.cli.output import print_table, step_printer
+from inf2kit.errors import LocalEndpointError
 
 #: Seconds between two looks at a log.
 _FOLLOW_S = 0.2
@@ -43,7 +44,7 @@ def local() -> None:
 @click.option(
     "--wait",
     "wait_s",
-    type=float,
+    type=click.FloatRange(0, 86_400),
     default=600.0,
     show_default=True,
     help="Seconds to wait until the endpoint is in service.",
@@ -86,9 +87,12 @@ def local_status() -> None:
 
     rows = [("ENDPOINT", "PRESET", "STATUS", "ENDPOINT_URL", "")]
     for endpoint in LocalEndpoint.list_all():
-        if endpoint.read_state() is not None:
-            state = endpoint.describe()
-            rows.append((state.name, state.preset, state.status, state.url, state.reason))
+        try:
+            if endpoint.read_state() is not None:
+                state = endpoint.describe()
+                rows.append((state.name, state.preset, state.status, state.url, state.reason))
+        except LocalEndpointError as error:
+            rows.append((endpoint.name, "-", "Unreadable", "-", str(error)))
     if len(rows) == 1:
         click.echo("no local endpoints; start one with 'inf2kit local up smollm2-135m-local'")
     else:
@@ -130,11 +134,21 @@ def local_down(name: str | None, stop_all: bool) -> None:
 
     if (name is None) is not stop_all:
         raise click.UsageError("give the name of an endpoint, or --all")
-    for endpoint in LocalEndpoint.list_all() if name is None else [LocalEndpoint(name)]:
-        is_stopped = endpoint.stop()
+    errors = []
+    endpoints = LocalEndpoint.list_all() if name is None else [LocalEndpoint(name)]
+    if not endpoints:
+        click.echo("no local endpoints")
+    for endpoint in endpoints:
+        try:
+            is_stopped = endpoint.stop()
+        except LocalEndpointError as error:  # the others are stopped all the same
+            errors.append(str(error))
+            continue
         click.echo(
             f"{endpoint.name} is stopped" if is_stopped else f"there is no local endpoint {endpoint.name!r}"
         )
+    if errors:
+        raise LocalEndpointError("; ".join(errors))
 
 
 def _parse_assignment(text: str) -> tuple[str, str]:

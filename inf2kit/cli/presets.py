@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 
 import inf2kit
 from inf2kit import catalog, toml
+from inf2kit.checkpoint import check_config
 from inf2kit.cli.output import print_table
 from inf2kit.errors import CompileError, suggest
-from inf2kit.fit import Architecture, check_cores, check_positions
+from inf2kit.fit import Architecture, check_context, check_cores, check_positions
 from inf2kit.fit.report import COLUMNS, Fit
 from inf2kit.presets import Preset
 from inf2kit.serving.shapes import StaticShapes
@@ -116,11 +118,15 @@ def check(
 
 def _fit_preset(preset: Preset, options: _Options) -> Fit:
     compute = preset.compute
+    shapes = preset.shapes.with_changes(
+        options.batch_size, options.sequence_length, options.max_context_length
+    )
+    check_context(options.max_context_length, shapes.sequence_length)
     return _fit(
         preset.name,
         preset.model.id,
         options.instance_type or compute.instance_type,
-        preset.shapes.with_changes(options.batch_size, options.sequence_length, options.max_context_length),
+        shapes,
         compute.tensor_parallel_size
         if options.tensor_parallel_size is None
         else options.tensor_parallel_size,
@@ -137,6 +143,7 @@ def _fit_model(model: str, options: _Options) -> Fit:
         raise click.UsageError(
             f"--model needs {', '.join('--' + name.replace('_', '-') for name in missing)} too"
         )
+    check_context(options.max_context_length, sequence_length)
     shapes = StaticShapes.resolve(batch_size, sequence_length, options.max_context_length)
     return _fit(model, model, instance_type, shapes, cores, options.dtype or "float16")
 
@@ -149,7 +156,19 @@ def _fit(name: str, model: str, instance_type: str, shapes: StaticShapes, cores:
             f"there is no instance {instance_type!r} with NeuronCores{close} choose one of "
             f"{', '.join(choices)}"
         )
-    architecture = Architecture.find(model)
+    architecture = _find_architecture(model)
     check_cores(architecture, cores)
     check_positions(architecture, shapes.sequence_length, model)
     return Fit(name, architecture, shapes, cores, dtype, instance_type)
+
+
+def _find_architecture(model: str) -> Architecture:
+    """Look up a model: on this machine, among those of the presets, or on the hub."""
+    if model in catalog.models() or Path(model).exists() or Path(model).suffix == ".json":
+        return Architecture.find(model)
+    from inf2kit.compile import hub
+
+    reference = hub.ModelReference.parse(model)
+    remote = hub.find(reference.model, reference.revision)
+    config = hub.read_config(remote, keep=False)
+    return Architecture.from_config(check_config(config, remote.where), remote.where)

@@ -100,6 +100,15 @@ def print_deploy_command(preset: Preset, preset_argument: str, uri: str, store: 
         click.echo(f"deploy: {_account_of(store)}{command}", err=True)
 
 
+def print_difference(preset: Preset) -> None:
+    """Say that a package was compiled for other values than those of a preset."""
+    click.echo(
+        f"the shapes, cores or model differ from those of {preset.name}: to deploy the package, make a "
+        "preset of your own with the same values",
+        err=True,
+    )
+
+
 def _account_of(store: Store) -> str:
     """Return variables that make ``cdk`` deploy where the store is, if it would not by itself."""
     from inf2kit import aws

@@ -46,16 +46,12 @@ def error_from_body(endpoint: str, body: Mapping[str, Any], status: int | None =
         KeyError, TypeError: the body has neither schema.
     """
     error = body["error"]
-    if isinstance(error, dict):
-        message, code = error["message"], error.get("code") or error.get("type")
-        retry_after_s = error.get("retry_after_s")
-    else:
-        message, code, retry_after_s = error, body.get("error_type"), body.get("retry_after_s")
+    fields = error if isinstance(error, dict) else {"message": error, "type": body.get("error_type")}
     return EndpointError(
-        f"endpoint {endpoint!r} answered: {message}",
+        f"endpoint {endpoint!r} answered: {fields.get('message') or error}",
         status=status,
-        code=code,
-        retry_after_s=retry_after_s,
+        code=fields.get("code") or fields.get("type"),
+        retry_after_s=fields.get("retry_after_s", body.get("retry_after_s")),
     )
 
 

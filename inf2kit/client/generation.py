@@ -60,16 +60,18 @@ class TextGenerator(ABC):
                 the others of ``inf2kit.serving.wire.Parameters``.
 
         Returns:
-            A result, or a list of results in the order of the prompts.
+            A result, or a list of results in the order of the prompts; a list for one text, too, with ``n``
+            above 1. The ``n`` answers to one text come together.
 
         Raises:
             EndpointError: an endpoint refused the call, failed, or cannot be reached.
             RequestError: a model in this process refused the call.
         """
         inputs = prompt if isinstance(prompt, str) else list(prompt)
-        answers = self._answer({"inputs": inputs, "parameters": {**parameters, "details": True}})
+        # The tokens themselves, each with its log-probability, would be sent and thrown away.
+        answers = self._answer({"inputs": inputs, "parameters": {**parameters, "details": "counts"}})
         results = [TextResult.from_json(answer) for answer in answers]
-        return results[0] if isinstance(prompt, str) else results
+        return results[0] if isinstance(prompt, str) and len(results) == 1 else results
 
     def stream(self, prompt: str, **parameters: Any) -> Iterator[str]:
         """Continue one text and yield its pieces as they come; joined, they are the text of ``generate``.

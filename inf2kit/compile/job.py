@@ -106,6 +106,12 @@ def plan(
         raise CompileError(
             f"--role is {role!r}; give the ARN of an execution role, arn:aws:iam::ACCOUNT:role/NAME"
         )
+    image = image_uri(region)
+    if role.split(":")[1] != aws.partition(region):
+        raise CompileError(
+            f"--role is {role!r}; a job in {region} needs a role of an account there: "
+            f"arn:{aws.partition(region)}:iam::ACCOUNT:role/NAME"
+        )
     if preset.model.gated and spec.model == preset.model.id and not token_secret:
         raise CompileError(
             f"{spec.model} is gated: put a token of the Hugging Face hub into Secrets Manager and give its "
@@ -121,7 +127,7 @@ def plan(
         "ProcessingJobName": name,
         "RoleArn": role,
         "AppSpecification": {
-            "ImageUri": image_uri(region),
+            "ImageUri": image,
             "ContainerEntrypoint": ["python3", "-m", "inf2kit.compile.job_entrypoint"],
             "ContainerArguments": [f"{INPUT}/{JOB_FILE}"],
         },

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from inf2kit.errors import CompileError
-from inf2kit.fit import Architecture, check_cores, check_positions
+from inf2kit.fit import Architecture, check_context, check_cores, check_positions
 from inf2kit.fit.memory import BYTES, weights_per_core
 from inf2kit.presets import Preset
 from inf2kit.serving.shapes import StaticShapes
+
+#: Families that optimum-neuron never samples on two cores (``qwen2/modeling_qwen2.py``, a fault of the SDK).
+_SAMPLED_ON_HOST = ("qwen2", "qwen3")
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,17 @@ class CompileSpec:
         """Check that a model of this architecture can be compiled so.
 
         Raises:
-            CompileError: it cannot be split over these cores, or has fewer positions.
+            CompileError: it cannot be split over these cores, has fewer positions, or would be sampled
+            wrongly.
         """
         check_cores(architecture, self.tensor_parallel_size)
+        is_wrong_on_device = architecture.model_type in _SAMPLED_ON_HOST and self.shapes.batch_size > 1
+        if self.on_device_sampling and self.tensor_parallel_size == 2 and is_wrong_on_device:
+            raise CompileError(
+                f"a {architecture.model_type} on 2 cores with more than one row would draw garbage on the "
+                "device, so optimum-neuron samples it on the host; leave --on-device-sampling out, or use "
+                "more cores"
+            )
         check_positions(architecture, self.shapes.sequence_length, self.model)
 
     def shard_bytes(self, architecture: Architecture) -> int:
@@ -81,11 +92,7 @@ class CompileSpec:
             shapes = preset.shapes.with_changes(batch_size, sequence_length, max_context_length)
         except ValueError as error:
             raise CompileError(str(error)) from None
-        if max_context_length is not None and max_context_length > shapes.sequence_length:
-            raise CompileError(
-                f"max_context_length is {max_context_length}; it must be within 1..sequence_length, "
-                f"which is {shapes.sequence_length}"
-            )
+        check_context(max_context_length, shapes.sequence_length)
         return cls(
             model=model or preset.model.id,
             revision=revision,

@@ -164,6 +164,19 @@ def check_positions(architecture: Architecture, sequence_length: int, model: str
         raise CheckpointError(fault)
 
 
+def check_context(max_context_length: int | None, sequence_length: int) -> None:
+    """Check that prompts of the longest kind fit a row.
+
+    Raises:
+        CompileError: they do not.
+    """
+    if max_context_length is not None and max_context_length > sequence_length:
+        raise CompileError(
+            f"max_context_length is {max_context_length}; it must be within 1..sequence_length, which is "
+            f"{sequence_length}"
+        )
+
+
 def can_be_split(architecture: Architecture, cores: int) -> bool:
     """Whether optimum-neuron's shards for this number of cores have the sizes of its graphs."""
     heads, key_value_heads = architecture.num_attention_heads, architecture.num_key_value_heads

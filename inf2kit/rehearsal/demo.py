@@ -16,9 +16,9 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import ClientError
 
-from inf2kit import names, paths
+from inf2kit import aws, names, paths
+from inf2kit.client.errors import error_from_body, translate_errors
 from inf2kit.errors import CloudError, EndpointError
 from inf2kit.rehearsal import model
 from inf2kit.rehearsal.local.endpoint import LocalEndpoint
@@ -62,7 +62,10 @@ def run(progress: Progress) -> None:
     steps = _Steps()
     weights = model.prepare(progress)
     # A temporary home leaves a running cloud of the user alone.
-    with _temporary_home(weights.parent):
+    with (
+        aws.translate_errors(CloudError, "a call of the rehearsal cloud"),
+        _temporary_home(weights.parent),
+    ):
         try:
             with steps.step("inf2kit cloud up"):
                 settings = lifecycle.up(port=0, progress=lambda _: None)
@@ -83,7 +86,7 @@ def run(progress: Progress) -> None:
             ).strip()
             run_command("cdk", "deploy", STACK, "--require-approval", "never", "-c", f"package={package}")
             with steps.step("boto3: one prompt, a list of prompts, a stream, an invalid request"):
-                _call(_create_client(settings.url, "sagemaker-runtime", settings.access_key), NAME)
+                call_endpoint(_create_client(settings.url, "sagemaker-runtime", settings.access_key), NAME)
             run_command("cdk", "destroy", STACK, "--force")
         finally:
             with steps.step("inf2kit cloud down"):
@@ -100,7 +103,7 @@ def run_quick(progress: Progress) -> None:
     state = start_endpoint(QUICK_PRESET, name=QUICK_NAME, progress=progress)
     try:
         progress(f"in service at {state.url}")
-        _call(_create_client(state.url, "sagemaker-runtime"), QUICK_NAME)
+        call_endpoint(_create_client(state.url, "sagemaker-runtime"), QUICK_NAME)
     finally:
         progress("stopping the endpoint")
         LocalEndpoint(QUICK_NAME).stop()
@@ -140,7 +143,8 @@ def _run_command(steps: _Steps, words: tuple[str, ...], folder: Path, environmen
             cwd=folder,
             env=environment,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=False,
         )
     if result.returncode != 0:
@@ -174,11 +178,17 @@ def _create_client(url: str, service: str, access_key: str = "local") -> Any:
     )
 
 
-def _call(client: Any, name: str) -> None:
-    _call_with_prompt(client, name)
-    _call_with_list(client, name)
-    _call_with_stream(client, name)
-    _call_with_invalid_parameter(client, name)
+def call_endpoint(client: Any, name: str) -> None:
+    """Call the endpoint in four ways.
+
+    Raises:
+        EndpointError: one of them failed.
+    """
+    with translate_errors(name):
+        _call_with_prompt(client, name)
+        _call_with_list(client, name)
+        _call_with_stream(client, name)
+        _call_with_invalid_parameter(client, name)
 
 
 def _call_with_prompt(client: Any, name: str) -> None:
@@ -211,9 +221,9 @@ def _call_with_stream(client: Any, name: str) -> None:
         *records, buffer = buffer.split(b"\n\n")
         for record in records:
             first_token_s = first_token_s or time.perf_counter() - began
-            event = json.loads(record.removeprefix(b"data: "))
+            event = json.loads(record.partition(b"data:")[2])
             if "error" in event:
-                raise EndpointError(f"the stream broke off: {event['error']}")
+                raise error_from_body(name, event)
             tokens += 1
             print(event["token"]["text"], end="", flush=True)
     seconds = time.perf_counter() - began
@@ -223,10 +233,10 @@ def _call_with_stream(client: Any, name: str) -> None:
 def _call_with_invalid_parameter(client: Any, name: str) -> None:
     print("\n== An invalid request: top_p = 2")
     try:
-        _invoke(client, name, PROMPT, top_p=2)
-    except ClientError as error:
-        kind, status = error.response["Error"]["Code"], error.response["OriginalStatusCode"]
-        print(f"  {kind}, status {status}: {json.loads(error.response['OriginalMessage'])['error']}")
+        with translate_errors(name):
+            _invoke(client, name, PROMPT, top_p=2)
+    except EndpointError as error:
+        print(f"  ModelError, status {error.status}: {error}")
     print()
 
 

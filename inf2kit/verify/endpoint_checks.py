@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
 
 import inf2kit
 from inf2kit import toml
@@ -21,6 +22,7 @@ Progress = Callable[[str], None]
 Generate = Callable[[str], str]
 
 _READY_TIMEOUT_S = 900
+_KILL_TIMEOUT_S = 60
 _POLL_S = 0.2
 _ENDPOINT = "inf2kit-verify-device"
 _PROMPT = "ab"
@@ -46,7 +48,7 @@ def check_endpoint(
             text_again = _generate_when_ready(generate, began + _READY_TIMEOUT_S)
             restart.result = {"seconds": time.monotonic() - began, "same_text": text_again == text}
             restart.passed = text_again == text
-    except (Inf2KitError, OSError, LookupError) as error:
+    except (Inf2KitError, OSError, LookupError, psutil.Error) as error:
         for answer in (endpoint, restart):
             if not answer.result:
                 answer.error = str(error).partition("\n")[0]
@@ -107,8 +109,9 @@ def _kill_engine() -> None:
 
     state = LocalEndpoint(_ENDPOINT).read_state()
     for process in processes.list_processes(Path(state.run_dir)) if state else ():
-        if "inf2kit.serving.engine.server" in process.cmdline():
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-            return
+        with contextlib.suppress(psutil.NoSuchProcess):  # another process may end meanwhile
+            if "inf2kit.serving.engine.server" in process.cmdline():
+                process.kill()
+                process.wait(_KILL_TIMEOUT_S)
+                return
     raise CompileError("the endpoint has no engine to kill")

@@ -186,10 +186,27 @@ def test_a_client_of_this_machine_has_its_address_and_access_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("region", "domain"), [("eu-west-1", "amazonaws.com"), ("cn-north-1", "amazonaws.com.cn")]
+    ("region", "partition", "domain"),
+    [
+        ("eu-west-1", "aws", "amazonaws.com"),
+        ("cn-north-1", "aws-cn", "amazonaws.com.cn"),
+        ("us-gov-west-1", "aws-us-gov", "amazonaws.com"),
+        ("us-iso-east-1", "aws-iso", "c2s.ic.gov"),
+        ("us-isob-east-1", "aws-iso-b", "sc2s.sgov.gov"),
+        ("eu-isoe-west-1", "aws-iso-e", "cloud.adc-e.uk"),
+        ("us-isof-south-1", "aws-iso-f", "csp.hci.ic.gov"),
+        ("eusc-de-east-1", "aws-eusc", "amazonaws.eu"),
+        # Regions that there are not yet.
+        ("eu-west-99", "aws", "amazonaws.com"),
+        ("cn-south-99", "aws-cn", "amazonaws.com.cn"),
+        ("us-gov-north-99", "aws-us-gov", "amazonaws.com"),
+        ("us-isof-west-99", "aws-iso-f", "csp.hci.ic.gov"),
+        ("eusc-de-west-99", "aws-eusc", "amazonaws.eu"),
+    ],
 )
-def test_the_domain_is_that_of_the_regions_partition(region: str, domain: str) -> None:
+def test_domain_and_arns_are_those_of_the_regions_partition(region: str, partition: str, domain: str) -> None:
     assert aws.dns_suffix(region) == domain
+    assert aws.partition(region) == partition
 
 
 def test_an_unknown_region_has_no_domain() -> None:

@@ -35,11 +35,17 @@ def test_a_request_that_makes_no_sense_is_refused(model: inf2kit.Model) -> None:
     assert refused.value.status == 422
 
 
+def test_a_stream_is_of_one_text(model: inf2kit.Model) -> None:
+    with pytest.raises(inf2kit.RequestError, match="'stream' takes one text") as refused:
+        list(model.stream(PROMPTS, max_new_tokens=2))  # type: ignore[arg-type]
+    assert refused.value.status == 422
+
+
 def test_a_folder_without_a_model_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(inf2kit.ModelDirectoryError, match=r"lacks config\.json"):
         inf2kit.load(tmp_path)
     (tmp_path / "config.json").write_text("[]", encoding="utf-8")
-    with pytest.raises(inf2kit.ModelDirectoryError, match=r"config\.json cannot be read"):
+    with pytest.raises(inf2kit.ModelDirectoryError, match=r"lacks model\.safetensors"):
         inf2kit.load(tmp_path)
 
 

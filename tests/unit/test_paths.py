@@ -61,3 +61,18 @@ def test_a_folder_of_an_endpoint_is_in_the_home(name: str) -> None:
     assert paths.endpoint("mine") == paths.endpoints() / "mine"
     with pytest.raises(LocalEndpointError, match="cannot be an endpoint's name"):
         paths.endpoint(name)
+
+
+@pytest.mark.parametrize("folder", ["", "~nobody-has-this-name/inf2kit"])
+def test_a_user_without_a_home_gets_a_sentence(monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    monkeypatch.setenv("INF2KIT_HOME", folder)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", _no_entry)
+    with pytest.raises(LocalEndpointError, match="set INF2KIT_HOME to a folder of yours"):
+        paths.home()
+
+
+def _no_entry(number: int) -> None:
+    """As in a container whose user is not in /etc/passwd."""
+    raise KeyError(number)

@@ -104,6 +104,22 @@ def find_process(pid: int, run_dir: Path) -> psutil.Process | None:
         return None
 
 
+def find_marked(*words: str) -> list[tuple[psutil.Process, dict[str, str]]]:
+    """Find the living processes with a mark by the end of their command line; return their environments too.
+
+    Args:
+        *words: The last words of the command line.
+    """
+    matches = []
+    for process in psutil.process_iter():
+        try:
+            if process.cmdline()[-len(words) :] == list(words) and MARK in (variables := process.environ()):
+                matches.append((process, variables))
+        except (psutil.Error, OSError):
+            continue
+    return [(process, variables) for process, variables in matches if _is_alive(process)]
+
+
 def has_model_server(run_dir: Path) -> bool:
     """Whether the model server is alive. Nothing in a container restarts it."""
     return any("java" in _name(process) for process in list_processes(run_dir))

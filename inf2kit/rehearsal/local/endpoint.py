@@ -20,12 +20,14 @@ import psutil
 from inf2kit import paths
 from inf2kit.client.local import MARK
 from inf2kit.errors import LocalEndpointError
+from inf2kit.names import is_endpoint_name
 from inf2kit.rehearsal import folders
 from inf2kit.rehearsal.container import processes
 from inf2kit.rehearsal.container.spec import ContainerSpec
 from inf2kit.rehearsal.local import ports
 from inf2kit.rehearsal.local.state import EndpointState, write_status
 
+_HOST_MODULE = "inf2kit.rehearsal.local.host"
 _POLL_S = 0.1
 #: Seconds for the host to end: its container has SageMaker's 30 s, and the kernel needs some more.
 _STOP_S = processes.TERM_GRACE_S + 15.0
@@ -61,7 +63,8 @@ class LocalEndpoint:
         """List the endpoints that have a folder, in alphabetical order."""
         if not paths.endpoints().is_dir():
             return []
-        return [cls(path.name) for path in sorted(paths.endpoints().iterdir()) if path.is_dir()]
+        folders = [path for path in sorted(paths.endpoints().iterdir()) if path.is_dir()]
+        return [cls(folder.name) for folder in folders if is_endpoint_name(folder.name)]
 
     @property
     def model_dir(self) -> Path:
@@ -69,14 +72,18 @@ class LocalEndpoint:
         return self.folder / "model"
 
     def read_state(self) -> EndpointState | None:
-        """Read the endpoint's state; None if there is no such endpoint."""
+        """Read the endpoint's state; None if there is no such endpoint.
+
+        Raises:
+            LocalEndpointError: it cannot be read.
+        """
         return EndpointState.read(self.folder)
 
     def describe(self) -> EndpointState:
         """Return the endpoint's state, which is ``Failed`` if its host is gone.
 
         Raises:
-            LocalEndpointError: there is no such endpoint.
+            LocalEndpointError: there is no such endpoint, or its state cannot be read.
         """
         state = self.read_state()
         if state is None:
@@ -118,14 +125,27 @@ class LocalEndpoint:
 
     def remove(self, *, keep_log: bool = False) -> bool:
         """Do what ``stop`` does, for a caller that holds the lock."""
-        state = self.read_state()
-        if state is not None:
-            self._end_processes(state)
-            shutil.rmtree(state.run_dir, ignore_errors=True)
+        hosts = self._find_hosts()
+        for host, _ in hosts:
+            with contextlib.suppress(psutil.Error):  # it may end on its own meanwhile
+                host.send_signal(signal.SIGTERM)
+                host.wait(_STOP_S)
+        run_dirs = {run_dir for _, run_dir in hosts}
+        with contextlib.suppress(LocalEndpointError):
+            if state := self.read_state():
+                run_dirs.add(Path(state.run_dir))
+        for run_dir in run_dirs:
+            self._end_processes(run_dir)
+            shutil.rmtree(run_dir, ignore_errors=True)
         if keep_log and self.log.exists():
             shutil.copy2(self.log, self.kept_log)
+        is_there = self.folder.exists()
         shutil.rmtree(self.folder, ignore_errors=True)
-        return state is not None
+        if self.folder.exists():
+            raise LocalEndpointError(
+                f"{self.folder} cannot be deleted; is it another user's? Delete it yourself"
+            )
+        return is_there
 
     def check_is_down(self) -> None:
         """Check that no endpoint of this name is up.
@@ -149,8 +169,9 @@ class LocalEndpoint:
         """
         reserved: set[int] = set()
         for endpoint in self.list_all():
-            if state := endpoint.read_state():
-                reserved |= {state.runtime_port, state.gateway_port}
+            with contextlib.suppress(LocalEndpointError):
+                if state := endpoint.read_state():
+                    reserved |= {state.runtime_port, state.gateway_port}
         run_dir = tempfile.mkdtemp(prefix="inf2kit-")
         runtime_port, gateway_port = ports.choose_ports(2, reserved)
         # Written before anything is started, so that 'down' can clean up at any time.
@@ -162,7 +183,7 @@ class LocalEndpoint:
         state = self.describe()
         with self.host_log.open("ab") as log:
             host = subprocess.Popen(
-                [sys.executable, "-m", "inf2kit.rehearsal.local.host", self.name],
+                [sys.executable, "-m", _HOST_MODULE, self.name],
                 env={**os.environ, "INF2KIT_HOME": str(paths.home()), MARK: state.run_dir},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -212,13 +233,18 @@ class LocalEndpoint:
         """Write the status, as the host does."""
         write_status(self.folder, status, reason)
 
-    def _end_processes(self, state: EndpointState) -> None:
-        if host := state.host():
-            with contextlib.suppress(psutil.Error):  # it may end on its own meanwhile
-                host.send_signal(signal.SIGTERM)
-                host.wait(_STOP_S)
+    def _find_hosts(self) -> list[tuple[psutil.Process, Path]]:
+        """Find the living hosts and their run directories; a state that cannot be read names none."""
+        home = str(paths.home())
+        return [
+            (process, Path(variables[MARK]))
+            for process, variables in processes.find_marked(_HOST_MODULE, self.name)
+            if variables.get("INF2KIT_HOME") == home
+        ]
+
+    def _end_processes(self, run_dir: Path) -> None:
         # A killed host leaves its container; a host that has just started may start one.
-        if alive := processes.stop(Path(state.run_dir)):
+        if alive := processes.stop(run_dir):
             numbers = ",".join(str(process.pid) for process in alive)
             raise LocalEndpointError(
                 f"the endpoint {self.name!r} has processes that do not end when they are killed; "

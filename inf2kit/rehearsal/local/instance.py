@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import re
 import subprocess
@@ -23,12 +24,44 @@ _STARTING_INTERVAL_S, _RUNNING_INTERVAL_S = 0.1, 0.5
 #: Seconds without an answer from /ping after which a container without its model server has failed. On AWS
 #: such a container lives on; how long SageMaker waits is not documented.
 _LOST_S = 2.0
+#: Seconds until the system has noted the end of a killed process.
+_REAP_S = 2.0
+_MAX_LINE_BYTES = 64 * 1024
 #: The model server's traceback of a handler that cannot be loaded. It continues as if it had been loaded.
 _HANDLER_NOT_LOADED = re.compile(r'mms/model_loader\.py", line \d+, in load')
 #: The model server logs an exception's message before its traceback, and may cut the traceback off.
 _MESSAGE = re.compile(r"^(?:.* - )?(.+)\n.*Traceback \(most recent call last\)", re.MULTILINE)
 #: The last line of a traceback.
 _ERROR = re.compile(r"\b([A-Za-z_.]*(?:Error|Exception)\b: .*)")
+
+
+class LogSearch:
+    """Searches a growing log for a pattern within a line, and reads each byte once.
+
+    Args:
+        log: The file, which may not exist yet.
+        pattern: What to search for.
+    """
+
+    def __init__(self, log: Path, pattern: re.Pattern[str]) -> None:
+        self._log = log
+        self._pattern = pattern
+        self._position = 0
+        self._rest = b""
+
+    def is_found(self) -> bool:
+        """Whether the part of the log that is new since the last call has the pattern."""
+        try:
+            with self._log.open("rb") as file:
+                file.seek(self._position)
+                new = file.read()
+        except OSError:
+            return False
+        self._position += len(new)
+        # A line may be written in parts.
+        text = self._rest + new
+        self._rest = text[text.rfind(b"\n") + 1 :][-_MAX_LINE_BYTES:]
+        return self._pattern.search(text.decode("utf-8", errors="replace")) is not None
 
 
 class Instance:
@@ -57,6 +90,7 @@ class Instance:
         self._poller: threading.Thread | None = None
         self._container: subprocess.Popen[bytes] | None = None
         self._was_ready = False
+        self._load_errors = LogSearch(spec.log, _HANDLER_NOT_LOADED)
 
     def start(self) -> None:
         """Start the container, and poll its /ping."""
@@ -82,7 +116,9 @@ class Instance:
         if self._poller and self._poller is not threading.current_thread():
             self._poller.join(2 * _PING_LIMIT_S)
         if self._container:
-            self._container.wait()
+            # One that a device holds survives SIGKILL; ``processes.kill`` has waited for it already.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._container.wait(_REAP_S)
         # The compiled modules of this container's code, which no other container uses.
         folders.delete(paths.bytecode() / self.spec.base_dir.relative_to("/"))
 
@@ -130,7 +166,7 @@ class Instance:
         supervisor = SupervisorState.read(self.spec.run_dir / "inf2kit")
         if supervisor is not None and supervisor.state == "failed":
             return str(supervisor.reason)
-        if _HANDLER_NOT_LOADED.search(self.spec.log.read_text(encoding="utf-8", errors="replace")):
+        if self._load_errors.is_found():
             return f"inference.py could not be loaded; {last_error(self.spec.log)}"
         return ""
 

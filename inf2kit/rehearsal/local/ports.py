@@ -6,6 +6,8 @@ import random
 import socket
 from collections.abc import Collection
 
+from inf2kit.errors import LocalEndpointError
+
 #: The model server accepts ports below 32767 only. Systems use the ports above for outgoing connections.
 _RANGE = range(20_000, 32_000)
 
@@ -16,14 +18,19 @@ def choose_ports(count: int, reserved: Collection[int] = ()) -> list[int]:
     Args:
         count: How many ports to choose.
         reserved: Ports to leave out although they may be free.
+
+    Raises:
+        LocalEndpointError: there are not so many.
     """
     ports: list[int] = []
     for port in random.sample(_RANGE, len(_RANGE)):
         if port not in reserved and is_free(port):
             ports.append(port)
         if len(ports) == count:
-            break
-    return ports
+            return ports
+    raise LocalEndpointError(
+        f"there are no {count} free ports from {_RANGE.start} to {_RANGE.stop - 1}; stop what listens there"
+    )
 
 
 def is_free(port: int) -> bool:

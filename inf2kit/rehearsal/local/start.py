@@ -52,6 +52,7 @@ def start_endpoint(
     launchers.selected_launcher()
     preset = load_preset(preset_name)
     endpoint = LocalEndpoint(name or preset.endpoint_name)
+    endpoint.check_is_down()  # preparing the model may take a minute
     weights = weights or model.prepare(progress)
     is_ours = False
     try:

@@ -11,13 +11,17 @@ import os
 import tempfile
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from inf2kit.client.local import STATE_FILE
+from inf2kit.errors import LocalEndpointError
 from inf2kit.rehearsal.container import processes
 
 _STATUS_FILE = "status.json"
+#: Fields that are not texts.
+_NUMBERS = ("runtime_port", "gateway_port", "host_pid")
 
 
 @dataclass(frozen=True)
@@ -60,15 +64,32 @@ class EndpointState:
 
     @classmethod
     def read(cls, folder: Path) -> EndpointState | None:
-        """Read the state in an endpoint's folder; None if there is none that this release can read."""
+        """Read the state in an endpoint's folder; None if there is none.
+
+        Raises:
+            LocalEndpointError: there is one that cannot be read, since it is damaged, of a release with other
+                fields, or another user's.
+        """
+        path = folder / STATE_FILE
         try:
-            values = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-            with contextlib.suppress(OSError, ValueError):  # the host writes it later
-                values |= json.loads((folder / _STATUS_FILE).read_text(encoding="utf-8"))
-            # Other releases may write more fields.
-            return cls(**{field.name: values[field.name] for field in fields(cls) if field.name in values})
-        except (OSError, ValueError, TypeError):
+            values = _read_fields(path)
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise LocalEndpointError(
+                f"{path} cannot be read ({reason}); remove the endpoint with "
+                f"'inf2kit local down {folder.name}'"
+            ) from None
+        with contextlib.suppress(OSError, ValueError):  # the host writes it later
+            values |= _read_fields(folder / _STATUS_FILE)
+        try:
+            return cls(**values)
+        except TypeError:
+            missing = next(field.name for field in fields(cls) if field.name not in values)
+            raise LocalEndpointError(
+                f"{path} lacks {missing!r}; remove the endpoint with 'inf2kit local down {folder.name}'"
+            ) from None
 
     def write(self, folder: Path) -> None:
         """Write the state, but not the status, which is the host's."""
@@ -80,6 +101,23 @@ class EndpointState:
 def write_status(folder: Path, status: str, reason: str) -> None:
     """Write an endpoint's status."""
     _replace_json(folder / _STATUS_FILE, {"status": status, "reason": reason})
+
+
+def _read_fields(path: Path) -> dict[str, Any]:
+    """Read the fields of a state from a JSON object; those of other releases are passed over.
+
+    Raises:
+        ValueError: it is no JSON object, or a field has another type.
+    """
+    values = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(values, dict):
+        raise ValueError("it is not a JSON object")
+    known = {field.name: values[field.name] for field in fields(EndpointState) if field.name in values}
+    for name, value in known.items():
+        expected = int if name in _NUMBERS else str
+        if type(value) is not expected:
+            raise ValueError(f"{name!r} is {value!r}, and not {expected.__name__}")
+    return known
 
 
 def _replace_json(path: Path, value: object) -> None:

@@ -8,6 +8,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from tests.helpers.hub_double.repositories import (
     Account,
@@ -65,7 +66,8 @@ def answer_call(hub: HubDouble, request: Request) -> Answer:
         for method, pattern, function in _ROUTES:
             match = re.fullmatch(pattern, request.path)
             if match and request.method in method:
-                return function(hub, request, **match.groupdict())
+                groups = {name: text and unquote(text) for name, text in match.groupdict().items()}
+                return function(hub, request, **groups)
         raise RefusedError(404, f"the double has no answer for {request.method} {request.path}")
     except RefusedError as refusal:
         return refusal.answer
@@ -242,10 +244,10 @@ _NAME = r"(?P<name>[^/]+(?:/[^/]+)?)"
 _ROUTES = (
     ("GET", "/api/whoami-v2", _whoami),
     ("POST", "/api/repos/create", _create),
-    ("POST", f"/api/models/{_NAME}/preupload/(?P<revision>.+)", _preupload),
-    ("POST", f"/api/models/{_NAME}/commit/(?P<revision>.+)", _commit_files),
+    ("POST", f"/api/models/{_NAME}/preupload/(?P<revision>[^/]+)", _preupload),
+    ("POST", f"/api/models/{_NAME}/commit/(?P<revision>[^/]+)", _commit_files),
     ("GET", f"/api/models/{_NAME}/tree/(?P<revision>[^/]+)(?:/(?P<folder>.+))?", _tree),
-    ("GET", f"/api/models/{_NAME}/revision/(?P<revision>.+)", _info),
+    ("GET", f"/api/models/{_NAME}/revision/(?P<revision>[^/]+)", _info),
     ("GET", f"/api/models/{_NAME}", _info),
     ("GET", f"/api/(?P<kind>dataset)s/{_NAME}", _info),
     ("POST", f"/{_NAME}.git/info/lfs/objects/batch", _batch),

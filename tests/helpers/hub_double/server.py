@@ -115,8 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
             result = Answer(fault.status, dict(fault.headers), fault.body)
         else:
             query = dict(urllib.parse.parse_qsl(url.query))
-            path = urllib.parse.unquote(url.path)
-            result = answer_call(self.hub, Request(self.command, path, query, headers, body))
+            result = answer_call(self.hub, Request(self.command, url.path, query, headers, body))
         try:
             self._send(call, result, fault)
         except (BrokenPipeError, ConnectionResetError):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,14 @@ import inf2kit
 from inf2kit import catalog
 from inf2kit.cli import main
 from inf2kit.compile import disk_space, job, job_entrypoint, job_progress
+from inf2kit.compile.job_description import JobDescription
 from inf2kit.compile.spec import CompileSpec
 from inf2kit.errors import CompileError
-from inf2kit.package import open_store, split_uri, verify
+from inf2kit.package import collect, open_store, split_uri, verify
+from infra.context import Context
 from tests.helpers import packages, strict_s3
 from tests.helpers.neuron import find_python
+from tests.helpers.processing_double import ProcessingDouble
 
 ROLE = "arn:aws:iam::123456789012:role/service-role/Jobs"
 SECRET = "hub"  # noqa: S105 - its name
@@ -127,6 +132,33 @@ def test_the_token_is_named_and_never_sent(bucket: Any, tmp_path: Path, small_we
     assert handler == packages.HANDLER.encode()
 
 
+@pytest.mark.parametrize(
+    ("secret", "token"),
+    [
+        (f"{TOKEN}\n", TOKEN),  # from a file
+        (json.dumps({"HF_TOKEN": f" {TOKEN}"}), TOKEN),
+        (f"{TOKEN}\nmore", None),
+        (json.dumps({"HF_TOKEN": 7}), None),
+        ("hf_", None),
+    ],
+)
+def test_a_secret_is_a_token_whatever_is_around_it(secret: str, token: str | None, aws: str) -> None:
+    """The hub's client would print a token with a newline in it."""
+    boto3.client("secretsmanager").create_secret(Name=SECRET, SecretString=secret)
+    if token:
+        assert job_entrypoint.read_token(SECRET, "us-east-1") == token
+        return
+    with pytest.raises(CompileError, match="the secret hub holds no token of the Hugging Face hub") as raised:
+        job_entrypoint.read_token(SECRET, "us-east-1")
+    assert TOKEN not in str(raised.value)
+
+
+def test_a_job_never_prints_a_token(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "job.json").write_text(json.dumps({"spec": {TOKEN: 1}}), encoding="utf-8")
+    assert job_entrypoint.main(str(tmp_path / "job.json"), tmp_path / "message") == 1
+    assert TOKEN not in capsys.readouterr().out + (tmp_path / "message").read_text(encoding="utf-8")
+
+
 def test_states_and_the_tail_of_the_log_are_followed(bucket: Any) -> None:
     plan = _plan()
     logs = boto3.client("logs")
@@ -145,6 +177,80 @@ def test_states_and_the_tail_of_the_log_are_followed(bucket: Any) -> None:
     assert progress[-1] == "the job is Completed"
     assert "line 39" in progress
     assert "line 3" not in progress, "the tail, not the whole"
+
+
+@pytest.fixture
+def processing(
+    aws: str, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ProcessingDouble]:
+    """Jobs that publish a package into the bucket, as those of AWS would."""
+
+    def work(request: dict[str, Any]) -> str:
+        (source,) = [entry["S3Input"] for entry in request["ProcessingInputs"]]
+        bucket_name, _, prefix = source["S3Uri"].removeprefix("s3://").partition("/")
+        content = boto3.resource("s3").Object(bucket_name, f"{prefix}/{job.JOB_FILE}").get()["Body"].read()
+        (tmp_path / job.JOB_FILE).write_bytes(content)
+        description = JobDescription.from_file(tmp_path / job.JOB_FILE)
+        artifacts = packages.write_artifacts(tmp_path / "artifacts", description.preset)
+        store = open_store(description.output, description.region)
+        return packages.publish(collect(description.preset, artifacts), store).uri
+
+    double = ProcessingDouble(work)
+    with double.serving() as url:
+        for service in ("SAGEMAKER", "CLOUDWATCH_LOGS"):
+            monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}", url)
+        yield double
+
+
+@pytest.mark.parametrize("ends_early", [False, True])
+def test_what_a_job_has_compiled_is_deployed_by_the_command_that_it_prints(
+    ends_early: bool, processing: ProcessingDouble
+) -> None:
+    """The manifest is on this machine then, also if the job was followed by a second command only."""
+    arguments = ["compile", "tinyllama-1.1b-starter", "--output", "s3://models/m"]
+    started = [*arguments, "--job", "--role", ROLE]
+    if ends_early:
+        job.execute(_plan("tinyllama-1.1b-starter"), lambda _: None)
+        started = [*arguments, "--follow", processing.request["ProcessingJobName"]]
+    result = CliRunner().invoke(main, started)
+    assert result.exit_code == 0, result.output
+    uri = result.stdout.strip()
+    assert f"deploy: cdk deploy inf2-tinyllama-1-1b-starter -c package={uri}" in result.stderr
+    context = Context.parse({"package": uri})
+    props = context.endpoint_props(inf2kit.load_preset("tinyllama-1.1b-starter"))
+    assert props.package is not None
+    assert props.package.uri == uri
+
+
+def test_a_jobs_log_is_not_read_from_its_beginning_each_time(processing: ProcessingDouble) -> None:
+    processing.looks, processing.lines_per_look = 20, 10
+    plan = _plan("tinyllama-1.1b-starter")
+    job.execute(plan, lambda _: None)
+    progress: list[str] = []
+    job_progress.follow(plan.name, progress.append, "us-east-1", poll_s=0.01)
+    lines = [line for line in progress if line.startswith("line ")]
+    assert lines == [f"line {number}" for number in range(len(lines))]
+    assert len(lines) == 210
+    # Ten new ones, and the three of the last minute, in which others may still arrive.
+    assert max(processing.returned) <= 13
+
+
+def test_ctrl_c_leaves_the_job_and_says_how_to_follow_it(
+    aws: str, processing: ProcessingDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(_: object) -> str:
+        os.kill(os.getpid(), signal.SIGINT)
+        return "never seen"
+
+    processing.work = stop
+    arguments = ["compile", "tinyllama-1.1b-starter", "--output", "s3://models/m", "--job", "--role", ROLE]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 130
+    name = processing.request["ProcessingJobName"]
+    assert result.stderr.splitlines()[-1] == (
+        "the job continues; follow it again: inf2kit compile tinyllama-1.1b-starter --output s3://models/m "
+        f"--follow {name} --region us-east-1"
+    )
 
 
 def _environment(plan: job.JobPlan, folder: Path, work: Path) -> dict[str, str]:
@@ -278,6 +384,10 @@ def _command(*arguments: str) -> str:
     [
         ([], "--job needs --role"),
         (["--role", "Jobs"], "--role is 'Jobs'; give the ARN of an execution role"),
+        (
+            ["--role", ROLE, "--token-secret", "x", "--region", "cn-north-1"],
+            "a job in cn-north-1 needs a role of an account there: arn:aws-cn:iam::ACCOUNT:role/NAME",
+        ),
         (["--role", ROLE], "is gated: put a token of the Hugging Face hub into Secrets Manager"),
         (
             ["--role", ROLE, "--token-secret", "x", "--region", "us-esat-1"],
@@ -286,6 +396,7 @@ def _command(*arguments: str) -> str:
         (["--role", ROLE, "--token-secret", "x", "--tensor-parallel-size", "5"], "must be one of 1, 2, 4"),
         (["--role", ROLE, "--token-secret", "x", "--sequence-length", "8192"], "has 4096 positions"),
         (["--role", ROLE, "--token-secret", "x", "--push-to-hub", "a/b"], "a job pushes nothing to the hub"),
+        (["--role", ROLE, "--model", "/"], "is a folder on this machine, which a job cannot read"),
     ],
 )
 def test_what_makes_no_sense_is_one_sentence(arguments: list[str], sentence: str, aws: str) -> None:

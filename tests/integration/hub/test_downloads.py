@@ -70,11 +70,18 @@ def test_a_model_is_packaged_at_one_commit_and_without_what_it_does_not_need(
     assert asked == set(llama)
 
 
-@pytest.mark.parametrize("model", [f"{MODEL}@v1", f"https://huggingface.co/{MODEL}/tree/v1"])
+@pytest.mark.parametrize(
+    ("model", "revision"),
+    [
+        (f"{MODEL}@v1", "v1"),
+        (f"https://huggingface.co/{MODEL}/tree/v1", "v1"),
+        (f"https://huggingface.co/{MODEL}/tree/refs%2Fpr%2F3", "refs/pr/3"),
+    ],
+)
 def test_a_tag_is_recorded_as_its_commit(
-    model: str, repository: Repository, llama: Mapping[str, bytes], run: Run, tmp_path: Path
+    model: str, revision: str, repository: Repository, llama: Mapping[str, bytes], run: Run, tmp_path: Path
 ) -> None:
-    tagged = repository.refs["v1"] = repository.refs["main"]
+    tagged = repository.refs[revision] = repository.refs["main"]
     repository.commit({"config.json": llama["config.json"] + b"\n"})
     ended = run(*_arguments(tmp_path, model))
     assert ended.returncode == 0, ended.stderr

@@ -153,3 +153,13 @@ def test_a_busy_hub_is_asked_again(hub: HubDouble, run: Run, tmp_path: Path) -> 
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr.count("the hub answers 429; trying again in 0 s") == 2
     assert "the hub answers 503; trying again in 0 s" in ended.stderr
+
+
+def test_whether_a_model_of_the_hub_fits_is_computed_without_its_weights(hub: HubDouble, run: Run) -> None:
+    shapes = ["--batch-size", "1", "--sequence-length", "64", "--tensor-parallel-size", "2"]
+    arguments = ["presets", "check", "--instance-type", "ml.inf2.xlarge", *shapes, "--model"]
+    ended = run(*arguments, MODEL)
+    assert ended.returncode == 0, ended.stderr
+    assert "org/small" in ended.stdout
+    assert not [call for call in hub.calls if call.path.startswith("/cdn/")]
+    assert "has no model org/nothing" in run(*arguments, "org/nothing").stderr

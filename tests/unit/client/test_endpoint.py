@@ -15,6 +15,7 @@ import pytest
 
 from inf2kit import Endpoint, paths
 from inf2kit.client.local import MARK
+from inf2kit.errors import LocalEndpointError
 from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.state import EndpointState
 
@@ -92,7 +93,8 @@ def test_a_state_of_another_release_is_read(isolated: Path, host: Callable[[str]
     assert state.runtime_port == 20_001
     assert "127.0.0.1:20001" in repr(Endpoint(NAME))
     (paths.endpoint(NAME) / "state.json").write_text('{"name": "half"}', encoding="utf-8")
-    assert LocalEndpoint(NAME).read_state() is None
+    with pytest.raises(LocalEndpointError, match=r"state\.json lacks 'preset'; remove the endpoint with"):
+        LocalEndpoint(NAME).read_state()
     assert "on AWS" in repr(Endpoint(NAME))
 
 

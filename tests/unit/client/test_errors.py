@@ -51,6 +51,10 @@ def test_an_error_says_when_another_try_makes_sense(isolated: Path) -> None:
         ({"error": "too long", "error_type": "prompt_too_long"}, "prompt_too_long"),
         ({"error": {"message": "too long", "code": "prompt_too_long"}}, "prompt_too_long"),
         ({"error": {"message": "too long", "type": "invalid_request"}}, "invalid_request"),
+        (
+            {"error": {"message": "too long", "type": "invalid_request_error", "code": "x", "param": None}},
+            "x",
+        ),
     ],
 )
 def test_both_schemas_of_errors_are_read(body: dict[str, object], code: str) -> None:
