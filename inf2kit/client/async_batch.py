@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from inf2kit.client.batch import Outcome, Prompt, Queue
 
 
 async def run_in_tasks(
     call: Callable[[Prompt], Awaitable[Outcome]], queued: Queue, concurrency: int
-) -> AsyncIterator[tuple[int, Outcome]]:
+) -> AsyncGenerator[tuple[int, Outcome], None]:
     """Call with every prompt, and yield indices and outcomes.
 
     If the caller stops early, the calls that run are cancelled.

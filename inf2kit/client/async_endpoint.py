@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Literal, overload
 
@@ -195,7 +196,7 @@ class AsyncEndpoint:
         as_completed: Literal[False] = False,
         progress: bool | Callable[[Progress], None] = False,
         **parameters: Any,
-    ) -> AsyncIterator[Outcome]: ...
+    ) -> AsyncGenerator[Outcome, None]: ...
 
     @overload
     def generate_many(
@@ -206,7 +207,7 @@ class AsyncEndpoint:
         as_completed: Literal[True],
         progress: bool | Callable[[Progress], None] = False,
         **parameters: Any,
-    ) -> AsyncIterator[tuple[int, Outcome]]: ...
+    ) -> AsyncGenerator[tuple[int, Outcome], None]: ...
 
     def generate_many(
         self,
@@ -216,7 +217,7 @@ class AsyncEndpoint:
         as_completed: bool = False,
         progress: bool | Callable[[Progress], None] = False,
         **parameters: Any,
-    ) -> AsyncIterator[Outcome] | AsyncIterator[tuple[int, Outcome]]:
+    ) -> AsyncGenerator[Outcome, None] | AsyncGenerator[tuple[int, Outcome], None]:
         """Continue many texts, several at a time, as ``Endpoint.generate_many`` does.
 
             async for result in llama.generate_many(prompts, max_new_tokens=64):
@@ -237,13 +238,19 @@ class AsyncEndpoint:
             except EndpointError as error:
                 return error
 
-        async def run() -> AsyncIterator[tuple[int, Outcome]]:
+        async def pairs() -> AsyncGenerator[tuple[int, Outcome], None]:
             queued = Queue(prompts, count, in_order=not as_completed)
-            async for index, outcome in run_in_tasks(call_one, queued, count):
-                counter.add(outcome)
-                yield index, outcome
+            async with aclosing(run_in_tasks(call_one, queued, count)) as outcomes:
+                async for index, outcome in outcomes:
+                    counter.add(outcome)
+                    yield index, outcome
 
-        return run() if as_completed else (outcome async for _, outcome in run())
+        async def ordered() -> AsyncGenerator[Outcome, None]:
+            async with aclosing(pairs()) as numbered:
+                async for _, outcome in numbered:
+                    yield outcome
+
+        return pairs() if as_completed else ordered()
 
     async def stream_events(self, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """Yield the decoded server-sent events of a streamed call, as ``Endpoint.stream_events`` does.

@@ -147,7 +147,7 @@ def test_prompts_are_taken_as_they_are_needed_and_no_call_begins_after_the_calle
 
         async def take_one() -> None:
             endpoint = AsyncEndpoint(f"left-{kind}", endpoint_url=server.url, session=SESSION)
-            outcomes: Any = endpoint.generate_many(prompts(), concurrency=2)
+            outcomes = endpoint.generate_many(prompts(), concurrency=2)
             async with endpoint, aclosing(outcomes):
                 await anext(outcomes)
 
