@@ -103,7 +103,7 @@ def _kill_once(seed: int, apps: list[Path], shell: dict[str, str], run_dir: Path
     (stack,) = _stack_statuses() or ["no stack"]
     again = _deploy(shell, words)
     waited = ""
-    if again.returncode and "try again when it has settled" in again.stdout + again.stderr:
+    if again.returncode and "IN_PROGRESS" in again.stdout + again.stderr:
         waited = "refused until the stack had settled, "
         wait_until(
             lambda: not any(status.endswith("_IN_PROGRESS") for status in _stack_statuses()),

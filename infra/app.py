@@ -6,6 +6,8 @@ cdk deploy inf2-llama2-7b-throughput -c package=s3://BUCKET/PREFIX/DIGEST/
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +21,7 @@ from infra.context import Context
 
 #: Stack traces hold paths of the checkout, which would make every machine's templates differ.
 _CDK_CONTEXT = {"aws:cdk:disable-stack-trace": True}
+_BOUNDARY = "@aws-cdk/core:permissionsBoundary"
 
 
 def build_app(
@@ -35,6 +38,7 @@ def build_app(
         Inf2KitError: a key or value of the context is wrong.
     """
     app = cdk.App(context={**_CDK_CONTEXT, **(values or {})}, **options)
+    _parse_boundary(app)
     context = Context.parse(app.node.get_all_context())
     presets_of: dict[str, str] = {}
     for preset in context.presets:
@@ -62,3 +66,24 @@ def build_app(
     if context.compile_role is not None:
         CompileRoleStack(app, COMPILE_ROLE_STACK, props=context.compile_role)
     return app
+
+
+def _parse_boundary(app: cdk.App) -> None:
+    """Make an object of the permissions boundary if it is a text.
+
+    The library reads an object only, and ``cdk -c`` gives a text: every role would be without the boundary.
+
+    Raises:
+        DeploymentError: it is not an object with the policy's name or ARN.
+    """
+    boundary = app.node.try_get_context(_BOUNDARY)
+    if boundary is None:
+        return
+    parsed = None
+    with contextlib.suppress(ValueError):
+        parsed = json.loads(boundary) if isinstance(boundary, str) else boundary
+    if not isinstance(parsed, dict) or not (parsed.get("name") or parsed.get("arn")):
+        raise DeploymentError(
+            f'context {_BOUNDARY!r} is {boundary!r}; it must be an object such as {{"name": "POLICY"}}'
+        )
+    app.node.set_context(_BOUNDARY, parsed)

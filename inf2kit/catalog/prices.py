@@ -79,7 +79,9 @@ def current() -> PriceList:
     """
     path = paths.prices()
     try:
-        return _read(path) if path.exists() else shipped()
+        return _read(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return shipped()
     except (OSError, ValueError, KeyError) as error:
         raise DeploymentError(f"{path} cannot be read ({error}); delete it, or refresh it again") from None
 
@@ -115,9 +117,19 @@ def refresh(regions: Sequence[str] = ()) -> PriceList:
 
 
 def _read(path: Path) -> PriceList:
+    """Read a file of prices.
+
+    Raises:
+        ValueError, KeyError: it is not one.
+    """
     values = toml.read(path)
     date, source = values.pop("date"), values.pop("source")
-    return PriceList(date, source, values)
+    if not isinstance(date, dt.date):
+        raise ValueError(f"date is {date!r}")
+    for region, by_type in values.items():
+        if not isinstance(by_type, dict) or not all(isinstance(usd, int | float) for usd in by_type.values()):
+            raise ValueError(f"the prices of {region} are no table of numbers")
+    return PriceList(date, str(source), values)
 
 
 def _fetch(api: Any, region: str, instance_types: Sequence[str]) -> dict[str, float]:

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
+from inf2kit import paths
 from inf2kit.cli import extras, signals, streams
 from inf2kit.errors import Inf2KitError
 
@@ -54,8 +55,7 @@ def _sentences() -> Iterator[None]:
     except ImportError as error:
         raise click.ClickException(extras.explain(error)) from None
     except OSError as error:
-        where = error.filename or "a call of the system"
-        raise click.ClickException(f"{where}: {error.strerror or error}") from None
+        raise click.ClickException(_describe(error)) from None
     except Exception as error:
         # Its modules are loaded only where it is called.
         if type(error).__module__.partition(".")[0] not in ("boto3", "botocore"):
@@ -67,6 +67,18 @@ def _sentences() -> Iterator[None]:
                 raise
         except Inf2KitError as sentence:
             raise click.ClickException(str(sentence)) from None
+
+
+def _describe(error: OSError) -> str:
+    """Say which file, and what to try where it is in inf2kit's own folder."""
+    sentence = f"{error.filename or 'a call of the system'}: {error.strerror or error}"
+    try:
+        home = str(paths.home())
+    except Inf2KitError:
+        return sentence
+    if str(error.filename).startswith(home):
+        return f"{sentence}; inf2kit keeps its files in {home}: set INF2KIT_HOME to a folder of yours"
+    return sentence
 
 
 def _run_to_exit(run: Callable[[], Any]) -> NoReturn:

@@ -135,7 +135,10 @@ def local_down(name: str | None, stop_all: bool) -> None:
     if (name is None) is not stop_all:
         raise click.UsageError("give the name of an endpoint, or --all")
     errors = []
-    for endpoint in LocalEndpoint.list_all() if name is None else [LocalEndpoint(name)]:
+    endpoints = LocalEndpoint.list_all() if name is None else [LocalEndpoint(name)]
+    if not endpoints:
+        click.echo("no local endpoints")
+    for endpoint in endpoints:
         try:
             is_stopped = endpoint.stop()
         except LocalEndpointError as error:  # the others are stopped all the same

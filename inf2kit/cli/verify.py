@@ -46,6 +46,9 @@ def verify_device(report_file: Path, tensor_parallel_size: str, dtype: str, ques
         return
     from inf2kit.verify.runner import verify
 
+    # The report is written after a long run.
+    if not report_file.parent.is_dir() or report_file.is_dir():
+        raise click.BadParameter(f"{report_file} cannot be a file; choose another --report")
     report = verify(int(tensor_parallel_size), dtype, step_printer())
     print_table(report.rows())
     report.write(report_file)

@@ -132,6 +132,8 @@ def execute(
     """
     if compiled := _read_compiled(folder or _compiled_folder(spec), progress):
         return compiled
+    if Path(spec.model).is_dir():
+        spec.check(Architecture.find(spec.model))
     check_compiler()
     if gated and token is None and not hub.find_local_copy(spec.model, spec.revision):
         hub.check_token(spec.model)

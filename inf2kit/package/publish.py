@@ -177,8 +177,8 @@ def _run(tasks: list[Task], progress: Progress) -> None:
             for future in done:
                 future.result()
     except BaseException as error:
-        # Ctrl-C does not wait for the parts that are being sent, which take minutes on a slow line.
-        pool.shutdown(wait=not isinstance(error, KeyboardInterrupt), cancel_futures=True)
+        # Ctrl-C and SIGTERM do not wait for the parts that are being sent, which take minutes on a slow line.
+        pool.shutdown(wait=isinstance(error, Exception), cancel_futures=True)
         raise
     pool.shutdown()
 

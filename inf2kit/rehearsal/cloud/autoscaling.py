@@ -113,14 +113,19 @@ class AutoScaling:
         ]
 
     def _desired_count(self, resource_id: str, endpoint: Endpoint, fleet: Fleet) -> int:
-        """Compute the largest count of all tracking policies: all must agree before the fleet shrinks."""
+        """Compute the largest count of all tracking policies.
+
+        All that may scale in must agree before the fleet shrinks. A policy that may not, leaves that to them.
+        """
         counts = []
         for key, policy in list(self._backend().policies.items()):
             config = policy.target_tracking_scaling_policy_configuration
             if policy.resource_id != resource_id or not config or not fleet.desired:
                 continue
             activity = self._activities.setdefault(key, _Activity())
-            counts.append(self._track(config, activity, endpoint, fleet))
+            count = self._track(config, activity, endpoint, fleet)
+            if count > fleet.desired or not config.get("DisableScaleIn"):
+                counts.append(count)
         return max(counts, default=fleet.desired)
 
     def _track(self, config: dict[str, Any], activity: _Activity, endpoint: Endpoint, fleet: Fleet) -> int:

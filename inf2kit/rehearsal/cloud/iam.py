@@ -7,13 +7,16 @@ are not.
 from __future__ import annotations
 
 import fnmatch
+import functools
+import inspect
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from moto.iam.models import iam_backends
+from moto.iam.exceptions import NotFoundException
+from moto.iam.models import IAMBackend, iam_backends
 from moto.s3.models import s3_backends
 
 from inf2kit.rehearsal.cloud.errors import AwsError
@@ -106,8 +109,9 @@ class ExecutionRole:
         documents = [*role.policies.values(), *map(_document, role.managed_policies.values())]
         statements = [statement for document in documents for statement in _statements(document)]
         if role.permissions_boundary_arn:
-            boundary = iam_backends[ACCOUNT][_PARTITION].get_policy(role.permissions_boundary_arn)
-            if not _decide(_statements(_document(boundary)), action, resource, context):
+            boundary = _policies().get(role.permissions_boundary_arn)
+            limits = _statements(_document(boundary)) if boundary else []
+            if not _decide(limits, action, resource, context):
                 return False
         return _decide(statements, action, resource, context)
 
@@ -142,6 +146,25 @@ def trusts(role_arn: str, service: str, context: Mapping[str, str] | None = None
         statement for statement in trust if service in _values(statement.get("Principal", {}), "Service")
     ]
     return _decide(of_service, "sts:AssumeRole", "*", context or {})
+
+
+def install() -> None:
+    """Patch moto to refuse a permissions boundary that does not exist, as IAM does."""
+    for name in ("create_role", "put_role_permissions_boundary"):
+        setattr(IAMBackend, name, _with_existing_boundary(getattr(IAMBackend, name)))
+
+
+def _with_existing_boundary(method: Callable[..., Any]) -> Callable[..., Any]:
+    signature = inspect.signature(method)
+
+    @functools.wraps(method)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        arn = signature.bind(*args, **kwargs).arguments.get("permissions_boundary")
+        if arn and arn not in _policies():
+            raise NotFoundException(f"Scope ARN: {arn} does not exist or is not attachable.")
+        return method(*args, **kwargs)
+
+    return checked
 
 
 def _decide(
@@ -219,6 +242,12 @@ def _statements(document: str) -> list[dict[str, Any]]:
 
 def _document(policy: Any) -> str:
     return str(next(version.document for version in policy.versions if version.is_default))
+
+
+def _policies() -> Mapping[str, Any]:
+    """All managed policies by ARN."""
+    policies: Mapping[str, Any] = iam_backends[ACCOUNT][_PARTITION].managed_policies
+    return policies
 
 
 def _role(arn: str) -> Any:

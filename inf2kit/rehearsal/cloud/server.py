@@ -23,7 +23,7 @@ from urllib.parse import unquote
 
 from inf2kit import aws
 from inf2kit.errors import CloudError
-from inf2kit.rehearsal.cloud import moto_app
+from inf2kit.rehearsal.cloud import iam, moto_app
 from inf2kit.rehearsal.cloud.access import Access, is_issued
 from inf2kit.rehearsal.cloud.autoscaling import AutoScaling
 from inf2kit.rehearsal.cloud.clock import Clock
@@ -76,6 +76,7 @@ class Cloud:
             context,
             clock,
             in_alarm=self._alarms.in_alarm,
+            list_alarms=self._alarms.names,
             list_targets=self._scaling.list_targets,
         )
         endpoints = self._sagemaker.endpoints
@@ -88,7 +89,7 @@ class Cloud:
             notify=self._notify,
             log=self.log,
         )
-        self._moto = moto_app.build_app()
+        self._moto = moto_app.build_app(self.log)
         self._closed = threading.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -214,6 +215,7 @@ def install(settings: CloudSettings) -> None:
 
     objects.install()
     policies.install()
+    iam.install()
     operations.install(_client_factory(settings), settings.undone)
 
 

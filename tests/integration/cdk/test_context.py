@@ -182,6 +182,32 @@ def test_texts_of_ones_own_preset_fit_a_template(tmp_path: Path) -> None:
         Context.parse({"preset": str(path), "package": register_package(preset)}).endpoint_props(preset)
 
 
+@pytest.mark.parametrize("boundary", [{"name": "limit"}, '{"name": "limit"}'], ids=["object", "text"])
+def test_a_permissions_boundary_is_on_every_role(tmp_path: Path, boundary: object) -> None:
+    """As cdk.json has it, and as ``cdk -c`` gives it."""
+    context = {
+        "package": register_package("llama2-7b-latency"),
+        "compile_output": "s3://models/llm",
+        "@aws-cdk/core:permissionsBoundary": boundary,
+    }
+    app = build_app(context, outdir=str(tmp_path / "out"))
+    assembly = app.synth()
+    roles = [
+        resource["Properties"].get("PermissionsBoundary")
+        for stack in assembly.stacks
+        for resource in stack.template.get("Resources", {}).values()
+        if resource["Type"].startswith(("AWS::IAM::Role", "AWS::IAM::User"))
+    ]
+    assert len(roles) == 2, "of the endpoint and of compilation jobs"
+    assert all(":policy/limit" in str(role) for role in roles)
+
+
+@pytest.mark.parametrize("boundary", ["limit", "[1]", '{"nam": "limit"}', {"name": ""}])
+def test_a_permissions_boundary_that_names_no_policy_is_refused(tmp_path: Path, boundary: object) -> None:
+    with pytest.raises(DeploymentError, match=r"it must be an object such as \{\"name\": \"POLICY\"\}"):
+        build_app({"@aws-cdk/core:permissionsBoundary": boundary}, outdir=str(tmp_path / "out"))
+
+
 def test_two_stacks_never_have_one_endpoint(tmp_path: Path) -> None:
     package = ",".join(map(register_package, ("llama2-7b-throughput", "llama2-7b-latency")))
     app = build_app({"package": package, "endpoint_name": "chat"}, outdir=str(tmp_path / "out"))

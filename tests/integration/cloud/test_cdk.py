@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +13,11 @@ from typing import Any
 
 import aws_cdk
 from aws_cdk import CfnResource
+from botocore.exceptions import ClientError
 
+from inf2kit.rehearsal.cloud.settings import CloudSettings
+from tests.helpers.cloud import BIN, ROOT, shell_environment
+from tests.helpers.cloudformation import StackMaker, template
 from tests.helpers.sagemaker import ResourceMaker
 from tests.helpers.servers import wait_until
 
@@ -54,6 +62,86 @@ def test_the_same_command_deploys_again_after_a_failed_creation(
     bootstrapped("deploy", "anew", "--app", repaired, *NO_APPROVAL)
     assert describe_status(aws, "anew") == "CREATE_COMPLETE"
     bootstrapped("destroy", "anew", "--force", "--app", repaired)
+
+
+def test_cdk_goes_on_from_every_state_that_a_failure_leaves(
+    bootstrapped: Callable[..., Any], aws: Callable[..., Any], stacks: StackMaker, tmp_path: Path
+) -> None:
+    groups = {"Group": log_group("/mended")}
+    good = synthesize(tmp_path / "good", "mended", groups)
+    broken = synthesize(tmp_path / "broken", "mended", {**groups, "P": ("AWS::IAM::Policy", IMPOSSIBLE)})
+    deploy = ("deploy", "mended", *NO_APPROVAL, "--app")
+
+    # A cdk that was killed before it executed its change set.
+    body = template({"Group": {"Type": "AWS::Logs::LogGroup"}})
+    stacks.client.create_change_set(
+        StackName="mended",
+        ChangeSetName="cdk-deploy-change-set",
+        ChangeSetType="CREATE",
+        TemplateBody=body,
+    )
+    assert bootstrapped(*deploy, broken, "--no-rollback", check=False).returncode != 0
+    assert describe_status(aws, "mended") == "CREATE_FAILED"
+    refused = bootstrapped(*deploy, good, check=False)
+    assert "Stack is in a paused fail state (CREATE_FAILED)" in refused.stdout + refused.stderr
+    assert describe_status(aws, "mended") == "CREATE_FAILED"
+    bootstrapped(*deploy, good, "--no-rollback")
+    assert describe_status(aws, "mended") == "UPDATE_COMPLETE"
+
+    kept = {"Type": "AWS::Logs::LogGroup", "Properties": {"LogGroupName": "/mended", "RetentionInDays": 1}}
+    impossible = {"Type": "AWS::IAM::Policy", "Properties": IMPOSSIBLE, "DependsOn": "Group"}
+    failed = {"Group": kept, "P": impossible}
+    assert stacks.update("mended", failed, DisableRollback=True) == "UPDATE_FAILED"
+    aws("logs").delete_log_group(logGroupName="/mended")
+    bootstrapped("rollback", "mended", "--app", good, check=False)
+    assert describe_status(aws, "mended") == "UPDATE_ROLLBACK_FAILED"
+    bootstrapped("rollback", "mended", "--app", good, "--orphan", "Group")
+    assert describe_status(aws, "mended") == "UPDATE_ROLLBACK_COMPLETE"
+    bootstrapped("destroy", "mended", "--force", "--app", good)
+
+    # A creation whose rollback could not delete a bucket, which somebody emptied since.
+    bucket = {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": "mended-bucket"}}
+    stuck = {"Bucket": bucket, "P": {**impossible, "DependsOn": "Bucket"}}
+    assert stacks.create("mended", stuck, DisableRollback=True) == "CREATE_FAILED"
+    aws("s3").put_object(Bucket="mended-bucket", Key="o", Body=b"x")
+    stacks.client.rollback_stack(StackName="mended")
+    assert stacks.wait_until_settled("mended") == "ROLLBACK_FAILED"
+    refused = bootstrapped(*deploy, good, check=False)
+    assert "DELETE_FAILED (The following resource(s) failed to delete: [Bucket].)" in refused.stderr
+    aws("s3").delete_object(Bucket="mended-bucket", Key="o")
+    assert stacks.delete("mended") == "DELETE_COMPLETE"
+
+
+def test_a_killed_cdk_leaves_a_stack_that_settles_and_is_deployed_again(
+    bootstrapped: Callable[..., Any],
+    aws: Callable[..., Any],
+    cloud: CloudSettings,
+    home: Path,
+    tmp_path: Path,
+) -> None:
+    """Killed as soon as the stack exists: in review, or being created."""
+    app = synthesize(tmp_path / "killed", "killed", {"G": log_group("/killed")})
+
+    def status() -> str:
+        with contextlib.suppress(ClientError):
+            return describe_status(aws, "killed")
+        return ""
+
+    process = subprocess.Popen(
+        [str(BIN / "cdk"), "deploy", "killed", "--app", app, *NO_APPROVAL],
+        cwd=ROOT,
+        env=shell_environment(cloud, home),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    wait_until(status, 60, "the stack exists")
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    wait_until(lambda: status() in ("REVIEW_IN_PROGRESS", "CREATE_COMPLETE"), 30, "it has settled")
+    bootstrapped("deploy", "killed", "--app", app, *NO_APPROVAL)
+    assert status() == "CREATE_COMPLETE"
+    bootstrapped("destroy", "killed", "--force", "--app", app)
 
 
 def test_two_deployments_at_a_time_leave_a_deployable_stack(

@@ -10,7 +10,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from inf2kit.rehearsal.cloud.settings import CloudSettings
-from tests.helpers.sagemaker import ResourceMaker, allow_policy, create_role
+from tests.helpers.cloudformation import Resources, StackMaker
+from tests.helpers.sagemaker import TRUST, ResourceMaker, allow_policy, create_role
 from tests.helpers.servers import wait_until
 
 FOREIGN_TRUST = json.dumps(
@@ -58,6 +59,42 @@ def test_a_model_is_loaded_with_its_role(maker: ResourceMaker, aws: Callable[...
     assert "Could not access model data" in failed["FailureReason"]
     iam.delete_role_policy(RoleName="narrow", PolicyName="own")
     iam.delete_role(RoleName="narrow")
+
+
+def test_a_boundary_comes_and_goes_with_the_stack(
+    stacks: StackMaker, maker: ResourceMaker, aws: Callable[..., Any]
+) -> None:
+    iam = aws("iam")
+    name = "bounded"
+    own = {"PolicyName": "own", "PolicyDocument": json.loads(allow_policy((["s3:*"], "*")))}
+    properties = {"RoleName": name, "AssumeRolePolicyDocument": TRUST, "Policies": [own]}
+
+    def role(**more: Any) -> Resources:
+        return {"Role": {"Type": "AWS::IAM::Role", "Properties": {**properties, **more}}}
+
+    role_arn = f"arn:aws:iam::123456789012:role/{name}"
+    missing = {"PermissionsBoundary": "arn:aws:iam::123456789012:policy/missing"}
+    assert stacks.create(name, role(**missing)) == "ROLLBACK_COMPLETE"
+    assert any("does not exist or is not attachable" in reason for _, _, reason in stacks.events(name))
+    assert stacks.delete(name) == "DELETE_COMPLETE"
+
+    limits = allow_policy((["logs:*"], "*"))
+    boundary = iam.create_policy(PolicyName="limit", PolicyDocument=limits)["Policy"]["Arn"]
+    limited = role(PermissionsBoundary=boundary, Tags=[{"Key": "team", "Value": "a"}])
+    assert stacks.create(name, limited) == "CREATE_COMPLETE"
+    with pytest.raises(ClientError, match="Could not access model data"):
+        maker.create_model("m", role=role_arn)
+    assert stacks.update(name, role(Description="free")) == "UPDATE_COMPLETE"
+    described = iam.get_role(RoleName=name)["Role"]
+    assert described["Description"] == "free"
+    assert "PermissionsBoundary" not in described
+    assert not described.get("Tags")
+    maker.create_model("m", role=role_arn)
+    assert stacks.update(name, limited) == "UPDATE_COMPLETE"
+    with pytest.raises(ClientError, match="Could not access model data"):
+        maker.create_model("other", role=role_arn)
+    assert stacks.delete(name) == "DELETE_COMPLETE"
+    iam.delete_policy(PolicyArn=boundary)
 
 
 def test_a_response_is_written_with_the_role(

@@ -43,8 +43,18 @@ def test_a_refused_model_leaves_no_tags(maker: ResourceMaker) -> None:
             PrimaryContainer={"Environment": {}},
             Tags=[{"Key": "of", "Value": "the refused one"}],
         )
+    tags = [{"Key": "of", "Value": "nobody"}]
+    for operation, more in (
+        ("add_tags", {"Tags": tags}),
+        ("list_tags", {}),
+        ("delete_tags", {"TagKeys": ["of"]}),
+    ):
+        with pytest.raises(ClientError, match='Could not find model "refused"'):
+            getattr(maker.sagemaker, operation)(ResourceArn=arn, **more)
     maker.create_model("refused")
     assert maker.sagemaker.list_tags(ResourceArn=arn)["Tags"] == []
+    maker.sagemaker.add_tags(ResourceArn=arn, Tags=tags)
+    assert maker.sagemaker.list_tags(ResourceArn=arn)["Tags"] == tags
 
 
 @pytest.mark.parametrize(
@@ -91,7 +101,7 @@ def test_another_region_has_no_endpoints(aws: Callable[..., Any]) -> None:
         sagemaker.list_endpoints()
 
 
-def test_updates(maker: ResourceMaker) -> None:
+def test_updates(maker: ResourceMaker, aws: Callable[..., Any]) -> None:
     """To the configuration in use, to an asynchronous one, and with a canary that does not fit the fleet."""
     sagemaker = maker.sagemaker
     maker.create_model("m")
@@ -120,4 +130,23 @@ def test_updates(maker: ResourceMaker) -> None:
     with pytest.raises(ClientError, match="A fleet of 1 instance cannot be updated with CANARY"):
         # The new configuration has two instances, but one is retained.
         update("two", RetainAllVariantProperties=True, DeploymentConfig=policy)
+    rollback = {"AutoRollbackConfiguration": {"Alarms": [{"AlarmName": "watching"}]}}
+    traffic = {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0}
+    watched = {**rollback, "BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": traffic}}
+    with pytest.raises(ClientError, match="The alarms watching do not exist"):
+        update("two", DeploymentConfig=watched)
+    cloudwatch = aws("cloudwatch")
+    cloudwatch.put_metric_alarm(
+        AlarmName="watching",
+        Namespace="N",
+        MetricName="m",
+        Statistic="Sum",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=1,
+        ComparisonOperator="GreaterThanThreshold",
+    )
+    with pytest.raises(ClientError, match=r"may not perform cloudwatch:DescribeAlarms on .*:alarm:watching"):
+        update("two", DeploymentConfig=watched)
+    cloudwatch.delete_alarms(AlarmNames=["watching"])
     assert maker.wait_until_settled("updated")["EndpointConfigName"] == "one"

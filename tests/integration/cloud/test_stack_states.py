@@ -61,6 +61,8 @@ def test_a_rollback_that_cannot_delete_fails(
     stacks.client.rollback_stack(StackName="stuck")
     assert stacks.wait_until_settled("stuck") == "ROLLBACK_FAILED"
     assert "failed to delete: [Bucket]" in stacks.describe("stuck")["StackStatusReason"]
+    assert stacks.client.get_template(StackName="stuck")["TemplateBody"] == json.loads(template(resources))
+    assert stacks.client.get_template_summary(StackName="stuck")["ResourceTypes"]
     # What the bucket depends on is left, and nothing else.
     assert list_log_groups(aws("logs")) & {"/stuck-base", "/stuck-other"} == {"/stuck-base"}
     with pytest.raises(ClientError, match="ROLLBACK_FAILED state and can not be updated"):
@@ -144,6 +146,13 @@ def test_a_resource_is_skipped_in_a_continued_rollback(stacks: StackMaker, aws: 
     assert aws("ssm").get_parameter(Name="/skipping-value")["Parameter"]["Value"] == "old"
 
 
+def test_a_continued_rollback_is_forced(stacks: StackMaker, aws: Callable[..., Any]) -> None:
+    fail_a_rollback(stacks, aws, "forcing")
+    stacks.client.continue_update_rollback(StackName="forcing", ForceRollback=True)
+    assert stacks.wait_until_settled("forcing") == "UPDATE_ROLLBACK_COMPLETE"
+    assert aws("ssm").get_parameter(Name="/forcing-value")["Parameter"]["Value"] == "old"
+
+
 def test_without_rollback_nothing_is_replaced(stacks: StackMaker) -> None:
     stacks.create("exchange", {"Group": log_group("/exchange-old")})
     changed = {"Group": log_group("/exchange-new")}
@@ -199,6 +208,9 @@ def test_the_statuses_of_change_sets(stacks: StackMaker) -> None:
     client.execute_change_set(ChangeSetName=tagged)
     assert stacks.wait_until_settled("reviewed") == "UPDATE_COMPLETE"
     assert stacks.describe("reviewed")["Tags"] == [{"Key": "team", "Value": "a"}]
+    create_change_set(stacks, "beside", resources)
+    summaries = client.list_change_sets(StackName="reviewed")["Summaries"]
+    assert [summary["ChangeSetName"] for summary in summaries] == ["tagged"]
 
 
 def test_a_stack_that_is_reviewed_or_deleted_can_be_deleted(stacks: StackMaker) -> None:
@@ -261,4 +273,5 @@ def test_two_stacks_cannot_export_one_name(stacks: StackMaker) -> None:
     assert status == "ROLLBACK_COMPLETE"
     reasons = [reason for _, _, reason in stacks.events("second")]
     assert "Export with name n is already exported by stack first." in reasons
-    assert client.list_exports()["Exports"][0]["Value"] == "first"
+    exports = {each["Name"]: each["Value"] for each in client.list_exports()["Exports"]}
+    assert exports["n"] == "first"

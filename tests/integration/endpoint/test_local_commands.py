@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from inf2kit.rehearsal.container import processes
 from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.state import EndpointState
@@ -36,10 +38,11 @@ def begin_up(preset: str, name: str) -> tuple[subprocess.Popen[bytes], EndpointS
     return command, begun
 
 
-def test_ctrl_c_stops_what_up_has_started(simulated_preset: str) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_what_up_has_started(simulated_preset: str, number: signal.Signals) -> None:
     command, begun = begin_up(simulated_preset, "interrupted")
-    command.send_signal(signal.SIGINT)
-    assert command.wait(60) != 0
+    command.send_signal(number)
+    assert command.wait(60) == 128 + number
     assert processes.list_processes(Path(begun.run_dir)) == []
     assert begun.host() is None
     assert LocalEndpoint("interrupted").read_state() is None

@@ -97,9 +97,10 @@ class Backend(CloudFormationBackend):
                 f"[{name}]."
             )
         states.check_change_set(stack)
-        if any(other.change_set_name == name and not other.is_done for other in self._change_sets_of(stack)):
+        if any(other.change_set_name == name and not other.is_done for other in self.change_sets_of(stack)):
             raise exceptions.AlreadyExistsException(f"ChangeSet {name} already exists")
         change_set = LiveChangeSet(kind, stack, name, description, desired, tags, role_arn)
+        stack.template = stack.version.template or desired.text
         # Added last: a template that is refused creates no stack.
         self.stacks[stack.stack_id] = stack
         self.change_sets[change_set.change_set_id] = change_set
@@ -120,6 +121,14 @@ class Backend(CloudFormationBackend):
         error = exceptions.CloudFormationError(f"ChangeSet [{name}] does not exist")
         error.code = "ChangeSetNotFound"
         raise error
+
+    def change_sets_of(self, stack: LiveStack) -> list[LiveChangeSet]:
+        """List the change sets of a stack."""
+        return [
+            change_set
+            for change_set in list(self.change_sets.values())
+            if isinstance(change_set, LiveChangeSet) and change_set.stack is stack
+        ]
 
     def execute(self, change_set: LiveChangeSet, *, rollback: bool) -> None:
         """Start the deployment of a change set, and delete the stack's other change sets.
@@ -177,6 +186,8 @@ class Backend(CloudFormationBackend):
         if tags is not None:
             stack.tags = dict(tags)
         stack.role_arn = role_arn or stack.role_arn
+        # GetTemplate shows it of a stack whose creation failed, too.
+        stack.template = stack.version.template or desired.text
         stack.description = desired.template.get("Description")
         names = {**desired.names, "AWS::StackName": stack.name, "AWS::StackId": stack.stack_id}
         desired = dataclasses.replace(desired, names=names)
@@ -197,8 +208,13 @@ class Backend(CloudFormationBackend):
             lambda: self._guard(stack, prefix, lambda: self._deployment(stack).roll_back("User Initiated")),
         )
 
-    def continue_rollback(self, stack: LiveStack, skipped: Collection[str]) -> None:
+    def continue_rollback(self, stack: LiveStack, skipped: Collection[str], *, force: bool) -> None:
         """Go on with the rollback of an update that failed.
+
+        Args:
+            stack: The stack.
+            skipped: The logical ids of resources that stay as they are.
+            force: Leave as it is what cannot be restored.
 
         Raises:
             ValidationError: the stack's state does not allow it.
@@ -208,7 +224,7 @@ class Backend(CloudFormationBackend):
             stack.set_status("UPDATE_ROLLBACK_IN_PROGRESS", "User Initiated")
 
         def work() -> None:
-            self._deployment(stack).roll_back("User Initiated", skipped)
+            self._deployment(stack).roll_back("User Initiated", skipped, force=force)
 
         self._start(stack, lambda: self._guard(stack, "UPDATE_ROLLBACK", work))
 
@@ -276,15 +292,8 @@ class Backend(CloudFormationBackend):
             if export.exporting_stack_id == stack.stack_id:
                 del self.exports[name]
 
-    def _change_sets_of(self, stack: LiveStack) -> list[LiveChangeSet]:
-        return [
-            change_set
-            for change_set in list(self.change_sets.values())
-            if isinstance(change_set, LiveChangeSet) and change_set.stack is stack
-        ]
-
     def _forget_change_sets(self, stack: LiveStack, but: LiveChangeSet | None = None) -> None:
-        for change_set in self._change_sets_of(stack):
+        for change_set in self.change_sets_of(stack):
             if change_set is not but:
                 self.change_sets.pop(change_set.change_set_id, None)
 

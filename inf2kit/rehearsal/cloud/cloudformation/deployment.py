@@ -90,15 +90,16 @@ class Deployment:
         self._stack.deployed.clear()
         self._stack.set_status("DELETE_COMPLETE")
 
-    def roll_back(self, reason: str, skipped: Collection[str] = ()) -> None:
+    def roll_back(self, reason: str, skipped: Collection[str] = (), *, force: bool = False) -> None:
         """Undo what was done since the last success, or go on with that.
 
         Args:
             reason: Why.
             skipped: The logical ids of resources that an update's rollback leaves as they are.
+            force: Whether it leaves as it is what cannot be restored, too.
         """
         if self._stack.version.template:
-            self._roll_back_update(reason, skipped)
+            self._roll_back_update(reason, skipped, force=force)
         else:
             self._roll_back_creation(reason)
 
@@ -113,7 +114,7 @@ class Deployment:
         else:
             stack.set_status("ROLLBACK_COMPLETE")
 
-    def _roll_back_update(self, reason: str, skipped: Collection[str]) -> None:
+    def _roll_back_update(self, reason: str, skipped: Collection[str], *, force: bool) -> None:
         stack = self._stack
         stack.set_status("UPDATE_ROLLBACK_IN_PROGRESS", reason)
         stack.unrestored.clear()
@@ -123,6 +124,9 @@ class Deployment:
                 if step.logical_id not in skipped:
                     step.undo()
             except Exception as error:
+                if force:
+                    stack.journal.pop()
+                    continue
                 stack.unrestored.add(step.logical_id)
                 fault = _failed("update", step.logical_id, reason=reason_of(error))
                 stack.set_status("UPDATE_ROLLBACK_FAILED", fault[:REASON_LENGTH])

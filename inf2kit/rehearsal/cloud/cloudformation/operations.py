@@ -19,7 +19,8 @@ from inf2kit.rehearsal.cloud.cloudformation.stack import LiveStack
 from inf2kit.rehearsal.cloud.s3 import objects
 
 _PATCHED = (
-    *("create_change_set", "describe_change_set", "execute_change_set", "delete_change_set"),
+    *("create_change_set", "list_change_sets", "describe_change_set", "execute_change_set"),
+    "delete_change_set",
     *("create_stack", "update_stack", "delete_stack", "rollback_stack", "continue_update_rollback"),
     *("update_termination_protection", "_get_stack_from_s3_url"),
 )
@@ -62,6 +63,10 @@ class _Responses(responses.CloudFormationResponse):
             _role(self, stack),
         )
         return ActionResult({"Id": change_set.change_set_id, "StackId": change_set.stack_id})
+
+    def list_change_sets(self) -> ActionResult:
+        backend = _backend(self)
+        return ActionResult({"Summaries": backend.change_sets_of(backend.get(self._get_param("StackName")))})
 
     def describe_change_set(self) -> ActionResult:
         return ActionResult(_change_set(self))
@@ -113,7 +118,11 @@ class _Responses(responses.CloudFormationResponse):
         backend = _backend(self)
         stack = backend.get(self._get_param("StackName"))
         _role(self, stack)
-        backend.continue_rollback(stack, frozenset(self._get_param("ResourcesToSkip", [])))
+        backend.continue_rollback(
+            stack,
+            frozenset(self._get_param("ResourcesToSkip", [])),
+            force=bool(self._get_bool_param("ForceRollback", False)),
+        )
         return EmptyResult()
 
     def delete_stack(self) -> ActionResult:

@@ -55,6 +55,10 @@ class Alarms:
             self._evaluate(alarm)
         return [alarm.name for alarm in alarms if alarm.state_value == "ALARM"]
 
+    def names(self) -> set[str]:
+        """The names of all alarms."""
+        return {str(alarm.name) for alarm in self._list()}
+
     def evaluate(self) -> None:
         """Evaluate every alarm."""
         for alarm in self._list():

@@ -287,8 +287,8 @@ class Endpoint:
                 if fleet.variant in counts:
                     fleet.resize(counts[fleet.variant])
         except FleetError as error:
-            for fleet in self.fleets:
-                fleet.desired = before[fleet.variant]
+            # The variant that failed has its old instances; the others are given theirs back.
+            self._restore(self.fleets, before)
             self._set_status("InService", str(error))
             return
         self._set_status("InService")

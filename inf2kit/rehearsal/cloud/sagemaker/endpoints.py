@@ -10,7 +10,7 @@ from inf2kit.rehearsal.cloud.clock import Clock
 from inf2kit.rehearsal.cloud.errors import AwsError
 from inf2kit.rehearsal.cloud.iam import ExecutionRole
 from inf2kit.rehearsal.cloud.sagemaker import model_data
-from inf2kit.rehearsal.cloud.sagemaker.deployment_config import check_sizes
+from inf2kit.rehearsal.cloud.sagemaker.deployment_config import alarm_names, check_sizes
 from inf2kit.rehearsal.cloud.sagemaker.endpoint import SETTLED, Endpoint
 from inf2kit.rehearsal.cloud.sagemaker.fleet import Fleet
 from inf2kit.rehearsal.cloud.sagemaker.launcher import FleetContext
@@ -32,6 +32,7 @@ class Endpoints:
         context: What all fleets share.
         clock: Shortens AWS's deliberate waits.
         in_alarm: Returns those of the named alarms that are in ALARM.
+        list_alarms: Lists the names of all alarms.
         list_targets: Lists the scalable targets, as ``endpoint/NAME/variant/NAME``.
     """
 
@@ -45,11 +46,12 @@ class Endpoints:
         clock: Clock,
         *,
         in_alarm: Callable[[Sequence[str]], list[str]],
+        list_alarms: Callable[[], set[str]],
         list_targets: Callable[[], set[str]],
     ) -> None:
         self._arn_prefix, self._tags, self._models, self._configs = arn_prefix, tags, models, configs
         self._context, self._clock = context, clock
-        self._in_alarm, self._list_targets = in_alarm, list_targets
+        self._in_alarm, self._list_targets, self._list_alarms = in_alarm, list_targets, list_alarms
         self.by_name: dict[str, Endpoint] = {}
 
     def create(self, request: Request) -> Response:
@@ -141,6 +143,7 @@ class Endpoints:
             for variant in config["ProductionVariants"]
         )
         check_sizes(deployment, instances)
+        self._check_alarms(alarm_names(deployment), config)
         self._tag_simulated(endpoint, config)
         endpoint.update(request["EndpointConfigName"], config, deployment, counts)
         return {"EndpointArn": endpoint.arn}
@@ -236,6 +239,24 @@ class Endpoints:
                 f"The {_ASYNC} parameter cannot be {verb} this endpoint {endpoint.name}. To change it, "
                 "delete the endpoint and create it again.",
             )
+
+    def _check_alarms(self, names: Sequence[str], config: Mapping[str, Any]) -> None:
+        """Check that the roll-back alarms exist, and that the execution role may read them."""
+        missing = sorted(set(names) - self._list_alarms())
+        if missing:
+            raise AwsError("ValidationException", f"The alarms {', '.join(missing)} do not exist.")
+        for variant in config["ProductionVariants"]:
+            role = ExecutionRole(
+                str(self._models.find(variant["ModelName"]).get("ExecutionRoleArn")), self._arn_prefix
+            )
+            for name in names:
+                arn = f"{self._arn_prefix.replace(':sagemaker:', ':cloudwatch:')}:alarm:{name}"
+                if not role.allows("cloudwatch:DescribeAlarms", arn):
+                    raise AwsError(
+                        "ValidationException",
+                        f"The role {role.role_arn} may not perform cloudwatch:DescribeAlarms on {arn}, which "
+                        "the roll-back needs.",
+                    )
 
     def _get(self, name: str) -> Endpoint:
         endpoint = self.by_name.get(name)

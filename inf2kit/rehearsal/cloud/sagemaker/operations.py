@@ -26,6 +26,7 @@ class SageMaker:
         context: What all fleets share.
         clock: Shortens AWS's deliberate waits.
         in_alarm: Returns those of the named alarms that are in ALARM.
+        list_alarms: Lists the names of all alarms.
         list_targets: Lists the scalable targets, as ``endpoint/NAME/variant/NAME``.
     """
 
@@ -37,6 +38,7 @@ class SageMaker:
         clock: Clock,
         *,
         in_alarm: Callable[[Sequence[str]], list[str]],
+        list_alarms: Callable[[], set[str]],
         list_targets: Callable[[], set[str]],
     ) -> None:
         arn_prefix = f"arn:aws:sagemaker:{region}:{account}"
@@ -51,8 +53,14 @@ class SageMaker:
             context,
             clock,
             in_alarm=in_alarm,
+            list_alarms=list_alarms,
             list_targets=list_targets,
         )
+        self._arns: dict[str, Callable[[], set[str]]] = {
+            "model": models.arns,
+            "endpoint-config": configs.arns,
+            "endpoint": lambda: {endpoint.arn for endpoint in self.endpoints.values()},
+        }
         self._handlers: dict[str, Callable[[Request], Response]] = {
             "CreateModel": models.create,
             "DescribeModel": models.describe,
@@ -119,12 +127,22 @@ class SageMaker:
         self._endpoints.close()
 
     def _add_tags(self, request: Request) -> Response:
+        self._check_exists(request["ResourceArn"])
         self._tags.set_requested(request["ResourceArn"], request)
         return self._list_tags(request)
 
     def _list_tags(self, request: Request) -> Response:
+        self._check_exists(request["ResourceArn"])
         return {"Tags": self._tags.get(request["ResourceArn"])}
 
     def _delete_tags(self, request: Request) -> Response:
+        self._check_exists(request["ResourceArn"])
         self._tags.delete(request["ResourceArn"], request["TagKeys"])
         return {}
+
+    def _check_exists(self, arn: str) -> None:
+        """Check that an ARN is that of a resource; those of moto, such as jobs, are not known here."""
+        kind, _, name = arn.rpartition(":")[2].partition("/")
+        arns = self._arns.get(kind)
+        if arns is not None and arn not in arns():
+            raise AwsError("ValidationException", f'Could not find {kind} "{name}" ({arn}).')

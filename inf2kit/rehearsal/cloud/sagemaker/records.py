@@ -89,6 +89,10 @@ class Records:
             raise AwsError("ValidationException", f'Could not find {self._kind} "{arn}".')
         return self._records[name]
 
+    def arns(self) -> set[str]:
+        """The ARNs of all resources of the kind."""
+        return {str(record[self._arn]) for record in self._records.values()}
+
     def find(self, name: str) -> dict[str, Any]:
         """Return a stored request; empty if it was deleted."""
         return self._records.get(name, {})

@@ -116,3 +116,17 @@ def test_a_policy_without_data_prevents_scaling_in(rig: Rig) -> None:
         return rig.instances() == 1
 
     wait_until(fewer, 10, "both policies scale in")
+
+
+def test_a_policy_that_may_not_scale_in_does_not_prevent_it(rig: Rig) -> None:
+    rig.track("Texts", 4.0, ScaleInCooldown=0)
+    rig.track("OnlyOut", 4.0, DisableScaleIn=True)
+
+    def fewer() -> bool:
+        rig.add("Texts", 1.0)
+        rig.add("OnlyOut", 4.0)
+        return rig.instances() == 1
+
+    wait_until(fewer, 10, "the other policy scales in")
+    rig.add("OnlyOut", 100.0)
+    wait_until(lambda: rig.instances() > 1, 10, "and it scales out by itself")

@@ -71,6 +71,20 @@ def test_a_boundary_limits_what_policies_allow(iam: Any) -> None:
     assert not execution.allows("s3:GetObject", OBJECT)
 
 
+def test_a_boundary_that_was_deleted_allows_nothing(iam: Any) -> None:
+    document = json.dumps({"Version": "2012-10-17", "Statement": [statement()]})
+    boundary = iam.create_policy(PolicyName="boundary", PolicyDocument=document)["Policy"]["Arn"]
+    iam.create_role(
+        RoleName="execution", AssumeRolePolicyDocument=json.dumps(TRUST), PermissionsBoundary=boundary
+    )
+    role = ExecutionRole(
+        create_role(iam, policy=json.dumps({"Version": "2012-10-17", "Statement": [statement()]})), SOURCE
+    )
+    assert role.allows("s3:GetObject", OBJECT)
+    iam.delete_policy(PolicyArn=boundary)
+    assert not role.allows("s3:GetObject", OBJECT)
+
+
 def test_a_managed_policy_counts(iam: Any) -> None:
     other = {"Version": "2012-10-17", "Statement": statement(Action="s3:PutObject")}
     role = create_role(iam, policy=json.dumps(other))

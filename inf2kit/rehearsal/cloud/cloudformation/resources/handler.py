@@ -5,9 +5,11 @@ from __future__ import annotations
 import abc
 import secrets
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from inf2kit.rehearsal.cloud.errors import AwsError
 
 Properties = Mapping[str, Any]
 _LETTERS = string.ascii_letters + string.digits
@@ -81,6 +83,21 @@ class CreatedButFailedError(Exception):
     def __init__(self, physical: PhysicalResource, reason: str) -> None:
         super().__init__(reason)
         self.physical = physical
+
+
+def check_found(kind: str, name: str, names: Collection[str]) -> None:
+    """Check that a resource that is to be updated exists: its service would create it anew, or ignore that.
+
+    Args:
+        kind: The kind of resource, for the error.
+        name: The resource's name.
+        names: The names that its service has found.
+
+    Raises:
+        AwsError: it does not exist.
+    """
+    if name not in names:
+        raise AwsError("NotFound", f"The {kind} {name} was not found, so it cannot be updated.")
 
 
 def call(client: Any, operation: str, properties: Properties) -> Any:

@@ -34,6 +34,13 @@ class Role(ResourceHandler):
         iam.update_assume_role_policy(
             RoleName=name, PolicyDocument=json.dumps(new["AssumeRolePolicyDocument"])
         )
+        call(iam, "UpdateRole", {"Description": "", **new, "RoleName": name})
+        boundary = new.get("PermissionsBoundary")
+        if boundary:
+            iam.put_role_permissions_boundary(RoleName=name, PermissionsBoundary=boundary)
+        elif "PermissionsBoundary" in old:
+            iam.delete_role_permissions_boundary(RoleName=name)
+        self._update_tags(iam, name, old, new)
         self._update_policies(iam, name, old, new)
         return resource
 
@@ -41,6 +48,14 @@ class Role(ResourceHandler):
         iam, name = services.client("iam"), resource.id
         self._update_policies(iam, name, properties, {})
         iam.delete_role(RoleName=name)
+
+    @staticmethod
+    def _update_tags(iam: Any, name: str, old: Properties, new: Properties) -> None:
+        before, after = ({tag["Key"] for tag in each.get("Tags", [])} for each in (old, new))
+        if before - after:
+            iam.untag_role(RoleName=name, TagKeys=sorted(before - after))
+        if after:
+            iam.tag_role(RoleName=name, Tags=new["Tags"])
 
     @staticmethod
     def _update_policies(iam: Any, name: str, old: Properties, new: Properties) -> None:

@@ -10,6 +10,7 @@ from inf2kit.rehearsal.cloud.cloudformation.resources.handler import (
     ResourceHandler,
     Services,
     call,
+    check_found,
 )
 from inf2kit.rehearsal.cloud.cloudwatch.metric_filters import compile_pattern
 from inf2kit.rehearsal.cloud.errors import AwsError
@@ -28,6 +29,8 @@ class LogGroup(ResourceHandler):
         self, services: Services, resource: PhysicalResource, old: Properties, new: Properties
     ) -> PhysicalResource:
         logs, name = services.client("logs"), resource.id
+        groups = logs.describe_log_groups(logGroupNamePrefix=name)["logGroups"]
+        check_found("log group", name, [group["logGroupName"] for group in groups])
         if "RetentionInDays" in new:
             logs.put_retention_policy(logGroupName=name, retentionInDays=int(new["RetentionInDays"]))
         elif "RetentionInDays" in old:
@@ -65,6 +68,8 @@ class MetricFilter(ResourceHandler):
     def update(
         self, services: Services, resource: PhysicalResource, old: Properties, new: Properties
     ) -> PhysicalResource:
+        filters = services.client("logs").describe_metric_filters(logGroupName=old["LogGroupName"])
+        check_found("metric filter", resource.id, [each["filterName"] for each in filters["metricFilters"]])
         # moto would keep both filters of the same name.
         self.delete(services, resource, old)
         return self.create(services, resource.id, new)
@@ -154,6 +159,8 @@ class Alarm(ResourceHandler):
     def update(
         self, services: Services, resource: PhysicalResource, old: Properties, new: Properties
     ) -> PhysicalResource:
+        alarms = services.client("cloudwatch").describe_alarms(AlarmNames=[resource.id])["MetricAlarms"]
+        check_found("alarm", resource.id, [alarm["AlarmName"] for alarm in alarms])
         return self._put(services, resource.id, new)
 
     def delete(self, services: Services, resource: PhysicalResource, properties: Properties) -> None:

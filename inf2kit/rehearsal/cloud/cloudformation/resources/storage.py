@@ -11,6 +11,7 @@ from inf2kit.rehearsal.cloud.cloudformation.resources.handler import (
     ResourceHandler,
     Services,
     call,
+    check_found,
 )
 from inf2kit.rehearsal.cloud.errors import AwsError
 
@@ -79,6 +80,8 @@ class Parameter(ResourceHandler):
     def update(
         self, services: Services, resource: PhysicalResource, old: Properties, new: Properties
     ) -> PhysicalResource:
+        parameters = services.client("ssm").get_parameters(Names=[resource.id])["Parameters"]
+        check_found("parameter", resource.id, [parameter["Name"] for parameter in parameters])
         request = {key: value for key, value in new.items() if key != "Tags"}
         call(services.client("ssm"), "PutParameter", {**request, "Name": resource.id, "Overwrite": True})
         return self._physical(new, resource.id)

@@ -200,3 +200,15 @@ def test_scaling_changes_the_fleet(count: int) -> None:
     rig.endpoint.resize({"main": count})
     assert rig.settle() == "InService"
     assert rig.events == [f"blue 1->{count}"]
+
+
+def test_scaling_that_fails_gives_every_variant_its_size_back() -> None:
+    rig = Rig()
+    fleets = [FleetDouble("one", 1, rig.events), FleetDouble("two", 1, rig.events, fails_at=3)]
+    fleets[1].variant = "other"
+    rig.endpoint.build_fleets = lambda _config, _counts: fleets  # type: ignore
+    rig.create()
+    rig.endpoint.resize({"main": 2, "other": 3})
+    assert rig.settle() == "InService"
+    assert [(fleet.size, fleet.desired) for fleet in fleets] == [(1, 1), (1, 1)]
+    assert "ping health check" in rig.endpoint.failure_reason
