@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from inf2kit.client.failures import error_from_event
 
+from inf2kit.client.failures import error_from_event
 from inf2kit.errors import EndpointError, RequestError, unavailable
 from inf2kit.serving.wire import AnswerOptions, Form, Generation, Token, response_writer, to_body
 
