@@ -143,14 +143,14 @@ class Target:
             return self._services[service]
 
     def check_length(
-        self, prompt: str | Sequence[Any], parameters: Mapping[str, Any]
+        self, prompt: str | Sequence[Any] | Mapping[str, Any], parameters: Mapping[str, Any]
     ) -> CallTooLongError | None:
         """Return the error of a call whose whole answer would come too late, if that is known.
 
         Nothing is known of an endpoint on this machine: another model may stand in.
 
         Args:
-            prompt: A text, a list of texts, or the messages of a chat.
+            prompt: A text, a list of texts, the messages of a chat, or a request with parameters of its own.
             parameters: The call's parameters.
 
         Raises:
@@ -163,6 +163,9 @@ class Target:
         from inf2kit.client.preflight import find_speed, too_long
         from inf2kit.serving.wire.parameters import DEFAULT_MAX_NEW_TOKENS
 
+        if isinstance(prompt, Mapping):
+            parameters = {**parameters, **(prompt.get("parameters") or {})}
+            prompt = prompt.get("inputs") or prompt.get("messages") or ""
         speed = find_speed(self.name, self.published)
         if speed is None or isinstance(prompt, bytes) or not isinstance(prompt, str | Sequence):
             return None
