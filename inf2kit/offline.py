@@ -13,15 +13,17 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, overload
 
-from inf2kit.client.generation import TextGenerator
-from inf2kit.errors import ModelDirectoryError
+from inf2kit.checkpoint import inspect
+from inf2kit.checkpoint.config import window as attention_window
+from inf2kit.client.results import TextResult
+from inf2kit.errors import CheckpointError, ModelDirectoryError
 from inf2kit.serving.engine.events import EndEvent, TokenEvent, WholeAnswer
 from inf2kit.serving.model_dir import MANIFEST, MODEL_CONFIG, NEURON_CONFIG
-from inf2kit.serving.settings import Settings
+from inf2kit.serving.settings import Settings, torch_threads
 from inf2kit.serving.shapes import StaticShapes
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ _QUEUE_SIZE = 1024
 _SEQUENCE_LENGTH = 2048
 
 
-class Model(TextGenerator):
+class Model:
     """A model in this process, returned by ``inf2kit.load``.
 
     Threads may share it: their calls are decoded together, as one batch. It holds its device until the
@@ -43,16 +45,48 @@ class Model(TextGenerator):
     def __init__(self, engine: InProcessEngine) -> None:
         self._engine = engine
 
-    def _answer(self, request: dict[str, Any]) -> list[dict[str, Any]]:
-        answer = WholeAnswer()
-        for event in self._engine.call(request):
-            answer.add(event)
-        return cast("list[dict[str, Any]]", answer.body())
+    @overload
+    def generate(self, prompt: str, **parameters: Any) -> TextResult: ...
 
-    def _tokens(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        for event in self._engine.call({**request, "stream": True}):
-            if isinstance(event, (TokenEvent, EndEvent)) and event.token is not None:
-                yield event.token.as_json()
+    @overload
+    def generate(self, prompt: Sequence[str], **parameters: Any) -> list[TextResult]: ...
+
+    def generate(self, prompt: str | Sequence[str], **parameters: Any) -> TextResult | list[TextResult]:
+        """Continue one text, or several, which are decoded as one batch.
+
+        Args:
+            prompt: A text, or a list of texts.
+            **parameters: ``max_new_tokens``, ``temperature``, ``top_k``, ``top_p``, ``seed``, ``stop`` and
+                the others of ``inf2kit.serving.wire.Parameters``.
+
+        Returns:
+            A result, or a list of results in the order of the prompts; a list for one text, too, with ``n``
+            above 1. The ``n`` answers to one text come together.
+
+        Raises:
+            RequestError: the call is refused.
+        """
+        inputs = prompt if isinstance(prompt, str) else list(prompt)
+        answer = WholeAnswer()
+        for event in self._engine.call({"inputs": inputs, "parameters": {**parameters, "details": "counts"}}):
+            answer.add(event)
+        answers = cast("list[dict[str, Any]]", answer.body())
+        results = [TextResult.from_json(each) for each in answers]
+        return results[0] if isinstance(prompt, str) and len(results) == 1 else results
+
+    def stream(self, prompt: str, **parameters: Any) -> Iterator[str]:
+        """Continue one text and yield its pieces as they come; joined, they are the text of ``generate``.
+
+        Args:
+            prompt: A text.
+            **parameters: The same as for ``generate``.
+
+        Raises:
+            RequestError: as for ``generate``.
+        """
+        for event in self._engine.call({"inputs": prompt, "parameters": parameters, "stream": True}):
+            if isinstance(event, (TokenEvent, EndEvent)) and event.token is not None and event.token.text:
+                yield event.token.text
 
 
 def load(
@@ -80,8 +114,15 @@ def load(
                 "leave batch_size and sequence_length out, or compile again"
             )
         settings = _package_settings(path) if (path / MANIFEST).exists() else _compiled_settings(path)
-    else:
-        settings = _weights_settings(path, batch_size or 1, sequence_length or _SEQUENCE_LENGTH)
+        return _start(settings)
+    with tempfile.TemporaryDirectory(prefix="inf2kit-") as scratch:
+        checkpoint = _prepare_weights(path, Path(scratch) / "checkpoint")
+        return _start(
+            _weights_settings(checkpoint, path, batch_size or 1, sequence_length or _SEQUENCE_LENGTH)
+        )
+
+
+def _start(settings: Settings) -> Model:
     try:
         from inf2kit.serving.engine.backend import DeviceBusyError
         from inf2kit.serving.engine.in_process import InProcessEngine
@@ -97,7 +138,9 @@ def load(
 
 def _package_settings(path: Path) -> Settings:
     settings = Settings.read(path, {"INF2KIT_RUN_DIR": str(_run_dir())})
-    return dataclasses.replace(settings, deadline_s=math.inf, queue_size=_QUEUE_SIZE)
+    return dataclasses.replace(
+        settings, deadline_s=math.inf, queue_size=_QUEUE_SIZE, torch_threads=torch_threads()
+    )
 
 
 def _compiled_settings(path: Path) -> Settings:
@@ -110,14 +153,24 @@ def _compiled_settings(path: Path) -> Settings:
     return _settings(path, "neuron", dtype, shapes)
 
 
-def _weights_settings(path: Path, batch_size: int, sequence_length: int) -> Settings:
-    config = _read_json(path / MODEL_CONFIG)
+def _prepare_weights(path: Path, target: Path) -> Path:
+    """Return a folder of plain weights that transformers reads right: as it is, or rewritten."""
     try:
-        positions = int(config["max_position_embeddings"])
+        inspection = inspect(path, compiles=False)
+        inspection.check()
+    except CheckpointError as error:
+        raise ModelDirectoryError(str(error)) from None
+    return inspection.write(target) if inspection.rewritten or inspection.left_out else path
+
+
+def _weights_settings(checkpoint: Path, path: Path, batch_size: int, sequence_length: int) -> Settings:
+    config = _read_json(checkpoint / MODEL_CONFIG)
+    positions = min(filter(None, (config["max_position_embeddings"], attention_window(config))))
+    try:
         shapes = StaticShapes.resolve(batch_size, min(positions, sequence_length))
-    except (KeyError, ValueError, TypeError) as error:
+    except ValueError as error:
         raise _unreadable(path / MODEL_CONFIG, error) from None
-    return _settings(path, "cpu", "float32", shapes)
+    return dataclasses.replace(_settings(path, "cpu", "float32", shapes), model_dir=checkpoint)
 
 
 def _settings(path: Path, backend: str, dtype: str, shapes: StaticShapes) -> Settings:
@@ -137,6 +190,7 @@ def _settings(path: Path, backend: str, dtype: str, shapes: StaticShapes) -> Set
         model_server_workers=1,
         notice=None,
         stall_s=None,
+        torch_threads=torch_threads(),
         simulated={},
     )
 

@@ -21,6 +21,7 @@ class Architecture:
     """The sizes of a model, with the names that transformers gives them.
 
     Attributes:
+        model_type: The family's name.
         window: How many tokens back the model attends; None where it attends to all.
     """
 
@@ -33,6 +34,7 @@ class Architecture:
     vocab_size: int
     max_position_embeddings: int
     tie_word_embeddings: bool = False
+    model_type: str = "llama"
     window: int | None = None
 
     @property
@@ -70,6 +72,7 @@ class Architecture:
             num_key_value_heads=config.get("num_key_value_heads") or heads,
             head_dim=int(head_dim),
             tie_word_embeddings=bool(config.get("tie_word_embeddings", family.tied)),
+            model_type=config["model_type"],
             window=configs.window(config),
         )
 

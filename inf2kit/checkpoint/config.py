@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from inf2kit import catalog
+from inf2kit.checkpoint import rope
 from inf2kit.checkpoint.families import EXPERTS, FAMILIES
 
 #: The sizes that every configuration must have.
@@ -24,8 +25,6 @@ SIZES = (
 )
 #: Keys of configurations that quantized weights have, as transformers, MLX and others write them.
 _QUANTIZATION = ("quantization_config", "quantization", "compression_config")
-#: Rotary embeddings whose frequencies depend on the longest text of a batch.
-_CHANGING_ROPE = ("dynamic", "longrope")
 
 
 def find_faults(
@@ -46,7 +45,7 @@ def find_faults(
         return faults
     if fault := _find_wrong_size(config, where):
         return [fault]
-    faults = _find_rope_faults(config, where)
+    faults = rope.find_faults(config, where)
     if sequence_length is not None:
         positions = config["max_position_embeddings"]
         faults += filter(None, [positions_fault(where, sequence_length, positions, window(config))])
@@ -161,27 +160,6 @@ def window(config: Mapping[str, Any]) -> int | None:
     return length if is_used and isinstance(length, int) else None
 
 
-def _find_rope_faults(config: Mapping[str, Any], where: str) -> list[str]:
-    scaling = config.get("rope_scaling")
-    if isinstance(config.get("rope_parameters"), Mapping):
-        return [
-            f"{where}: rope_parameters differ between kinds of layers, which transformers "
-            f"{catalog.image().versions['transformers']} in the endpoint's image does not know; choose "
-            "another model"
-        ]
-    if scaling is None:
-        return []
-    if not isinstance(scaling, Mapping):
-        return [f"{where}: rope_scaling is {scaling!r}; it must be an object or null; fetch the file again"]
-    kind = scaling.get("rope_type") or scaling.get("type")
-    if kind in _CHANGING_ROPE:
-        return [
-            f"{where}: rope_scaling is of type {kind!r}, which changes with the longest text of a batch, so "
-            "that callers would change each other's texts; choose a model without"
-        ]
-    return []
-
-
 def _find_uncompilable(config: Mapping[str, Any], where: str) -> list[str]:
     model_type = config.get("model_type")
     faults = [
@@ -219,52 +197,10 @@ def rewrite(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         The values as version 4.55 reads them, and what was changed, in words.
     """
     values, changes = dict(config), list[str]()
-    rope = _flat_rope(values.get("rope_parameters"))
-    if rope is not None:
-        family = FAMILIES.get(str(values.get("model_type")))
-        default = family.rope_theta if family else 10_000.0
-        theta = rope.pop("rope_theta", None) or values.get("rope_theta") or default
-        rope.setdefault("rope_type", rope.pop("type", "default"))
-        rope.pop("type", None)
-        factor = rope.pop("partial_rotary_factor", None)
-        if factor is not None:
-            values["partial_rotary_factor"] = factor
-        del values["rope_parameters"]
-        values["rope_theta"] = theta
-        values["rope_scaling"] = None if rope["rope_type"] == "default" else _scaling(rope, values)
-        changes.append(
-            f"rope_parameters becomes rope_theta {theta:g} and {_describe_scaling(values['rope_scaling'])}"
-        )
+    changes += rope.rewrite(values)
     if "dtype" in values:
         dtype = values.pop("dtype")
         if "torch_dtype" not in values:
             values["torch_dtype"] = dtype
             changes.append("dtype becomes torch_dtype")
     return values, changes
-
-
-def _flat_rope(parameters: object) -> dict[str, Any] | None:
-    """Return one set of parameters for all layers; None where there is none, or where layers differ."""
-    if not isinstance(parameters, Mapping):
-        return None
-    nested = [value for value in parameters.values() if isinstance(value, Mapping)]
-    if not nested:
-        return dict(parameters)
-    same = all(value == nested[0] for value in nested)
-    return dict(nested[0]) if same and len(nested) == len(parameters) else None
-
-
-def _scaling(rope: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    scaling = dict(rope)
-    if scaling["rope_type"] in ("llama3", "yarn"):
-        # Version 5 takes the model's own positions where the file has none (``standardize_rope_params``).
-        original = config.get("original_max_position_embeddings") or config.get("max_position_embeddings")
-        scaling.setdefault("original_max_position_embeddings", original)
-    return scaling
-
-
-def _describe_scaling(scaling: Mapping[str, Any] | None) -> str:
-    if scaling is None:
-        return "no rope_scaling"
-    values = ", ".join(f"{key} {value}" for key, value in scaling.items() if not isinstance(value, list))
-    return f"rope_scaling ({values})"

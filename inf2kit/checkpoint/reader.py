@@ -115,7 +115,7 @@ class _Reader:
 
     def read_config(self, *, compiles: bool, sequence_length: int | None) -> Mapping[str, Any]:
         """Rewrite ``config.json`` for the image, and check it."""
-        config = self._rewrite(MODEL_CONFIG, configs.rewrite)
+        config = self._rewritten(MODEL_CONFIG, *configs.rewrite(self._json.get(MODEL_CONFIG, {})))
         if config and not self.is_compiled:
             where = str(self._folder / MODEL_CONFIG)
             self.faults += configs.find_faults(
@@ -123,10 +123,8 @@ class _Reader:
             )
         return config
 
-    def _rewrite(
-        self, name: str, rewrite: Callable[[Mapping[str, Any]], tuple[dict[str, Any], list[str]]]
-    ) -> dict[str, Any]:
-        values, changes = rewrite(self._json.get(name, {}))
+    def _rewritten(self, name: str, values: dict[str, Any], changes: list[str]) -> dict[str, Any]:
+        """Note what becomes of a file, and return its values."""
         if changes:
             self.changes += [f"{name}: {change}" for change in changes]
             text = json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False)
@@ -181,7 +179,8 @@ class _Reader:
         if fault := tokenizer.find_fault(frozenset(self.files), str(self._folder)):
             self.faults.append(fault)
             return None, False
-        config = self._rewrite(tokenizer.CONFIG, tokenizer.rewrite)
+        rewritten = tokenizer.rewrite(self._json.get(tokenizer.CONFIG, {}), self._json.get(TOKENIZER, {}))
+        config = self._rewritten(tokenizer.CONFIG, *rewritten)
         if fault := tokenizer.find_config_fault(config, str(self._folder / tokenizer.CONFIG)):
             self.faults.append(fault)
         has_template = _TEMPLATE in self.files or bool(config.get("chat_template"))

@@ -161,7 +161,7 @@ def find_fault(tensors: Tensors, config: Mapping[str, Any], where: str) -> str |
             f"a word; correct num_hidden_layers, or {again}"
         )
     rows, vocabulary = tensors.vocabulary, config.get("vocab_size")
-    if rows != vocabulary:
+    if isinstance(vocabulary, int) and rows != vocabulary:
         return (
             f"the embeddings of {where} have {rows} rows and its config.json has vocab_size {vocabulary}; "
             f"{again}, after model.resize_token_embeddings where tokens were added"

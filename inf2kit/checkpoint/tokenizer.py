@@ -59,7 +59,7 @@ def find_config_fault(config: Mapping[str, Any], where: str) -> str | None:
     return None
 
 
-def rewrite(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def rewrite(config: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """Rewrite ``tokenizer_config.json`` for the image's version of transformers.
 
     What transformers 5 saves is in ``tokenizer.json`` as a whole, so the class that takes that file as it is
@@ -68,6 +68,7 @@ def rewrite(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
     Args:
         config: The file's values, as any version writes them.
+        tokenizer: The values of ``tokenizer.json``.
 
     Returns:
         The values as version 4.55 reads them, and what was changed, in words.
@@ -89,6 +90,11 @@ def rewrite(config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         values.setdefault("model_input_names", ["input_ids", "attention_mask"])
         for key in _NEW_KEYS:
             values.pop(key, None)
+        # Version 4.55 changes the pre-tokenizer where this key says something else than tokenizer.json.
+        pre_tokenizer = tokenizer.get("pre_tokenizer")
+        values.pop("add_prefix_space", None)
+        if isinstance(pre_tokenizer, Mapping) and "add_prefix_space" in pre_tokenizer:
+            values["add_prefix_space"] = pre_tokenizer["add_prefix_space"]
     return values, changes
 
 

@@ -15,6 +15,9 @@ from inf2kit.fit.memory import BYTES, weights_per_core
 from inf2kit.presets import Preset
 from inf2kit.serving.shapes import StaticShapes
 
+#: Families that optimum-neuron never samples on two cores (``qwen2/modeling_qwen2.py``, a fault of the SDK).
+_SAMPLED_ON_HOST = ("qwen2", "qwen3")
+
 
 @dataclass(frozen=True)
 class CompileSpec:
@@ -43,9 +46,17 @@ class CompileSpec:
         """Check that a model of this architecture can be compiled so.
 
         Raises:
-            CompileError: it cannot be split over these cores, or has fewer positions.
+            CompileError: it cannot be split over these cores, has fewer positions, or would be sampled
+            wrongly.
         """
         check_cores(architecture, self.tensor_parallel_size)
+        is_wrong_on_device = architecture.model_type in _SAMPLED_ON_HOST and self.shapes.batch_size > 1
+        if self.on_device_sampling and self.tensor_parallel_size == 2 and is_wrong_on_device:
+            raise CompileError(
+                f"a {architecture.model_type} on 2 cores with more than one row would draw garbage on the "
+                "device, so optimum-neuron samples it on the host; leave --on-device-sampling out, or use "
+                "more cores"
+            )
         check_positions(architecture, self.shapes.sequence_length, self.model)
 
     def shard_bytes(self, architecture: Architecture) -> int:

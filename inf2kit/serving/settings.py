@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,9 @@ from inf2kit.serving import variables
 from inf2kit.serving.model_dir import FORMAT, MANIFEST
 from inf2kit.serving.shapes import StaticShapes
 
-_SIMULATED = "INF2KIT_SIMULATED_"
 #: With less, an idle engine would count as stuck.
-MIN_STALL_S = 3.0
+MIN_STALL_S = variables.NUMBERS[variables.STALL_SECONDS].low
+_MAX_PORT = 65_535
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Settings:
         model_server_workers: Calls that the model server takes at once.
         notice: What is simulated in this endpoint; every answer has it among its warnings.
         stall_s: Seconds without a step after which the engine counts as stuck; None for the backend's value.
+        torch_threads: Threads of the CPU backend; None for one on each core.
         simulated: What the simulated backend is to do, by the names in ``backend.simulated``.
     """
 
@@ -56,6 +57,7 @@ class Settings:
     model_server_workers: int
     notice: str | None
     stall_s: float | None
+    torch_threads: int | None
     simulated: Mapping[str, float]
 
     @property
@@ -77,53 +79,78 @@ class Settings:
         """
         model_dir = Path(model_dir)
         manifest = _manifest(model_dir)
+        numbers = _numbers(environ)
         try:
             preset = manifest["preset"]
             compute, serving = preset["compute"], preset["serving"]
-            settings = cls(
+            return cls(
                 model_dir=model_dir,
                 run_dir=run_dir(environ),
                 backend=environ.get("INF2KIT_BACKEND") or compute["backend"],
                 model_name=manifest.get("model_name") or preset["model"]["id"],
                 dtype=compute["dtype"],
                 shapes=StaticShapes.from_dict(preset["shapes"]),
-                queue_size=int(environ.get(variables.QUEUE_SIZE, serving["queue_size"])),
-                prefills_per_step=int(environ.get(variables.PREFILLS_PER_STEP, "1")),
-                deadline_s=float(environ.get(variables.DEADLINE_SECONDS, serving["deadline_s"])),
-                gateway_address=environ.get(variables.GATEWAY_ADDRESS),
+                queue_size=int(_either(numbers, variables.QUEUE_SIZE, serving["queue_size"])),
+                prefills_per_step=int(numbers.get(variables.PREFILLS_PER_STEP, 1)),
+                deadline_s=_either(numbers, variables.DEADLINE_SECONDS, serving["deadline_s"]),
+                gateway_address=_address(environ),
                 model_server_address=environ.get(variables.MODEL_SERVER_ADDRESS, "http://127.0.0.1:8080"),
-                model_server_workers=int(environ.get(variables.MODEL_SERVER_WORKERS, "1")),
+                model_server_workers=int(numbers.get(variables.MODEL_SERVER_WORKERS, 1)),
                 notice=manifest.get("notice"),
-                stall_s=float(environ[variables.STALL_SECONDS])
-                if environ.get(variables.STALL_SECONDS)
-                else None,
+                stall_s=numbers.get(variables.STALL_SECONDS),
+                torch_threads=torch_threads(environ),
                 simulated={
-                    name.removeprefix(_SIMULATED).lower(): float(value)
-                    for name, value in environ.items()
-                    if name.startswith(_SIMULATED)
+                    name.removeprefix(variables.SIMULATED_PREFIX).lower(): value
+                    for name, value in numbers.items()
+                    if name.startswith(variables.SIMULATED_PREFIX)
                 },
             )
-            if not (math.isfinite(settings.deadline_s) and settings.deadline_s > 0):
-                raise ValueError(f"the deadline is {settings.deadline_s} s")
-            if settings.queue_size < 0:
-                raise ValueError(f"the queue has {settings.queue_size} places")
-            if settings.stall_s is not None and not settings.stall_s >= MIN_STALL_S:
-                raise ValueError(
-                    f"{variables.STALL_SECONDS} is {settings.stall_s:g} and must be at least "
-                    f"{MIN_STALL_S:g}: an idle engine beats once a second"
-                )
-            if settings.prefills_per_step < 1:
-                raise ValueError(f"prefills_per_step is {settings.prefills_per_step}")
-            return settings
         except KeyError as error:
             raise ModelDirectoryError(
                 f"{model_dir / MANIFEST} lacks {error}; make the package again with this version of inf2kit"
             ) from None
         except (ValueError, TypeError) as error:
             raise ModelDirectoryError(
-                f"a setting of the engine has a wrong value ({error}); "
-                f"check {model_dir / MANIFEST} and the INF2KIT_* environment variables"
+                f"{model_dir / MANIFEST} has a wrong value ({error}); make the package again"
             ) from None
+
+
+def torch_threads(environ: Mapping[str, str] = os.environ) -> int | None:
+    """The number of threads that the CPU backend is set to use, or None.
+
+    Raises:
+        ModelDirectoryError: the variable has a wrong value.
+    """
+    threads = _numbers(environ).get(variables.TORCH_THREADS)
+    return None if threads is None else int(threads)
+
+
+def _numbers(environ: Mapping[str, str]) -> dict[str, float]:
+    """The values of all variables that are numbers, and are set."""
+    names = [name for name in environ if name.startswith(variables.SIMULATED_PREFIX)]
+    try:
+        values = {name: variables.read_number(environ, name) for name in (*variables.NUMBERS, *names)}
+    except ValueError as error:
+        raise ModelDirectoryError(str(error)) from None
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _either(numbers: Mapping[str, float], name: str, value: object) -> float:
+    """The variable's value, or else the manifest's, within the variable's range."""
+    return numbers[name] if name in numbers else variables.NUMBERS[name].read(str(value))
+
+
+def _address(environ: Mapping[str, str]) -> str | None:
+    address = environ.get(variables.GATEWAY_ADDRESS)
+    if address is None:
+        return None
+    host, _, port = address.rpartition(":")
+    if not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > _MAX_PORT:
+        raise ModelDirectoryError(
+            f"{variables.GATEWAY_ADDRESS} is {address!r}; it must be HOST:PORT, such as 0.0.0.0:8080, "
+            "or not be set"
+        )
+    return address
 
 
 def run_dir(environ: Mapping[str, str] = os.environ) -> Path:

@@ -14,6 +14,8 @@ from inf2kit.serving.wire import Chat
 
 #: Keys of messages that are looked for in the prompt, so that a warning can say that they are not there.
 _MAX_CHECKED_KEYS = 8
+#: What a message always has, and an id that only links a tool's turn to its call.
+_UNCHECKED_KEYS = ("role", "content", "tool_call_id")
 _MAX_SHOWN_ERROR = 300
 
 _Message = Mapping[str, Any]
@@ -47,20 +49,17 @@ class ChatTemplate:
                     f"the chat template's variable {name!r} cannot be set; leave it out",
                 )
         messages = [_with_text(message) for message in chat.messages]
-        parsed = [_with_arguments(message) for message in messages]
         try:
-            text = self._render(chat, template, parsed)
+            text = self._render(chat, template, messages)
         except Exception as error:  # a template may raise anything, for example jinja2's errors
-            if parsed == messages:
-                raise _refused(error) from None
-            # Templates expect the arguments of tool calls as objects, but this one may want OpenAI's text.
-            parsed = messages
+            # Most templates take the arguments of tool calls as objects, some as OpenAI's text.
+            messages = [_with_argument_texts(message) for message in messages]
             try:
-                text = self._render(chat, template, parsed)
+                text = self._render(chat, template, messages)
             except Exception:
                 raise _refused(error) from None
         ignored = [
-            *self._ignored(chat, template, parsed, text),
+            *self._ignored(chat, template, messages, text),
             *(name for name in chat.template_options if not re.search(rf"\b{re.escape(name)}\b", template)),
         ]
         if not ignored:
@@ -132,7 +131,7 @@ class ChatTemplate:
 
         if chat.tools and is_same(messages, tools=()):
             yield "tools"
-        keys = dict.fromkeys(key for message in messages for key in message if key not in ("role", "content"))
+        keys = dict.fromkeys(key for message in messages for key in message if key not in _UNCHECKED_KEYS)
         for key in list(keys)[:_MAX_CHECKED_KEYS]:
             without = [{name: message[name] for name in message if name != key} for message in messages]
             if is_same(without):
@@ -143,29 +142,17 @@ class ChatTemplate:
 
 
 def _with_text(message: _Message) -> _Message:
-    """The message with a text, which many templates need; a turn that calls a tool may have none."""
+    """The message with a text, which many templates need."""
     return message if message.get("content") is not None else {**message, "content": ""}
 
 
-def _with_arguments(message: _Message) -> _Message:
-    """The message with the arguments of its tool calls as objects, which OpenAI writes as JSON texts."""
-    calls = message.get("tool_calls")
-    if not isinstance(calls, Sequence) or isinstance(calls, str):
-        return message
-    return {**message, "tool_calls": [_with_object(call) for call in calls]}
-
-
-def _with_object(call: object) -> object:
-    if not isinstance(call, Mapping):
-        return call
-    function = call.get("function")
-    if not isinstance(function, Mapping) or not isinstance(function.get("arguments"), str):
-        return call
-    try:
-        arguments = json.loads(function["arguments"] or "{}")
-    except (ValueError, RecursionError):
-        return call
-    return {**call, "function": {**function, "arguments": arguments}} if isinstance(arguments, dict) else call
+def _with_argument_texts(message: _Message) -> _Message:
+    """The message with the arguments of its tool calls as JSON texts."""
+    calls = [
+        {**call, "function": {**call["function"], "arguments": json.dumps(call["function"].get("arguments"))}}
+        for call in message.get("tool_calls", ())
+    ]
+    return {**message, "tool_calls": calls} if calls else message
 
 
 def _refused(error: Exception) -> RequestError:

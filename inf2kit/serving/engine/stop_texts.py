@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 
 class StopTexts:
     """Finds stop texts in one new text, and holds back what may be the beginning of one.
 
-    Special tokens are no part of the new text, but stop texts are compared with the text that has them: a
-    stop text may be a special token, or contain one. A special token is found whole or not at all, so the
-    stop text ``<`` does not stop at ``<|im_end|>``.
+    Special tokens are no part of the new text. A stop text that has one, or is one, is looked for in the text
+    with its special tokens, each of which is found whole or not at all; the others in the text without them.
 
     Args:
         stop: The stop texts, at least one.
@@ -22,13 +21,11 @@ class StopTexts:
     """
 
     def __init__(self, stop: Sequence[str], special_texts: Mapping[int, str], *, include: bool) -> None:
-        self._stop = tuple(stop)
         self._include = include
-        self._special = {
-            token_id: text
-            for token_id, text in special_texts.items()
-            if text and any(text in stop_text for stop_text in stop)
-        }
+        special = set(filter(None, special_texts.values()))
+        self._with_special = [text for text in stop if any(token in text for token in special)]
+        self._plain = [text for text in stop if text not in self._with_special]
+        self._special_texts = special_texts if self._with_special else {}
         # The text that is not released yet, and where it has special tokens: begin and end of each.
         self._held = ""
         self._hidden: list[tuple[int, int]] = []
@@ -44,15 +41,14 @@ class StopTexts:
         if self.found:
             return ""
         self._held += piece
-        if special := self._special.get(token_id) if token_id is not None else None:
+        if special := self._special_texts.get(token_id) if token_id is not None else None:
             self._hidden.append((len(self._held), len(self._held) + len(special)))
             self._held += special
-        matches = [(start, text) for text in self._stop if (start := self._find(text)) >= 0]
-        if not matches:
-            return self._release(len(self._held) - self._possible_length())
-        start, text = min(matches, key=lambda match: match[0])
-        self.found = True
-        return self._release(start) + (text if self._include else "")
+        if match := min(self._matches(), key=lambda match: match[0], default=None):
+            start, text = match
+            self.found = True
+            return self._release(start) + (text if self._include else "")
+        return self._release(self._possible_start())
 
     def flush(self, piece: str, last_id: int | None = None) -> str:
         """Return all that is left, at the end of the generation.
@@ -62,17 +58,34 @@ class StopTexts:
             last_id: A token that ended the generation by itself: a stop text that is this token alone is not
                 needed any more.
         """
-        if last_id is not None and self._special.get(last_id) in self._stop:
+        if last_id is not None and self._special_texts.get(last_id) in self._with_special:
             last_id = None
         text = self.push(piece, last_id)
         return text if self.found else text + self._release(len(self._held))
 
-    def _find(self, text: str) -> int:
-        """Return where the held text has a stop text, or -1."""
-        start = self._held.find(text)
-        while start >= 0 and self._divides_token(start, start + len(text)):
-            start = self._held.find(text, start + 1)
-        return start
+    def _matches(self) -> Iterator[tuple[int, str]]:
+        """Yield where stop texts begin in the held text, and the stop texts."""
+        visible = self._visible(len(self._held))
+        for text in self._plain:
+            if (start := visible.find(text)) >= 0:
+                yield self._place(start), text
+        for text in self._with_special:
+            start = self._held.find(text)
+            while start >= 0 and self._divides_token(start, start + len(text)):
+                start = self._held.find(text, start + 1)
+            if start >= 0:
+                yield start, text
+
+    def _possible_start(self) -> int:
+        """Where the held text may begin a stop text that it does not have yet."""
+        visible = self._visible(len(self._held))
+        starts = [self._place(_beginning(visible, self._plain))]
+        if self._with_special:
+            start = _beginning(self._held, self._with_special)
+            while self._divides_token(start, len(self._held)):
+                start = _beginning(self._held, self._with_special, start + 1)
+            starts.append(start)
+        return min(starts)
 
     def _divides_token(self, start: int, end: int) -> bool:
         return any(
@@ -80,25 +93,36 @@ class StopTexts:
             for begin, until in self._hidden
         )
 
-    def _release(self, end: int) -> str:
-        """Remove the beginning of the held text, and return it without special tokens."""
-        visible, position = "", 0
+    def _place(self, visible: int) -> int:
+        """The index in the held text of an index in the text without special tokens."""
         for begin, until in self._hidden:
-            if until <= end:
-                visible += self._held[position:begin]
-                position = until
-        visible += self._held[position:end]
-        self._hidden = [(begin - end, until - end) for begin, until in self._hidden if begin >= end]
-        self._held = self._held[end:]
+            if begin <= visible:
+                visible += until - begin
         return visible
 
-    def _possible_length(self) -> int:
-        """The number of last characters of the held text that may begin a stop text."""
-        longest = max(len(text) for text in self._stop) - 1
-        for length in range(min(longest, len(self._held)), 0, -1):
-            start = len(self._held) - length
-            if any(begin < start < until for begin, until in self._hidden):
-                continue
-            if any(text.startswith(self._held[start:]) for text in self._stop):
-                return length
-        return 0
+    def _visible(self, end: int) -> str:
+        """The beginning of the held text without special tokens."""
+        if not self._hidden:
+            return self._held[:end]
+        text, position = "", 0
+        for begin, until in self._hidden:
+            if until <= end:
+                text += self._held[position:begin]
+                position = until
+        return text + self._held[position:end]
+
+    def _release(self, end: int) -> str:
+        """Remove the beginning of the held text, and return it without special tokens."""
+        text = self._visible(end)
+        self._hidden = [(begin - end, until - end) for begin, until in self._hidden if begin >= end]
+        self._held = self._held[end:]
+        return text
+
+
+def _beginning(text: str, stop: Iterable[str], start: int = 0) -> int:
+    """Where the end of a text, from ``start`` on, is the beginning of a stop text; else its length."""
+    longest = max(map(len, stop), default=1) - 1
+    for place in range(max(start, len(text) - longest), len(text)):
+        if any(other.startswith(text[place:]) for other in stop):
+            return place
+    return len(text)

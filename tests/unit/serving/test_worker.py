@@ -51,6 +51,7 @@ def settings(tmp_path: Path) -> Settings:
         model_server_workers=1,
         notice=None,
         stall_s=None,
+        torch_threads=None,
         simulated={},
     )
 

@@ -33,7 +33,7 @@ def create(settings: Settings) -> Backend:
     if settings.backend == "cpu":
         from inf2kit.serving.engine.backend.cpu.backend import CpuBackend
 
-        return CpuBackend(settings.model_dir, settings.shapes, settings.dtype)
+        return CpuBackend(settings.model_dir, settings.shapes, settings.dtype, threads=settings.torch_threads)
     if settings.backend == "neuron":
         from inf2kit.serving.engine.backend.neuron import NeuronBackend
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,15 +14,22 @@ from inf2kit.errors import RequestError
 from inf2kit.serving.shapes import StaticShapes
 from inf2kit.serving.wire import Parameters
 
-#: The parameters that affect which token is chosen.
+#: The parameters that affect which token is chosen, and those whose answer needs the logits.
 SAMPLING_PARAMETERS = (
     "do_sample",
     "temperature",
     "top_k",
     "top_p",
+    "min_p",
+    "typical_p",
     "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "logit_bias",
     "seed",
     "min_new_tokens",
+    "logprobs",
+    "top_n_tokens",
 )
 
 
@@ -61,6 +69,10 @@ class PrefillChunk:
     parameters: Parameters | None = None
 
 
+#: How Rust writes the number of a system's error, as in safetensors' messages.
+_SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
+
+
 class BatchError(RuntimeError):
     """A call breaks the static limits of the batch: a bug in the caller, not in a request."""
 
@@ -69,11 +81,24 @@ class DeviceBusyError(Exception):
     """Another process holds the device: loading may succeed later."""
 
 
-def is_transient(error: Exception) -> bool:
-    """Whether loading may succeed later: memory, open files or a disk failed, rather than a missing file."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
-    return isinstance(error, MemoryError) or "allocate memory" in str(error)
+def is_transient(error: BaseException) -> bool:
+    """Whether loading may succeed later: memory, open files or a disk failed, rather than a missing file.
+
+    Libraries raise errors of their own in place of the system's, so its causes and its text count, too.
+    """
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        number = cause.errno if isinstance(cause, OSError) else None
+        if number is None and (written := _SYSTEM_ERROR.search(str(cause))):
+            number = int(written[1])
+        if isinstance(cause, MemoryError) or "allocate memory" in str(cause):
+            return True
+        if number is not None and number not in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
+            return True
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return False
 
 
 class Backend(ABC):

@@ -207,7 +207,7 @@ class NeuronBackend(Backend):
 
     def _device_sampling_params(self, parameters: Parameters | None) -> torch.Tensor:
         """Return top_k, top_p and temperature as the graphs take them; greedy search is top_k 1."""
-        if parameters is None or not parameters.do_sample:
+        if parameters is None or not parameters.do_sample or parameters.top_p == 0:
             return torch.tensor([1.0, 1.0, 1.0])
         return torch.tensor([float(parameters.top_k), parameters.top_p, parameters.temperature])
 

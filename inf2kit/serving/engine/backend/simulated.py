@@ -32,6 +32,7 @@ class SimulatedBackend(Backend):
         load_seconds: Duration of loading.
         step_seconds: Duration of a prefill or a decode step.
         hang_after: Number of the step that never ends, as on a stuck device; 0 for none.
+        fail_after: Number of the step that raises an error; 0 for none.
         crash_on_length: Prompts of this many tokens abort the process, like one that breaks the runtime; 0
             for none.
     """
@@ -47,12 +48,14 @@ class SimulatedBackend(Backend):
         load_seconds: float = 0.0,
         step_seconds: float = 0.001,
         hang_after: float = 0,
+        fail_after: float = 0,
         crash_on_length: float = 0,
     ) -> None:
         super().__init__(shapes)
         self._config_path = model_dir / MODEL_CONFIG
         self._load_s, self._step_s = load_seconds, step_seconds
-        self._hang_after, self._crash_on_length = hang_after, crash_on_length
+        self._hang_after, self._fail_after = hang_after, fail_after
+        self._crash_on_length = crash_on_length
         self._steps = 0
         self._vocabulary_size = 0
         # A checksum of the ids of each row seeds its logits.
@@ -91,6 +94,8 @@ class SimulatedBackend(Backend):
         self._steps += 1
         if self._steps == self._hang_after:
             threading.Event().wait()
+        if self._steps == self._fail_after:
+            raise RuntimeError("the simulated device failed")
         time.sleep(self._step_s)
 
     def _logits(self, rows: Sequence[int]) -> torch.Tensor:

@@ -359,6 +359,54 @@ def test_one_rows_parameters_that_cannot_be_computed_are_its_own() -> None:
     assert good.end.text == alone(expected, 64)
 
 
+def test_a_row_without_a_token_to_choose_gets_a_sentence_and_the_others_go_on() -> None:
+    subject, bad, good = scheduler(), Outcome(), Outcome()
+    subject.submit([good.request([2], max_new_tokens=9, ignore_eos=True)])
+    banned = tuple(range(VOCABULARY))
+    subject.submit([bad.request([1], max_new_tokens=5, min_new_tokens=2, stop_token_ids=banned)])
+    steps_until(subject, lambda: good.end)
+    assert bad.error is not None
+    assert (bad.error.status, bad.error.code) == (422, "invalid_parameter")
+    assert "leave no token" in str(bad.error)
+    assert good.end is not None
+    assert good.end.text == alone(Caller(0, [2], {"max_new_tokens": 9, "ignore_eos": True}, None), 64)
+
+
+def test_a_request_that_cannot_be_given_a_row_gets_an_error_and_the_row_is_free_again() -> None:
+    class Failing(Letters):
+        def decode(self, ids: Sequence[int]) -> str:
+            if 9 in ids:
+                raise ValueError("no such id")
+            return super().decode(ids)
+
+    backend, bad, good = Sums(batch_size=1), Outcome(), Outcome()
+    subject = Scheduler(backend, Failing(), frozenset([EOS]), queue_size=4)
+    subject.submit([bad.request([9], max_new_tokens=2)])
+    subject.submit([good.request([1], max_new_tokens=2, logit_bias=((9, -100.0),))])
+    steps_until(subject, lambda: good.end)
+    assert bad.error is not None
+    assert bad.error.status == 500
+    assert subject.unfinished == 0
+
+
+def test_after_a_failure_every_caller_gets_its_error_and_later_ones_too() -> None:
+    class Failing(Sums):
+        def _decode(self, rows: Sequence[int], ids: Sequence[int], positions: Sequence[int]) -> StepOutput:
+            del rows, ids, positions
+            raise RuntimeError("the device is gone")
+
+    subject, outcomes = scheduler(backend=Failing(batch_size=1)), [Outcome() for _ in range(3)]
+    for outcome in outcomes:
+        subject.submit([outcome.request([1], ignore_eos=True, max_new_tokens=5)])
+    with pytest.raises(RuntimeError, match="the device is gone"):
+        subject.run()
+    error = RequestError(500, "internal_error", "gone")
+    subject.fail_all(error)
+    assert [outcome.error for outcome in outcomes] == [error] * 3
+    with pytest.raises(RequestError, match="gone"):
+        subject.submit([Outcome().request([1])])
+
+
 def test_a_backend_that_samples_itself_refuses_what_it_cannot_honour() -> None:
     backend = Sums()
     backend.check(Parameters(seed=1, repetition_penalty=2.0))
@@ -367,6 +415,18 @@ def test_a_backend_that_samples_itself_refuses_what_it_cannot_honour() -> None:
     with pytest.raises(RequestError, match="cannot honour repetition_penalty, seed;") as refused:
         backend.check(Parameters(do_sample=True, seed=1, repetition_penalty=2.0))
     assert refused.value.status == 422
+    for name, value in {
+        "min_p": 0.1,
+        "typical_p": 0.9,
+        "presence_penalty": 1.0,
+        "frequency_penalty": -1.0,
+        "logit_bias": ((1, 1.0),),
+        "logprobs": True,
+        "top_n_tokens": 2,
+    }.items():
+        with pytest.raises(RequestError, match=f"cannot honour {name};"):
+            backend.check(Parameters(**{name: value}))  # type: ignore[arg-type]
+    backend.check(Parameters(stop_token_ids=(3,), n=2, truncate=5, decoder_input_details=True))
 
 
 def test_a_deadline_that_comes_while_the_prompt_is_encoded() -> None:

@@ -11,7 +11,6 @@ import torch
 from transformers import AttentionInterface, AutoModelForCausalLM
 
 from inf2kit.errors import ModelDirectoryError
-from inf2kit.serving import variables
 from inf2kit.serving.engine.backend.base import Backend, PrefillChunk, StepOutput, is_transient
 from inf2kit.serving.engine.backend.cpu.packing import pack
 from inf2kit.serving.engine.backend.cpu.recording import DecodeStep, record_decode_step
@@ -33,13 +32,17 @@ class CpuBackend(Backend):
         shapes: The static shapes.
         dtype: ``float32``, ``bfloat16`` or ``float16``. A precision that the processor does not compute
             natively is replaced by float32, and every answer says so.
+        threads: Threads of torch; None for one on each core.
     """
 
     max_prefill_tokens = 256
 
-    def __init__(self, model_dir: Path, shapes: StaticShapes, dtype: str) -> None:
+    def __init__(
+        self, model_dir: Path, shapes: StaticShapes, dtype: str, *, threads: int | None = None
+    ) -> None:
         super().__init__(shapes)
         self._model_dir = model_dir
+        self._threads = threads
         used_dtype = dtype if dtype in native_dtypes() else "float32"
         self._dtype = getattr(torch, used_dtype)
         if used_dtype != dtype:
@@ -51,7 +54,7 @@ class CpuBackend(Backend):
     def load(self) -> None:
         """Load the weights, pack them and record the decode step; torch starts its threads on this thread."""
         # The model server sets OMP_NUM_THREADS=1 for its workers, and this process descends from one.
-        torch.set_num_threads(int(os.environ.get(variables.TORCH_THREADS, _available_cores())))
+        torch.set_num_threads(self._threads or _available_cores())
         check_weights(self._model_dir)
         AttentionInterface.register(_ATTENTION, attend)
         try:

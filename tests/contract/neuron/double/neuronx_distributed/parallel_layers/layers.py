@@ -41,12 +41,18 @@ class ColumnParallelLinear(_Parallel):
         tensor_model_parallel_group=None,
     ):
         super().__init__()
-        assert not bias, "the double knows no bias"
         self.gather_output = gather_output
         self._make((output_size, input_size), 0, dtype, pad)
+        self.bias = None
+        if bias:
+            assert not self.pad_size, "the double pads no bias"
+            self.bias = torch.nn.Parameter(
+                torch.zeros(self.weight.shape[0], dtype=dtype), requires_grad=False
+            )
+            self.bias.partition_dim = 0
 
     def forward(self, x):
-        output = F.linear(x, self.weight)
+        output = F.linear(x, self.weight, self.bias)
         return (
             output[..., : output.shape[-1] - self.pad_size]
             if self.gather_output and self.pad_size
