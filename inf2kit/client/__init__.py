@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from inf2kit.client.endpoint import Endpoint
 from inf2kit.client.options import Retry
+from inf2kit.client.progress import Progress
 from inf2kit.client.results import TextResult, Timings
 from inf2kit.client.text_stream import TextStream
 
@@ -17,6 +18,7 @@ __all__ = [
     "AsyncEndpoint",
     "AsyncTextStream",
     "Endpoint",
+    "Progress",
     "Retry",
     "TextResult",
     "TextStream",
