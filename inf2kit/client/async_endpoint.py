@@ -14,6 +14,7 @@ from inf2kit.client.async_batch import run_in_tasks
 from inf2kit.client.async_calls import AsyncCalls
 from inf2kit.client.async_text_stream import AsyncTextStream
 from inf2kit.client.batch import Outcome, Prompt, Queue, build_call, check_batch
+from inf2kit.client.endpoint import Long
 from inf2kit.client.options import CallOptions, Retry
 from inf2kit.client.progress import Counter, Progress
 from inf2kit.client.requests import chat_call, raw_call, text_call
@@ -137,17 +138,34 @@ class AsyncEndpoint:
         return copy
 
     @overload
-    async def generate(self, prompt: str, **parameters: Any) -> TextResult: ...
+    async def generate(
+        self, prompt: str, *, allow_long: bool = False, long: Long = "refuse", **parameters: Any
+    ) -> TextResult: ...
 
     @overload
-    async def generate(self, prompt: Sequence[str], **parameters: Any) -> list[TextResult]: ...
+    async def generate(
+        self, prompt: Sequence[str], *, allow_long: bool = False, long: Long = "refuse", **parameters: Any
+    ) -> list[TextResult]: ...
 
-    async def generate(self, prompt: str | Sequence[str], **parameters: Any) -> TextResult | list[TextResult]:
+    async def generate(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        allow_long: bool = False,
+        long: Long = "refuse",
+        **parameters: Any,
+    ) -> TextResult | list[TextResult]:
         """Continue one text, or several in one call, as ``Endpoint.generate`` does.
 
         Raises:
+            CallTooLongError: the answer is expected to come too late; nothing was sent.
             EndpointError: of the kind that says what happened; ``inf2kit.errors`` has the tree.
         """
+        too_long = None if allow_long else self._target.check_length(prompt, parameters)
+        if too_long is not None:
+            if long == "stream" and isinstance(prompt, str):
+                return await self.stream(prompt, **parameters).read()
+            raise too_long
         results = await self._calls.whole(text_call(prompt, parameters))
         return results[0] if isinstance(prompt, str) and len(results) == 1 else results
 
@@ -185,6 +203,8 @@ class AsyncEndpoint:
             EndpointError: as for ``generate`` and ``stream``.
         """
         call = chat_call(messages, parameters, stream=stream)
+        if not stream and (too_long := self._target.check_length(messages, parameters)):
+            raise too_long
         return self._calls.stream(call) if stream else self._calls.one(call)
 
     @overload
@@ -233,6 +253,8 @@ class AsyncEndpoint:
         back_off = BackOff()
 
         async def call_one(prompt: Prompt) -> Outcome:
+            if too_long := self._target.check_length(prompt, parameters):
+                return too_long
             try:
                 return (await self._calls.whole(build_call(prompt, parameters), back_off))[0]
             except EndpointError as error:

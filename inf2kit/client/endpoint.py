@@ -17,6 +17,9 @@ from inf2kit.client.target import Target
 from inf2kit.client.text_stream import TextStream
 from inf2kit.errors import EndpointError
 
+#: What is done with a call that is expected to take too long for a whole answer.
+Long = Literal["refuse", "stream"]
+
 
 class Endpoint:
     """An endpoint by name.
@@ -136,16 +139,29 @@ class Endpoint:
         return copy
 
     @overload
-    def generate(self, prompt: str, **parameters: Any) -> TextResult: ...
+    def generate(
+        self, prompt: str, *, allow_long: bool = False, long: Long = "refuse", **parameters: Any
+    ) -> TextResult: ...
 
     @overload
-    def generate(self, prompt: Sequence[str], **parameters: Any) -> list[TextResult]: ...
+    def generate(
+        self, prompt: Sequence[str], *, allow_long: bool = False, long: Long = "refuse", **parameters: Any
+    ) -> list[TextResult]: ...
 
-    def generate(self, prompt: str | Sequence[str], **parameters: Any) -> TextResult | list[TextResult]:
+    def generate(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        allow_long: bool = False,
+        long: Long = "refuse",
+        **parameters: Any,
+    ) -> TextResult | list[TextResult]:
         """Continue one text, or several in one call, which are decoded as one batch.
 
         Args:
             prompt: A text, or a list of texts.
+            allow_long: Send a call that is expected to take too long for a whole answer.
+            long: ``stream`` streams the answer of such a call, and returns the same result.
             **parameters: ``max_new_tokens``, ``temperature``, ``top_k``, ``top_p``, ``seed``, ``stop`` and
                 the others of ``inf2kit.serving.wire.Parameters``.
 
@@ -154,8 +170,14 @@ class Endpoint:
             above 1. The ``n`` answers to one text come together.
 
         Raises:
+            CallTooLongError: the answer is expected to come too late; nothing was sent.
             EndpointError: of the kind that says what happened; ``inf2kit.errors`` has the tree.
         """
+        too_long = None if allow_long else self._target.check_length(prompt, parameters)
+        if too_long is not None:
+            if long == "stream" and isinstance(prompt, str):
+                return self.stream(prompt, **parameters).read()
+            raise too_long
         results = self._calls.whole(text_call(prompt, parameters))
         return results[0] if isinstance(prompt, str) and len(results) == 1 else results
 
@@ -202,6 +224,8 @@ class Endpoint:
             EndpointError: as for ``generate`` and ``stream``.
         """
         call = chat_call(messages, parameters, stream=stream)
+        if not stream and (too_long := self._target.check_length(messages, parameters)):
+            raise too_long
         return self._calls.stream(call) if stream else self._calls.whole(call)[0]
 
     @overload
@@ -264,6 +288,8 @@ class Endpoint:
         back_off = BackOff()
 
         def call_one(prompt: Prompt) -> Outcome:
+            if too_long := self._target.check_length(prompt, parameters):
+                return too_long
             try:
                 return self._calls.whole(build_call(prompt, parameters), back_off)[0]
             except EndpointError as error:

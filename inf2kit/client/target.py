@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from inf2kit import names
@@ -11,7 +12,7 @@ from inf2kit.client.account import Account, is_local
 from inf2kit.client.boto_transport import BotoTransport
 from inf2kit.client.options import WHOLE_TIMEOUT_S
 from inf2kit.client.published import PublishedEndpoint
-from inf2kit.errors import EndpointError
+from inf2kit.errors import CallTooLongError, EndpointError
 
 if TYPE_CHECKING:
     from inf2kit.client.httpx_transport import HttpxTransport
@@ -117,6 +118,35 @@ class Target:
         if self.published is None or not self.published.batch_size:
             return _CONCURRENCY
         return self.published.batch_size * max(self.published.instances, 1)
+
+    def check_length(
+        self, prompt: str | Sequence[Any], parameters: Mapping[str, Any]
+    ) -> CallTooLongError | None:
+        """Return the error of a call whose whole answer would come too late, if that is known.
+
+        Nothing is known of an endpoint on this machine: another model may stand in.
+
+        Args:
+            prompt: A text, a list of texts, or the messages of a chat.
+            parameters: The call's parameters.
+        """
+        if self.is_local:
+            return None
+        # Not at the top, so that importing the client stays light.
+        from inf2kit.client.preflight import find_speed, too_long
+        from inf2kit.serving.wire.parameters import DEFAULT_MAX_NEW_TOKENS
+
+        speed = find_speed(self.name, self.published)
+        if speed is None or isinstance(prompt, bytes) or not isinstance(prompt, str | Sequence):
+            return None
+        rows = self.published.batch_size if self.published else 1
+        parts = [prompt] if isinstance(prompt, str) else prompt
+        default: int | None = DEFAULT_MAX_NEW_TOKENS
+        if any(isinstance(part, Mapping) for part in parts):
+            parts = ["".join(str(part.get("content", "")) for part in parts if isinstance(part, Mapping))]
+            default = None
+        texts = [part for part in parts if isinstance(part, str)]
+        return too_long(self.name, speed, rows, texts, parameters, default)
 
     def transport(self, read_s: float) -> BotoTransport:
         """Return the transport whose reads wait for a number of seconds."""
