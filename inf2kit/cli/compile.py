@@ -113,7 +113,9 @@ def compile_(
     from inf2kit.compile.spec import CompileSpec
     from inf2kit.package import open_store
     from inf2kit.package.handler import check_handler
+    from inf2kit.package.stores.places import parse_place
 
+    parse_place(output)
     loaded = inf2kit.load_preset(preset)
     if handler is not None:
         check_handler(handler)

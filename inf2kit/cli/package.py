@@ -57,9 +57,11 @@ def package(
     """
     from inf2kit.checkpoint import name_of
     from inf2kit.package import open_store
+    from inf2kit.package.stores.places import parse_place
     from inf2kit.rehearsal import model
 
     progress = step_printer()
+    parse_place(output)
     loaded, store = inf2kit.load_preset(preset), open_store(output, region, bucket_owner)
     # Hashing takes minutes. A mistyped place must fail before it.
     store.check_writable()

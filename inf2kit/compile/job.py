@@ -20,10 +20,11 @@ from inf2kit import aws, catalog
 from inf2kit.compile.job_bundle import bundle
 from inf2kit.compile.job_description import JobDescription
 from inf2kit.compile.spec import CompileSpec
-from inf2kit.errors import CompileError, suggest
+from inf2kit.errors import CompileError, PackageError, suggest
 from inf2kit.fit import Architecture
 from inf2kit.package.handler import check_handler
 from inf2kit.package.stores.bucket import create_client
+from inf2kit.package.stores.places import parse_bucket_place
 from inf2kit.presets import Preset
 
 Progress = Callable[[str], None]
@@ -95,8 +96,10 @@ def plan(
         CompileError: an argument is missing or wrong.
         PackageError: the handler cannot serve.
     """
-    if not output.startswith("s3://"):
-        raise CompileError(f"--output is {output!r}; a job writes to s3://BUCKET/PREFIX")
+    try:
+        parse_bucket_place(output)
+    except PackageError as error:
+        raise CompileError(f"--output: {error}, as a job writes to S3") from None
     if preset.compile is None:
         raise CompileError(
             f"preset {preset.name!r} has no table [compile]; add one with instance_type, such as "

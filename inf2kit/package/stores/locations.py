@@ -8,6 +8,8 @@ from inf2kit.errors import PackageError
 from inf2kit.package.manifest import DIGEST
 from inf2kit.package.stores.base import Store
 from inf2kit.package.stores.folder import FolderStore
+from inf2kit.package.stores.places import parse_place
+from inf2kit.serving.model_dir import MANIFEST
 
 
 def open_store(place: str, region_name: str | None = None, owner: str | None = None) -> Store:
@@ -19,18 +21,14 @@ def open_store(place: str, region_name: str | None = None, owner: str | None = N
         owner: The account that the bucket belongs to; the account that calls by default.
 
     Raises:
-        PackageError: the place is neither, or AWS cannot be called.
+        PackageError: the place is neither, or is written wrongly; or AWS cannot be called.
     """
-    scheme, separator, rest = place.partition("://")
-    if not separator:
+    location = parse_place(place)
+    if location is None:
         return FolderStore(Path(place).expanduser())
-    bucket, _, prefix = rest.partition("/")
-    if scheme != "s3" or not bucket:
-        raise PackageError(f"{place!r} is no place for packages; give a folder, or s3://BUCKET/PREFIX")
     from inf2kit.package.stores.s3 import S3Store
 
-    prefix = prefix.strip("/")
-    return S3Store(bucket, f"{prefix}/" if prefix else "", region_name, owner)
+    return S3Store(location.bucket, location.prefix, region_name, owner)
 
 
 def split_uri(uri: str) -> tuple[str, str]:
@@ -39,7 +37,7 @@ def split_uri(uri: str) -> tuple[str, str]:
     Raises:
         PackageError: it does not end in a digest, so its content may change.
     """
-    place, _, digest = uri.rstrip("/").rpartition("/")
+    place, _, digest = uri.removesuffix(MANIFEST).rstrip("/").rpartition("/")
     if not DIGEST.fullmatch(digest):
         raise PackageError(
             f"{uri!r} does not end in a package's digest of 32 hexadecimal digits; give the place that "
