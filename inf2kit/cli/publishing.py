@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 from collections.abc import Callable
@@ -36,6 +37,24 @@ def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="The AWS account that owns the bucket; the caller's by default.",
     )
     return region(profile_option(owner(command)))
+
+
+def encryption_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--sse`` and ``--sse-kms-key-id``, which the command gets as ``encryption``."""
+
+    @click.option(
+        "--sse",
+        type=click.Choice(names.ENCRYPTION_METHODS),
+        help="How S3 encrypts what is written, where the bucket's policy demands it with every call.",
+    )
+    @click.option("--sse-kms-key-id", metavar="KEY", help="The key of KMS that encrypts it.")
+    @functools.wraps(command)
+    def with_encryption(*arguments: Any, sse: str | None, sse_kms_key_id: str | None, **options: Any) -> Any:
+        from inf2kit.package.stores.encryption import Encryption
+
+        return command(*arguments, encryption=Encryption.from_options(sse, sse_kms_key_id), **options)
+
+    return with_encryption
 
 
 def publish_contents(
@@ -96,7 +115,10 @@ def print_deploy_command(preset: Preset, preset_argument: str, uri: str, store: 
     """Print the command that deploys a package, if it is one for an endpoint."""
     if uri.startswith("s3://") and preset.compute.backend == "neuron":
         file_option = f" -c preset={preset_argument}" if preset_argument.endswith(".toml") else ""
-        command = f"cdk deploy {names.stack_name(preset.name)}{file_option} -c package={uri}"
+        encryption = getattr(store, "encryption", None)
+        key = encryption.kms_key_id if encryption else None
+        key_option = f" -c package_kms_key_arn={key}" if key and key.startswith("arn:") else ""
+        command = f"cdk deploy {names.stack_name(preset.name)}{file_option} -c package={uri}{key_option}"
         click.echo(f"deploy: {_account_of(store)}{command}", err=True)
 
 
