@@ -123,9 +123,10 @@ def compile_(
     loaded = inf2kit.load_preset(preset)
     if handler is not None:
         check_handler(handler)
-    if model is not None:
-        reference = hub.ModelReference.parse(model, revision)
-        model, revision = reference.model, reference.revision
+    if public and not push_to_hub:
+        raise click.UsageError("--public needs --push-to-hub")
+    reference = hub.ModelReference.parse(loaded.model.id if model is None else model, revision)
+    model, revision = model and reference.model, reference.revision
     model_name = None if model is None else name_of(Path(model)) if Path(model).is_dir() else model
     if loaded.compute.backend != "neuron":
         if dry_run:
@@ -147,6 +148,16 @@ def compile_(
         dtype=dtype,
         on_device_sampling=on_device_sampling,
     )
+    for_jobs = {
+        "--role": role,
+        "--token-secret": token_secret,
+        "--volume-kms-key": volume_kms_key,
+        "--subnet": subnets,
+        "--security-group": security_groups,
+    }
+    useless = [name for name, value in for_jobs.items() if value and not as_job]
+    if useless:
+        raise click.UsageError(f"{useless[0]} needs --job")
     if follow:
         compile_jobs.follow_job(
             follow, loaded, preset, open_store(output, region, bucket_owner), compile_jobs.find_region(region)
@@ -178,7 +189,7 @@ def compile_(
             compile_jobs.run_job(job_plan, preset, store)
         return
     if dry_run:
-        _print_plan(spec, output, push_to_hub, public=public)
+        _print_plan(spec, loaded.compute.instance_type, output, push_to_hub, public=public)
         return
     store = open_store(output, region, bucket_owner, encryption)
     with _resumable():
@@ -236,13 +247,19 @@ def _resumable() -> Iterator[None]:
         raise SystemExit(130) from None
 
 
-def _print_plan(spec: CompileSpec, output: str, push_to_hub: str | None, *, public: bool) -> None:
+def _print_plan(
+    spec: CompileSpec, instance_type: str, output: str, push_to_hub: str | None, *, public: bool
+) -> None:
     """Print what a compilation on this machine would do; of the hub, only questions are asked."""
-    from inf2kit.compile import dry_run
+    from inf2kit.compile import dry_run, hub
 
-    click.echo("\n".join(dry_run.describe(spec, _note)))
+    click.echo("\n".join(dry_run.describe(spec, instance_type, _note)))
     click.echo(f"package it to {output}")
     if push_to_hub:
+        try:
+            hub.check_push(push_to_hub, public=public)
+        except hub.HubUnreachableError as reason:
+            _note(f"{reason}: whether the push would be refused is not known")
         readers = "for everybody to read" if public else "private"
         click.echo(f"push graphs, configuration and tokenizer to {push_to_hub}, {readers}, no weights")
 

@@ -186,7 +186,7 @@ def _nearly_drawn(scores: torch.Tensor, parameters: Parameters, draw: float, tok
 
 
 def _nearby(parameters: Parameters) -> Iterator[Parameters]:
-    """The parameters as they are, and with one token more or less at the border of top-k or top-p."""
+    """The parameters as they are, and with one token more or less at the border of a warper."""
     yield parameters
     if parameters.top_k:
         yield replace(parameters, top_k=parameters.top_k + 1)
@@ -194,3 +194,8 @@ def _nearby(parameters: Parameters) -> Iterator[Parameters]:
     if parameters.top_p < 1:
         yield replace(parameters, top_p=min(parameters.top_p + NEAR_TOP_P, 1.0))
         yield replace(parameters, top_p=parameters.top_p - NEAR_TOP_P)
+    for name in ("min_p", "typical_p"):
+        value = getattr(parameters, name)
+        if 0 < value < 1:
+            yield replace(parameters, **{name: value * (1 - NEAR_TOP_P)})
+            yield replace(parameters, **{name: min(value * (1 + NEAR_TOP_P), 1.0)})

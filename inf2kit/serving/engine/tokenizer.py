@@ -13,6 +13,8 @@ from inf2kit.serving.engine.detokenizer import TokenDecoder
 from inf2kit.serving.model_dir import GENERATION_CONFIG, MODEL_CONFIG, TOKENIZER
 from inf2kit.serving.settings import Settings
 
+_PROCESSOR_TEMPLATE = "chat_template.json"
+
 
 def load_tokenizer(settings: Settings) -> Any:
     """The transformers tokenizer of the model directory.
@@ -27,7 +29,7 @@ def load_tokenizer(settings: Settings) -> Any:
         from transformers import AutoTokenizer as Tokenizer
 
     try:
-        return Tokenizer.from_pretrained(settings.model_dir, local_files_only=True)
+        tokenizer = Tokenizer.from_pretrained(settings.model_dir, local_files_only=True)
     except Exception as error:
         if backends.is_transient(error):
             raise
@@ -35,6 +37,11 @@ def load_tokenizer(settings: Settings) -> Any:
         raise ModelDirectoryError(
             f"the tokenizer in {settings.model_dir} cannot be loaded ({first_line}); make the package again"
         ) from error
+    # transformers reads the template of a processor for processors only; some models have no other one.
+    path = settings.model_dir / _PROCESSOR_TEMPLATE
+    if not tokenizer.chat_template and path.exists():
+        tokenizer.chat_template = _read_config(path).get("chat_template")
+    return tokenizer
 
 
 def read_vocabulary_size(settings: Settings) -> int:

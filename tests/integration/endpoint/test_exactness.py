@@ -27,6 +27,10 @@ CHOICES: list[dict[str, object]] = [
     {"temperature": 0.7, "top_k": 50, "top_p": 0.9},
     {"top_p": 0.8},
     {"top_k": 5, "repetition_penalty": 1.1, "min_new_tokens": 4},
+    {"presence_penalty": 1.5, "frequency_penalty": 0.7},
+    {"do_sample": True, "min_p": 0.05, "frequency_penalty": -0.3},
+    {"do_sample": True, "typical_p": 0.8, "temperature": 1.2},
+    {"logit_bias": {"260": 4.0, "28": -100}, "stop_token_ids": [30], "min_new_tokens": 2},
 ]
 
 
@@ -104,7 +108,7 @@ def _requests(tokenizer: Any, rng: random.Random) -> list[tuple[str, dict[str, o
             "ignore_eos": rng.random() < 0.3,
             **CHOICES[index % len(CHOICES)],
         }
-        if any(key in parameters for key in ("do_sample", "temperature", "top_k", "top_p")):
+        if any(key in parameters for key in ("do_sample", "temperature", "top_k", "top_p", "min_p")):
             parameters["seed"] = rng.randrange(2**32)
         requests.append((tokenizer.decode(ids[:length]), parameters, rng.choice([0.0, 0.0, 0.05, 0.3])))
     rng.shuffle(requests)

@@ -69,6 +69,40 @@ def test_the_container_does_not_meet_a_users_own_engine(package: Path) -> None:
     assert output == '400 {"error": "the body is not JSO\n'
 
 
+def test_several_answers_have_seeds_of_their_own(package: Path) -> None:
+    model = inf2kit.load(package)
+    options = {"max_new_tokens": 8, "do_sample": True, "ignore_eos": True}
+    answers = model.generate("x", n=3, seed=2**40, **options)
+    assert isinstance(answers, list)
+    assert [answer.seed for answer in answers] == [2**40, 2**40 + 1, 2**40 + 2]
+    alone = [model.generate("x", seed=answer.seed, **options) for answer in answers]
+    assert [answer.text for answer in answers] == [answer.text for answer in alone]
+    both = model.generate(["x", "y"], n=2, seed=7, **options)
+    assert [answer.seed for answer in both] == [7, 8, 7, 8]
+    unseeded = model.generate("x", n=2, **options)
+    assert isinstance(unseeded, list)
+    seeds = [answer.seed for answer in unseeded]
+    assert seeds[0] is not None
+    assert seeds[1] == seeds[0] + 1
+
+
+def test_the_new_options_reach_the_sampler(package: Path) -> None:
+    model = inf2kit.load(package)
+    biased = model.generate("x", max_new_tokens=4, logit_bias={"300": 100}, ignore_eos=True)
+    plain = model.generate("x", max_new_tokens=4, ignore_eos=True)
+    assert biased.text != plain.text
+    stopped = model.generate("x", max_new_tokens=4, logit_bias={"300": 100}, stop_token_ids=[300])
+    assert (stopped.finish_reason, stopped.generated_tokens) == ("stop_sequence", 1)
+    late = model.generate(
+        "x", max_new_tokens=9, logit_bias={"300": 100}, stop_token_ids=[300], min_new_tokens=3
+    )
+    assert (late.finish_reason, late.generated_tokens) == ("stop_sequence", 4)
+    with pytest.raises(RequestError, match="'logit_bias' has the token id 999999"):
+        model.generate("x", logit_bias={"999999": 1})
+    with pytest.raises(RequestError, match="'stop_token_ids' has the token id 49152"):
+        model.generate("x", stop_token_ids=[49152])
+
+
 def engine_of(package: Path, tmp_path: Path, **simulated: str) -> InProcessEngine:
     variables = {f"INF2KIT_SIMULATED_{name.upper()}": value for name, value in simulated.items()}
     return InProcessEngine(Settings.read(package, {"INF2KIT_RUN_DIR": str(tmp_path / "run"), **variables}))
