@@ -114,12 +114,17 @@ def publish_contents(
 def print_deploy_command(preset: Preset, preset_argument: str, uri: str, store: Store) -> None:
     """Print the command that deploys a package, if it is one for an endpoint."""
     if uri.startswith("s3://") and preset.compute.backend == "neuron":
-        file_option = f" -c preset={preset_argument}" if preset_argument.endswith(".toml") else ""
+        words = ["cdk", "deploy", names.stack_name(preset.name)]
+        if preset_argument.endswith(".toml"):
+            words += ["-c", f"preset={preset_argument}"]
+        words += ["-c", f"package={uri}"]
         encryption = getattr(store, "encryption", None)
         key = encryption.kms_key_id if encryption else None
-        key_option = f" -c package_kms_key_arn={key}" if key and key.startswith("arn:") else ""
-        command = f"cdk deploy {names.stack_name(preset.name)}{file_option} -c package={uri}{key_option}"
-        click.echo(f"deploy: {_account_of(store)}{command}", err=True)
+        if key and key.startswith("arn:"):
+            words += ["-c", f"package_kms_key_arn={key}"]
+        if profile := chosen_profile():
+            words += ["--profile", profile]
+        click.echo(f"deploy: {_region_of(store)}{shlex.join(words)}", err=True)
 
 
 def print_difference(preset: Preset) -> None:
@@ -131,12 +136,9 @@ def print_difference(preset: Preset) -> None:
     )
 
 
-def _account_of(store: Store) -> str:
-    """Return variables that make ``cdk`` deploy where the store is, if it would not by itself."""
+def _region_of(store: Store) -> str:
+    """Return a variable that makes ``cdk`` deploy in the store's region, if it would not by itself."""
     from inf2kit import aws
 
-    variables = {"AWS_PROFILE": chosen_profile()}
     region = getattr(store, "region", None)
-    if region != aws.configured_region():
-        variables["AWS_REGION"] = region
-    return "".join(f"{name}={shlex.quote(value)} " for name, value in variables.items() if value)
+    return f"AWS_REGION={region} " if region and region != aws.configured_region() else ""
