@@ -107,7 +107,6 @@ def test_a_model_in_this_process_names_its_extra(
     wheel: Path, pythons: dict[str, str], tmp_path: Path
 ) -> None:
     packages.write_weights(tmp_path / "model", length=64)
-    (tmp_path / "model" / "config.json").write_text('{"max_position_embeddings": 64}', encoding="utf-8")
     python = core_environment.create(pythons["3.11"], wheel, tmp_path / "core")
     result = run(python, "-c", LOAD, tmp_path / "model", folder=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
