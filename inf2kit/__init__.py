@@ -13,12 +13,21 @@ from typing import TYPE_CHECKING, Any
 
 from inf2kit._version import __version__
 from inf2kit.errors import (
+    CallTooLongError,
     CheckpointError,
     CloudError,
     CompileError,
     DeploymentError,
+    EndpointAccessError,
+    EndpointBusyError,
+    EndpointConnectionError,
     EndpointError,
+    EndpointInterruptedError,
+    EndpointRequestError,
+    EndpointServerError,
+    EndpointTimeoutError,
     Inf2KitError,
+    JobError,
     LocalEndpointError,
     ModelDirectoryError,
     PackageError,
@@ -27,26 +36,54 @@ from inf2kit.errors import (
 )
 
 if TYPE_CHECKING:
-    from inf2kit.client import Endpoint, TextResult
+    from inf2kit.client import (
+        AsyncEndpoint,
+        AsyncJob,
+        AsyncTextStream,
+        Endpoint,
+        Job,
+        Progress,
+        Retry,
+        TextResult,
+        TextStream,
+        Timings,
+    )
     from inf2kit.offline import Model, load
     from inf2kit.presets import Preset, load_preset, preset_names
 
 __all__ = [
+    "AsyncEndpoint",
+    "AsyncJob",
+    "AsyncTextStream",
+    "CallTooLongError",
     "CheckpointError",
     "CloudError",
     "CompileError",
     "DeploymentError",
     "Endpoint",
+    "EndpointAccessError",
+    "EndpointBusyError",
+    "EndpointConnectionError",
     "EndpointError",
+    "EndpointInterruptedError",
+    "EndpointRequestError",
+    "EndpointServerError",
+    "EndpointTimeoutError",
     "Inf2KitError",
+    "Job",
+    "JobError",
     "LocalEndpointError",
     "Model",
     "ModelDirectoryError",
     "PackageError",
     "Preset",
     "PresetError",
+    "Progress",
     "RequestError",
+    "Retry",
     "TextResult",
+    "TextStream",
+    "Timings",
     "__version__",
     "load",
     "load_preset",
@@ -54,8 +91,16 @@ __all__ = [
 ]
 
 _LAZY = {
+    "AsyncEndpoint": "inf2kit.client",
+    "AsyncJob": "inf2kit.client",
+    "AsyncTextStream": "inf2kit.client",
     "Endpoint": "inf2kit.client",
+    "Job": "inf2kit.client",
+    "Progress": "inf2kit.client",
+    "Retry": "inf2kit.client",
     "TextResult": "inf2kit.client",
+    "TextStream": "inf2kit.client",
+    "Timings": "inf2kit.client",
     "Model": "inf2kit.offline",
     "load": "inf2kit.offline",
     "Preset": "inf2kit.presets",

@@ -10,6 +10,15 @@
     ├── LocalEndpointError   a local endpoint cannot be started, found or stopped
     ├── CloudError           the rehearsal cloud cannot be started, found or stopped
     ├── EndpointError        an endpoint answered with an error, or did not answer
+    │   ├── EndpointConnectionError   it cannot be reached, and nothing was sent
+    │   ├── EndpointBusyError         it is full, throttled or not ready, and generated nothing
+    │   ├── EndpointTimeoutError      no answer in time; the generation may go on
+    │   ├── EndpointInterruptedError  the answer broke off
+    │   ├── EndpointServerError       it failed, or what answered is no endpoint of inf2kit
+    │   ├── EndpointRequestError      the request is wrong
+    │   │   └── CallTooLongError      the answer would come too late; nothing was sent
+    │   ├── EndpointAccessError       no credentials, or no permission
+    │   └── JobError                  an asynchronous call failed, or has no answer
     └── RequestError         a request is refused, with an HTTP status and a code
 
 All of them are exported by ``inf2kit``. This module ships inside the model package and uses only the
@@ -65,6 +74,8 @@ class EndpointError(Inf2KitError):
         status: The HTTP status of the container's answer; None if there was no answer.
         code: The container's error code, such as ``prompt_too_long``, or AWS's, such as ``ModelError``.
         retry_after_s: Whole seconds to wait before another try; None if the answer does not say.
+        request_id: AWS's id of the request; None if nothing was sent or nothing came back.
+        attempts: How many times the request was sent.
     """
 
     def __init__(
@@ -74,11 +85,60 @@ class EndpointError(Inf2KitError):
         status: int | None = None,
         code: str | None = None,
         retry_after_s: int | None = None,
+        request_id: str | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.retry_after_s = retry_after_s
+        self.request_id = request_id
+        self.attempts = 0
+
+
+class EndpointConnectionError(EndpointError):
+    """The endpoint cannot be reached. Nothing was sent, so the call may be repeated."""
+
+
+class EndpointBusyError(EndpointError):
+    """The endpoint is full, throttled or not ready. It generated nothing, so the call may be repeated."""
+
+
+class EndpointTimeoutError(EndpointError):
+    """No answer came in time. The generation may go on, so a repeated call may be a second generation."""
+
+
+class EndpointInterruptedError(EndpointError):
+    """The answer broke off, whole or streamed. A repeated call is a second generation."""
+
+
+class EndpointServerError(EndpointError):
+    """The endpoint failed, or what answered at its address is no endpoint of inf2kit."""
+
+
+class EndpointRequestError(EndpointError):
+    """The request is wrong. Trying again does not help."""
+
+
+class CallTooLongError(EndpointRequestError):
+    """A whole answer would take longer than an endpoint may. Nothing was sent.
+
+    Attributes:
+        expected_s: Seconds that the call is expected to take.
+        max_new_tokens: The largest ``max_new_tokens`` that is expected to fit; 0 if none is.
+    """
+
+    def __init__(self, message: str, *, expected_s: float, max_new_tokens: int) -> None:
+        super().__init__(message)
+        self.expected_s = expected_s
+        self.max_new_tokens = max_new_tokens
+
+
+class EndpointAccessError(EndpointError):
+    """There are no credentials, or they do not allow the call."""
+
+
+class JobError(EndpointError):
+    """An asynchronous call failed, was dropped, or has no answer yet."""
 
 
 class RequestError(Inf2KitError):

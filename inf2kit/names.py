@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import re
+from pathlib import PurePath
 
 #: SageMaker's own pattern and limit of an EndpointName. The pattern alone allows for more, with many '-'.
 _ENDPOINT_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 _MAX_ENDPOINT_NAME = 63
+#: What S3's header ``x-amz-server-side-encryption`` may say, as the AWS CLI's ``--sse`` takes it.
+ENCRYPTION_METHODS = ("AES256", "aws:kms", "aws:kms:dsse")
 #: The stack of the role that compilation jobs run with.
 COMPILE_ROLE_STACK = "inf2-compile-role"
+
+
+def preset_name(name_or_path: str) -> str:
+    """Return the name of a preset that is given by its name, or by the path of its ``.toml`` file."""
+    return PurePath(name_or_path).stem if name_or_path.endswith(".toml") else name_or_path
 
 
 def endpoint_name(preset: str, stage: str = "", *, asynchronous: bool = False) -> str:

@@ -13,13 +13,13 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from inf2kit.checkpoint import inspect
 from inf2kit.checkpoint.config import window as attention_window
-from inf2kit.client.generation import TextGenerator
+from inf2kit.client.results import TextResult
 from inf2kit.errors import CheckpointError, ModelDirectoryError
 from inf2kit.serving.engine.events import EndEvent, TokenEvent, WholeAnswer
 from inf2kit.serving.model_dir import MANIFEST, MODEL_CONFIG, NEURON_CONFIG
@@ -35,7 +35,7 @@ _QUEUE_SIZE = 1024
 _SEQUENCE_LENGTH = 2048
 
 
-class Model(TextGenerator):
+class Model:
     """A model in this process, returned by ``inf2kit.load``.
 
     Threads may share it: their calls are decoded together, as one batch. It holds its device until the
@@ -45,16 +45,48 @@ class Model(TextGenerator):
     def __init__(self, engine: InProcessEngine) -> None:
         self._engine = engine
 
-    def _answer(self, request: dict[str, Any]) -> list[dict[str, Any]]:
-        answer = WholeAnswer()
-        for event in self._engine.call(request):
-            answer.add(event)
-        return cast("list[dict[str, Any]]", answer.body())
+    @overload
+    def generate(self, prompt: str, **parameters: Any) -> TextResult: ...
 
-    def _tokens(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        for event in self._engine.call({**request, "stream": True}):
-            if isinstance(event, (TokenEvent, EndEvent)) and event.token is not None:
-                yield event.token.as_json()
+    @overload
+    def generate(self, prompt: Sequence[str], **parameters: Any) -> list[TextResult]: ...
+
+    def generate(self, prompt: str | Sequence[str], **parameters: Any) -> TextResult | list[TextResult]:
+        """Continue one text, or several, which are decoded as one batch.
+
+        Args:
+            prompt: A text, or a list of texts.
+            **parameters: ``max_new_tokens``, ``temperature``, ``top_k``, ``top_p``, ``seed``, ``stop`` and
+                the others of ``inf2kit.serving.wire.Parameters``.
+
+        Returns:
+            A result, or a list of results in the order of the prompts; a list for one text, too, with ``n``
+            above 1. The ``n`` answers to one text come together.
+
+        Raises:
+            RequestError: the call is refused.
+        """
+        inputs = prompt if isinstance(prompt, str) else list(prompt)
+        answer = WholeAnswer()
+        for event in self._engine.call({"inputs": inputs, "parameters": {**parameters, "details": "counts"}}):
+            answer.add(event)
+        answers = cast("list[dict[str, Any]]", answer.body())
+        results = [TextResult.from_json(each) for each in answers]
+        return results[0] if isinstance(prompt, str) and len(results) == 1 else results
+
+    def stream(self, prompt: str, **parameters: Any) -> Iterator[str]:
+        """Continue one text and yield its pieces as they come; joined, they are the text of ``generate``.
+
+        Args:
+            prompt: A text.
+            **parameters: The same as for ``generate``.
+
+        Raises:
+            RequestError: as for ``generate``.
+        """
+        for event in self._engine.call({"inputs": prompt, "parameters": parameters, "stream": True}):
+            if isinstance(event, (TokenEvent, EndEvent)) and event.token is not None and event.token.text:
+                yield event.token.text
 
 
 def load(

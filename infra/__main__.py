@@ -34,11 +34,12 @@ def main() -> None:
     """Synthesize the app."""
     try:
         check_cli(os.environ.get("CDK_CLI_VERSION"))
-        # Imported here because it takes seconds and starts Node.
+        # Imported here because it takes seconds and starts Node; inf2kit.cdk says which extra is missing.
+        import inf2kit.cdk  # noqa: F401
         from infra.app import build_app
 
         build_app(region=os.environ.get("CDK_DEFAULT_REGION")).synth()
-    except Inf2KitError as error:
+    except (Inf2KitError, ImportError) as error:
         sys.exit(f"inf2kit: {error}")
 
 

@@ -17,7 +17,7 @@ from inf2kit.rehearsal import model
 from tests.helpers import packages
 
 #: Session fixtures that take long to set up. The files that use one are a group, which one worker runs.
-_SHARED = ("served", "doubles")
+_SHARED = ("served", "doubles", "eager")
 #: Groups that take long, the longest first: a worker takes the next group when it has finished one.
 _LONGEST = (
     "tests/integration/cloud/test_the_whole_path.py",
@@ -27,6 +27,7 @@ _LONGEST = (
     "tests/contract/neuron/test_contract.py",
     "tests/contract/neuron/test_verify_device.py",
     "doubles",
+    "eager",
     "tests/integration/container/test_launchers.py",
     "tests/integration/container/test_faithful_container.py",
     "tests/integration/endpoint/test_soak.py",

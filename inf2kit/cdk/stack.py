@@ -250,6 +250,7 @@ class EndpointStack(Stack):
             package=props.package.uri,
             batch_size=shapes.batch_size,
             sequence_length=shapes.sequence_length,
+            instances=props.min_instances,
             asynchronous=is_async,
             async_input=f"{props.async_output}requests/" if is_async else None,
             async_invocation_timeout_s=props.async_deadline_s + ASYNC_MARGIN_S if is_async else None,

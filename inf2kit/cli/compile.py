@@ -14,6 +14,7 @@ from inf2kit.cli import compile_jobs
 from inf2kit.cli.output import step_printer
 from inf2kit.cli.publishing import (
     PLACE,
+    encryption_options,
     handler_option,
     print_difference,
     publish_contents,
@@ -24,6 +25,7 @@ from inf2kit.presets import Preset
 if TYPE_CHECKING:
     from inf2kit.compile.spec import CompileSpec
     from inf2kit.package import Store
+    from inf2kit.package.stores.encryption import Encryption
 
 
 @click.command()
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
     help="A security group of the subnets' VPC; repeatable.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan, or a job's request, and do nothing.")
+@encryption_options
 @store_options
 def compile_(
     preset: str,
@@ -97,6 +100,7 @@ def compile_(
     dry_run: bool,
     region: str | None,
     bucket_owner: str | None,
+    encryption: Encryption | None,
 ) -> None:
     """Compile PRESET's model for Neuron with static shapes, and package it.
 
@@ -113,20 +117,23 @@ def compile_(
     from inf2kit.compile.spec import CompileSpec
     from inf2kit.package import open_store
     from inf2kit.package.handler import check_handler
+    from inf2kit.package.stores.places import parse_place
 
+    parse_place(output)
     loaded = inf2kit.load_preset(preset)
     if handler is not None:
         check_handler(handler)
-    if model is not None:
-        reference = hub.ModelReference.parse(model, revision)
-        model, revision = reference.model, reference.revision
+    if public and not push_to_hub:
+        raise click.UsageError("--public needs --push-to-hub")
+    reference = hub.ModelReference.parse(loaded.model.id if model is None else model, revision)
+    model, revision = model and reference.model, reference.revision
     model_name = None if model is None else name_of(Path(model)) if Path(model).is_dir() else model
     if loaded.compute.backend != "neuron":
         if dry_run:
             lines = dry_runs.describe_cpu(loaded, model or loaded.model.id, revision, _note)
             click.echo("\n".join([*lines, f"package {model or loaded.model.id} to {output}"]))
             return
-        store = open_store(output, region, bucket_owner)
+        store = open_store(output, region, bucket_owner, encryption)
         with _resumable():
             _package_for_cpu(loaded, preset, store, model, revision, handler, model_name)
         return
@@ -141,6 +148,16 @@ def compile_(
         dtype=dtype,
         on_device_sampling=on_device_sampling,
     )
+    for_jobs = {
+        "--role": role,
+        "--token-secret": token_secret,
+        "--volume-kms-key": volume_kms_key,
+        "--subnet": subnets,
+        "--security-group": security_groups,
+    }
+    useless = [name for name, value in for_jobs.items() if value and not as_job]
+    if useless:
+        raise click.UsageError(f"{useless[0]} needs --job")
     if follow:
         compile_jobs.follow_job(
             follow, loaded, preset, open_store(output, region, bucket_owner), compile_jobs.find_region(region)
@@ -163,17 +180,18 @@ def compile_(
             subnets=subnets,
             security_groups=security_groups,
             handler=handler,
+            encryption=encryption,
         )
         if dry_run:
             compile_jobs.print_job(job_plan)
         else:
-            store = open_store(output, job_plan.description.region, bucket_owner)
+            store = open_store(output, job_plan.description.region, bucket_owner, encryption)
             compile_jobs.run_job(job_plan, preset, store)
         return
     if dry_run:
-        _print_plan(spec, output, push_to_hub, public=public)
+        _print_plan(spec, loaded.compute.instance_type, output, push_to_hub, public=public)
         return
-    store = open_store(output, region, bucket_owner)
+    store = open_store(output, region, bucket_owner, encryption)
     with _resumable():
         _compile_here(loaded, preset, spec, store, handler, model_name, push_to_hub, public=public)
 
@@ -229,13 +247,19 @@ def _resumable() -> Iterator[None]:
         raise SystemExit(130) from None
 
 
-def _print_plan(spec: CompileSpec, output: str, push_to_hub: str | None, *, public: bool) -> None:
+def _print_plan(
+    spec: CompileSpec, instance_type: str, output: str, push_to_hub: str | None, *, public: bool
+) -> None:
     """Print what a compilation on this machine would do; of the hub, only questions are asked."""
-    from inf2kit.compile import dry_run
+    from inf2kit.compile import dry_run, hub
 
-    click.echo("\n".join(dry_run.describe(spec, _note)))
+    click.echo("\n".join(dry_run.describe(spec, instance_type, _note)))
     click.echo(f"package it to {output}")
     if push_to_hub:
+        try:
+            hub.check_push(push_to_hub, public=public)
+        except hub.HubUnreachableError as reason:
+            _note(f"{reason}: whether the push would be refused is not known")
         readers = "for everybody to read" if public else "private"
         click.echo(f"push graphs, configuration and tokenizer to {push_to_hub}, {readers}, no weights")
 

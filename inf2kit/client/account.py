@@ -11,13 +11,9 @@ from urllib.parse import urlparse
 
 from inf2kit import aws, names
 from inf2kit.client.local import local_endpoint_url
+from inf2kit.client.options import CONNECT_TIMEOUT_S
 from inf2kit.client.published import PublishedEndpoint
 from inf2kit.errors import EndpointError
-
-#: AWS answers a call within 60 s, and advises a socket timeout of 70 s.
-READ_TIMEOUT_S = 70
-_CONNECT_TIMEOUT_S = 5
-_MAX_CONNECTIONS = 64
 
 
 class Account:
@@ -53,11 +49,13 @@ class Account:
             return None
         return local_endpoint_url(name)
 
-    def runtime_client(self, url: str | None) -> Any:
+    def runtime_client(self, url: str | None, *, read_timeout_s: float, connections: int) -> Any:
         """Make the client that calls the endpoint.
 
         Args:
             url: The address to call, instead of AWS's.
+            read_timeout_s: Seconds that may pass without a byte of an answer.
+            connections: Number of connections that are kept for further calls.
 
         Raises:
             EndpointError: AWS cannot be called, or the address is not one.
@@ -74,11 +72,25 @@ class Account:
                 session=self._session_for_this_machine() if is_here else self._session,
                 endpoint_url=url,
                 retries={"total_max_attempts": 1},
-                connect_timeout=_CONNECT_TIMEOUT_S,
-                read_timeout=READ_TIMEOUT_S,
-                max_pool_connections=_MAX_CONNECTIONS,
+                connect_timeout=CONNECT_TIMEOUT_S,
+                read_timeout=read_timeout_s,
+                max_pool_connections=connections,
                 **options,
             )
+
+    def service_client(self, service: str) -> Any:
+        """Make a client of another service of AWS, such as ``s3``.
+
+        Raises:
+            EndpointError: AWS cannot be called.
+        """
+        with _translate_configuration_errors():
+            return aws.client(service, self._region_name, session=self._session)
+
+    def load_credentials(self, url: str | None) -> Any:
+        """Return botocore's credentials for calls to an address, or None. They renew themselves."""
+        session = self._session_for_this_machine() if url is not None and is_local(url) else self._session
+        return session.get_credentials()
 
     def _session_for_this_machine(self) -> Any:
         """A local endpoint checks no signature, but botocore wants credentials and a region for it."""
@@ -87,15 +99,16 @@ class Account:
             return self._session
         return aws.local_session(region_name="us-east-1")
 
-    def find_endpoint(self, preset: str) -> str:
-        """Return the endpoint's name from the parameter that the stack of a preset leaves for its callers.
+    def find_endpoint(self, preset: str) -> PublishedEndpoint:
+        """Return what the stack of a preset publishes for the callers of its endpoint.
 
         Raises:
-            EndpointError: there is none, it is asynchronous, or AWS cannot be called.
+            EndpointError: there is none, or AWS cannot be called.
         """
         from botocore.exceptions import ClientError
 
-        parameter_name = names.parameter_name(preset)
+        name = names.preset_name(preset)
+        parameter_name = names.parameter_name(name)
         with aws.translate_errors(EndpointError, f"looking for the endpoint of {preset!r}"):
             ssm = aws.client("ssm", self._region_name, session=self._session)
             try:
@@ -103,19 +116,13 @@ class Account:
             except ClientError as error:
                 if error.response["Error"]["Code"] != "ParameterNotFound":
                     raise
+                option = "" if name == preset else f" -c preset={preset}"
                 raise EndpointError(
                     f"no endpoint of the preset {preset!r} is deployed in {ssm.meta.region_name}; deploy it "
-                    f"with 'cdk deploy {names.stack_name(preset)}', or start a local one with "
+                    f"with 'cdk deploy {names.stack_name(name)}{option}', or start a local one with "
                     f"'inf2kit local up {preset}'"
                 ) from None
-        published = PublishedEndpoint.from_json(parameter_name, value)
-        if published.asynchronous:
-            raise EndpointError(
-                f"the endpoint {published.endpoint_name!r} is asynchronous: put a request under "
-                f"{published.async_input} and call invoke_endpoint_async of boto3, with "
-                f"InvocationTimeoutSeconds={published.async_invocation_timeout_s}"
-            )
-        return published.endpoint_name
+        return PublishedEndpoint.from_json(parameter_name, value)
 
 
 @contextmanager
@@ -137,6 +144,7 @@ def _translate_configuration_errors() -> Iterator[None]:
 
 
 def is_local(url: str) -> bool:
+    """Whether an address is on this machine."""
     try:
         return urlparse(url).hostname in ("127.0.0.1", "localhost", "::1")
     except ValueError:

@@ -18,6 +18,7 @@ class PublishedEndpoint:
         package: The package's ``s3://BUCKET/PREFIX/DIGEST/``.
         batch_size: Rows of the compiled model.
         sequence_length: Positions of a row.
+        instances: The fewest instances of the endpoint; each has its own rows.
         asynchronous: Whether calls go through S3.
         async_input: The ``s3://BUCKET/PREFIX/`` of requests; None for a real-time endpoint.
         async_invocation_timeout_s: The InvocationTimeoutSeconds that callers must pass, as SageMaker's
@@ -29,6 +30,7 @@ class PublishedEndpoint:
     package: str = ""
     batch_size: int = 0
     sequence_length: int = 0
+    instances: int = 1
     asynchronous: bool = False
     async_input: str | None = None
     async_invocation_timeout_s: int | None = None

@@ -10,8 +10,10 @@ from inf2kit.checkpoint import Architecture, check_config, inspect
 from inf2kit.checkpoint.inspection import format_size
 from inf2kit.compile import hub, local
 from inf2kit.compile.hub import HubModel, HubUnreachableError
+from inf2kit.compile.local import CompilePlan
 from inf2kit.compile.spec import CompileSpec
 from inf2kit.errors import CompileError
+from inf2kit.fit.report import Fit
 from inf2kit.presets import Preset
 
 Note = Callable[[str], None]
@@ -20,28 +22,47 @@ Note = Callable[[str], None]
 _NAMED = 5
 
 
-def describe(spec: CompileSpec, note: Note) -> list[str]:
+def describe(spec: CompileSpec, instance_type: str, note: Note) -> list[str]:
     """Describe a compilation on this machine. The hub is asked, and nothing is kept of its answers.
 
     Args:
         spec: What to compile.
+        instance_type: The instance that the preset is deployed on.
         note: Called with what cannot be found out, and why.
 
     Raises:
         CompileError: the model cannot be found, read or compiled.
     """
+    before: list[str] = []
+    after: list[str] = []
+    architecture = None
     if Path(spec.model).is_dir():
-        lines = _describe_folder(Path(spec.model), spec.shapes.sequence_length, note)
-        return [*lines, *local.plan(spec).lines()]
-    try:
-        pinned, remote = local.pin(spec, note)
-    except HubUnreachableError as reason:
-        note(f"{reason}: what would be downloaded is not known")
-        return local.plan(spec).lines()
-    if remote is None:
-        return local.plan(pinned).lines()
-    architecture = _read_architecture(remote, note)
-    return [*local.plan(pinned, architecture).lines(), *_describe_download(remote)]
+        before = _describe_folder(Path(spec.model), spec.shapes.sequence_length, note)
+    else:
+        try:
+            spec, remote = local.pin(spec, note)
+        except HubUnreachableError as reason:
+            note(f"{reason}: what would be downloaded is not known")
+        else:
+            if remote is not None:
+                architecture = _read_architecture(remote, note)
+                after = _describe_download(remote)
+            elif copy := hub.find_local_copy(spec.model, spec.revision):
+                before = _describe_folder(copy.path, spec.shapes.sequence_length, note)
+                architecture = Architecture.find(str(copy.path))
+    plan = local.plan(spec, architecture)
+    return [*before, *plan.lines(), *_describe_fit(plan, instance_type), *after]
+
+
+def _describe_fit(plan: CompilePlan, instance_type: str) -> list[str]:
+    """Say whether the compiled model fits its instance."""
+    if plan.architecture is None:
+        return [f"  for {instance_type}"]
+    spec = plan.spec
+    fit = Fit(
+        spec.model, plan.architecture, spec.shapes, spec.tensor_parallel_size, spec.dtype, instance_type
+    )
+    return [f"  for {instance_type}: it {'is tight' if fit.verdict == 'tight' else fit.verdict}"]
 
 
 def describe_cpu(preset: Preset, model: str, revision: str | None, note: Note) -> list[str]:

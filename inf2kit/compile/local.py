@@ -11,6 +11,7 @@ from pathlib import Path
 
 from inf2kit import catalog, paths
 from inf2kit.checkpoint import Architecture, check_config, inspect
+from inf2kit.checkpoint.inspection import format_size
 from inf2kit.compile import disk_space, hub
 from inf2kit.compile.export_process import run_export
 from inf2kit.compile.hub import HubModel, ModelFolder
@@ -31,19 +32,23 @@ class CompilePlan:
         spec: What to compile.
         folder: Where the compiled model is kept.
         is_compiled: Whether it is there already.
-        shard_bytes: Bytes that are written there; None where the model's size is not known.
+        architecture: The model's; None where it is not known yet.
     """
 
     spec: CompileSpec
     folder: Path
     is_compiled: bool
-    shard_bytes: int | None
+    architecture: Architecture | None
 
     def lines(self) -> list[str]:
         """Return the plan for ``--dry-run``."""
         spec, versions = self.spec, catalog.image().versions
         sampling = "on the device" if spec.on_device_sampling else "on the host"
-        size = f"about {self.shard_bytes / 1e9:.1f} GB" if self.shard_bytes else "as large as the weights"
+        size = (
+            f"about {format_size(spec.shard_bytes(self.architecture))}"
+            if self.architecture
+            else "as large as the weights"
+        )
         return [
             f"compile {spec.model}" + (f", revision {spec.revision}" if spec.revision else ""),
             f"  {spec.shapes.batch_size} rows of {spec.shapes.sequence_length} tokens, prompts up to "
@@ -96,14 +101,12 @@ def plan(spec: CompileSpec, architecture: Architecture | None = None) -> Compile
     Raises:
         CompileError: the model cannot be compiled for these cores or positions.
     """
-    shard_bytes = None
     if architecture is None and (spec.model in catalog.models() or Path(spec.model).exists()):
         architecture = Architecture.find(spec.model)
     if architecture is not None:
         spec.check(architecture)
-        shard_bytes = spec.shard_bytes(architecture)
     folder = _compiled_folder(spec)
-    return CompilePlan(spec, folder, folder.is_dir(), shard_bytes)
+    return CompilePlan(spec, folder, folder.is_dir(), architecture)
 
 
 def execute(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from inf2kit import toml
 from inf2kit.errors import PresetError, suggest
+from inf2kit.names import preset_name
 from inf2kit.presets.parser import parse_preset
 from inf2kit.presets.schema import Preset
 
@@ -37,7 +38,7 @@ def load_preset(name_or_path: str) -> Preset:
             f"there is no preset {name_or_path!r}{close or ';'} there are {', '.join(preset_names())}; "
             "or give the path of a .toml file"
         )
-    return parse_preset(path.stem, _read(path))
+    return parse_preset(preset_name(str(path)), _read(path))
 
 
 def _read(path: Path) -> dict[str, object]:

@@ -18,7 +18,8 @@ import boto3
 from botocore.config import Config
 
 from inf2kit import aws, names, paths
-from inf2kit.client.errors import error_from_body, translate_errors
+from inf2kit.client.boto_transport import translate_errors
+from inf2kit.client.failures import error_from_event
 from inf2kit.errors import CloudError, EndpointError
 from inf2kit.rehearsal import model
 from inf2kit.rehearsal.local.endpoint import LocalEndpoint
@@ -223,7 +224,7 @@ def _call_with_stream(client: Any, name: str) -> None:
             first_token_s = first_token_s or time.perf_counter() - began
             event = json.loads(record.partition(b"data:")[2])
             if "error" in event:
-                raise error_from_body(name, event)
+                raise error_from_event(name, event)
             tokens += 1
             print(event["token"]["text"], end="", flush=True)
     seconds = time.perf_counter() - began

@@ -117,7 +117,8 @@ def explain(error: Exception, model: str, revision: str | None, *, token: str | 
             if has_token
             else "that everybody may read; check its name, or set HF_TOKEN if it is private"
         )
-        return CompileError(f"the Hugging Face hub has no model {model} {access}")
+        folder = "" if "/" in model else f"there is no folder {model!r} here, and "
+        return CompileError(f"{folder}the Hugging Face hub has no model {model} {access}")
     if status == 403:
         return CompileError(
             f"the Hugging Face hub forbids access to {model} ({reason}); check what your token ({origin}) "
@@ -156,6 +157,8 @@ def _explain_without_answer(error: Exception) -> CompileError:
             )
         if type(cause).__name__ == "OfflineModeIsEnabled":
             return HubUnreachableError("the Hugging Face hub is not called, as HF_HUB_OFFLINE is set")
+        if isinstance(cause, requests.exceptions.InvalidSchema | requests.exceptions.InvalidURL):
+            return CompileError(f"HF_ENDPOINT is {hub!r}; give an address such as https://huggingface.co")
         if isinstance(cause, requests.exceptions.SSLError):
             return CompileError(
                 f"this machine does not trust the certificate of {hub}; if a proxy reads the traffic, set "

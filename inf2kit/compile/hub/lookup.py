@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from inf2kit.checkpoint import Layout, sort_files
-from inf2kit.checkpoint.kinds import find_fault
+from inf2kit.checkpoint import Layout, kinds, sort_files, tokenizer
 from inf2kit.compile.hub.client import (
     explain,
     header_of,
@@ -84,9 +83,12 @@ class HubModel:
         Raises:
             CheckpointError: the files cannot be a model's.
         """
-        if fault := find_fault(self.files, self.model):
+        if fault := kinds.find_fault(self.files, self.model):
             raise CheckpointError(fault)
-        return sort_files(self.files)
+        layout = sort_files(self.files)
+        if fault := tokenizer.find_fault(frozenset(layout.kept), self.model):
+            raise CheckpointError(fault)
+        return layout
 
     @property
     def needed(self) -> dict[str, int]:

@@ -41,9 +41,15 @@ class ModelReference:
         Raises:
             CompileError: the text names no model, or two revisions contradict each other.
         """
-        if text and Path(text).is_dir():
+        if revision is not None and not revision.strip():
+            raise CompileError("--revision is empty; give a branch, a tag or a commit")
+        try:
+            is_folder, is_file = Path(text).is_dir(), Path(text).is_file()
+        except (OSError, ValueError):  # longer than any path, or with a null byte
+            is_folder = is_file = False
+        if text and is_folder:
             return cls(text, revision)
-        if text and Path(text).exists():
+        if is_file:
             raise CompileError(f"{text} is a file; give the folder that holds it")
         name, in_text = _split(text.strip())
         if in_text and revision and in_text != revision:

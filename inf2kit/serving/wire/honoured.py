@@ -247,12 +247,10 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "stream_options",
         StreamOptions(),
-        "With `include_usage`, a stream ends with a chunk of token counts",
+        "With `include_usage`, a stream ends with a chunk of token counts; one of `inputs` always has them",
         openai="stream_options",
-        forms=("chat", "completion"),
         field="include_usage",
         neutral=NOTHING,
-        elsewhere="a stream of 'inputs' always ends with its counts",
     ),
     Option(
         "tools",

@@ -152,10 +152,9 @@ def read_options(pairs: Iterable[tuple[str, object]], form: Form, faults: Faults
                 continue
             target = entry.target
             if values.setdefault(target, read) != read:
-                faults.add(
-                    f"'{keys[target]}' and '{key}' mean the same and have different values; send one of them",
-                    param=key,
-                )
+                first = keys[target]
+                same = f"'{key}' stands" if first == key else f"'{first}' and '{key}' mean the same and stand"
+                faults.add(f"{same} in the body with two values; send one of them", param=key)
             keys[target] = key
         elif isinstance(entry, Refusal):
             if not entry.is_neutral(plain):

@@ -23,6 +23,14 @@ from inf2kit.serving.wire.values import json_type
 
 #: The key of each form that has what to continue.
 _PROMPT_KEYS: dict[str, Form] = {"inputs": "tgi", "messages": "chat", "prompt": "completion"}
+_OWN_KEYS = frozenset((*_PROMPT_KEYS, "parameters"))
+#: Options of a chat, and the values with which they ask for nothing.
+_OF_CHATS = {
+    "tools": (),
+    "template_options": {},
+    "continue_final_message": False,
+    "add_generation_prompt": True,
+}
 #: Keys of a body that are compared with these, for a suggestion.
 _MAX_COMPARED_KEYS = 8
 
@@ -119,9 +127,6 @@ def drop_ignored_values(payload: Mapping[str, Any], request: GenerateRequest) ->
     return slim
 
 
-_OWN_KEYS = frozenset((*_PROMPT_KEYS, "parameters"))
-
-
 def _drop_values(values: Mapping[str, object], form: Form) -> dict[str, object]:
     # A null stays null: OpenAI's clients send it for a key that is not set, which needs no warning.
     table = TABLES[form]
@@ -165,7 +170,14 @@ def _read_prompts(
         prompts = _read_list(payload[key], key, max_prompts, reading, faults, unknown)
     if unknown:
         reading.warnings += warn_of_unknown(unknown)
-    if reading.values.get("tools") and any(isinstance(prompt, Chat) for prompt in prompts):
+    if form == "tgi" and any(isinstance(prompt, str) for prompt in prompts):
+        for name, idle in _OF_CHATS.items():
+            if reading.values.get(name, idle) != idle:
+                key = reading.keys[name]
+                faults.add(
+                    f"'{key}' is for chats; send {{role, content}} objects, or leave it out", param=key
+                )
+    elif reading.values.get("tools"):
         reading.warnings.append(
             "tools went to the chat template; calls in the answer are not parsed, they are part of its text"
         )

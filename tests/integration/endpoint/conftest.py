@@ -80,6 +80,21 @@ def hurried(doubles: dict[str, EndpointState]) -> EndpointState:
     return doubles["hurried"]
 
 
+@pytest.fixture(scope="session")
+def eager(
+    weights: Path, simulated_preset: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EndpointState]:
+    """The simulated backend as fast as it can: 8 rows of 256 tokens, a queue of 64."""
+    preset = tmp_path_factory.mktemp("eager") / "eager.toml"
+    text = Path(simulated_preset).read_text(encoding="utf-8")
+    preset.write_text(text.replace("sequence_length = 2048", "sequence_length = 256"), encoding="utf-8")
+    variables = {"INF2KIT_SIMULATED_STEP_SECONDS": "0", "INF2KIT_QUEUE_SIZE": "64"}
+    state = start_endpoint(str(preset), name="eager", variables=variables, weights=weights)
+    yield state
+    LocalEndpoint(state.name).stop()
+    assert processes.list_processes(Path(state.run_dir)) == []
+
+
 @pytest.fixture
 def caller(served: EndpointState) -> EndpointCaller:
     """boto3 for the served endpoint."""

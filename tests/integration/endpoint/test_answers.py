@@ -112,6 +112,43 @@ def test_chat_through_the_template(caller: EndpointCaller) -> None:
     assert events[-1]["usage"] == answer["usage"]
 
 
+def test_chats_as_inputs_are_answered_as_chats(caller: EndpointCaller) -> None:
+    chat = [{"role": "user", "content": "What is the capital of France?"}]
+    begun = [*chat, {"role": "assistant", "content": "The capital of France is"}]
+    alone = caller.generate(chat, max_new_tokens=8)
+    assert alone[0]["generated_text"] == "The capital of France is Paris."
+    both = caller.generate([chat, chat], max_new_tokens=8)
+    assert both == alone * 2
+    (continued,) = caller.generate(begun, max_new_tokens=3, continue_final_message=True)
+    assert continued["generated_text"] == " Paris."
+
+
+def test_completions_of_several_prompts(caller: EndpointCaller) -> None:
+    body = {"prompt": [PROMPT, "Water boils at"], "max_tokens": 3, "logprobs": 1, "model": "any"}
+    answer = caller.invoke(body)
+    texts = [text["generated_text"] for text in caller.generate(body["prompt"], max_new_tokens=3)]
+    assert [choice["text"] for choice in answer["choices"]] == texts
+    assert answer["usage"]["completion_tokens"] == 6
+    for choice in answer["choices"]:
+        assert "".join(choice["logprobs"]["tokens"]) == choice["text"]
+        assert len(choice["logprobs"]["top_logprobs"]) == 3
+    streamed = {0: "", 1: ""}
+    for event in caller.events({**body, "stream": True}):
+        (choice,) = event["choices"]
+        streamed[choice["index"]] += choice["text"]
+    assert list(streamed.values()) == texts
+
+
+def test_a_whole_answer_to_a_streaming_call_ends_its_line(caller: EndpointCaller) -> None:
+    for body in (
+        {"inputs": PROMPT, "parameters": {"max_new_tokens": 1}},
+        {"inputs": [PROMPT], "max_tokens": 1},
+    ):
+        raw = b"".join(caller.parts(body))
+        assert raw.endswith(b"]\n")
+        assert json.loads(raw)[0]["generated_text"] == " the"
+
+
 def test_leaked_keys_are_named_not_refused(caller: EndpointCaller) -> None:
     (answer,) = caller.invoke(
         {"inputs": PROMPT, "parameters": {"max_new_tokens": 2, "temprature": 1}, "sagemaker_base_url": "x"}

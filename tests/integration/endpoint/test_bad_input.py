@@ -15,6 +15,7 @@ from tests.helpers.local_endpoint import EndpointCaller, find_processes
 
 JSON = "application/json"
 X: dict[str, Any] = {"inputs": "x"}
+USER = {"role": "user", "content": "x"}
 
 
 def with_parameter(**parameters: object) -> dict[str, object]:
@@ -45,14 +46,33 @@ CASES = [
     ("parameters not an object", {"inputs": "x", "parameters": 3}, JSON, 422, "invalid_parameter"),
     ("max_new_tokens 0", with_parameter(max_new_tokens=0), JSON, 422, "invalid_parameter"),
     ("max_new_tokens negative", with_parameter(max_new_tokens=-5), JSON, 422, "invalid_parameter"),
-    ("max_new_tokens text", with_parameter(max_new_tokens="9"), JSON, 422, "invalid_parameter"),
+    ("max_new_tokens text", with_parameter(max_new_tokens="nine"), JSON, 422, "invalid_parameter"),
     ("temperature negative", with_parameter(temperature=-0.1), JSON, 422, "invalid_parameter"),
     ("temperature nan", with_parameter(temperature=float("nan")), JSON, 422, "invalid_parameter"),
     ("temperature inf", with_parameter(temperature=float("inf")), JSON, 422, "invalid_parameter"),
-    ("top_p 0", with_parameter(top_p=0), JSON, 422, "invalid_parameter"),
+    ("top_p negative", with_parameter(top_p=-0.1), JSON, 422, "invalid_parameter"),
     ("top_p 2", with_parameter(top_p=2), JSON, 422, "invalid_parameter"),
-    ("top_k -1", with_parameter(top_k=-1), JSON, 422, "invalid_parameter"),
-    ("seed negative", with_parameter(seed=-1), JSON, 422, "invalid_parameter"),
+    ("top_k -2", with_parameter(top_k=-2), JSON, 422, "invalid_parameter"),
+    ("seed too large", with_parameter(seed=2**64), JSON, 422, "invalid_parameter"),
+    ("two faults", with_parameter(top_k=-2, best_of=3), JSON, 422, "invalid_parameter"),
+    ("beam search", with_parameter(num_beams=4), JSON, 422, "invalid_parameter"),
+    ("two names that differ", with_parameter(max_tokens=4, max_new_tokens=5), JSON, 422, "invalid_parameter"),
+    ("more texts than the queue", with_parameter(n=41), JSON, 422, "too_many_inputs"),
+    (
+        "records",
+        json.dumps(X) + "\n" + json.dumps(X),
+        "application/jsonlines",
+        415,
+        "unsupported_content_type",
+    ),
+    (
+        "grammar",
+        {"messages": [USER], "response_format": {"type": "json_object"}},
+        JSON,
+        422,
+        "invalid_parameter",
+    ),
+    ("token ids", {"prompt": [1, 2]}, JSON, 422, "invalid_inputs"),
     ("repetition_penalty 0", with_parameter(repetition_penalty=0), JSON, 422, "invalid_parameter"),
     ("stop empty", with_parameter(stop=[""]), JSON, 422, "invalid_parameter"),
     ("do_sample text", with_parameter(do_sample="yes"), JSON, 422, "invalid_parameter"),
@@ -80,6 +100,10 @@ def test_refused_with_status_code_and_sentence(
     response = refused.value.response
     assert (response["Error"]["Code"], response["OriginalStatusCode"]) == ("ModelError", status)
     answer = json.loads(response["OriginalMessage"])
+    if isinstance(answer["error"], dict):
+        assert isinstance(body, dict)
+        assert body.keys() & {"messages", "prompt"}, "OpenAI's schema is for its requests"
+        answer = {"error": answer["error"]["message"], "error_type": answer["error"]["code"]}
     assert answer["error_type"] == code
     assert len(answer["error"].split()) > 5, "a sentence, not a word"
 
@@ -94,6 +118,11 @@ def test_refused_with_status_code_and_sentence(
         (with_parameter(max_new_tokens=2, temperature=1e300, top_p=0.9, min_new_tokens=1), JSON),
         (with_parameter(max_new_tokens=2, min_new_tokens=10**30, repetition_penalty=100), JSON),
         (with_parameter(max_new_tokens=2, temperature=None, top_k=None, stop=None, seed=None), JSON),
+        (with_parameter(max_new_tokens=2, temperature=0, top_p=0, top_k=-1, seed=-1), JSON),
+        (with_parameter(max_new_tokens=2, temperature=1, seed=-(2**63)), JSON),
+        (with_parameter(max_new_tokens=2, temperature=1, seed=2**64 - 1, n=2), JSON),
+        (with_parameter(max_new_tokens="2", do_sample="False", temperature="0.7"), JSON),
+        (json.dumps(with_parameter(max_new_tokens=1)) + "\n", "application/jsonlines"),
     ],
 )
 def test_unusual_but_fine(caller: EndpointCaller, body: object, content_type: str) -> None:

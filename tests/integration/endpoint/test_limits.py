@@ -57,7 +57,8 @@ def test_a_base_model_without_a_chat_template_says_so(hurried: EndpointState) ->
         with pytest.raises(ClientError) as refused:
             EndpointCaller(hurried).invoke({"messages": [{"role": "user", "content": "x"}], "stream": stream})
         assert refused.value.response["OriginalStatusCode"] == 422
-        assert json.loads(refused.value.response["OriginalMessage"])["error_type"] == "no_chat_template"
+        error = json.loads(refused.value.response["OriginalMessage"])["error"]
+        assert (error["code"], error["type"]) == ("no_chat_template", "invalid_request_error")
 
 
 def test_a_full_queue_is_429_with_a_hint_and_nobody_else_is_harmed(hurried: EndpointState) -> None:

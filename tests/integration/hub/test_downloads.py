@@ -142,6 +142,15 @@ def test_ctrl_c_ends_a_download_at_once_and_the_next_command_fetches_only_the_re
     assert rest.sent == len(large["model-00001-of-00002.safetensors"]) - CHUNK
 
 
+def test_a_download_that_stalls_goes_on(
+    hub: HubDouble, large: Mapping[str, bytes], run: Run, tmp_path: Path
+) -> None:
+    hub.faults.append(hold("GET /cdn/", after=CHUNK + 1000, times=1))
+    ended = run(*_arguments(tmp_path), HF_HUB_DOWNLOAD_TIMEOUT="1")
+    assert ended.returncode == 0, ended.stderr
+    assert [call.range for call in hub.calls if call.path.startswith("/cdn/")][1] == f"bytes={CHUNK}-"
+
+
 @pytest.mark.parametrize("client", PYTHONS)
 def test_a_file_that_has_come_damaged_is_fetched_anew(
     client: str, hub: HubDouble, repository: Repository, run: Run, tmp_path: Path
@@ -253,6 +262,7 @@ def test_the_dry_run_asks_the_hub_and_keeps_nothing(
     lines = ended.stdout.splitlines()
     assert lines[0] == f"compile {MODEL}, revision {repository.refs['main']}"
     assert "rows of 64 tokens" in lines[1]
+    assert "  for ml.inf2.xlarge: it fits" in lines
     size = f"{sum(map(len, llama.values())) / 1e6:.1f} MB"
     assert f"download {size} of {size}, {len(llama)} files, to {tmp_path}/hf/hub" in lines
     assert "  left out, the same model in its maker's own layout: original/ (2.0 MB)" in lines
@@ -284,4 +294,5 @@ def test_the_dry_run_of_a_preset_works_without_the_hub_and_says_what_it_does_not
     ended = run(*arguments, HF_ENDPOINT=f"http://127.0.0.1:{free_port()}")
     assert ended.returncode == 0, ended.stderr
     assert "compile meta-llama/Llama-2-7b-hf" in ended.stdout
+    assert "  for ml.inf2.8xlarge: it fits" in ended.stdout
     assert "what would be downloaded is not known" in ended.stderr

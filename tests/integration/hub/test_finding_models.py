@@ -25,6 +25,7 @@ def _accounts(hub: HubDouble, llama: Mapping[str, bytes]) -> None:
     hub.add("org/private", dict(llama), private=True)
     hub.add("org/gated", dict(llama), gated=True)
     hub.add("org/texts", {"data.csv": b"x"}, kind="dataset")
+    hub.add("org/words", {name: data for name, data in llama.items() if "token" not in name})
     hub.add("org/pickles", {"config.json": b"{}", "pytorch_model.bin": b"x", "tokenizer.json": b"{}"})
 
 
@@ -48,6 +49,8 @@ def _accounts(hub: HubDouble, llama: Mapping[str, bytes]) -> None:
         ("org/private", TOKEN, "org/private that your token (HF_TOKEN) may read"),
         (MODEL, "hf_wrong", "refuses your token, HF_TOKEN (Invalid credentials in Authorization header)"),
         (MODEL, TOKEN + "old", 'refuses your token, HF_TOKEN (User Access Token "laptop" is expired); make'),
+        ("nothing", "", "there is no folder 'nothing' here, and the Hugging Face hub has no model nothing"),
+        ("org/words", "", "org/words lacks its tokenizer"),
         (
             f"{MODEL}@v9",
             "",
@@ -119,6 +122,7 @@ def test_a_hub_that_fails_is_one_sentence(
     [
         ({"HF_ENDPOINT": "http://127.0.0.1:{free}"}, "cannot be reached: it refuses the connection"),
         ({"HF_ENDPOINT": "http://hub.invalid"}, "cannot be reached: its name cannot be resolved"),
+        ({"HF_ENDPOINT": "localhost:8080"}, "HF_ENDPOINT is 'localhost:8080'; give an address such as https"),
         ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set, and"),
         (
             {"HF_HOME": "/proc/hub"},

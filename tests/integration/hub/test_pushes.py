@@ -19,7 +19,8 @@ NO_COMPILER = "neuronx-cc and optimum-neuron cannot be found"
 
 
 @pytest.fixture(autouse=True)
-def _accounts(hub: HubDouble) -> None:
+def _accounts(hub: HubDouble, llama: Mapping[str, bytes]) -> None:
+    hub.add("TinyLlama/TinyLlama-1.1B-Chat-v1.0", dict(llama))
     hub.accounts[TOKEN] = Account("me", organizations=("team",))
     hub.accounts[TOKEN + "reads"] = Account("me", role="read")
     hub.add("me/public", {"neuron_config.json": b"{}"})
@@ -66,6 +67,12 @@ def test_a_push_that_would_be_refused_is_so_before_the_compilation(
     assert ended.returncode == 1
     assert sentence in ended.stderr.splitlines()[-1]
     assert set(hub.repositories) == before, "it was only asked"
+
+
+def test_the_dry_run_says_what_a_push_would_be_refused_for(run: Run, tmp_path: Path) -> None:
+    arguments = ["compile", PRESET, "--output", tmp_path / "out", "--dry-run", "--push-to-hub"]
+    assert "may only read" in run(*arguments, "me/new", HF_TOKEN=TOKEN + "reads").stderr
+    assert "everybody may read me/public" in run(*arguments, "me/public", HF_TOKEN=TOKEN).stderr
 
 
 def _push(

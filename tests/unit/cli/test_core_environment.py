@@ -94,6 +94,33 @@ def test_every_command_works_or_names_its_extra(
     figure(f"Python {version}: {len(outcomes)} commands with the core alone")
 
 
+LOAD = """
+import sys, inf2kit
+try:
+    inf2kit.load(sys.argv[1])
+except inf2kit.Inf2KitError as error:
+    print(error)
+"""
+
+
+def test_a_model_in_this_process_names_its_extra(
+    wheel: Path, pythons: dict[str, str], tmp_path: Path
+) -> None:
+    packages.write_weights(tmp_path / "model", length=64)
+    python = core_environment.create(pythons["3.11"], wheel, tmp_path / "core")
+    result = run(python, "-c", LOAD, tmp_path / "model", folder=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.strip().endswith("pip install 'inf2kit[local]'")
+
+
+def test_the_cdk_app_names_its_extra(wheel: Path, pythons: dict[str, str], tmp_path: Path) -> None:
+    python = core_environment.create(pythons["3.11"], wheel, tmp_path / "core")
+    (tmp_path / "infra").symlink_to(core_environment.ROOT / "infra")
+    result = run(python, "-m", "infra", folder=tmp_path)
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert result.stderr.strip().endswith("run: pip install 'inf2kit[infra]'")
+
+
 def test_the_core_environment_has_the_core_alone(
     wheel: Path, pythons: dict[str, str], tmp_path: Path
 ) -> None:

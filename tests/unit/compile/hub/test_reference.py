@@ -54,6 +54,8 @@ def test_a_model_is_read_from_its_name_or_address(text: str, model: str, revisio
         ("org/na--me", "neither a folder on this machine"),
         ("org/name.git", "neither a folder on this machine"),
         ("org/" + 97 * "x", "neither a folder on this machine"),
+        (5000 * "x", "neither a folder on this machine"),
+        ("org/na\0me", "neither a folder on this machine"),
         ("org/name@", "ends in '@'"),
         ("datasets/org/name", "is a dataset of the Hugging Face hub; give a model"),
         ("https://huggingface.co/datasets/org/name", "is a dataset of the Hugging Face hub; give a model"),
@@ -81,6 +83,8 @@ def test_a_folder_is_a_folder_whatever_its_name(tmp_path: Path, monkeypatch: pyt
 def test_two_revisions_must_agree() -> None:
     assert ModelReference.parse("org/name@v1", "v1").revision == "v1"
     assert ModelReference.parse("org/name", "v1").revision == "v1"
+    with pytest.raises(CompileError, match="--revision is empty; give a branch, a tag or a commit"):
+        ModelReference.parse("org/name", "")
     with pytest.raises(CompileError, match="has the revision v1, and --revision is v2; give one"):
         ModelReference.parse("org/name@v1", "v2")
 

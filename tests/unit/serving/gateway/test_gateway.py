@@ -18,14 +18,23 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import psutil
 import pytest
 
+from inf2kit.errors import unavailable
 from inf2kit.serving.engine import protocol
-from inf2kit.serving.engine.events import AcceptedEvent, DoneEvent, StatusEvent, TokenEvent, encode_event
-from inf2kit.serving.wire import Token
+from inf2kit.serving.engine.events import (
+    AcceptedEvent,
+    DoneEvent,
+    EndEvent,
+    ErrorEvent,
+    StatusEvent,
+    TokenEvent,
+    encode_event,
+)
+from inf2kit.serving.wire import Generation, Token, parse_request
 from tests.helpers.servers import free_port, ping, wait_until
 
 DEADLINE_S = 2.0
@@ -43,9 +52,8 @@ MANIFEST = {
     },
 }
 _Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-ACCEPTED = AcceptedEvent(
-    form="tgi", details="none", logprobs=False, include_usage=False, model="x", warnings=()
-)
+X = Token(id=1, text="x", logprob=None, special=False)
+MESSAGES = [{"role": "user", "content": "breaks"}]
 
 
 class Doubles:
@@ -62,6 +70,11 @@ class Doubles:
         self._folder = folder
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve)
+        self._engine_ended = asyncio.Event()
+
+    def end_engine(self) -> None:
+        """End the engine, as far as the gateway can tell: its state is not told any more."""
+        self._loop.call_soon_threadsafe(self._engine_ended.set)
 
     def __enter__(self) -> Doubles:
         self._thread.start()
@@ -87,18 +100,31 @@ class Doubles:
     async def _engine(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         call = protocol.decode_call(await reader.readline())
         if call.op == "status":
-            writer.write(encode_event(StatusEvent("ready", longest_token=12)))
-            await reader.read()
+            if not self._engine_ended.is_set():
+                writer.write(encode_event(StatusEvent("ready", longest_token=12)))
+            await self._engine_ended.wait()
         elif call.op == "generate":
-            await self._generate(cast("dict[str, str]", call.body)["inputs"], reader, writer)
+            await self._generate(cast("dict[str, Any]", call.body), reader, writer)
         else:
             writer.write(encode_event(DoneEvent()))
 
     async def _generate(
-        self, prompt: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, body: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        writer.write(encode_event(ACCEPTED))
+        request = parse_request(body, max_prompts=4)
+        writer.write(encode_event(AcceptedEvent(request.form, n=request.parameters.n, texts=request.texts)))
+        prompt = _prompt(body)
         token = Token(id=1, text="x" * 50_000, logprob=None, special=False)
+        if prompt == "breaks":
+            writer.write(encode_event(TokenEvent(0, 1, X)))
+            writer.write(encode_event(ErrorEvent.from_error(unavailable("it broke"))))
+            await writer.drain()
+        if prompt == "ends":
+            for choice in reversed(range(request.texts)):
+                end = EndEvent(choice, 1, X, Generation(f"x{choice}", "", "length", 3, 1))
+                writer.write(encode_event(end))
+            writer.write(encode_event(DoneEvent()))
+            await writer.drain()
         index = 0
         try:
             while prompt == "for ever":
@@ -113,9 +139,16 @@ class Doubles:
         while head := await reader.readuntil(b"\r\n\r\n"):
             length = int(head.lower().partition(b"content-length:")[2].split()[0])
             self.received.append(await reader.readexactly(length))
-            large = json.loads(self.received[-1])["inputs"] == "large"
-            body = b"x" * 16_000_000 if large else b"[]"
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            prompt = _prompt(json.loads(self.received[-1]))
+            body = b"x" * 16_000_000 if prompt == "large" else b"[]"
+            kind = b"text/plain" if prompt == "plain" else b"application/json"
+            head_lines = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n"
+            writer.write(head_lines % (kind, len(body)) + body)
+
+
+def _prompt(body: dict[str, Any]) -> object:
+    """What a call asks the doubles to do."""
+    return body.get("inputs") or body.get("prompt") or body["messages"][0]["content"]
 
 
 def _until_it_is_closed(answer: _Answer) -> _Answer:
@@ -156,11 +189,16 @@ class Running:
 
     def status_of(self, body: object) -> int:
         """The status that a body is answered with, which may be JSON already."""
+        return self.post(body)[0]
+
+    def post(self, body: object) -> tuple[int, bytes]:
+        """The status and the answer to a body, which may be JSON already."""
         sent = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         with contextlib.closing(connection):
             connection.request("POST", "/invocations", sent)
-            return connection.getresponse().status
+            response = connection.getresponse()
+            return response.status, response.read()
 
     def connections(self) -> int:
         """Open TCP connections of the gateway."""
@@ -288,3 +326,56 @@ def test_a_large_body_reaches_the_model_server_no_larger(running: Running) -> No
     )
     broken = json.dumps({**body, "half \ud83d": 1}).encode()
     assert running.status_of(broken) == 200
+
+
+def test_a_text_of_any_length_is_taken_if_its_end_is_asked_for(running: Running) -> None:
+    """The body has more bytes than four rows of 2,048 tokens of at most 12 characters can have."""
+    body = {"inputs": "word " * 400_000}
+    status, answer = running.post(body)
+    assert (status, json.loads(answer)["error_type"]) == (413, "body_too_large")
+    assert running.status_of({**body, "parameters": {"truncate": 100}}) == 200
+    assert len(running.doubles.received) == 1
+
+
+def test_whole_answers_and_errors_end_with_a_newline(running: Running) -> None:
+    """Also those of a handler that a user has written, if they are JSON."""
+    assert running.post({"inputs": "x"}) == (200, b"[]\n")
+    assert running.post({"inputs": "plain"}) == (200, b"[]")
+    for body in (b"{", {}, {"inputs": ""}, {"messages": []}, {"prompt": ""}):
+        status, answer = running.post(body)
+        assert status in (400, 422)
+        assert answer.endswith(b"}\n")
+
+
+@pytest.mark.parametrize(
+    "question",
+    [{"inputs": "breaks"}, {"messages": MESSAGES}, {"prompt": "breaks"}],
+    ids=lambda each: next(iter(each)),
+)
+def test_every_error_has_the_schema_of_its_request(running: Running, question: dict[str, Any]) -> None:
+    def code_of(answer: bytes) -> str:
+        error = json.loads(answer)
+        return str(error["error_type"] if "inputs" in question else error["error"]["code"])
+
+    status, answer = running.post({**question, "top_p": 2})
+    assert (status, code_of(answer)) == (422, "invalid_parameter")
+    status, stream = running.post({**question, "stream": True})
+    assert status == 200
+    *records, last = stream.removesuffix(b"\n\n").split(b"\n\n")
+    assert records, "it breaks in the middle"
+    assert code_of(last.removeprefix(b"data: ")) == "unavailable"
+    running.doubles.end_engine()
+    wait_until(lambda: ping(running.port) == 503, 5, "the gateway knows it")
+    status, answer = running.post(question)
+    assert (status, code_of(answer)) == (503, "unavailable")
+
+
+def test_a_stream_of_several_texts_ends_after_the_last_of_them(running: Running) -> None:
+    body = {"prompt": "ends", "n": 2, "stream": True, "temperature": 1}
+    status, stream = running.post(body)
+    assert status == 200
+    *records, last = stream.removesuffix(b"\n\n").split(b"\n\n")
+    assert last == b"data: [DONE]"
+    choices = [json.loads(record.removeprefix(b"data: "))["choices"][0] for record in records]
+    ends = [choice["index"] for choice in choices if choice["finish_reason"]]
+    assert ends == [1, 0]

@@ -124,6 +124,23 @@ def test_options_of_the_template_that_are_refused(options: dict[str, object]) ->
         parse([USER], **options)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tools": [TOOL]},
+        {"continue_final_message": True},
+        {"add_generation_prompt": False},
+        {"chat_template_kwargs": {"enable_thinking": False}},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+@pytest.mark.parametrize("inputs", ["x", ["x"], [[USER], "x"]])
+def test_a_text_has_no_template(inputs: object, options: dict[str, object]) -> None:
+    with pytest.raises(RequestError, match="is for chats") as refused:
+        parse_request({"inputs": inputs, "parameters": options}, max_prompts=4)
+    assert [refused.value.param] == list(options)
+
+
 def test_calls_and_their_results_reach_the_template() -> None:
     messages = [
         USER,

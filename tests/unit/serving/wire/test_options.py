@@ -261,6 +261,7 @@ def test_two_names_of_one_option_must_agree(form: Form) -> None:
         {"logit_bias": {str(index): 1 for index in range(2000)}},
         {"stop_token_ids": [-1]},
         {"stop_token_ids": 5},
+        {"stop_token_ids": ["5"]},
         {"stop": ["a\ud800"]},
         {"stop": ["a"] * 17},
         {"min_p": 2},

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from inf2kit.client.errors import error_from_body
+from inf2kit.client.failures import error_from_event
 from inf2kit.errors import EndpointError, RequestError, unavailable
 from inf2kit.serving.wire import AnswerOptions, Form, Generation, Token, response_writer, to_body
 
@@ -182,12 +182,12 @@ def test_errors_have_the_schema_of_the_request(error: RequestError, kind: str) -
         assert (nested["message"], nested["code"], nested["param"]) == (str(error), error.code, error.param)
         assert nested["type"] == kind
         assert nested.get("retry_after_s") == error.retry_after_s
-        read = error_from_body("e", event, error.status)
+        read = error_from_event("e", event)
         assert isinstance(read, EndpointError)
         assert (read.code, read.retry_after_s) == (error.code, error.retry_after_s)
     (event,) = events(response_writer(AnswerOptions("tgi")).error_records(error))
     assert event == flat
-    assert error_from_body("e", event).retry_after_s == error.retry_after_s
+    assert error_from_event("e", event).retry_after_s == error.retry_after_s
 
 
 def test_a_body_ends_with_a_newline_and_is_utf_8() -> None:

@@ -1,0 +1,144 @@
+"""Calls by boto3: bytes to an endpoint and bytes back, with botocore's errors as inf2kit's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from inf2kit import aws
+from inf2kit.client import failures
+from inf2kit.client.answers import Reply
+from inf2kit.client.frames import FrameReader
+from inf2kit.client.options import WHOLE_TIMEOUT_S
+from inf2kit.client.requests import Call
+from inf2kit.errors import EndpointAccessError, EndpointRequestError
+
+_READ_BYTES = 65_536
+
+
+class OpenStream:
+    """A streamed answer that has begun: an iterator of its bytes.
+
+    Args:
+        endpoint: The endpoint's name, for errors.
+        response: What boto3 returned.
+        ends_at: The monotonic second at which it must have ended.
+        limit_s: Seconds from the call to that, for the error.
+    """
+
+    def __init__(self, endpoint: str, response: Any, ends_at: float, limit_s: float) -> None:
+        self._endpoint, self._ends_at, self._limit_s = endpoint, ends_at, limit_s
+        # botocore's own reading waits for whole chunks, which have no end against a server that drips.
+        self._raw = response["Body"]._raw_stream
+        self.request_id: str | None = response["ResponseMetadata"].get("RequestId")
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the answer's bytes as they come.
+
+        Raises:
+            EndpointError: it broke off, or took too long.
+        """
+        frames = FrameReader(self._endpoint, self.request_id)
+        with translate_errors(self._endpoint, self._limit_s, self.request_id):
+            while received := self._raw.read1(_READ_BYTES):
+                yield from frames.feed(received)
+                if time.monotonic() > self._ends_at:
+                    raise failures.timed_out(self._endpoint, self._limit_s, self.request_id)
+
+    def close(self) -> None:
+        """Close the connection unless the answer was read to its end. The endpoint then frees its row."""
+        self._raw.close()
+
+
+class BotoTransport:
+    """One endpoint, by a ``sagemaker-runtime`` client of boto3. Threads may share it.
+
+    Args:
+        endpoint: The EndpointName.
+        client: The client; it must not repeat calls by itself.
+        read_s: The client's own read timeout.
+    """
+
+    def __init__(self, endpoint: str, client: Any, read_s: float) -> None:
+        self._endpoint, self._client, self._read_s = endpoint, client, read_s
+
+    def invoke(self, call: Call, limit_s: float) -> Reply:
+        """Send a call and return its whole answer.
+
+        Args:
+            call: What to send.
+            limit_s: Seconds that the answer may take.
+
+        Raises:
+            EndpointError: of the kind that ``inf2kit.errors`` describes.
+        """
+        ends_at = time.monotonic() + limit_s
+        request_id = None
+        with translate_errors(self._endpoint, min(limit_s, self._read_s)):
+            response = self._client.invoke_endpoint(
+                EndpointName=self._endpoint, ContentType="application/json", Body=call.body
+            )
+            metadata = response["ResponseMetadata"]
+            request_id = metadata.get("RequestId")
+        with translate_errors(self._endpoint, min(limit_s, self._read_s), request_id):
+            # botocore's own reading has no end against a server that drips.
+            parts, size = [], 0
+            with response["Body"] as raw:
+                while part := raw.read1(_READ_BYTES):
+                    parts.append(part)
+                    size += len(part)
+                    if time.monotonic() > ends_at:
+                        raise failures.timed_out(self._endpoint, limit_s, request_id)
+        announced = metadata.get("HTTPHeaders", {}).get("content-length")
+        if announced is not None and int(announced) != size:
+            raise failures.interrupted(self._endpoint, f"{size} of {announced} bytes came", request_id)
+        return Reply(b"".join(parts), response.get("ContentType"), request_id)
+
+    def open_stream(self, call: Call, limit_s: float) -> OpenStream:
+        """Send a call and return its streamed answer.
+
+        Raises:
+            EndpointError: the call was refused, or could not be sent.
+        """
+        ends_at = time.monotonic() + limit_s
+        with translate_errors(self._endpoint, min(limit_s, self._read_s)):
+            response = self._client.invoke_endpoint_with_response_stream(
+                EndpointName=self._endpoint, ContentType="application/json", Body=call.body
+            )
+        return OpenStream(self._endpoint, response, ends_at, limit_s)
+
+
+@contextmanager
+def translate_errors(
+    endpoint: str, limit_s: float = WHOLE_TIMEOUT_S, request_id: str | None = None
+) -> Iterator[None]:
+    """Raise EndpointError of the fitting kind in place of botocore's and urllib3's exceptions."""
+    from botocore import exceptions
+    from urllib3.exceptions import HTTPError
+    from urllib3.exceptions import ReadTimeoutError as StreamTimeoutError
+
+    try:
+        yield
+    except exceptions.ClientError as error:
+        raise failures.Refusal.from_response(error.response).to_error(endpoint) from None
+    # In the middle of a stream, botocore lets urllib3's own errors through.
+    except (exceptions.ReadTimeoutError, StreamTimeoutError):
+        raise failures.timed_out(endpoint, limit_s, request_id) from None
+    except (exceptions.ConnectTimeoutError, exceptions.EndpointConnectionError) as error:
+        raise failures.unreachable(endpoint, _phrase(error)) from None
+    except (exceptions.ProxyConnectionError, exceptions.SSLError) as error:
+        raise failures.unreachable(endpoint, _phrase(error)) from None
+    except (exceptions.HTTPClientError, exceptions.IncompleteReadError, HTTPError, OSError) as error:
+        raise failures.interrupted(endpoint, _phrase(error), request_id) from None
+    except exceptions.ParamValidationError as error:
+        raise EndpointRequestError(f"endpoint {endpoint!r} cannot be called: {_phrase(error)}") from None
+    except exceptions.BotoCoreError as error:
+        # Credentials that are missing, or cannot be renewed.
+        with aws.translate_errors(EndpointAccessError, f"calling the endpoint {endpoint!r}"):
+            raise error
+
+
+def _phrase(error: BaseException) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

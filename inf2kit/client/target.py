@@ -1,0 +1,220 @@
+"""Which endpoint is called: by its name or by its preset, on this machine or on AWS."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from inf2kit import names
+from inf2kit.client.account import Account, is_local
+from inf2kit.client.boto_transport import BotoTransport
+from inf2kit.client.options import WHOLE_TIMEOUT_S
+from inf2kit.client.published import PublishedEndpoint
+from inf2kit.errors import CallTooLongError, EndpointError, EndpointRequestError
+
+if TYPE_CHECKING:
+    from inf2kit.client.httpx_transport import HttpxTransport
+
+#: Connections that are kept, unless a batch needs more.
+_CONNECTIONS = 64
+#: Callers of a batch, for an endpoint whose rows are not known.
+_CONCURRENCY = 8
+
+
+class Target:
+    """One endpoint, and the boto3 clients that call it. Threads may share it.
+
+    Args:
+        name: The EndpointName.
+        account: Whose endpoint it is.
+        url: The address to call, instead of AWS's.
+        client: The caller's own client, whose timeouts and connections are used as they are.
+        published: What its stack says of it, if it was looked up.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        account: Account,
+        url: str | None,
+        client: Any,
+        published: PublishedEndpoint | None = None,
+    ) -> None:
+        self.name, self._account, self.url, self.published = name, account, url, published
+        self._given_client = client
+        self._clients: dict[float, Any] = {}
+        self._services: dict[str, Any] = {}
+        self._connections = _CONNECTIONS
+        self._lock = threading.Lock()
+        self.client = client or self._client(WHOLE_TIMEOUT_S)
+
+    @classmethod
+    def by_name(
+        cls,
+        name: str,
+        endpoint_url: str | None,
+        region_name: str | None,
+        profile_name: str | None,
+        session: Any,
+        client: Any,
+    ) -> Target:
+        """Find an endpoint by its name; ``inf2kit.Endpoint`` describes the arguments.
+
+        Raises:
+            EndpointError: no endpoint can have this name, no region is configured for AWS, the profile does
+                not exist, or arguments contradict each other.
+        """
+        if not names.is_endpoint_name(name):
+            raise EndpointError(
+                f"{name!r} cannot be an endpoint's name, which has up to 63 letters and digits, with '-' "
+                "between them; correct it"
+            )
+        if client is not None:
+            if endpoint_url or region_name or profile_name or session is not None:
+                raise EndpointError(
+                    "client has an address, a region and credentials of its own; leave out endpoint_url, "
+                    "region_name, profile_name and session"
+                )
+            return cls(name, Account(None, None, None), None, client)
+        account = Account(region_name, profile_name, session)
+        return cls(name, account, endpoint_url or account.local_url(name), None)
+
+    @classmethod
+    def by_preset(
+        cls, preset: str, region_name: str | None, profile_name: str | None, session: Any, client: Any
+    ) -> Target:
+        """Find the endpoint that serves a preset; ``Endpoint.from_preset`` describes the arguments.
+
+        Raises:
+            EndpointError: there is none, AWS cannot be called, or arguments contradict each other.
+        """
+        account = Account(region_name, profile_name, session)
+        if client is not None and session is None and profile_name is None:
+            raise EndpointError(
+                "a client of sagemaker-runtime cannot look up which endpoint serves a preset; give its "
+                "session too, or call Endpoint(name, client=client)"
+            )
+        local_name = names.endpoint_name(names.preset_name(preset))
+        if url := account.local_url(local_name):
+            return cls(local_name, account, url, None)
+        published = account.find_endpoint(preset)
+        return cls(published.endpoint_name, account, None, client, published)
+
+    def __str__(self) -> str:
+        """Return the name, and where calls go."""
+        meta = self.client.meta
+        where = f"at {meta.endpoint_url}" if self.is_local else f"on AWS in {meta.region_name}"
+        return f"{self.name!r} {where}"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether calls go to this machine."""
+        return is_local(self.client.meta.endpoint_url)
+
+    @property
+    def concurrency(self) -> int:
+        """How many calls it can work on at once: the rows of all its instances."""
+        if self.published is None or not self.published.batch_size:
+            return _CONCURRENCY
+        return self.published.batch_size * max(self.published.instances, 1)
+
+    def check_kind(self) -> None:
+        """Check that the endpoint answers calls itself.
+
+        Raises:
+            EndpointRequestError: it is asynchronous.
+        """
+        if self.published is not None and self.published.asynchronous:
+            raise EndpointRequestError(
+                f"endpoint {self.name!r} is asynchronous: call submit(prompt, ...), and wait for its result"
+            )
+
+    def service_client(self, service: str) -> Any:
+        """Return a client of another service of AWS, with the same credentials.
+
+        Raises:
+            EndpointError: AWS cannot be called.
+        """
+        with self._lock:
+            if service not in self._services:
+                self._services[service] = self._account.service_client(service)
+            return self._services[service]
+
+    def check_length(
+        self, prompt: str | Sequence[Any] | Mapping[str, Any], parameters: Mapping[str, Any]
+    ) -> CallTooLongError | None:
+        """Return the error of a call whose whole answer would come too late, if that is known.
+
+        Nothing is known of an endpoint on this machine: another model may stand in.
+
+        Args:
+            prompt: A text, a list of texts, the messages of a chat, or a request with parameters of its own.
+            parameters: The call's parameters.
+
+        Raises:
+            EndpointRequestError: the endpoint is asynchronous.
+        """
+        self.check_kind()
+        if self.is_local:
+            return None
+        # Not at the top, so that importing the client stays light.
+        from inf2kit.client.preflight import find_speed, too_long
+        from inf2kit.serving.wire.parameters import DEFAULT_MAX_NEW_TOKENS
+
+        if isinstance(prompt, Mapping):
+            parameters = {**parameters, **(prompt.get("parameters") or {})}
+            prompt = prompt.get("inputs") or prompt.get("messages") or ""
+        speed = find_speed(self.name, self.published)
+        if speed is None or isinstance(prompt, bytes) or not isinstance(prompt, str | Sequence):
+            return None
+        rows = self.published.batch_size if self.published else 1
+        parts = [prompt] if isinstance(prompt, str) else prompt
+        default: int | None = DEFAULT_MAX_NEW_TOKENS
+        if any(isinstance(part, Mapping) for part in parts):
+            parts = ["".join(str(part.get("content", "")) for part in parts if isinstance(part, Mapping))]
+            default = None
+        texts = [part for part in parts if isinstance(part, str)]
+        return too_long(self.name, speed, rows, texts, parameters, default)
+
+    def transport(self, read_s: float) -> BotoTransport:
+        """Return the transport whose reads wait for a number of seconds."""
+        if self._given_client is not None:
+            own_s = getattr(self._given_client.meta.config, "read_timeout", read_s) or read_s
+            return BotoTransport(self.name, self._given_client, own_s)
+        return BotoTransport(self.name, self._client(read_s), read_s)
+
+    def async_transport(self) -> HttpxTransport:
+        """Return the transport for asyncio, to the same address with the same credentials.
+
+        Raises:
+            EndpointError: httpx is not installed.
+        """
+        try:
+            from inf2kit.client.httpx_transport import HttpxTransport
+        except ImportError as error:
+            raise EndpointError(f"an asynchronous endpoint needs httpx: {error}; pip install httpx") from None
+        meta = self.client.meta
+        return HttpxTransport(
+            self.name,
+            meta.endpoint_url,
+            meta.region_name,
+            functools.partial(self._account.load_credentials, self.url),
+            is_local=self.is_local,
+        )
+
+    def keep_connections(self, count: int) -> None:
+        """Keep at least this many connections for further calls."""
+        with self._lock:
+            if count > self._connections:
+                self._connections = count
+                self._clients.clear()
+
+    def _client(self, read_s: float) -> Any:
+        with self._lock:
+            if read_s not in self._clients:
+                self._clients[read_s] = self._account.runtime_client(
+                    self.url, read_timeout_s=read_s, connections=self._connections
+                )
+            return self._clients[read_s]
