@@ -92,14 +92,9 @@ class Backend(CloudFormationBackend):
             if kind == "CREATE" and stack is None:
                 stack = self._new_stack(stack_name)
                 stack.set_status("REVIEW_IN_PROGRESS", "User Initiated")
-            elif stack is None or (kind == "UPDATE" and stack.status == "REVIEW_IN_PROGRESS"):
+            if stack is None:
                 raise refused(f"Stack [{stack_name}] does not exist")
-            elif kind == "CREATE" and stack.status != "REVIEW_IN_PROGRESS":
-                raise refused(
-                    f"Stack [{stack_name}] already exists and cannot be created again with the changeSet "
-                    f"[{name}]."
-                )
-            states.check_change_set(stack)
+            states.check_change_set(stack, kind, name)
             if any(
                 other.change_set_name == name and not other.is_done for other in self.change_sets_of(stack)
             ):
