@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import anyio.to_thread
 
@@ -22,6 +22,9 @@ from inf2kit.client.results import TextResult
 from inf2kit.client.retry import BackOff, RetryBudget
 from inf2kit.client.target import Target
 from inf2kit.errors import EndpointError
+
+if TYPE_CHECKING:
+    from inf2kit.client.async_jobs import AsyncJob
 
 
 class AsyncEndpoint:
@@ -180,6 +183,7 @@ class AsyncEndpoint:
             EndpointRequestError: the request cannot be sent. All other errors come with the first piece, or
                 in the middle, when the endpoint breaks off.
         """
+        self._target.check_kind()
         return self._calls.stream(text_call(prompt, parameters, stream=True))
 
     @overload
@@ -273,6 +277,19 @@ class AsyncEndpoint:
                     yield outcome
 
         return pairs() if as_completed else ordered()
+
+    async def submit(
+        self, prompt: str | Sequence[str] | Sequence[Mapping[str, Any]], **parameters: Any
+    ) -> AsyncJob:
+        """Call an asynchronous endpoint, as ``Endpoint.submit`` does, in a thread.
+
+        Raises:
+            EndpointError: as for ``Endpoint.submit``.
+        """
+        from inf2kit.client.async_jobs import AsyncJob
+        from inf2kit.client.submission import submit
+
+        return AsyncJob(await anyio.to_thread.run_sync(submit, self._target, prompt, parameters))
 
     async def stream_events(self, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """Yield the decoded server-sent events of a streamed call, as ``Endpoint.stream_events`` does.

@@ -11,8 +11,8 @@ from inf2kit.client.requests import Call, chat_call, text_call
 from inf2kit.client.results import TextResult
 from inf2kit.errors import EndpointError, EndpointRequestError
 
-#: A text, or the messages of a chat.
-Prompt = str | Sequence[Mapping[str, Any]]
+#: A text, the messages of a chat, or a request with ``inputs`` or ``messages`` and parameters of its own.
+Prompt = str | Sequence[Mapping[str, Any]] | Mapping[str, Any]
 #: What became of a prompt: a failure is a value, so that the others are not lost.
 Outcome = TextResult | EndpointError
 #: Results that wait for an earlier one, as a multiple of the callers.
@@ -76,8 +76,18 @@ def build_call(prompt: Prompt, parameters: Mapping[str, Any]) -> Call:
     """Build the call of one prompt.
 
     Raises:
-        EndpointRequestError: it is neither a text nor the messages of a chat, or cannot be JSON.
+        EndpointRequestError: it is none of these, or cannot be JSON.
     """
+    if isinstance(prompt, Mapping):
+        own = prompt.get("parameters") or {}
+        if not isinstance(own, Mapping) or ("inputs" in prompt) == ("messages" in prompt):
+            raise EndpointRequestError(
+                f"a request has {', '.join(map(str, prompt))}; give inputs or messages, and parameters"
+            )
+        if "inputs" in prompt:
+            return text_call(prompt["inputs"], {**parameters, **own})
+        others = {key: value for key, value in prompt.items() if key not in ("id", "messages", "parameters")}
+        return chat_call(prompt["messages"], {**parameters, **own, **others})
     return text_call(prompt, parameters) if isinstance(prompt, str) else chat_call(prompt, parameters)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from inf2kit.client.answers import EventReader
 from inf2kit.client.batch import Outcome, Prompt, Queue, build_call, check_batch, run_in_threads
@@ -16,6 +16,9 @@ from inf2kit.client.retry import BackOff, RetryBudget
 from inf2kit.client.target import Target
 from inf2kit.client.text_stream import TextStream
 from inf2kit.errors import EndpointError
+
+if TYPE_CHECKING:
+    from inf2kit.client.jobs import Job
 
 #: What is done with a call that is expected to take too long for a whole answer.
 Long = Literal["refuse", "stream"]
@@ -84,8 +87,7 @@ class Endpoint:
                 ``session`` or ``profile_name``, one of which must then be given.
 
         Raises:
-            EndpointError: there is none, it is asynchronous, AWS cannot be called, or arguments contradict
-                each other.
+            EndpointError: there is none, AWS cannot be called, or arguments contradict each other.
         """
         endpoint = cls.__new__(cls)
         endpoint._use(Target.by_preset(preset, region_name, profile_name, session, client))
@@ -196,6 +198,7 @@ class Endpoint:
             EndpointRequestError: the request cannot be sent. All other errors come with the first piece, or
                 in the middle, when the endpoint breaks off.
         """
+        self._target.check_kind()
         return self._calls.stream(text_call(prompt, parameters, stream=True))
 
     @overload
@@ -302,6 +305,24 @@ class Endpoint:
                 yield index, outcome
 
         return run() if as_completed else (outcome for _, outcome in run())
+
+    def submit(self, prompt: str | Sequence[str] | Sequence[Mapping[str, Any]], **parameters: Any) -> Job:
+        """Call an asynchronous endpoint, which answers into S3 within an hour. The call is sent once.
+
+            job = llama.submit("Once upon a time", max_new_tokens=2000)
+            print(job.result(timeout=600).text)
+
+        Args:
+            prompt: A text, a list of texts, or the messages of a chat. A request of more than 128,000 bytes
+                goes through S3, where the stack of the endpoint allows it.
+            **parameters: The same as for ``generate``.
+
+        Raises:
+            EndpointError: the endpoint is not asynchronous, refused the call, or cannot be reached.
+        """
+        from inf2kit.client.submission import submit
+
+        return submit(self._target, prompt, parameters)
 
     def stream_events(self, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield the decoded server-sent events of a streamed call as they come.

@@ -20,7 +20,7 @@ TEXTS = ["Once", " upon", " 你好", " 🙂"]
 TEXT = "".join(TEXTS)
 STREAM_TYPE = event_stream.CONTENT_TYPE
 
-#: The body of the request that a thread works on.
+#: The request that a thread works on.
 _request = threading.local()
 #: A fault gets the connection and whether a stream was asked for.
 Fault = Callable[[socket.socket, bool], None]
@@ -82,6 +82,11 @@ def echo(connection: socket.socket, is_stream: bool) -> None:
 def read_prompt() -> str:
     """The prompt of this thread's request."""
     return str(json.loads(_request.body)["inputs"])
+
+
+def read_request() -> tuple[dict[str, str], bytes]:
+    """The headers, by lower-case name, and the body of this thread's request."""
+    return _request.headers, _request.body
 
 
 def refuse(status: int, code: str, body: object, **headers: str) -> Fault:
@@ -282,11 +287,12 @@ class _Connection(socketserver.BaseRequestHandler):
             self.server.opened += 1
         with self.request.makefile("rb") as stream:
             while line := stream.readline():
-                length = 0
-                while (header := stream.readline().strip().lower()) != b"":
-                    if header.startswith(b"content-length:"):
-                        length = int(header.partition(b":")[2])
-                _request.body = stream.read(length)
+                headers = {}
+                while (header := stream.readline().decode().strip()) != "":
+                    key, _, value = header.partition(":")
+                    headers[key.lower()] = value.strip()
+                _request.headers = headers
+                _request.body = stream.read(int(headers.get("content-length", 0)))
                 path = line.split()[1].decode()
                 name = path.split("/")[2] if path.count("/") > 2 else path
                 try:
