@@ -38,8 +38,11 @@ from inf2kit.errors import (
 if TYPE_CHECKING:
     from inf2kit.client import (
         AsyncEndpoint,
+        AsyncJob,
         AsyncTextStream,
         Endpoint,
+        Job,
+        Progress,
         Retry,
         TextResult,
         TextStream,
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncEndpoint",
+    "AsyncJob",
     "AsyncTextStream",
     "CallTooLongError",
     "CheckpointError",
@@ -66,6 +70,7 @@ __all__ = [
     "EndpointServerError",
     "EndpointTimeoutError",
     "Inf2KitError",
+    "Job",
     "JobError",
     "LocalEndpointError",
     "Model",
@@ -73,6 +78,7 @@ __all__ = [
     "PackageError",
     "Preset",
     "PresetError",
+    "Progress",
     "RequestError",
     "Retry",
     "TextResult",
@@ -86,8 +92,11 @@ __all__ = [
 
 _LAZY = {
     "AsyncEndpoint": "inf2kit.client",
+    "AsyncJob": "inf2kit.client",
     "AsyncTextStream": "inf2kit.client",
     "Endpoint": "inf2kit.client",
+    "Job": "inf2kit.client",
+    "Progress": "inf2kit.client",
     "Retry": "inf2kit.client",
     "TextResult": "inf2kit.client",
     "TextStream": "inf2kit.client",

@@ -8,6 +8,8 @@ from pathlib import PurePath
 #: SageMaker's own pattern and limit of an EndpointName. The pattern alone allows for more, with many '-'.
 _ENDPOINT_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 _MAX_ENDPOINT_NAME = 63
+#: What S3's header ``x-amz-server-side-encryption`` may say, as the AWS CLI's ``--sse`` takes it.
+ENCRYPTION_METHODS = ("AES256", "aws:kms", "aws:kms:dsse")
 #: The stack of the role that compilation jobs run with.
 COMPILE_ROLE_STACK = "inf2-compile-role"
 

@@ -10,6 +10,7 @@ from inf2kit import catalog
 from inf2kit.errors import DeploymentError, PackageError, PresetError
 from inf2kit.names import is_endpoint_name
 from inf2kit.package import environment
+from inf2kit.package.stores.places import parse_bucket_place
 from inf2kit.serving import variables
 from inf2kit.serving.settings import MIN_STALL_S
 
@@ -155,6 +156,11 @@ def _check_options(props: EndpointProps) -> None:
         value = getattr(props, name)
         if not re.fullmatch(r"s3://[^/]+/.+/", value):
             raise _wrong(props, name, value, "s3://BUCKET/PREFIX/")
+        if "${" not in value:  # a token of the CDK's is known only when it is deployed
+            try:
+                parse_bucket_place(value)
+            except PackageError as error:
+                raise DeploymentError(f"endpoint of {props.preset.name!r}: {name}: {error}") from None
         if props.package.uri.startswith(value) or value.startswith(props.package.uri):
             raise _wrong(props, name, value, "outside the package, which never changes")
 

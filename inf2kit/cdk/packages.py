@@ -9,6 +9,7 @@ from pathlib import Path
 from inf2kit import paths
 from inf2kit.errors import DeploymentError, PackageError
 from inf2kit.package import Manifest, split_uri
+from inf2kit.package.stores.places import parse_bucket_place
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class DeployedPackage:
                 "give the s3://BUCKET/PREFIX/DIGEST/ that 'inf2kit package' prints"
             )
         try:
+            parse_bucket_place(uri)
             _, digest = split_uri(key)
             content = _read_manifests(manifest_files).get(digest) or _read_kept_copy(digest)
             if content is None:

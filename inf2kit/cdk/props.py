@@ -13,8 +13,9 @@ from inf2kit import catalog, names
 from inf2kit.catalog.prices import hourly_price
 from inf2kit.cdk import checks
 from inf2kit.cdk.packages import DeployedPackage
-from inf2kit.errors import DeploymentError
+from inf2kit.errors import DeploymentError, PackageError
 from inf2kit.package import environment as container
+from inf2kit.package.stores.places import parse_bucket_place
 from inf2kit.presets import Preset
 from inf2kit.serving import variables
 from inf2kit.serving.model_dir import PACKAGE_DIGEST
@@ -205,6 +206,10 @@ class CompileRoleProps:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/[^*?]*)?", self.output):
             raise DeploymentError(f"compile_output is {self.output!r}; it must be s3://BUCKET/PREFIX")
+        try:
+            parse_bucket_place(self.output)
+        except PackageError as error:
+            raise DeploymentError(f"compile_output: {error}") from None
         if not re.fullmatch(r"(arn:[\w-]+:secretsmanager:[\w:-]+:)?[\w/+=.@-]*", self.token_secret):
             raise DeploymentError(
                 f"compile_token_secret is {self.token_secret!r}; it must be a secret's name or ARN"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 
 import inf2kit
+from inf2kit.cli.batch import batch
+from inf2kit.cli.chat import chat
 from inf2kit.cli.cloud import cloud
 from inf2kit.cli.compile import compile_
 from inf2kit.cli.demo import demo
@@ -24,6 +26,6 @@ def main() -> None:
     """Llama text generation on AWS Inferentia2, rehearsed on this machine."""
 
 
-for command in (presets, local, cloud, package, packages, prices, verify_device, generate, demo):
+for command in (presets, local, cloud, package, packages, prices, verify_device, generate, chat, batch, demo):
     main.add_command(command)
 main.add_command(compile_, "compile")

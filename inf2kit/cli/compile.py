@@ -14,6 +14,7 @@ from inf2kit.cli import compile_jobs
 from inf2kit.cli.output import step_printer
 from inf2kit.cli.publishing import (
     PLACE,
+    encryption_options,
     handler_option,
     print_difference,
     publish_contents,
@@ -24,6 +25,7 @@ from inf2kit.presets import Preset
 if TYPE_CHECKING:
     from inf2kit.compile.spec import CompileSpec
     from inf2kit.package import Store
+    from inf2kit.package.stores.encryption import Encryption
 
 
 @click.command()
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
     help="A security group of the subnets' VPC; repeatable.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan, or a job's request, and do nothing.")
+@encryption_options
 @store_options
 def compile_(
     preset: str,
@@ -97,6 +100,7 @@ def compile_(
     dry_run: bool,
     region: str | None,
     bucket_owner: str | None,
+    encryption: Encryption | None,
 ) -> None:
     """Compile PRESET's model for Neuron with static shapes, and package it.
 
@@ -113,7 +117,9 @@ def compile_(
     from inf2kit.compile.spec import CompileSpec
     from inf2kit.package import open_store
     from inf2kit.package.handler import check_handler
+    from inf2kit.package.stores.places import parse_place
 
+    parse_place(output)
     loaded = inf2kit.load_preset(preset)
     if handler is not None:
         check_handler(handler)
@@ -127,7 +133,7 @@ def compile_(
             lines = dry_runs.describe_cpu(loaded, model or loaded.model.id, revision, _note)
             click.echo("\n".join([*lines, f"package {model or loaded.model.id} to {output}"]))
             return
-        store = open_store(output, region, bucket_owner)
+        store = open_store(output, region, bucket_owner, encryption)
         with _resumable():
             _package_for_cpu(loaded, preset, store, model, revision, handler, model_name)
         return
@@ -174,17 +180,18 @@ def compile_(
             subnets=subnets,
             security_groups=security_groups,
             handler=handler,
+            encryption=encryption,
         )
         if dry_run:
             compile_jobs.print_job(job_plan)
         else:
-            store = open_store(output, job_plan.description.region, bucket_owner)
+            store = open_store(output, job_plan.description.region, bucket_owner, encryption)
             compile_jobs.run_job(job_plan, preset, store)
         return
     if dry_run:
         _print_plan(spec, loaded.compute.instance_type, output, push_to_hub, public=public)
         return
-    store = open_store(output, region, bucket_owner)
+    store = open_store(output, region, bucket_owner, encryption)
     with _resumable():
         _compile_here(loaded, preset, spec, store, handler, model_name, push_to_hub, public=public)
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 import inf2kit
 from inf2kit.cli.output import step_printer
-from inf2kit.cli.publishing import PLACE, handler_option, publish_contents, store_options
+from inf2kit.cli.publishing import PLACE, encryption_options, handler_option, publish_contents, store_options
 from inf2kit.errors import PackageError
+
+if TYPE_CHECKING:
+    from inf2kit.package.stores.encryption import Encryption
 
 _EMBEDDED = "embedded"
 
@@ -32,6 +36,7 @@ _EMBEDDED = "embedded"
 @click.option(
     "--dry-run", is_flag=True, help="Print what SOURCE is, what is wrong with it, and what would be sent."
 )
+@encryption_options
 @store_options
 def package(
     source: str,
@@ -44,6 +49,7 @@ def package(
     dry_run: bool,
     region: str | None,
     bucket_owner: str | None,
+    encryption: Encryption | None,
 ) -> None:
     """Make a model package of SOURCE, a folder of weights and tokenizer ('embedded': the embedded model).
 
@@ -57,10 +63,12 @@ def package(
     """
     from inf2kit.checkpoint import name_of
     from inf2kit.package import open_store
+    from inf2kit.package.stores.places import parse_place
     from inf2kit.rehearsal import model
 
     progress = step_printer()
-    loaded, store = inf2kit.load_preset(preset), open_store(output, region, bucket_owner)
+    parse_place(output)
+    loaded, store = inf2kit.load_preset(preset), open_store(output, region, bucket_owner, encryption)
     # Hashing takes minutes. A mistyped place must fail before it.
     store.check_writable()
     weights = model.prepare(progress) if source == _EMBEDDED else Path(source).expanduser()

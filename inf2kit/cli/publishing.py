@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 from collections.abc import Callable
@@ -36,6 +37,24 @@ def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="The AWS account that owns the bucket; the caller's by default.",
     )
     return region(profile_option(owner(command)))
+
+
+def encryption_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--sse`` and ``--sse-kms-key-id``, which the command gets as ``encryption``."""
+
+    @click.option(
+        "--sse",
+        type=click.Choice(names.ENCRYPTION_METHODS),
+        help="How S3 encrypts what is written, where the bucket's policy demands it with every call.",
+    )
+    @click.option("--sse-kms-key-id", metavar="KEY", help="The key of KMS that encrypts it.")
+    @functools.wraps(command)
+    def with_encryption(*arguments: Any, sse: str | None, sse_kms_key_id: str | None, **options: Any) -> Any:
+        from inf2kit.package.stores.encryption import Encryption
+
+        return command(*arguments, encryption=Encryption.from_options(sse, sse_kms_key_id), **options)
+
+    return with_encryption
 
 
 def publish_contents(
@@ -95,9 +114,17 @@ def publish_contents(
 def print_deploy_command(preset: Preset, preset_argument: str, uri: str, store: Store) -> None:
     """Print the command that deploys a package, if it is one for an endpoint."""
     if uri.startswith("s3://") and preset.compute.backend == "neuron":
-        file_option = f" -c preset={preset_argument}" if preset_argument.endswith(".toml") else ""
-        command = f"cdk deploy {names.stack_name(preset.name)}{file_option} -c package={uri}"
-        click.echo(f"deploy: {_account_of(store)}{command}", err=True)
+        words = ["cdk", "deploy", names.stack_name(preset.name)]
+        if preset_argument.endswith(".toml"):
+            words += ["-c", f"preset={preset_argument}"]
+        words += ["-c", f"package={uri}"]
+        encryption = getattr(store, "encryption", None)
+        key = encryption.kms_key_id if encryption else None
+        if key and key.startswith("arn:"):
+            words += ["-c", f"package_kms_key_arn={key}"]
+        if profile := chosen_profile():
+            words += ["--profile", profile]
+        click.echo(f"deploy: {_region_of(store)}{shlex.join(words)}", err=True)
 
 
 def print_difference(preset: Preset) -> None:
@@ -109,12 +136,9 @@ def print_difference(preset: Preset) -> None:
     )
 
 
-def _account_of(store: Store) -> str:
-    """Return variables that make ``cdk`` deploy where the store is, if it would not by itself."""
+def _region_of(store: Store) -> str:
+    """Return a variable that makes ``cdk`` deploy in the store's region, if it would not by itself."""
     from inf2kit import aws
 
-    variables = {"AWS_PROFILE": chosen_profile()}
     region = getattr(store, "region", None)
-    if region != aws.configured_region():
-        variables["AWS_REGION"] = region
-    return "".join(f"{name}={shlex.quote(value)} " for name, value in variables.items() if value)
+    return f"AWS_REGION={region} " if region and region != aws.configured_region() else ""

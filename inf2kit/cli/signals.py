@@ -34,6 +34,50 @@ def exit_on_signals() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
+class Interrupts:
+    """Raises KeyboardInterrupt on Ctrl-C, but never while something is printed.
+
+    An interrupted write may have written its bytes already, and the buffer would write them again.
+    """
+
+    def __init__(self) -> None:
+        self._is_held = self._came = False
+        self._before: object = None
+
+    def __enter__(self) -> Interrupts:
+        """Begin to handle Ctrl-C."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._interrupt)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Handle Ctrl-C as before."""
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)  # type: ignore[arg-type]
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Put Ctrl-C off to the end of the block.
+
+        Raises:
+            KeyboardInterrupt: it came meanwhile.
+        """
+        self._is_held = True
+        try:
+            yield
+        finally:
+            self._is_held = False
+        if self._came:
+            self._came = False
+            raise KeyboardInterrupt
+
+    def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        if self._is_held:
+            self._came = True
+        else:
+            raise KeyboardInterrupt
+
+
 def _exit(number: int, _: FrameType | None) -> None:
     for other in _SIGNALS:
         signal.signal(other, signal.SIG_IGN)

@@ -78,6 +78,15 @@ class Account:
                 **options,
             )
 
+    def service_client(self, service: str) -> Any:
+        """Make a client of another service of AWS, such as ``s3``.
+
+        Raises:
+            EndpointError: AWS cannot be called.
+        """
+        with _translate_configuration_errors():
+            return aws.client(service, self._region_name, session=self._session)
+
     def load_credentials(self, url: str | None) -> Any:
         """Return botocore's credentials for calls to an address, or None. They renew themselves."""
         session = self._session_for_this_machine() if url is not None and is_local(url) else self._session
@@ -94,7 +103,7 @@ class Account:
         """Return what the stack of a preset publishes for the callers of its endpoint.
 
         Raises:
-            EndpointError: there is none, it is asynchronous, or AWS cannot be called.
+            EndpointError: there is none, or AWS cannot be called.
         """
         from botocore.exceptions import ClientError
 
@@ -113,14 +122,7 @@ class Account:
                     f"with 'cdk deploy {names.stack_name(name)}{option}', or start a local one with "
                     f"'inf2kit local up {preset}'"
                 ) from None
-        published = PublishedEndpoint.from_json(parameter_name, value)
-        if published.asynchronous:
-            raise EndpointError(
-                f"the endpoint {published.endpoint_name!r} is asynchronous: put a request under "
-                f"{published.async_input} and call invoke_endpoint_async of boto3, with "
-                f"InvocationTimeoutSeconds={published.async_invocation_timeout_s}"
-            )
-        return published
+        return PublishedEndpoint.from_json(parameter_name, value)
 
 
 @contextmanager

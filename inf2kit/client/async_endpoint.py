@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from types import TracebackType
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import anyio.to_thread
 
 from inf2kit.client.answers import EventReader
+from inf2kit.client.async_batch import run_in_tasks
 from inf2kit.client.async_calls import AsyncCalls
 from inf2kit.client.async_text_stream import AsyncTextStream
+from inf2kit.client.batch import Outcome, Prompt, Queue, build_call, check_batch
+from inf2kit.client.endpoint import Long
 from inf2kit.client.options import CallOptions, Retry
+from inf2kit.client.progress import Counter, Progress
 from inf2kit.client.requests import chat_call, raw_call, text_call
 from inf2kit.client.results import TextResult
-from inf2kit.client.retry import RetryBudget
+from inf2kit.client.retry import BackOff, RetryBudget
 from inf2kit.client.target import Target
+from inf2kit.errors import EndpointError
+
+if TYPE_CHECKING:
+    from inf2kit.client.async_jobs import AsyncJob
 
 
 class AsyncEndpoint:
@@ -132,17 +141,34 @@ class AsyncEndpoint:
         return copy
 
     @overload
-    async def generate(self, prompt: str, **parameters: Any) -> TextResult: ...
+    async def generate(
+        self, prompt: str, *, allow_long: bool = False, long: Long = "refuse", **parameters: Any
+    ) -> TextResult: ...
 
     @overload
-    async def generate(self, prompt: Sequence[str], **parameters: Any) -> list[TextResult]: ...
+    async def generate(
+        self, prompt: Sequence[str], *, allow_long: bool = False, long: Long = "refuse", **parameters: Any
+    ) -> list[TextResult]: ...
 
-    async def generate(self, prompt: str | Sequence[str], **parameters: Any) -> TextResult | list[TextResult]:
+    async def generate(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        allow_long: bool = False,
+        long: Long = "refuse",
+        **parameters: Any,
+    ) -> TextResult | list[TextResult]:
         """Continue one text, or several in one call, as ``Endpoint.generate`` does.
 
         Raises:
+            CallTooLongError: the answer is expected to come too late; nothing was sent.
             EndpointError: of the kind that says what happened; ``inf2kit.errors`` has the tree.
         """
+        too_long = None if allow_long else self._target.check_length(prompt, parameters)
+        if too_long is not None:
+            if long == "stream" and isinstance(prompt, str):
+                return await self.stream(prompt, **parameters).read()
+            raise too_long
         results = await self._calls.whole(text_call(prompt, parameters))
         return results[0] if isinstance(prompt, str) and len(results) == 1 else results
 
@@ -157,6 +183,7 @@ class AsyncEndpoint:
             EndpointRequestError: the request cannot be sent. All other errors come with the first piece, or
                 in the middle, when the endpoint breaks off.
         """
+        self._target.check_kind()
         return self._calls.stream(text_call(prompt, parameters, stream=True))
 
     @overload
@@ -180,7 +207,89 @@ class AsyncEndpoint:
             EndpointError: as for ``generate`` and ``stream``.
         """
         call = chat_call(messages, parameters, stream=stream)
+        if not stream and (too_long := self._target.check_length(messages, parameters)):
+            raise too_long
         return self._calls.stream(call) if stream else self._calls.one(call)
+
+    @overload
+    def generate_many(
+        self,
+        prompts: Iterable[Prompt],
+        *,
+        concurrency: int | None = None,
+        as_completed: Literal[False] = False,
+        progress: bool | Callable[[Progress], None] = False,
+        **parameters: Any,
+    ) -> AsyncGenerator[Outcome, None]: ...
+
+    @overload
+    def generate_many(
+        self,
+        prompts: Iterable[Prompt],
+        *,
+        concurrency: int | None = None,
+        as_completed: Literal[True],
+        progress: bool | Callable[[Progress], None] = False,
+        **parameters: Any,
+    ) -> AsyncGenerator[tuple[int, Outcome], None]: ...
+
+    def generate_many(
+        self,
+        prompts: Iterable[Prompt],
+        *,
+        concurrency: int | None = None,
+        as_completed: bool = False,
+        progress: bool | Callable[[Progress], None] = False,
+        **parameters: Any,
+    ) -> AsyncGenerator[Outcome, None] | AsyncGenerator[tuple[int, Outcome], None]:
+        """Continue many texts, several at a time, as ``Endpoint.generate_many`` does.
+
+            async for result in llama.generate_many(prompts, max_new_tokens=64):
+                ...
+
+        Calls that run are cancelled if the caller stops early.
+
+        Raises:
+            EndpointRequestError: an argument is wrong.
+        """
+        count = self._target.concurrency if concurrency is None else concurrency
+        counter = Counter(check_batch(prompts, count, parameters), progress)
+        back_off = BackOff()
+
+        async def call_one(prompt: Prompt) -> Outcome:
+            if too_long := self._target.check_length(prompt, parameters):
+                return too_long
+            try:
+                return (await self._calls.whole(build_call(prompt, parameters), back_off))[0]
+            except EndpointError as error:
+                return error
+
+        async def pairs() -> AsyncGenerator[tuple[int, Outcome], None]:
+            queued = Queue(prompts, count, in_order=not as_completed)
+            async with aclosing(run_in_tasks(call_one, queued, count)) as outcomes:
+                async for index, outcome in outcomes:
+                    counter.add(outcome)
+                    yield index, outcome
+
+        async def ordered() -> AsyncGenerator[Outcome, None]:
+            async with aclosing(pairs()) as numbered:
+                async for _, outcome in numbered:
+                    yield outcome
+
+        return pairs() if as_completed else ordered()
+
+    async def submit(
+        self, prompt: str | Sequence[str] | Sequence[Mapping[str, Any]], **parameters: Any
+    ) -> AsyncJob:
+        """Call an asynchronous endpoint, as ``Endpoint.submit`` does, in a thread.
+
+        Raises:
+            EndpointError: as for ``Endpoint.submit``.
+        """
+        from inf2kit.client.async_jobs import AsyncJob
+        from inf2kit.client.submission import submit
+
+        return AsyncJob(await anyio.to_thread.run_sync(submit, self._target, prompt, parameters))
 
     async def stream_events(self, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """Yield the decoded server-sent events of a streamed call, as ``Endpoint.stream_events`` does.

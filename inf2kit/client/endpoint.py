@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal, overload
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from inf2kit.client.answers import EventReader
+from inf2kit.client.batch import Outcome, Prompt, Queue, build_call, check_batch, run_in_threads
 from inf2kit.client.calls import Calls
 from inf2kit.client.options import CallOptions, Retry
+from inf2kit.client.progress import Counter, Progress
 from inf2kit.client.requests import chat_call, raw_call, text_call
 from inf2kit.client.results import TextResult
-from inf2kit.client.retry import RetryBudget
+from inf2kit.client.retry import BackOff, RetryBudget
 from inf2kit.client.target import Target
 from inf2kit.client.text_stream import TextStream
+from inf2kit.errors import EndpointError
+
+if TYPE_CHECKING:
+    from inf2kit.client.jobs import Job
+
+#: What is done with a call that is expected to take too long for a whole answer.
+Long = Literal["refuse", "stream"]
 
 
 class Endpoint:
@@ -78,8 +87,7 @@ class Endpoint:
                 ``session`` or ``profile_name``, one of which must then be given.
 
         Raises:
-            EndpointError: there is none, it is asynchronous, AWS cannot be called, or arguments contradict
-                each other.
+            EndpointError: there is none, AWS cannot be called, or arguments contradict each other.
         """
         endpoint = cls.__new__(cls)
         endpoint._use(Target.by_preset(preset, region_name, profile_name, session, client))
@@ -133,16 +141,29 @@ class Endpoint:
         return copy
 
     @overload
-    def generate(self, prompt: str, **parameters: Any) -> TextResult: ...
+    def generate(
+        self, prompt: str, *, allow_long: bool = False, long: Long = "refuse", **parameters: Any
+    ) -> TextResult: ...
 
     @overload
-    def generate(self, prompt: Sequence[str], **parameters: Any) -> list[TextResult]: ...
+    def generate(
+        self, prompt: Sequence[str], *, allow_long: bool = False, long: Long = "refuse", **parameters: Any
+    ) -> list[TextResult]: ...
 
-    def generate(self, prompt: str | Sequence[str], **parameters: Any) -> TextResult | list[TextResult]:
+    def generate(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        allow_long: bool = False,
+        long: Long = "refuse",
+        **parameters: Any,
+    ) -> TextResult | list[TextResult]:
         """Continue one text, or several in one call, which are decoded as one batch.
 
         Args:
             prompt: A text, or a list of texts.
+            allow_long: Send a call that is expected to take too long for a whole answer.
+            long: ``stream`` streams the answer of such a call, and returns the same result.
             **parameters: ``max_new_tokens``, ``temperature``, ``top_k``, ``top_p``, ``seed``, ``stop`` and
                 the others of ``inf2kit.serving.wire.Parameters``.
 
@@ -151,8 +172,14 @@ class Endpoint:
             above 1. The ``n`` answers to one text come together.
 
         Raises:
+            CallTooLongError: the answer is expected to come too late; nothing was sent.
             EndpointError: of the kind that says what happened; ``inf2kit.errors`` has the tree.
         """
+        too_long = None if allow_long else self._target.check_length(prompt, parameters)
+        if too_long is not None:
+            if long == "stream" and isinstance(prompt, str):
+                return self.stream(prompt, **parameters).read()
+            raise too_long
         results = self._calls.whole(text_call(prompt, parameters))
         return results[0] if isinstance(prompt, str) and len(results) == 1 else results
 
@@ -171,6 +198,7 @@ class Endpoint:
             EndpointRequestError: the request cannot be sent. All other errors come with the first piece, or
                 in the middle, when the endpoint breaks off.
         """
+        self._target.check_kind()
         return self._calls.stream(text_call(prompt, parameters, stream=True))
 
     @overload
@@ -199,7 +227,102 @@ class Endpoint:
             EndpointError: as for ``generate`` and ``stream``.
         """
         call = chat_call(messages, parameters, stream=stream)
+        if not stream and (too_long := self._target.check_length(messages, parameters)):
+            raise too_long
         return self._calls.stream(call) if stream else self._calls.whole(call)[0]
+
+    @overload
+    def generate_many(
+        self,
+        prompts: Iterable[Prompt],
+        *,
+        concurrency: int | None = None,
+        as_completed: Literal[False] = False,
+        progress: bool | Callable[[Progress], None] = False,
+        **parameters: Any,
+    ) -> Iterator[Outcome]: ...
+
+    @overload
+    def generate_many(
+        self,
+        prompts: Iterable[Prompt],
+        *,
+        concurrency: int | None = None,
+        as_completed: Literal[True],
+        progress: bool | Callable[[Progress], None] = False,
+        **parameters: Any,
+    ) -> Iterator[tuple[int, Outcome]]: ...
+
+    def generate_many(
+        self,
+        prompts: Iterable[Prompt],
+        *,
+        concurrency: int | None = None,
+        as_completed: bool = False,
+        progress: bool | Callable[[Progress], None] = False,
+        **parameters: Any,
+    ) -> Iterator[Outcome] | Iterator[tuple[int, Outcome]]:
+        """Continue many texts, several at a time, each in a call of its own.
+
+            for result in llama.generate_many(prompts, max_new_tokens=64):
+                print(result if isinstance(result, EndpointError) else result.text)
+
+        A prompt that failed has its ``EndpointError`` in place of a result, so the others are not lost. When
+        the endpoint is full or throttled, all callers wait together.
+
+        Args:
+            prompts: Texts, or the messages of chats. They are taken as they are needed.
+            concurrency: Number of calls at the same time. The default is the rows of all instances of an
+                endpoint found by its preset, else 8.
+            as_completed: Yield each result as it comes, with the index of its prompt, rather than in order.
+            progress: True prints a line to the standard error; a function is called after each prompt.
+            **parameters: The same as for ``generate``.
+
+        Yields:
+            A ``TextResult`` or an ``EndpointError`` for each prompt, in their order; with ``as_completed``
+            pairs of index and that.
+
+        Raises:
+            EndpointRequestError: an argument is wrong.
+        """
+        count = self._target.concurrency if concurrency is None else concurrency
+        counter = Counter(check_batch(prompts, count, parameters), progress)
+        self._target.keep_connections(count)
+        back_off = BackOff()
+
+        def call_one(prompt: Prompt) -> Outcome:
+            if too_long := self._target.check_length(prompt, parameters):
+                return too_long
+            try:
+                return self._calls.whole(build_call(prompt, parameters), back_off)[0]
+            except EndpointError as error:
+                return error
+
+        def run() -> Iterator[tuple[int, Outcome]]:
+            queued = Queue(prompts, count, in_order=not as_completed)
+            for index, outcome in run_in_threads(call_one, queued, count):
+                counter.add(outcome)
+                yield index, outcome
+
+        return run() if as_completed else (outcome for _, outcome in run())
+
+    def submit(self, prompt: str | Sequence[str] | Sequence[Mapping[str, Any]], **parameters: Any) -> Job:
+        """Call an asynchronous endpoint, which answers into S3 within an hour. The call is sent once.
+
+            job = llama.submit("Once upon a time", max_new_tokens=2000)
+            print(job.result(timeout=600).text)
+
+        Args:
+            prompt: A text, a list of texts, or the messages of a chat. A request of more than 128,000 bytes
+                goes through S3, where the stack of the endpoint allows it.
+            **parameters: The same as for ``generate``.
+
+        Raises:
+            EndpointError: the endpoint is not asynchronous, refused the call, or cannot be reached.
+        """
+        from inf2kit.client.submission import submit
+
+        return submit(self._target, prompt, parameters)
 
     def stream_events(self, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield the decoded server-sent events of a streamed call as they come.

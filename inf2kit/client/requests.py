@@ -51,7 +51,8 @@ def chat_call(
     Raises:
         EndpointRequestError: the messages are no list of mappings, or something cannot be JSON.
     """
-    if isinstance(messages, str | Mapping) or not all(isinstance(turn, Mapping) for turn in messages):
+    is_list = isinstance(messages, Sequence) and not isinstance(messages, str | bytes)
+    if not is_list or not all(isinstance(turn, Mapping) for turn in messages):
         raise EndpointRequestError(
             f"the messages are {_show(messages)}; they must be a list such as "
             '[{"role": "user", "content": "Hi"}]'

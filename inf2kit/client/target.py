@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from inf2kit import names
@@ -11,7 +12,7 @@ from inf2kit.client.account import Account, is_local
 from inf2kit.client.boto_transport import BotoTransport
 from inf2kit.client.options import WHOLE_TIMEOUT_S
 from inf2kit.client.published import PublishedEndpoint
-from inf2kit.errors import EndpointError
+from inf2kit.errors import CallTooLongError, EndpointError, EndpointRequestError
 
 if TYPE_CHECKING:
     from inf2kit.client.httpx_transport import HttpxTransport
@@ -44,6 +45,7 @@ class Target:
         self.name, self._account, self.url, self.published = name, account, url, published
         self._given_client = client
         self._clients: dict[float, Any] = {}
+        self._services: dict[str, Any] = {}
         self._connections = _CONNECTIONS
         self._lock = threading.Lock()
         self.client = client or self._client(WHOLE_TIMEOUT_S)
@@ -117,6 +119,64 @@ class Target:
         if self.published is None or not self.published.batch_size:
             return _CONCURRENCY
         return self.published.batch_size * max(self.published.instances, 1)
+
+    def check_kind(self) -> None:
+        """Check that the endpoint answers calls itself.
+
+        Raises:
+            EndpointRequestError: it is asynchronous.
+        """
+        if self.published is not None and self.published.asynchronous:
+            raise EndpointRequestError(
+                f"endpoint {self.name!r} is asynchronous: call submit(prompt, ...), and wait for its result"
+            )
+
+    def service_client(self, service: str) -> Any:
+        """Return a client of another service of AWS, with the same credentials.
+
+        Raises:
+            EndpointError: AWS cannot be called.
+        """
+        with self._lock:
+            if service not in self._services:
+                self._services[service] = self._account.service_client(service)
+            return self._services[service]
+
+    def check_length(
+        self, prompt: str | Sequence[Any] | Mapping[str, Any], parameters: Mapping[str, Any]
+    ) -> CallTooLongError | None:
+        """Return the error of a call whose whole answer would come too late, if that is known.
+
+        Nothing is known of an endpoint on this machine: another model may stand in.
+
+        Args:
+            prompt: A text, a list of texts, the messages of a chat, or a request with parameters of its own.
+            parameters: The call's parameters.
+
+        Raises:
+            EndpointRequestError: the endpoint is asynchronous.
+        """
+        self.check_kind()
+        if self.is_local:
+            return None
+        # Not at the top, so that importing the client stays light.
+        from inf2kit.client.preflight import find_speed, too_long
+        from inf2kit.serving.wire.parameters import DEFAULT_MAX_NEW_TOKENS
+
+        if isinstance(prompt, Mapping):
+            parameters = {**parameters, **(prompt.get("parameters") or {})}
+            prompt = prompt.get("inputs") or prompt.get("messages") or ""
+        speed = find_speed(self.name, self.published)
+        if speed is None or isinstance(prompt, bytes) or not isinstance(prompt, str | Sequence):
+            return None
+        rows = self.published.batch_size if self.published else 1
+        parts = [prompt] if isinstance(prompt, str) else prompt
+        default: int | None = DEFAULT_MAX_NEW_TOKENS
+        if any(isinstance(part, Mapping) for part in parts):
+            parts = ["".join(str(part.get("content", "")) for part in parts if isinstance(part, Mapping))]
+            default = None
+        texts = [part for part in parts if isinstance(part, str)]
+        return too_long(self.name, speed, rows, texts, parameters, default)
 
     def transport(self, read_s: float) -> BotoTransport:
         """Return the transport whose reads wait for a number of seconds."""

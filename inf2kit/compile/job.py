@@ -20,10 +20,12 @@ from inf2kit import aws, catalog
 from inf2kit.compile.job_bundle import bundle
 from inf2kit.compile.job_description import JobDescription
 from inf2kit.compile.spec import CompileSpec
-from inf2kit.errors import CompileError, suggest
+from inf2kit.errors import CompileError, PackageError, suggest
 from inf2kit.fit import Architecture
 from inf2kit.package.handler import check_handler
 from inf2kit.package.stores.bucket import create_client
+from inf2kit.package.stores.encryption import Encryption
+from inf2kit.package.stores.places import parse_bucket_place
 from inf2kit.presets import Preset
 
 Progress = Callable[[str], None]
@@ -74,6 +76,7 @@ def plan(
     subnets: Sequence[str] = (),
     security_groups: Sequence[str] = (),
     handler: Path | None = None,
+    encryption: Encryption | None = None,
 ) -> JobPlan:
     """Plan a job, without calling AWS.
 
@@ -90,13 +93,16 @@ def plan(
         subnets: Subnets of a VPC from which the job reaches the hub and AWS; SageMaker's network by default.
         security_groups: Security groups of that VPC.
         handler: A file that ships as ``code/inference.py`` instead of inf2kit's own.
+        encryption: How S3 encrypts the package and the job's input; as the bucket's default says without it.
 
     Raises:
         CompileError: an argument is missing or wrong.
         PackageError: the handler cannot serve.
     """
-    if not output.startswith("s3://"):
-        raise CompileError(f"--output is {output!r}; a job writes to s3://BUCKET/PREFIX")
+    try:
+        parse_bucket_place(output)
+    except PackageError as error:
+        raise CompileError(f"--output: {error}, as a job writes to S3") from None
     if preset.compile is None:
         raise CompileError(
             f"preset {preset.name!r} has no table [compile]; add one with instance_type, such as "
@@ -158,7 +164,9 @@ def plan(
     if subnets:
         network = {"Subnets": list(subnets), "SecurityGroupIds": list(security_groups)}
         request["NetworkConfig"] = {"VpcConfig": network}
-    description = JobDescription(spec, preset, output, region, token_secret, bucket_owner, handler_path)
+    description = JobDescription(
+        spec, preset, output, region, token_secret, bucket_owner, handler_path, encryption
+    )
     return JobPlan(name, request, description, code_uri, handler)
 
 
@@ -180,14 +188,17 @@ def execute(plan: JobPlan, progress: Progress) -> None:
     bucket, _, prefix = plan.code_uri.removeprefix("s3://").partition("/")
     s3, _ = create_client(description.region, description.bucket_owner)
 
+    encrypted = description.encryption.arguments() if description.encryption else {}
+
     def upload(path: str) -> None:
-        s3.upload_file(str(files[path]), bucket, f"{prefix}/{path}")
+        s3.upload_file(str(files[path]), bucket, f"{prefix}/{path}", ExtraArgs=encrypted)
 
     progress(f"sending {len(files)} files of code to {plan.code_uri}")
     with aws.translate_errors(CompileError, f"sending code to {plan.code_uri}"):
         with ThreadPoolExecutor(_UPLOAD_THREADS) as pool:
             list(pool.map(upload, files))
-        s3.put_object(Bucket=bucket, Key=f"{prefix}/{JOB_FILE}", Body=description.to_json().encode())
+        body = description.to_json().encode()
+        s3.put_object(Bucket=bucket, Key=f"{prefix}/{JOB_FILE}", Body=body, **encrypted)
     with aws.translate_errors(CompileError, f"starting the job {plan.name}"):
         aws.client("sagemaker", description.region).create_processing_job(**plan.request)
     progress(f"the job {plan.name} is started; {NOT_PROVEN}")

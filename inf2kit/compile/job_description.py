@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inf2kit.compile.spec import CompileSpec
+from inf2kit.package.stores.encryption import Encryption
 from inf2kit.presets import Preset
 from inf2kit.presets.parser import parse_preset
 
@@ -24,6 +25,7 @@ class JobDescription:
         token_secret: The name or ARN of the secret that holds the hub's token; None for public models.
         bucket_owner: The account that the bucket belongs to; None for the account that calls.
         handler: The path of the user's ``inference.py`` in the job's input; None for inf2kit's own.
+        encryption: How S3 encrypts the package; as the bucket's default says without it.
     """
 
     spec: CompileSpec
@@ -33,12 +35,14 @@ class JobDescription:
     token_secret: str | None = None
     bucket_owner: str | None = None
     handler: str | None = None
+    encryption: Encryption | None = None
 
     def to_json(self) -> str:
         """Return the file's content."""
         values = {
             **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)},
             "spec": dataclasses.asdict(self.spec),
+            "encryption": dataclasses.asdict(self.encryption) if self.encryption else None,
             "preset": {"name": self.preset.name, "values": self.preset.to_dict()},
         }
         return json.dumps(values)
@@ -49,5 +53,11 @@ class JobDescription:
         values = json.loads(path.read_text(encoding="utf-8"))
         spec = CompileSpec.from_dict(values.pop("spec"))
         preset = values.pop("preset")
+        encryption = values.pop("encryption", None)
         parsed = parse_preset(preset["name"], preset["values"])
-        return cls(spec=spec, preset=parsed, **values)
+        return cls(
+            spec=spec,
+            preset=parsed,
+            encryption=Encryption(**encryption) if encryption else None,
+            **values,
+        )

@@ -35,7 +35,7 @@ def run(job_file: Path) -> str:
         Inf2KitError: the model cannot be compiled or packaged.
     """
     job = JobDescription.from_file(job_file)
-    store = open_store(job.output, job.region, job.bucket_owner)
+    store = open_store(job.output, job.region, job.bucket_owner, job.encryption)
     store.check_writable()
     token = read_token(job.token_secret, job.region) if job.token_secret else None
     gated = job.preset.model.gated and job.spec.model == job.preset.model.id

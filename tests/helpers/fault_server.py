@@ -20,6 +20,8 @@ TEXTS = ["Once", " upon", " 你好", " 🙂"]
 TEXT = "".join(TEXTS)
 STREAM_TYPE = event_stream.CONTENT_TYPE
 
+#: The request that a thread works on.
+_request = threading.local()
 #: A fault gets the connection and whether a stream was asked for.
 Fault = Callable[[socket.socket, bool], None]
 
@@ -36,9 +38,9 @@ def chunk(content: bytes) -> bytes:
     return f"{len(content):x}\r\n".encode() + content + b"\r\n"
 
 
-def whole_body() -> bytes:
+def whole_body(text: str = TEXT) -> bytes:
     """The answer of an endpoint, by its own writer."""
-    generation = Generation(TEXT, "", "length", 3, len(TEXTS), seed=7)
+    generation = Generation(text, "", "length", 3, len(TEXTS), seed=7)
     return json.dumps(response_writer(AnswerOptions("tgi", details="counts")).body([generation])).encode()
 
 
@@ -69,6 +71,22 @@ def answer(connection: socket.socket, is_stream: bool) -> None:
     else:
         body = whole_body()
         connection.sendall(head(200, "application/json", len(body)) + body)
+
+
+def echo(connection: socket.socket, is_stream: bool) -> None:
+    """Answer with the prompt."""
+    body = whole_body(read_prompt())
+    connection.sendall(head(200, "application/json", len(body)) + body)
+
+
+def read_prompt() -> str:
+    """The prompt of this thread's request."""
+    return str(json.loads(_request.body)["inputs"])
+
+
+def read_request() -> tuple[dict[str, str], bytes]:
+    """The headers, by lower-case name, and the body of this thread's request."""
+    return _request.headers, _request.body
 
 
 def refuse(status: int, code: str, body: object, **headers: str) -> Fault:
@@ -269,11 +287,12 @@ class _Connection(socketserver.BaseRequestHandler):
             self.server.opened += 1
         with self.request.makefile("rb") as stream:
             while line := stream.readline():
-                length = 0
-                while (header := stream.readline().strip().lower()) != b"":
-                    if header.startswith(b"content-length:"):
-                        length = int(header.partition(b":")[2])
-                stream.read(length)
+                headers = {}
+                while (header := stream.readline().decode().strip()) != "":
+                    key, _, value = header.partition(":")
+                    headers[key.lower()] = value.strip()
+                _request.headers = headers
+                _request.body = stream.read(int(headers.get("content-length", 0)))
                 path = line.split()[1].decode()
                 name = path.split("/")[2] if path.count("/") > 2 else path
                 try:

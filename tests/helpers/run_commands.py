@@ -18,6 +18,7 @@ from inf2kit.cli import main
 FOLDER = sys.argv[1]
 #: A value for each required argument and option, by its name.
 VALUES = {
+    "answers_file": f"{FOLDER}/answers.jsonl",
     "endpoint": "nobody",
     "name": "nobody",
     "output": f"{FOLDER}/packages",
@@ -25,6 +26,7 @@ VALUES = {
     "place": FOLDER,
     "preset": "smollm2-135m-local",
     "prompt": "Hello",
+    "requests_file": f"{FOLDER}/requests.jsonl",
     "source": f"{FOLDER}/model",
 }
 #: Other ways to run a command, which need other modules.

@@ -68,6 +68,29 @@ def deny_writes(call: Call) -> str | None:
     return "AccessDenied" if call.method == "PUT" or (call.method == "POST" and "uploads" in query) else None
 
 
+class DemandEncryption:
+    """Refuse writes as a bucket's policy does that denies s3:PutObject without an encryption header.
+
+    A part has no such header: S3 takes that of its upload.
+    """
+
+    def __init__(self, method: str, key: str | None = None) -> None:
+        self._headers = {"x-amz-server-side-encryption": method}
+        if key:
+            self._headers["x-amz-server-side-encryption-aws-kms-key-id"] = key
+        self.written: list[str] = []
+
+    def __call__(self, call: Call) -> str | None:
+        query = urllib.parse.parse_qs(call.query, keep_blank_values=True)
+        begins = call.method == "PUT" or (call.method == "POST" and "uploads" in query)
+        if not begins or "uploadId" in query:
+            return None
+        if any(call.headers.get(name) != value for name, value in self._headers.items()):
+            return "AccessDenied"
+        self.written.append("copy" if "x-amz-copy-source" in call.headers else call.method)
+        return None
+
+
 class RefuseEndedUploads:
     """Refuse parts of a completed or aborted upload, as S3 does; moto fails with a 500."""
 

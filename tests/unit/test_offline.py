@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 import inf2kit
 from inf2kit.package.contents import collect
+from tests.helpers import packages
 
 PROMPTS = ["My favorite place on earth is", "The capital of France is"]
 
@@ -39,6 +41,18 @@ def test_a_stream_is_of_one_text(model: inf2kit.Model) -> None:
     with pytest.raises(inf2kit.RequestError, match="'stream' takes one text") as refused:
         list(model.stream(PROMPTS, max_new_tokens=2))  # type: ignore[arg-type]
     assert refused.value.status == 422
+
+
+def test_sampling_defaults_of_the_models_configuration_are_not_used(
+    model: inf2kit.Model, small_weights: Path, tmp_path: Path
+) -> None:
+    """A request without a temperature is greedy for every model, as with Text Generation Inference."""
+    folder = packages.link_files(small_weights, tmp_path / "weights", "generation_config.json")
+    defaults = {"do_sample": True, "temperature": 1.9, "top_p": 0.5, "max_new_tokens": 2}
+    (folder / "generation_config.json").write_text(json.dumps(defaults), encoding="utf-8")
+    result = inf2kit.load(folder, batch_size=1, sequence_length=256).generate(PROMPTS[0], max_new_tokens=8)
+    assert result.seed is None
+    assert result.text == model.generate(PROMPTS[0], max_new_tokens=8).text
 
 
 def test_a_folder_without_a_model_is_a_sentence(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import inf2kit
 from inf2kit import errors
 
 HEAVY = {
+    "anyio",
     "boto3",
     "botocore",
     "click",

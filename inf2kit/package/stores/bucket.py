@@ -52,7 +52,7 @@ def find_foreign_grants(policy: Mapping[str, Any], owner: str) -> list[str]:
         owner: The bucket's account.
     """
     principals = []
-    for statement in _as_list(policy.get("Statement")):
+    for statement in as_list(policy.get("Statement")):
         if statement.get("Effect") != "Allow":
             continue
         principal = statement.get("Principal", {})
@@ -60,10 +60,10 @@ def find_foreign_grants(policy: Mapping[str, Any], owner: str) -> list[str]:
             principal = {"AWS": principal}
         # A service acts for accounts that the statement does not name, and is not counted. A "NotPrincipal"
         # admits everybody else.
-        principals += ["everybody but some" for _ in _as_list(statement.get("NotPrincipal"))]
+        principals += ["everybody but some" for _ in as_list(statement.get("NotPrincipal"))]
         for kind in set(principal) - {"Service"}:
             principals += [
-                str(name) for name in _as_list(principal[kind]) if not _is_in_account(str(name), owner)
+                str(name) for name in as_list(principal[kind]) if not _is_in_account(str(name), owner)
             ]
     return sorted(set(principals))
 
@@ -72,7 +72,8 @@ def _is_in_account(principal: str, account: str) -> bool:
     return principal == account or (principal.startswith("arn:") and principal.split(":")[4:5] == [account])
 
 
-def _as_list(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
+    """Return a value of a policy as a list: policies write one without brackets."""
     if value is None:
         return []
     return value if isinstance(value, list) else [value]

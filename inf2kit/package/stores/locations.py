@@ -7,30 +7,37 @@ from pathlib import Path
 from inf2kit.errors import PackageError
 from inf2kit.package.manifest import DIGEST
 from inf2kit.package.stores.base import Store
+from inf2kit.package.stores.encryption import Encryption
 from inf2kit.package.stores.folder import FolderStore
+from inf2kit.package.stores.places import parse_place
+from inf2kit.serving.model_dir import MANIFEST
 
 
-def open_store(place: str, region_name: str | None = None, owner: str | None = None) -> Store:
+def open_store(
+    place: str,
+    region_name: str | None = None,
+    owner: str | None = None,
+    encryption: Encryption | None = None,
+) -> Store:
     """Open the store of a place.
 
     Args:
         place: A folder, or ``s3://BUCKET/PREFIX``.
         region_name: The bucket's region; boto3's own by default.
         owner: The account that the bucket belongs to; the account that calls by default.
+        encryption: How S3 encrypts what is written; as the bucket's default says without it.
 
     Raises:
-        PackageError: the place is neither, or AWS cannot be called.
+        PackageError: the place is neither, or is written wrongly; or AWS cannot be called.
     """
-    scheme, separator, rest = place.partition("://")
-    if not separator:
+    location = parse_place(place)
+    if location is None:
+        if encryption is not None:
+            raise PackageError(f"--sse is for buckets, and {place!r} is a folder; leave it out")
         return FolderStore(Path(place).expanduser())
-    bucket, _, prefix = rest.partition("/")
-    if scheme != "s3" or not bucket:
-        raise PackageError(f"{place!r} is no place for packages; give a folder, or s3://BUCKET/PREFIX")
     from inf2kit.package.stores.s3 import S3Store
 
-    prefix = prefix.strip("/")
-    return S3Store(bucket, f"{prefix}/" if prefix else "", region_name, owner)
+    return S3Store(location.bucket, location.prefix, region_name, owner, encryption)
 
 
 def split_uri(uri: str) -> tuple[str, str]:
@@ -39,7 +46,7 @@ def split_uri(uri: str) -> tuple[str, str]:
     Raises:
         PackageError: it does not end in a digest, so its content may change.
     """
-    place, _, digest = uri.rstrip("/").rpartition("/")
+    place, _, digest = uri.removesuffix(MANIFEST).rstrip("/").rpartition("/")
     if not DIGEST.fullmatch(digest):
         raise PackageError(
             f"{uri!r} does not end in a package's digest of 32 hexadecimal digits; give the place that "

@@ -18,6 +18,7 @@ from inf2kit.package.hashing import PART_SIZE, HashedFile
 from inf2kit.package.manifest import DIGEST, Entry
 from inf2kit.package.stores.base import FileOrigin, ReportBytes, Store, StoredPackage, Task, sort_packages
 from inf2kit.package.stores.bucket import create_client, find_foreign_grants
+from inf2kit.package.stores.encryption import Encryption, explain_denial
 from inf2kit.package.stores.upload import Upload, can_resume, sha256_header
 from inf2kit.serving.model_dir import MANIFEST
 
@@ -39,16 +40,24 @@ class S3Store(Store):
         prefix: The prefix, which ends in ``/`` or is empty.
         region_name: The region that will deploy; boto3's own by default.
         owner: The account that the bucket belongs to; the account that calls by default.
+        encryption: How S3 encrypts what is written; as the bucket's default says without it.
 
     Raises:
         PackageError: AWS cannot be called.
     """
 
     def __init__(
-        self, bucket: str, prefix: str, region_name: str | None = None, owner: str | None = None
+        self,
+        bucket: str,
+        prefix: str,
+        region_name: str | None = None,
+        owner: str | None = None,
+        encryption: Encryption | None = None,
     ) -> None:
         super().__init__()
         self.bucket = bucket
+        self.encryption = encryption
+        self._encrypted = encryption.arguments() if encryption else {}
         self._prefix = prefix
         with aws.translate_errors(PackageError, f"reading s3://{bucket}"):
             self._s3, self.owner = create_client(region_name, owner, max_pool_connections=2 * _THREADS)
@@ -68,9 +77,17 @@ class S3Store(Store):
                 f"{self.region}"
             )
         probe = {"Bucket": self.bucket, "Key": f"{self._prefix}{_PROBE}"}
-        with aws.translate_errors(PackageError, f"writing to s3://{self.bucket}/{self._prefix}"):
-            upload = self._s3.create_multipart_upload(**probe, ChecksumAlgorithm="SHA256")["UploadId"]
-            self._s3.abort_multipart_upload(**probe, UploadId=upload)
+        try:
+            with aws.translate_errors(PackageError, f"writing to s3://{self.bucket}/{self._prefix}"):
+                created = self._s3.create_multipart_upload(
+                    **probe, ChecksumAlgorithm="SHA256", **self._encrypted
+                )
+                self._s3.abort_multipart_upload(**probe, UploadId=created["UploadId"])
+        except PackageError as error:
+            if "(AccessDenied)" not in str(error):
+                raise
+            sentence = explain_denial(str(error), self.bucket, self._read_policy, self.encryption)
+            raise PackageError(sentence) from None
         self._list_uploads(self._prefix)
 
     def bucket_region(self) -> str:
@@ -86,6 +103,10 @@ class S3Store(Store):
         Raises:
             PackageError: the policy cannot be read.
         """
+        return find_foreign_grants(self._read_policy(), self.owner)
+
+    def _read_policy(self) -> dict[str, Any]:
+        """Read the bucket's policy; an empty one where it has none."""
         from botocore.exceptions import ClientError
 
         with aws.translate_errors(PackageError, f"reading the policy of the bucket {self.bucket!r}"):
@@ -94,8 +115,8 @@ class S3Store(Store):
             except ClientError as error:
                 if error.response["Error"]["Code"] != "NoSuchBucketPolicy":
                     raise
-                return []
-        return find_foreign_grants(policy, self.owner)
+                return {}
+        return dict(policy)
 
     def list_stored(self) -> list[StoredPackage]:
         """List the whole prefix once, with uploads that are not complete."""
@@ -169,19 +190,28 @@ class S3Store(Store):
         """Let S3 copy the object inside the bucket."""
 
         def run(report: ReportBytes) -> None:
-            from boto3.s3.transfer import TransferConfig
-
-            with aws.translate_errors(PackageError, f"copying {name} from {self.uri(origin.digest)}"):
-                self._s3.copy(
-                    {"Bucket": self.bucket, "Key": self._key(origin.digest, origin.name)},
-                    self.bucket,
-                    self._key(digest, name),
-                    ExtraArgs={**_object_options(name, entry), "MetadataDirective": "REPLACE"},
-                    Config=TransferConfig(use_threads=False),
-                )
+            action = f"copying {name} from {self.uri(origin.digest)}"
+            with aws.translate_errors(PackageError, action):
+                try:
+                    self._copy(digest, name, entry, origin)
+                except self._s3.exceptions.NoSuchUpload:
+                    # Another process that publishes the same has ended uploads that it took for left over.
+                    if not self._is_stored(digest, name, entry):
+                        raise
             report(entry.size)
 
         return Task(entry.size, run)
+
+    def _copy(self, digest: str, name: str, entry: Entry, origin: FileOrigin) -> None:
+        from boto3.s3.transfer import TransferConfig
+
+        self._s3.copy(
+            {"Bucket": self.bucket, "Key": self._key(origin.digest, origin.name)},
+            self.bucket,
+            self._key(digest, name),
+            ExtraArgs={**self._object_options(name, entry), "MetadataDirective": "REPLACE"},
+            Config=TransferConfig(use_threads=False),
+        )
 
     def write_tasks(self, digest: str, files: Mapping[str, HashedFile]) -> Iterable[Task]:
         """Return a task for each small file, and for each part of a large one."""
@@ -197,7 +227,7 @@ class S3Store(Store):
                 self.bucket,
                 key,
                 source,
-                _object_options(name, source.entry),
+                self._object_options(name, source.entry),
                 partial(self._is_stored, digest, name, source.entry),
             )
             if key in resumable:
@@ -212,7 +242,7 @@ class S3Store(Store):
                 Key=self._key(digest, name),
                 Body=source.read_part(0),
                 ChecksumSHA256=sha256_header(source.parts[0]),
-                **_object_options(name, source.entry),
+                **self._object_options(name, source.entry),
             )
         report(source.entry.size)
 
@@ -225,6 +255,7 @@ class S3Store(Store):
                 Body=content,
                 ChecksumSHA256=sha256_header(hashlib.sha256(content).digest()),
                 ContentType="application/json",
+                **self._encrypted,
             )
             # Parts of an abandoned upload are billed until it is aborted.
             self._abort_uploads(digest)
@@ -263,6 +294,11 @@ class S3Store(Store):
                     Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                 )
 
+    def _object_options(self, name: str, entry: Entry) -> dict[str, Any]:
+        """Return the arguments of S3 that set an object's content type, metadata and encryption."""
+        content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        return {"ContentType": content_type, "Metadata": {"sha256": entry.sha256}, **self._encrypted}
+
     def _key(self, digest: str, name: str) -> str:
         return f"{self._prefix}{digest}/{name}"
 
@@ -294,9 +330,3 @@ class S3Store(Store):
         with aws.translate_errors(PackageError, f"reading s3://{self.bucket}/{self._prefix}"):
             for page in self._s3.get_paginator(operation).paginate(Bucket=self.bucket, **arguments):
                 yield from page.get(key, ())
-
-
-def _object_options(name: str, entry: Entry) -> dict[str, Any]:
-    """Return the arguments of S3 that set an object's content type and metadata."""
-    content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
-    return {"ContentType": content_type, "Metadata": {"sha256": entry.sha256}}

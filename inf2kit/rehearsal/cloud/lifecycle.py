@@ -20,7 +20,7 @@ from inf2kit.client.local import MARK
 from inf2kit.errors import CloudError
 from inf2kit.rehearsal import folders
 from inf2kit.rehearsal.cloud.access import new_access_key
-from inf2kit.rehearsal.cloud.settings import CloudSettings, folder, is_ready
+from inf2kit.rehearsal.cloud.settings import RUN_DIR_PREFIX, CloudSettings, folder, is_ready
 from inf2kit.rehearsal.container import processes
 from inf2kit.rehearsal.local import ports
 
@@ -73,7 +73,7 @@ def _up(
         raise CloudError(
             f"port {port} is taken; choose another with --port, or let --port 0 choose a free one"
         )
-    run_dir = Path(tempfile.mkdtemp(prefix="inf2cloud-"))
+    run_dir = Path(tempfile.mkdtemp(prefix=RUN_DIR_PREFIX))
     settings = CloudSettings(
         folder(), run_dir, port or ports.choose_ports(1)[0], region, minute_s, new_access_key(), undone
     )

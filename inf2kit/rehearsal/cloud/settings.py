@@ -17,6 +17,9 @@ from inf2kit import paths
 #: moto's default account.
 ACCOUNT = "123456789012"
 _SETTINGS, _STATE = "cloud.json", "state.json"
+_FOLDER = "cloud"
+#: The start of the name of ``run_dir``.
+RUN_DIR_PREFIX = "inf2cloud-"
 
 
 @dataclass(frozen=True)
@@ -68,14 +71,26 @@ class CloudSettings:
             # Another release may write fields that this one does not know, or no access key.
             known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
             known |= {"folder": Path(known["folder"]), "run_dir": Path(known["run_dir"])}
-            return cls(**{"access_key": "", **known})
+            settings = cls(**{"access_key": "", **known})
         except (OSError, ValueError, TypeError, KeyError):
             return None
+        return settings if settings._is_sound() else None
+
+    def _is_sound(self) -> bool:
+        """Whether the values have their types, and the folders, which ``down`` deletes, are a cloud's."""
+        numbers = (self.port, self.pid, self.minute_s)
+        texts = (self.region, self.access_key, self.undone)
+        return (
+            all(type(number) in (int, float) for number in numbers)
+            and all(isinstance(text, str) for text in texts)
+            and self.folder.name == _FOLDER
+            and self.run_dir.name.startswith(RUN_DIR_PREFIX)
+        )
 
 
 def folder() -> Path:
     """The folder of this home's cloud."""
-    return paths.home() / "cloud"
+    return paths.home() / _FOLDER
 
 
 def write_state(settings: CloudSettings, state: str) -> None:

@@ -29,6 +29,8 @@ from inf2kit.rehearsal.local.state import EndpointState, write_status
 
 _HOST_MODULE = "inf2kit.rehearsal.local.host"
 _POLL_S = 0.1
+#: macOS allows for 103 bytes; /inf2kit-RANDOM and the longest name of a socket take 37.
+_MAX_SOCKET_FOLDER = 66
 #: Seconds for the host to end: its container has SageMaker's 30 s, and the kernel needs some more.
 _STOP_S = processes.TERM_GRACE_S + 15.0
 
@@ -166,12 +168,16 @@ class LocalEndpoint:
         Args:
             preset: The preset's name or path.
             variables: The container's environment.
+
+        Raises:
+            LocalEndpointError: no ports are free, or the path of temporary files is too long for sockets.
         """
         reserved: set[int] = set()
         for endpoint in self.list_all():
             with contextlib.suppress(LocalEndpointError):
                 if state := endpoint.read_state():
                     reserved |= {state.runtime_port, state.gateway_port}
+        check_socket_folder(Path(tempfile.gettempdir()))
         run_dir = tempfile.mkdtemp(prefix="inf2kit-")
         runtime_port, gateway_port = ports.choose_ports(2, reserved)
         # Written before anything is started, so that 'down' can clean up at any time.
@@ -255,6 +261,19 @@ class LocalEndpoint:
 def locked_endpoints() -> contextlib.AbstractContextManager[None]:
     """The lock under which endpoints are created and deleted, by one process at a time."""
     return folders.locked("endpoints")
+
+
+def check_socket_folder(folder: Path) -> None:
+    """Check that a folder for run directories is short enough: a socket's path has about 100 bytes.
+
+    Raises:
+        LocalEndpointError: it is too long.
+    """
+    if len(os.fsencode(folder)) > _MAX_SOCKET_FOLDER:
+        raise LocalEndpointError(
+            f"{folder} is too long for the sockets of an endpoint; set TMPDIR to a folder of at most "
+            f"{_MAX_SOCKET_FOLDER} bytes"
+        )
 
 
 def _last_line(log: Path) -> str:

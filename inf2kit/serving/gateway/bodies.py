@@ -28,7 +28,7 @@ class Bodies:
     """Reads bodies for one endpoint.
 
     Attributes:
-        limit: Most bytes of a body; it follows from the model's shapes once the model is loaded.
+        limit: Most bytes of a body.
     """
 
     def __init__(self) -> None:
@@ -91,7 +91,7 @@ class Bodies:
             raise RequestError(
                 413,
                 "body_too_large",
-                f"the body is larger than {self.limit:,} bytes, the most that this model's shapes can use; "
+                f"the body is larger than {self.limit:,} bytes, the most that SageMaker passes on; "
                 "send a shorter text, or several calls",
             )
 

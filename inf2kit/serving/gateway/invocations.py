@@ -17,7 +17,7 @@ from typing import Any, cast
 from inf2kit.errors import RequestError
 from inf2kit.serving.asgi import Receive, Scope, Send, disconnected, request_headers
 from inf2kit.serving.engine.admission import Admission, queue_timeout
-from inf2kit.serving.engine.limits import check_size, max_body_bytes
+from inf2kit.serving.engine.limits import check_size, max_body_bytes, truncates
 from inf2kit.serving.engine.protocol import GATEWAY_GRACE_S
 from inf2kit.serving.gateway.bodies import MAX_BODY, Bodies
 from inf2kit.serving.gateway.crashes import Crashes
@@ -67,6 +67,7 @@ class Invocations:
         self._responses = Responses(settings, model_server, self.headers)
         self._bodies = Bodies()
         self._longest_token = 0
+        self._usable_bytes = MAX_BODY
         # Streams and whole answers share it, so that neither overtakes the other.
         self._turns = asyncio.Semaphore(max(settings.model_server_workers, 1))
         self._seconds_per_call = 1.0
@@ -77,10 +78,9 @@ class Invocations:
         self.headers["connection"] = "close"
 
     def set_longest_token(self, longest_token: int) -> None:
-        """Set the characters of the vocabulary's longest token, which limits the length of bodies."""
+        """Set the characters of the vocabulary's longest token, which limits the length of texts."""
         self._longest_token = longest_token
-        longest = max_body_bytes(self._settings.shapes, self._settings.max_prompts, longest_token)
-        self._bodies.limit = min(longest, MAX_BODY)
+        self._usable_bytes = max_body_bytes(self._settings.shapes, self._settings.max_prompts, longest_token)
 
     async def answer(
         self, scope: Scope, receive: Receive, send: Send, refusal: RequestError | None = None
@@ -151,6 +151,15 @@ class Invocations:
         gone: asyncio.Future[None],
     ) -> Invocation:
         request = parse_request(payload, max_prompts=self._settings.max_prompts)
+        if len(body) > self._usable_bytes and not truncates(
+            request.parameters.truncate, self._settings.shapes
+        ):
+            raise RequestError(
+                413,
+                "body_too_large",
+                f"the body is larger than {self._usable_bytes:,} bytes, the most that this model's shapes "
+                "can use; send a shorter text, several calls, or 'truncate'",
+            )
         check_size(request, self._settings.shapes, self._longest_token)
         fields = cast("dict[str, Any]", payload)  # parse_request accepts nothing else
         if len(body) > _SMALL_BODY:

@@ -182,6 +182,8 @@ class TokenIds(Kind):
         """Return the ids as a tuple."""
         if not isinstance(value, list | tuple) or len(value) > MAX_TOKEN_IDS:
             raise ValueError
+        if any(isinstance(each, str) for each in value):
+            raise ValueError  # only the keys of an object must be texts
         return tuple(_token_id(each) for each in value)
 
 

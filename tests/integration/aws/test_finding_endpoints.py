@@ -27,8 +27,10 @@ def test_an_asynchronous_endpoint_is_not_called_as_if_it_were_none(aws: str) -> 
         "async_invocation_timeout_s": 900,
     }
     boto3.client("ssm").put_parameter(Name="/inf2kit/presets/mine", Type="String", Value=json.dumps(value))
-    with pytest.raises(EndpointError, match="under s3://b/r/ and call invoke_endpoint_async"):
-        Endpoint.from_preset("mine")
+    endpoint = Endpoint.from_preset("mine")
+    for call in (endpoint.generate, endpoint.stream, lambda text: endpoint.chat([{"content": text}])):
+        with pytest.raises(EndpointError, match="is asynchronous: call submit"):
+            call("x")
 
 
 @pytest.mark.parametrize("preset", inf2kit.preset_names())

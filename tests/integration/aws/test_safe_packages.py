@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 import inf2kit
+from inf2kit.checkpoint import name_of
 from inf2kit.cli import main
 from inf2kit.errors import PackageError
 from inf2kit.package import collect, open_store, split_uri, verify
@@ -179,7 +180,7 @@ def test_one_who_is_killed_beside_another_leaves_a_whole_package(bucket: Any, tm
         os.kill(killed.pid, signal.SIGKILL)
         output, _ = other.communicate(timeout=120)
         assert other.returncode == 0, output
-    digest = collect(PRESET, weights).manifest.digest
+    digest = collect(PRESET, weights, model_name=name_of(weights)).manifest.digest
     verify(open_store(PLACE), digest)
     assert client.list_multipart_uploads(Bucket="models").get("Uploads", []) == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -119,3 +120,36 @@ def test_parts_out_of_order_too_small_and_wrong(bucket: Any) -> None:
     with pytest.raises(ClientError, match="EntityTooSmall"):
         bucket.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts})
     bucket.abort_multipart_upload(**upload)
+
+
+def test_a_policy_that_demands_encryption_is_enforced(bucket: Any) -> None:
+    """Without the header S3 denies objects, copies and uploads in parts; a part has that of its upload."""
+    method, key = "s3:x-amz-server-side-encryption", "s3:x-amz-server-side-encryption-aws-kms-key-id"
+    resource = "arn:aws:s3:::large-objects/*"
+    deny = {"Effect": "Deny", "Principal": "*", "Action": "s3:PutObject", "Resource": resource}
+    statements = [
+        {**deny, "Condition": {"StringNotEquals": {method: "aws:kms"}}},
+        {**deny, "Condition": {"Null": {key: "true"}}},
+        {**deny, "Action": "s3:*", "Condition": {"Bool": {"aws:SecureTransport": "false"}}},
+    ]
+    policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+    bucket.put_object(Bucket="large-objects", Key="before", Body=b"x")
+    bucket.put_bucket_policy(Bucket="large-objects", Policy=policy)
+    copied = {"CopySource": {"Bucket": "large-objects", "Key": "before"}}
+    encrypted = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "arn:aws:kms:us-east-1:123456789012:key/1"}
+    for options in ({}, {"ServerSideEncryption": "AES256"}, {"ServerSideEncryption": "aws:kms"}):
+        for call, arguments in (
+            (bucket.put_object, {"Body": b"x"}),
+            (bucket.copy_object, copied),
+            (bucket.create_multipart_upload, {}),
+        ):
+            with pytest.raises(ClientError, match="explicit deny in a resource-based policy") as denied:
+                call(Bucket="large-objects", Key="after", **arguments, **options)
+            assert denied.value.response["Error"]["Code"] == "AccessDenied"
+    bucket.put_object(Bucket="large-objects", Key="after", Body=b"x", **encrypted)
+    bucket.copy_object(Bucket="large-objects", Key="copy", **copied, **encrypted)
+    target = {"Bucket": "large-objects", "Key": "parts"}
+    target["UploadId"] = bucket.create_multipart_upload(**target, **encrypted)["UploadId"]
+    etag = bucket.upload_part(**target, PartNumber=1, Body=b"x")["ETag"]
+    bucket.complete_multipart_upload(**target, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": etag}]})
+    assert bucket.get_object(Bucket="large-objects", Key="parts")["Body"].read() == b"x"

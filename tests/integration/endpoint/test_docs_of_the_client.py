@@ -16,7 +16,7 @@ ROOT = Path(inf2kit.__file__).parents[1]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize(("page", "blocks"), [("docs/client.md", 7), ("README.md", 2)])
+@pytest.mark.parametrize(("page", "blocks"), [("docs/client.md", 8), ("README.md", 2)])
 def test_every_snippet_runs(
     served: EndpointState, caller: EndpointCaller, capsys: pytest.CaptureFixture[str], page: str, blocks: int
 ) -> None:

@@ -328,6 +328,15 @@ def test_a_large_body_reaches_the_model_server_no_larger(running: Running) -> No
     assert running.status_of(broken) == 200
 
 
+def test_a_text_of_any_length_is_taken_if_its_end_is_asked_for(running: Running) -> None:
+    """The body has more bytes than four rows of 2,048 tokens of at most 12 characters can have."""
+    body = {"inputs": "word " * 400_000}
+    status, answer = running.post(body)
+    assert (status, json.loads(answer)["error_type"]) == (413, "body_too_large")
+    assert running.status_of({**body, "parameters": {"truncate": 100}}) == 200
+    assert len(running.doubles.received) == 1
+
+
 def test_whole_answers_and_errors_end_with_a_newline(running: Running) -> None:
     """Also those of a handler that a user has written, if they are JSON."""
     assert running.post({"inputs": "x"}) == (200, b"[]\n")

@@ -1,0 +1,147 @@
+"""``inf2kit batch``: every line of a file through an endpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+
+import inf2kit
+from inf2kit.cli.calling import address_options, connect, given, parameter_options
+
+_HELD = ("inputs", "prompt", "messages")
+
+
+@click.command()
+@click.argument(
+    "requests_file", metavar="IN.jsonl", type=click.Path(path_type=Path, exists=True, dir_okay=False)
+)
+@click.argument("answers_file", metavar="OUT.jsonl", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--endpoint", required=True, help="The endpoint, which is local or on AWS.")
+@click.option("--preset", is_flag=True, help="--endpoint is a preset, whose endpoint is looked up.")
+@click.option(
+    "--concurrency", type=click.IntRange(1), help="Calls at the same time. Default: its rows, or 8."
+)
+@click.option("--quiet", is_flag=True, help="Print no progress.")
+@parameter_options
+@address_options
+def batch(
+    requests_file: Path,
+    answers_file: Path,
+    endpoint: str,
+    preset: bool,
+    concurrency: int | None,
+    quiet: bool,
+    endpoint_url: str | None,
+    region_name: str | None,
+    profile_name: str | None,
+    **options: Any,
+) -> int:
+    """Send each line of IN.jsonl to an endpoint, and write a line of OUT.jsonl for it, in the same order.
+
+    A line is a text in JSON, or an object with inputs or messages, and with parameters of its own if it needs
+    them. Run the same command again after an interruption, and it goes on where it stopped.
+    """
+    requests = _read_requests(requests_file)
+    done = _prepare(answers_file, len(requests))
+    if preset:
+        client = inf2kit.Endpoint.from_preset(endpoint, region_name=region_name, profile_name=profile_name)
+    else:
+        client = connect(endpoint, endpoint_url, region_name, profile_name)
+    if done:
+        click.echo(f"{done} of {len(requests)} lines are in {answers_file} already", err=True)
+    failed = 0
+    try:
+        with answers_file.open("ab") as file:
+            outcomes = client.generate_many(
+                requests[done:], concurrency=concurrency, progress=not quiet, **given(options)
+            )
+            for number, outcome in enumerate(outcomes, done + 1):
+                if isinstance(outcome, inf2kit.EndpointError):
+                    failed += 1
+                    click.echo(f"line {number}: {outcome}", err=True)
+                _write(file, outcome, requests[number - 1])
+    except KeyboardInterrupt:
+        click.echo(f"\nstopped; run the same command again to go on with {answers_file}", err=True)
+        raise
+    if failed:
+        click.echo(
+            f"{failed} of {len(requests) - done} failed; their lines in {answers_file} have 'error'", err=True
+        )
+    return 1 if failed else 0
+
+
+def _read_requests(source: Path) -> list[dict[str, Any]]:
+    """Read and check all lines before the first call, since calls are paid for.
+
+    Raises:
+        click.ClickException: a line is no request.
+    """
+    requests = []
+    with source.open(encoding="utf-8") as file:
+        try:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    requests.append(_parse(line, f"{source}, line {number}"))
+        except UnicodeDecodeError as error:
+            raise click.ClickException(f"{source} is not UTF-8: {error.reason}; convert it") from None
+    if not requests:
+        raise click.ClickException(f"{source} has no lines; write one request into each")
+    return requests
+
+
+def _parse(line: str, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise click.ClickException(f"{where} is not JSON: {error}; nothing was sent") from None
+    request = {"inputs": value} if isinstance(value, str) else value
+    if not isinstance(request, dict) or sum(key in request for key in _HELD) != 1:
+        raise click.ClickException(
+            f'{where} is no request; write a text such as "Once upon a time", or an object with inputs or '
+            "messages. Nothing was sent"
+        )
+    if "prompt" in request:
+        request["inputs"] = request.pop("prompt")
+    return request
+
+
+def _prepare(target: Path, total: int) -> int:
+    """Return the number of whole lines of an earlier run, and remove a half-written one.
+
+    Raises:
+        click.ClickException: the file is of something else.
+    """
+    try:
+        content = target.read_bytes()
+    except FileNotFoundError:
+        return 0
+    whole = content.rfind(b"\n") + 1
+    lines = content[:whole].splitlines()
+    try:
+        is_ours = all("text" in value or "error" in value for value in map(json.loads, lines))
+    except (ValueError, TypeError):
+        is_ours = False
+    if not is_ours or len(lines) > total:
+        raise click.ClickException(
+            f"{target} is not the output of an earlier run of this input; give another"
+        )
+    if whole < len(content):
+        os.truncate(target, whole)
+    return len(lines)
+
+
+def _write(file: BinaryIO, outcome: Any, request: dict[str, Any]) -> None:
+    values: dict[str, Any] = {"id": request["id"]} if "id" in request else {}
+    if isinstance(outcome, inf2kit.EndpointError):
+        values |= {"error": str(outcome), "error_type": type(outcome).__name__}
+        values |= {name: getattr(outcome, name) for name in ("status", "code")}
+    else:
+        names = ("text", "finish_reason", "input_tokens", "generated_tokens", "seed", "warnings")
+        values |= {name: getattr(outcome, name) for name in names}
+    values |= {"request_id": outcome.request_id, "attempts": outcome.attempts}
+    file.write(json.dumps(values, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
+    file.flush()

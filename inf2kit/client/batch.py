@@ -1,0 +1,119 @@
+"""Many prompts at once: which is sent next, and which result is returned next. It knows no transport."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from inf2kit.client.requests import Call, chat_call, text_call
+from inf2kit.client.results import TextResult
+from inf2kit.errors import EndpointError, EndpointRequestError
+
+#: A text, the messages of a chat, or a request with ``inputs`` or ``messages`` and parameters of its own.
+Prompt = str | Sequence[Mapping[str, Any]] | Mapping[str, Any]
+#: What became of a prompt: a failure is a value, so that the others are not lost.
+Outcome = TextResult | EndpointError
+#: Results that wait for an earlier one, as a multiple of the callers.
+_AHEAD = 4
+
+
+class Queue:
+    """Gives out prompts and puts their outcomes in order.
+
+    Args:
+        prompts: The prompts; they are taken one by one, as they are needed.
+        concurrency: Number of callers.
+        in_order: Whether outcomes are returned in the order of the prompts.
+    """
+
+    def __init__(self, prompts: Iterable[Prompt], concurrency: int, *, in_order: bool) -> None:
+        self._prompts = iter(enumerate(prompts))
+        self._in_order = in_order
+        self._room = concurrency * (_AHEAD if in_order else 2)
+        self._outcomes: dict[int, Outcome] = {}
+        self._next = 0
+        self.pending = 0
+
+    def take(self) -> tuple[int, Prompt] | None:
+        """Return the next prompt and its index; None if there is none, or no room for its outcome."""
+        if self.pending + len(self._outcomes) >= self._room:
+            return None
+        item = next(self._prompts, None)
+        if item is not None:
+            self.pending += 1
+        return item
+
+    def finish(self, index: int, outcome: Outcome) -> Iterator[tuple[int, Outcome]]:
+        """Take the outcome of a prompt, and yield those that are to be returned now."""
+        self.pending -= 1
+        if not self._in_order:
+            yield index, outcome
+            return
+        self._outcomes[index] = outcome
+        while self._next in self._outcomes:
+            yield self._next, self._outcomes.pop(self._next)
+            self._next += 1
+
+
+def check_batch(prompts: Iterable[Prompt], concurrency: int, parameters: Mapping[str, Any]) -> int | None:
+    """Check the arguments of a batch, and return the number of prompts if it is known.
+
+    Raises:
+        EndpointRequestError: one of them is wrong.
+    """
+    if isinstance(prompts, str):
+        raise EndpointRequestError("the prompts are one text; give a list of texts")
+    if concurrency < 1:
+        raise EndpointRequestError(f"concurrency is {concurrency!r}; it must be 1 or more")
+    if parameters.get("n") not in (None, 1):
+        raise EndpointRequestError("n must be 1 for many prompts; give a prompt several times")
+    return len(prompts) if isinstance(prompts, Sized) else None
+
+
+def build_call(prompt: Prompt, parameters: Mapping[str, Any]) -> Call:
+    """Build the call of one prompt.
+
+    Raises:
+        EndpointRequestError: it is none of these, or cannot be JSON.
+    """
+    if isinstance(prompt, Mapping):
+        own = prompt.get("parameters") or {}
+        if not isinstance(own, Mapping) or ("inputs" in prompt) == ("messages" in prompt):
+            raise EndpointRequestError(
+                f"a request has {', '.join(map(str, prompt))}; give inputs or messages, and parameters"
+            )
+        if "inputs" in prompt:
+            return text_call(prompt["inputs"], {**parameters, **own})
+        others = {key: value for key, value in prompt.items() if key not in ("id", "messages", "parameters")}
+        return chat_call(prompt["messages"], {**parameters, **own, **others})
+    return text_call(prompt, parameters) if isinstance(prompt, str) else chat_call(prompt, parameters)
+
+
+def run_in_threads(
+    call: Callable[[Prompt], Outcome], queued: Queue, concurrency: int
+) -> Iterator[tuple[int, Outcome]]:
+    """Call with every prompt, and yield indices and outcomes.
+
+    If the caller stops early, no further call begins; those that run are answered, and dropped.
+
+    Args:
+        call: Makes one call, in any thread.
+        queued: The prompts.
+        concurrency: Number of threads.
+    """
+    finished: queue.SimpleQueue[tuple[int, Future[Outcome]]] = queue.SimpleQueue()
+    pool = ThreadPoolExecutor(concurrency, thread_name_prefix="inf2kit-batch")
+    try:
+        while True:
+            while (item := queued.take()) is not None:
+                index, prompt = item
+                future = pool.submit(call, prompt)
+                future.add_done_callback(lambda done, index=index: finished.put((index, done)))  # type: ignore[misc]
+            if not queued.pending:
+                return
+            index, future = finished.get()
+            yield from queued.finish(index, future.result())
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,209 @@
+"""``generate``, ``chat`` and ``batch`` against a server that answers as an endpoint does, or wrongly."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from inf2kit.cli import main
+from inf2kit.rehearsal.runtime import event_stream
+from inf2kit.serving.wire import AnswerOptions, Generation, Token, response_writer
+from tests.helpers.fault_server import (
+    FAULTS,
+    STREAM_TYPE,
+    TEXT,
+    FaultServer,
+    chunk,
+    echo,
+    fault_server,
+    head,
+    read_prompt,
+    read_request,
+)
+from tests.helpers.servers import wait_until
+
+INF2KIT = str(Path(sys.executable).with_name("inf2kit"))
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultServer]:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    with fault_server() as server:
+        yield server
+
+
+def run(server: FaultServer, *arguments: str, **options: Any) -> Result:
+    return CliRunner().invoke(main, [*arguments, "--endpoint-url", server.url], **options)
+
+
+@pytest.mark.parametrize("options", [[], ["--stream"]])
+def test_generate_prints_the_text(server: FaultServer, options: list[str]) -> None:
+    result = run(server, "generate", "e", "Hello", *options)
+    assert (result.exit_code, result.stdout) == (0, f"{TEXT}\n")
+
+
+def chat_turns(server: FaultServer, pause_s: float = 0.0) -> list[list[dict[str, str]]]:
+    """Answer each chat with the number of its turns; after "slow", nothing comes for a while."""
+    seen: list[list[dict[str, str]]] = []
+
+    def answer(connection: Any, is_stream: bool) -> None:
+        messages = json.loads(read_request()[1])["messages"]
+        seen.append(messages)
+        writer = response_writer(AnswerOptions("chat", include_usage=True))
+        words = [f"{len(messages)}", " turns"]
+        tokens = [Token(number, word, None, special=False) for number, word in enumerate(words)]
+        parts = writer.first_records() + writer.token_records(0, 1, tokens[0])
+        connection.sendall(head(200, STREAM_TYPE, None))
+        for part in parts:
+            connection.sendall(chunk(event_stream.encode_payload_part(part)))
+        if messages[-1]["content"] == "slow":
+            time.sleep(pause_s)
+        for part in writer.last_records(0, 2, tokens[1], Generation("".join(words), "", "length", 3, 2)):
+            connection.sendall(chunk(event_stream.encode_payload_part(part)))
+        connection.sendall(chunk(b""))
+
+    server.plans["e"] = [answer]
+    return seen
+
+
+def test_a_chat_keeps_its_history(server: FaultServer) -> None:
+    seen = chat_turns(server)
+    result = run(server, "chat", "e", "--system", "Be brief.", "--max-new-tokens", "9", input="Hi\n\nAnd?\n")
+    assert (result.exit_code, result.stdout) == (0, "2 turns\n4 turns\n")
+    assert [turn["content"] for turn in seen[1]] == ["Be brief.", "Hi", "2 turns", "And?"]
+
+
+def test_a_chat_that_is_not_answered_ends_with_a_sentence(server: FaultServer) -> None:
+    server.plans["e"] = [FAULTS["422 of the container"]]
+    result = run(server, "chat", "e", input="Hi\n")
+    assert (result.exit_code, result.output) == (1, "Error: endpoint 'e' answered: no\n")
+
+
+def test_ctrl_c_stops_an_answer_and_not_the_chat(server: FaultServer) -> None:
+    seen = chat_turns(server, pause_s=30)
+    command = [INF2KIT, "chat", "e", "--endpoint-url", server.url]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write("slow\n")
+        process.stdin.flush()
+        assert process.stdout.read(1) == "1"
+        process.send_signal(signal.SIGINT)
+        process.stdin.write("And now?\n")
+        process.stdin.close()
+        assert process.stdout.read() == "\n(stopped)\n3 turns\n"
+        assert process.wait(20) == 0
+    assert [turn["content"] for turn in seen[1]] == ["slow", "1", "And now?"]
+
+
+def write_lines(path: Path, *values: object) -> Path:
+    path.write_text("".join(json.dumps(value) + "\n" for value in values), encoding="utf-8")
+    return path
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_batch_has_a_line_for_each_line_in_order(server: FaultServer, tmp_path: Path) -> None:
+    def fail_one(connection: Any, is_stream: bool) -> None:
+        (FAULTS["422 of the container"] if read_prompt() == "bad" else echo)(connection, is_stream)
+
+    server.plans["e"] = [fail_one]
+    requests = write_lines(
+        tmp_path / "in.jsonl",
+        "a",
+        {"inputs": "b", "id": 7, "parameters": {"seed": 1}},
+        {"prompt": "bad"},
+        "你好",
+    )
+    answers = tmp_path / "out.jsonl"
+    result = run(server, "batch", str(requests), str(answers), "--endpoint", "e")
+    assert result.exit_code == 1
+    assert "line 3: endpoint 'e' answered: no" in result.stderr
+    assert "4/4 done, 1 failed" in result.stderr
+    lines = read_lines(answers)
+    assert [line.get("text") for line in lines] == ["a", "b", None, "你好"]
+    assert lines[1]["id"] == 7
+    assert (lines[2]["error_type"], lines[2]["status"]) == ("EndpointRequestError", 422)
+
+
+def test_a_batch_goes_on_where_it_stopped(server: FaultServer, tmp_path: Path) -> None:
+    server.plans["e"] = [echo]
+    requests = write_lines(tmp_path / "in.jsonl", "a", "b", "c")
+    answers = tmp_path / "out.jsonl"
+    answers.write_bytes(b'{"text": "of the first run"}\n{"text": "hal')
+    result = run(server, "batch", str(requests), str(answers), "--endpoint", "e", "--quiet")
+    assert (result.exit_code, server.requests["e"]) == (0, 2)
+    assert "1 of 3 lines are in" in result.stderr
+    assert [line["text"] for line in read_lines(answers)] == ["of the first run", "b", "c"]
+    again = run(server, "batch", str(requests), str(answers), "--endpoint", "e")
+    assert (again.exit_code, server.requests["e"]) == (0, 2)
+
+
+def test_a_batch_that_is_stopped_keeps_what_it_has(server: FaultServer, tmp_path: Path) -> None:
+    def slow(connection: Any, is_stream: bool) -> None:
+        if read_prompt() != "0":
+            time.sleep(0.5)
+        echo(connection, is_stream)
+
+    server.plans["e"] = [slow]
+    prompts = [str(number) for number in range(40)]
+    requests = write_lines(tmp_path / "in.jsonl", *prompts)
+    answers = tmp_path / "out.jsonl"
+    command = [INF2KIT, "batch", str(requests), str(answers), "--endpoint", "e", "--concurrency", "2"]
+    command += ["--endpoint-url", server.url]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: answers.exists() and answers.stat().st_size > 0, 60, "a first line")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "run the same command again" in errors
+    stopped_at = len(read_lines(answers))
+    assert 0 < stopped_at < 40
+    server.plans["e"] = [echo]
+    assert run(server, "batch", str(requests), str(answers), "--endpoint", "e").exit_code == 0
+    assert [line["text"] for line in read_lines(answers)] == prompts
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "has no lines"),
+        (b'"a"\nnot json\n', "line 2 is not JSON"),
+        (b'"a"\n{"input": "x"}\n', "line 2 is no request"),
+        (b"3\n", "line 1 is no request"),
+        (b"\xff\xfe\n", "is not UTF-8"),
+    ],
+)
+def test_nothing_is_sent_of_a_batch_with_a_wrong_line(
+    server: FaultServer, tmp_path: Path, content: bytes, sentence: str
+) -> None:
+    (tmp_path / "in.jsonl").write_bytes(content)
+    result = run(server, "batch", f"{tmp_path}/in.jsonl", f"{tmp_path}/out.jsonl", "--endpoint", "e")
+    assert result.exit_code == 1
+    assert sentence in result.output
+    assert server.requests["e"] == 0
+
+
+@pytest.mark.parametrize("content", [b"my precious notes\n", b"3\n", b'{"text": "a"}\n{"text": "b"}\n'])
+def test_a_file_of_something_else_is_never_written_to(
+    server: FaultServer, tmp_path: Path, content: bytes
+) -> None:
+    requests = write_lines(tmp_path / "in.jsonl", "a")
+    (tmp_path / "out").write_bytes(content)
+    result = run(server, "batch", str(requests), f"{tmp_path}/out", "--endpoint", "e")
+    assert result.exit_code == 1
+    assert "not the output of an earlier run" in result.output
+    assert (tmp_path / "out").read_bytes() == content

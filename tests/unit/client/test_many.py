@@ -1,0 +1,177 @@
+"""Many prompts at once: order, failures as values, a shared pause, and no prompt generated twice."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import aclosing
+from typing import Any
+
+import boto3
+import pytest
+
+from inf2kit import (
+    AsyncEndpoint,
+    Endpoint,
+    EndpointError,
+    EndpointInterruptedError,
+    EndpointRequestError,
+    EndpointServerError,
+    TextResult,
+)
+from inf2kit.client.batch import Outcome
+from inf2kit.client.progress import Progress
+from tests.helpers.fault_server import FAULTS, FaultServer, container_error, echo, fault_server, read_prompt
+
+SESSION = boto3.session.Session("local", "local", region_name="us-east-1")
+#: A tenth of the requests gets one of these.
+REFUSED = ["throttled: 400 with a null message", "503 of SageMaker", "ModelNotReady", "503 of the container"]
+LOST = ["reset in the middle", "half a frame, half a JSON", "ends before its end"]
+COUNT = 1000
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[FaultServer]:
+    with fault_server() as server:
+        yield server
+
+
+def run(server: FaultServer, kind: str, name: str, prompts: Any, **options: Any) -> list[Any]:
+    """The outcomes of a batch, by either client."""
+    if kind == "sync":
+        endpoint = Endpoint(name, endpoint_url=server.url, session=SESSION)
+        return list(endpoint.generate_many(prompts, **options))
+
+    async def collect() -> list[Any]:
+        async with AsyncEndpoint(name, endpoint_url=server.url, session=SESSION) as endpoint:
+            return [outcome async for outcome in endpoint.generate_many(prompts, **options)]
+
+    return asyncio.run(collect())
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_of_a_thousand_calls_each_has_a_result_or_a_typed_error_and_none_is_paid_for_twice(
+    server: FaultServer, kind: str
+) -> None:
+    generated: Counter[str] = Counter()
+    lock = threading.Lock()
+    dice = random.Random(7)
+
+    def answer_or_fail(connection: Any, is_stream: bool) -> None:
+        with lock:
+            choice = dice.choice(REFUSED + LOST) if dice.random() < 0.1 else ""
+            if choice not in REFUSED:
+                generated[read_prompt()] += 1
+        (FAULTS[choice] if choice else echo)(connection, is_stream)
+
+    server.plans[f"thousand-{kind}"] = [answer_or_fail]
+    prompts = [f"prompt {number}" for number in range(COUNT)]
+    reports: list[Progress] = []
+    began = time.perf_counter()
+    outcomes: list[Outcome] = run(
+        server, kind, f"thousand-{kind}", iter(prompts), concurrency=32, progress=reports.append
+    )
+    failures = [outcome for outcome in outcomes if isinstance(outcome, EndpointError)]
+    print(f"{kind}: {COUNT} calls, {len(failures)} failed, {time.perf_counter() - began:.1f} s")
+    assert len(outcomes) == COUNT
+    for prompt, outcome in zip(prompts, outcomes, strict=True):
+        if isinstance(outcome, TextResult):
+            assert outcome.text == prompt, "in order"
+        else:
+            assert isinstance(outcome, EndpointInterruptedError | EndpointServerError)
+            assert outcome.attempts
+    assert 0 < len(failures) < COUNT / 10
+    assert max(generated.values()) == 1
+    last = reports[-1]
+    assert (last.done, last.failed, last.total) == (COUNT, len(failures), None)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_results_come_as_they_are_ready_with_the_index_of_their_prompt(
+    server: FaultServer, kind: str
+) -> None:
+    def slow_first(connection: Any, is_stream: bool) -> None:
+        if read_prompt() == "0":
+            time.sleep(0.5)
+        echo(connection, is_stream)
+
+    server.plans[f"ready-{kind}"] = [slow_first]
+    prompts = [str(number) for number in range(8)]
+    pairs = run(server, kind, f"ready-{kind}", prompts, concurrency=4, as_completed=True)
+    assert pairs[-1][0] == 0, "the slow one comes last"
+    assert sorted((index, outcome.text) for index, outcome in pairs) == list(enumerate(prompts))
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_all_callers_wait_together_when_the_endpoint_is_full(server: FaultServer, kind: str) -> None:
+    lock = threading.Lock()
+    arrivals: list[float] = []
+    full = container_error(429, {"error": "full", "error_type": "queue_full", "retry_after_s": 1})
+
+    def full_once(connection: Any, is_stream: bool) -> None:
+        with lock:
+            arrivals.append(time.monotonic())
+            is_first = len(arrivals) == 1
+        if not is_first:
+            time.sleep(0.1)
+        (full if is_first else echo)(connection, is_stream)
+
+    server.plans[f"full-{kind}"] = [full_once]
+    outcomes = run(server, kind, f"full-{kind}", [str(number) for number in range(12)], concurrency=4)
+    assert [outcome.text for outcome in outcomes] == [str(number) for number in range(12)]
+    in_the_pause = [at for at in arrivals if 0.5 < at - arrivals[0] < 0.95]
+    assert in_the_pause == [], "nobody calls while one of them was asked to wait"
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_prompts_are_taken_as_they_are_needed_and_no_call_begins_after_the_caller_left(
+    server: FaultServer, kind: str
+) -> None:
+    server.plans[f"left-{kind}"] = [echo]
+    taken: list[int] = []
+
+    def prompts() -> Iterator[str]:
+        for number in range(100_000):
+            taken.append(number)
+            yield str(number)
+
+    if kind == "sync":
+        endpoint = Endpoint(f"left-{kind}", endpoint_url=server.url, session=SESSION)
+        for _ in endpoint.generate_many(prompts(), concurrency=2):
+            break
+    else:
+
+        async def take_one() -> None:
+            endpoint = AsyncEndpoint(f"left-{kind}", endpoint_url=server.url, session=SESSION)
+            outcomes = endpoint.generate_many(prompts(), concurrency=2)
+            async with endpoint, aclosing(outcomes):
+                await anext(outcomes)
+
+        asyncio.run(take_one())
+    assert len(taken) < 50
+    assert server.requests[f"left-{kind}"] < 50
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_prompt_that_cannot_be_sent_fails_alone(server: FaultServer, kind: str) -> None:
+    server.plans[f"alone-{kind}"] = [echo]
+    outcomes = run(server, kind, f"alone-{kind}", ["a", 3, "b"])
+    assert [type(outcome) for outcome in outcomes] == [TextResult, EndpointRequestError, TextResult]
+
+
+@pytest.mark.parametrize(
+    ("prompts", "options"), [("one text", {}), (["a"], {"concurrency": 0}), (["a"], {"n": 2})]
+)
+def test_wrong_arguments_are_a_sentence(server: FaultServer, prompts: Any, options: Any) -> None:
+    with pytest.raises(EndpointRequestError):
+        Endpoint("e", endpoint_url=server.url, session=SESSION).generate_many(prompts, **options)
+
+
+def test_progress_says_how_fast_and_how_long() -> None:
+    progress = Progress(done=25, total=100, failed=2, generated_tokens=500, elapsed_s=10.0)
+    assert str(progress) == "25/100 done, 2 failed, 50 tokens/s, 30 s left"
+    assert str(Progress(0, None, 0, 0, 0.0)) == "0 done, 0 failed, 0 tokens/s"
