@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -56,7 +57,9 @@ def create(python: str, wheel: Path, folder: Path) -> Path:
     )
     (site_packages,) = folder.glob("lib/python3.*/site-packages")
     version = site_packages.parent.name.removeprefix("python")
-    for name in sorted(_closure("inf2kit", version) - {"inf2kit"}):
+    # What the wheel says, and not the metadata of the environment that runs the tests, which may be older.
+    (wheel_metadata,) = metadata.distributions(name="inf2kit", path=[str(site_packages)])
+    for name in sorted(_closure(wheel_metadata.requires or [], version)):
         distribution = metadata.distribution(name)
         for top in {Path(file).parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}:
             target = Path(str(distribution.locate_file(top)))
@@ -65,17 +68,15 @@ def create(python: str, wheel: Path, folder: Path) -> Path:
     return own
 
 
-def _closure(name: str, version: str) -> set[str]:
-    """Return the distribution and all that it requires without an extra."""
-    names, pending = set(), [name]
+def _closure(lines: Sequence[str], version: str) -> set[str]:
+    """Return all distributions that requirements lead to, without extras."""
+    names: set[str] = set()
+    pending = list(lines)
     while pending:
-        current = pending.pop()
-        if current in names:
-            continue
-        names.add(current)
-        for line in metadata.requires(current) or ():
-            requirement = Requirement(line)
-            values = {"extra": "", "python_version": version, "python_full_version": f"{version}.0"}
-            if requirement.marker is None or requirement.marker.evaluate(values):
-                pending.append(requirement.name)
+        requirement = Requirement(pending.pop())
+        values = {"extra": "", "python_version": version, "python_full_version": f"{version}.0"}
+        if requirement.marker is None or requirement.marker.evaluate(values):
+            if requirement.name not in names:
+                pending += metadata.requires(requirement.name) or []
+            names.add(requirement.name)
     return names

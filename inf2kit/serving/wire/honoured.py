@@ -19,8 +19,8 @@ from inf2kit.serving.wire.values import (
 _MAX_TEMPERATURE = 1e30
 #: Outside this range float32 logits overflow; useful values are near 1.
 _PENALTY_RANGE = (0.01, 100.0)
-#: Seeds: 64 bits, signed as OpenAI's are or unsigned as Text Generation Inference's are.
-_MIN_SEED, _MAX_SEED = -(2**63), 2**64 - 1
+#: Seeds are 64-bit integers, as OpenAI's are.
+_MIN_SEED, _MAX_SEED = -(2**63), 2**63 - 1
 MAX_TOP_TOKENS = 20
 
 

@@ -178,9 +178,7 @@ def _read_prompts(
                     f"'{key}' is for chats; send {{role, content}} objects, or leave it out", param=key
                 )
     elif reading.values.get("tools"):
-        reading.warnings.append(
-            "tools went to the chat template; calls in the answer are not parsed, they are part of its text"
-        )
+        reading.warnings.append("tools: calls in the answer are not parsed, they are part of its text")
     return tuple(prompts)
 
 

@@ -203,9 +203,20 @@ def test_a_running_call_is_part_of_the_backlog(
     output = {"OutputConfig": {"S3OutputPath": "s3://models/answers"}}
     maker.create_config("slow", "slow", asynchronous=output)
     maker.create_endpoint("counted", "slow")
+    with pytest.raises(ClientError, match="Endpoint counted is in status Creating"):
+        runtime.invoke_endpoint_async(EndpointName="counted", Body=b"{}")
     assert maker.wait_until_settled("counted")["EndpointStatus"] == "InService"
+    for wrong, message in (
+        ({"RequestTTLSeconds": 21_601}, "'requestTTLSeconds' failed .* less than or equal to 21600"),
+        ({"InvocationTimeoutSeconds": 3601}, "less than or equal to 3600"),
+        ({"CustomAttributes": 1025 * "x"}, "'customAttributes' failed"),
+    ):
+        with pytest.raises(ClientError, match=f"ValidationError.*{message}"):
+            runtime.invoke_endpoint_async(EndpointName="counted", Body=b"{}", **wrong)
     body = json.dumps({"inputs": "Hello", "parameters": {"max_new_tokens": 60}})
-    runtime.invoke_endpoint_async(EndpointName="counted", ContentType="application/json", Body=body)
+    call = {"EndpointName": "counted", "ContentType": "application/json", "Body": body}
+    response = runtime.invoke_endpoint_async(**call, S3OutputPathExtension="today", Filename="first.json")
+    assert response["OutputLocation"] == "s3://models/answers/today/first.json"
 
     dimensions = {"EndpointName": "counted"}
     wait_until(

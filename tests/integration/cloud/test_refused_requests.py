@@ -66,6 +66,11 @@ def test_a_refused_model_leaves_no_tags(maker: ResourceMaker) -> None:
         ({"ModelDataDownloadTimeoutInSeconds": 3601}, "less than or equal to 3600"),
         ({"VolumeSizeInGB": 513}, "less than or equal to 512"),
         ({"ModelName": "nobody"}, "Could not find model"),
+        ({"ManagedInstanceScaling": {"Status": "ENABLED"}}, "does not support managed instance scaling"),
+        (
+            {"RoutingConfig": {"RoutingStrategy": "PREFIX_AWARE"}},
+            "does not support routing strategies other than RANDOM and LEAST_OUTSTANDING_REQUESTS",
+        ),
     ],
 )
 def test_endpoint_configurations(maker: ResourceMaker, variant: dict[str, Any], message: str) -> None:
@@ -85,6 +90,13 @@ def test_unsupported_variants(maker: ResourceMaker, change: dict[str, Any], mess
     maker.create_model("m")
     with pytest.raises(ClientError, match=message):
         maker.create_config("c", "m", **change)
+
+
+def test_a_variant_says_how_many_instances_it_starts_with(maker: ResourceMaker) -> None:
+    maker.create_model("m")
+    variant = {"VariantName": "main", "ModelName": "m", "InstanceType": "ml.inf2.xlarge"}
+    with pytest.raises(ClientError, match="The variant main needs an InitialInstanceCount"):
+        maker.sagemaker.create_endpoint_config(EndpointConfigName="c", ProductionVariants=[variant])
 
 
 def test_every_inf2_instance_is_known(maker: ResourceMaker) -> None:
@@ -130,6 +142,17 @@ def test_updates(maker: ResourceMaker, aws: Callable[..., Any]) -> None:
     with pytest.raises(ClientError, match="A fleet of 1 instance cannot be updated with CANARY"):
         # The new configuration has two instances, but one is retained.
         update("two", RetainAllVariantProperties=True, DeploymentConfig=policy)
+    excluded = [{"VariantPropertyType": "DesiredInstanceCount"}]
+    with pytest.raises(ClientError, match="ExcludeRetainedVariantProperties needs"):
+        update("two", ExcludeRetainedVariantProperties=excluded)
+    batch = {"Type": "INSTANCE_COUNT", "Value": 1}
+    rolling = {"RollingUpdatePolicy": {"MaximumBatchSize": batch, "WaitIntervalInSeconds": 0}}
+    with pytest.raises(ClientError, match="either a BlueGreenUpdatePolicy or a RollingUpdatePolicy"):
+        update("two", DeploymentConfig={**policy, **rolling})
+    with pytest.raises(ClientError, match="Cannot create already existing endpoint"):
+        maker.create_endpoint("UPDATED", "one")
+    with pytest.raises(ClientError, match="Cannot create already existing model"):
+        maker.create_model("M")
     rollback = {"AutoRollbackConfiguration": {"Alarms": [{"AlarmName": "watching"}]}}
     traffic = {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0}
     watched = {**rollback, "BlueGreenUpdatePolicy": {"TrafficRoutingConfiguration": traffic}}

@@ -69,6 +69,8 @@ def test_every_command_works_or_names_its_extra(
         return
     packages.write_weights(tmp_path / "model", length=64)
     python = core_environment.create(pythons[version], wheel, tmp_path / "core")
+    clients = run(python, "-c", CLIENTS, folder=tmp_path)
+    assert (clients.returncode, clients.stdout) == (0, "e e\n"), clients.stderr
     result = run(python, COMMANDS, tmp_path, folder=tmp_path)
     assert result.returncode == 0, result.stderr
     outcomes: dict[str, dict[str, Any]] = {
@@ -94,6 +96,12 @@ def test_every_command_works_or_names_its_extra(
     figure(f"Python {version}: {len(outcomes)} commands with the core alone")
 
 
+CLIENTS = """
+import inf2kit
+for name in inf2kit.__all__:
+    getattr(inf2kit, name)
+print(*[client("e", region_name="eu-west-1").name for client in (inf2kit.Endpoint, inf2kit.AsyncEndpoint)])
+"""
 LOAD = """
 import sys, inf2kit
 try:
@@ -128,7 +136,7 @@ def test_the_core_environment_has_the_core_alone(
     program = "import importlib.metadata as m; print(*sorted(d.metadata['Name'] for d in m.distributions()))"
     names = set(run(python, "-c", program, folder=tmp_path).stdout.split())
     assert {"boto3", "botocore", "click", "inf2kit"} <= names
-    assert not {"psutil", "torch", "httpx", "pytest", "pip"} & names
+    assert not {"psutil", "torch", "uvicorn", "pytest", "pip"} & names
     script = python.parent / "inf2kit"
     assert run(script, "--version", folder=tmp_path).stdout.startswith("inf2kit, version ")
     sentence = (

@@ -36,6 +36,18 @@ def instance_count(size: Mapping[str, Any], instances: int) -> int:
     return max(1, int(value if size["Type"] == "INSTANCE_COUNT" else instances * value / 100))
 
 
+def check_policies(deployment: Mapping[str, Any]) -> None:
+    """Check that a DeploymentConfig has one way to update.
+
+    Raises:
+        AwsError: it has two.
+    """
+    if "BlueGreenUpdatePolicy" in deployment and "RollingUpdatePolicy" in deployment:
+        raise AwsError(
+            "ValidationException", "Give either a BlueGreenUpdatePolicy or a RollingUpdatePolicy, not both."
+        )
+
+
 def check_sizes(deployment: Mapping[str, Any], instances: int) -> None:
     """Check that a canary, a step or a batch is an allowed part of the fleet.
 

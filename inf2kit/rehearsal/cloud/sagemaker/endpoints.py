@@ -10,7 +10,7 @@ from inf2kit.rehearsal.cloud.clock import Clock
 from inf2kit.rehearsal.cloud.errors import AwsError
 from inf2kit.rehearsal.cloud.iam import ExecutionRole
 from inf2kit.rehearsal.cloud.sagemaker import model_data
-from inf2kit.rehearsal.cloud.sagemaker.deployment_config import alarm_names, check_sizes
+from inf2kit.rehearsal.cloud.sagemaker.deployment_config import alarm_names, check_policies, check_sizes
 from inf2kit.rehearsal.cloud.sagemaker.endpoint import SETTLED, Endpoint
 from inf2kit.rehearsal.cloud.sagemaker.fleet import Fleet
 from inf2kit.rehearsal.cloud.sagemaker.launcher import FleetContext
@@ -57,13 +57,12 @@ class Endpoints:
     def create(self, request: Request) -> Response:
         """Answer CreateEndpoint: start the endpoint in the background."""
         name = request["EndpointName"]
-        if name in self.by_name:
-            raise AwsError(
-                "ValidationException",
-                f'Cannot create already existing endpoint "{self.by_name[name].arn}".',
-            )
-        config = self._configs.get(request["EndpointConfigName"])
         arn = self._arn(name)
+        # Names have no case here; a call must have that of the name.
+        if arn in {endpoint.arn for endpoint in self.by_name.values()}:
+            raise AwsError("ValidationException", f'Cannot create already existing endpoint "{arn}".')
+        config = self._configs.get(request["EndpointConfigName"])
+        check_policies(request.get("DeploymentConfig", {}))
         self._tags.set_requested(arn, request)
         endpoint = Endpoint(
             name,
@@ -132,9 +131,7 @@ class Endpoints:
         endpoint = self._get_settled(request["EndpointName"])
         config = self._configs.get(request["EndpointConfigName"])
         self._check_update(endpoint, request["EndpointConfigName"], config)
-        counts = {}
-        if request.get("RetainAllVariantProperties"):
-            counts = {fleet.variant: fleet.desired for fleet in endpoint.fleets}
+        counts = _retained_counts(endpoint, request)
         deployment = request.get("DeploymentConfig", {})
         if request.get("RetainDeploymentConfig"):
             deployment = endpoint.deployment
@@ -142,6 +139,7 @@ class Endpoints:
             counts.get(variant["VariantName"], int(variant.get("InitialInstanceCount", 1)))
             for variant in config["ProductionVariants"]
         )
+        check_policies(deployment)
         check_sizes(deployment, instances)
         self._check_alarms(alarm_names(deployment), config)
         self._tag_simulated(endpoint, config)
@@ -272,3 +270,15 @@ class Endpoints:
 
     def _arn(self, name: str) -> str:
         return f"{self._arn_prefix}:endpoint/{name.lower()}"
+
+
+def _retained_counts(endpoint: Endpoint, request: Request) -> dict[str, int]:
+    """The instance counts of the variants that keep their number in an update."""
+    excluded = {item["VariantPropertyType"] for item in request.get("ExcludeRetainedVariantProperties", [])}
+    if excluded and not request.get("RetainAllVariantProperties"):
+        raise AwsError(
+            "ValidationException", "ExcludeRetainedVariantProperties needs RetainAllVariantProperties."
+        )
+    if not request.get("RetainAllVariantProperties") or "DesiredInstanceCount" in excluded:
+        return {}
+    return {fleet.variant: fleet.desired for fleet in endpoint.fleets}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ from inf2kit.rehearsal.runtime.server import Target
 
 #: SageMaker's default for ContainerStartupHealthCheckTimeoutInSeconds.
 _STARTUP_S = 600
+#: RoutingStrategy of a variant: SageMaker's default is the first.
+ROUTING_STRATEGIES = ("RANDOM", "LEAST_OUTSTANDING_REQUESTS")
 #: Seconds between the last call that is routed to an instance and the signal that ends it.
 _ROUTED_S = 0.5
 _MAX_REPLACEMENT_WAIT_S = 30.0
@@ -52,6 +55,8 @@ class Fleet:
         self.desired, self.role = desired, role
         self._endpoint, self._log = endpoint, context.log
         self._startup_s = float(variant.get("ContainerStartupHealthCheckTimeoutInSeconds", _STARTUP_S))
+        routing = variant.get("RoutingConfig", {}).get("RoutingStrategy", ROUTING_STRATEGIES[0])
+        self._is_routed_at_random = routing == ROUTING_STRATEGIES[0]
         self._launcher = Launcher(
             context, endpoint, self.variant, self.instance_type, model, role, self._replace_if_failed
         )
@@ -71,9 +76,11 @@ class Fleet:
         return sum(instance.target.in_flight for instance in self._serving)
 
     def pick(self) -> Target | None:
-        """Choose the instance with the fewest calls; an unhealthy one only if all are; None without any."""
+        """Choose an instance by the routing strategy; an unhealthy one only if all are; None without any."""
         serving = self._serving
         ready = [instance for instance in serving if instance.state == "ready"] or serving
+        if ready and self._is_routed_at_random:
+            return random.choice(ready).target  # noqa: S311
         return min((instance.target for instance in ready), key=lambda target: target.in_flight, default=None)
 
     def resize(self, count: int) -> None:

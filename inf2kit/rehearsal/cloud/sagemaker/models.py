@@ -5,6 +5,7 @@ from __future__ import annotations
 from inf2kit.rehearsal.cloud.errors import AwsError
 from inf2kit.rehearsal.cloud.iam import ExecutionRole
 from inf2kit.rehearsal.cloud.s3 import objects
+from inf2kit.rehearsal.cloud.sagemaker.fleet import ROUTING_STRATEGIES
 from inf2kit.rehearsal.cloud.sagemaker.model_data import container_of, uri_of
 from inf2kit.rehearsal.cloud.sagemaker.records import Records, Request, Response, Tags
 
@@ -107,10 +108,15 @@ def _check_variants(request: Request) -> None:
             raise _unsupported("serverless variants")
         if not variant.get("ModelName"):
             raise _unsupported("variants of inference components (without ModelName)")
-        if not variant.get("InstanceType"):
-            raise AwsError(
-                "ValidationException", f"The variant {variant['VariantName']} needs an InstanceType."
-            )
+        if variant.get("ManagedInstanceScaling"):
+            raise _unsupported("managed instance scaling, which is for inference components")
+        if variant.get("RoutingConfig", {}).get("RoutingStrategy") not in (None, *ROUTING_STRATEGIES):
+            raise _unsupported(f"routing strategies other than {' and '.join(ROUTING_STRATEGIES)}")
+        for name in ("InstanceType", "InitialInstanceCount"):
+            if not variant.get(name):
+                raise AwsError(
+                    "ValidationException", f"The variant {variant['VariantName']} needs an {name}."
+                )
 
 
 def _unsupported(feature: str) -> AwsError:

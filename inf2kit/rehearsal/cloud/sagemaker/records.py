@@ -64,10 +64,10 @@ class Records:
         """The ARN of a resource that is to be created.
 
         Raises:
-            AwsError: a resource of this name exists.
+            AwsError: a resource of this name exists, in whatever case.
         """
         arn = f"{self._arn_prefix}:{self._kind}/{request[self._name].lower()}"
-        if request[self._name] in self._records:
+        if arn in self.arns():
             raise AwsError("ValidationException", f'Cannot create already existing {self._kind} "{arn}".')
         return arn
 

@@ -267,7 +267,7 @@ def test_two_names_of_one_option_must_agree(form: Form) -> None:
         {"min_p": 2},
         {"typical_p": 0},
         {"truncate": 0},
-        {"seed": 2**64},
+        {"seed": 2**63},
         {"top_k": -2},
         {"top_p": -0.1},
     ],

@@ -55,7 +55,7 @@ def test_minus_one_is_no_limit_and_no_seed(name: str) -> None:
 
 
 def test_seeds_of_64_bits_are_all_their_own() -> None:
-    seeds = [-(2**63), -5, -2, 0, 5, 2**63 - 1, 2**63, 2**64 - 1]
+    seeds = [-(2**63), -5, -2, 0, 5, 2**63 - 1]
     assert [parse_parameters({"seed": seed})[0].seed for seed in seeds] == seeds
     assert parse_parameters({"seed": "9007199254740993"})[0].seed == 9007199254740993
 
