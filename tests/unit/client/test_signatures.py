@@ -1,4 +1,4 @@
-"""What asyncio's transport sends is signed as botocore itself would sign it: nothing in between changes it."""
+"""What asyncio's transport sends is signed as botocore would sign it: nothing in between changes it."""
 
 from __future__ import annotations
 
