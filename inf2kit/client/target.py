@@ -32,6 +32,9 @@ class Target:
         url: The address to call, instead of AWS's.
         client: The caller's own client, whose timeouts and connections are used as they are.
         published: What its stack says of it, if it was looked up.
+
+    Attributes:
+        is_local: Whether calls go to this machine.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Target:
         self._connections = _CONNECTIONS
         self._lock = threading.Lock()
         self.client = client or self._client(WHOLE_TIMEOUT_S)
+        self.is_local = is_local(self.client.meta.endpoint_url)
 
     @classmethod
     def by_name(
@@ -107,11 +111,6 @@ class Target:
         meta = self.client.meta
         where = f"at {meta.endpoint_url}" if self.is_local else f"on AWS in {meta.region_name}"
         return f"{self.name!r} {where}"
-
-    @property
-    def is_local(self) -> bool:
-        """Whether calls go to this machine."""
-        return is_local(self.client.meta.endpoint_url)
 
     @property
     def concurrency(self) -> int:
