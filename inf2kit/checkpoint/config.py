@@ -23,6 +23,8 @@ SIZES = (
     "vocab_size",
     "max_position_embeddings",
 )
+#: Above the sizes and the layers of every model; each layer is some names of tensors in memory.
+_MAX_SIZE, _MAX_LAYERS = 100_000_000, 10_000
 #: Keys of configurations that quantized weights have, as transformers, MLX and others write them.
 _QUANTIZATION = ("quantization_config", "quantization", "compression_config")
 
@@ -64,6 +66,8 @@ def _find_wrong_size(config: Mapping[str, Any], where: str) -> str | None:
             return (
                 f"{where}: {name} is {value!r}; it must be a whole number of at least 1; fetch the file again"
             )
+        if value > (_MAX_LAYERS if name == "num_hidden_layers" else _MAX_SIZE):
+            return f"{where}: {name} is {value}, which no model has; fetch the file again"
     if config["num_attention_heads"] % sizes["num_key_value_heads"]:
         return (
             f"{where}: {heads} heads cannot share {sizes['num_key_value_heads']} key and value heads evenly"
@@ -99,6 +103,8 @@ def quantized(where: str, how: str) -> str:
 
 def _find_unsupported(config: Mapping[str, Any], where: str) -> str | None:
     model_type = config.get("model_type")
+    if not isinstance(model_type, str):
+        return f"{where}: model_type is {model_type!r}; it must name the model's family; fetch the file again"
     version = catalog.image().versions["optimum_neuron"]
     supported = ", ".join(FAMILIES)
     if model_type in EXPERTS:

@@ -90,6 +90,7 @@ class _Reader:
         self.changes: list[str] = []
         self.rewritten: dict[str, bytes] = {}
         self._json: dict[str, dict[str, Any]] = {}
+        self._is_served = False
 
     def check_contents(self) -> None:
         """Look at the first bytes of each file, and parse those that the engine parses."""
@@ -118,9 +119,9 @@ class _Reader:
         config = self._rewritten(MODEL_CONFIG, *configs.rewrite(self._json.get(MODEL_CONFIG, {})))
         if config and not self.is_compiled:
             where = str(self._folder / MODEL_CONFIG)
-            self.faults += configs.find_faults(
-                config, where, compiles=compiles, sequence_length=sequence_length
-            )
+            faults = configs.find_faults(config, where, compiles=compiles, sequence_length=sequence_length)
+            self._is_served = not faults
+            self.faults += faults
         return config
 
     def _rewritten(self, name: str, values: dict[str, Any], changes: list[str]) -> dict[str, Any]:
@@ -149,7 +150,7 @@ class _Reader:
             return Tensors()
         if quantized := weights.find_quantization(tensors):
             self.faults.append(configs.quantized(where, f"quantized ({quantized})"))
-        elif fault := weights.find_fault(tensors, config, where):
+        elif self._is_served and (fault := weights.find_fault(tensors, config, where)):
             self.faults.append(fault)
         return tensors
 

@@ -99,6 +99,12 @@ def test_the_log_can_outlive_the_stack(template: Callable[..., Template]) -> Non
         assert (group["DeletionPolicy"], group["UpdateReplacePolicy"]) == (policy, policy)
 
 
+def test_a_stack_of_a_fine_tune_is_tagged_with_its_name(template: Callable[..., Template]) -> None:
+    rendered = template(manifest={"model_name": "legal/müller*tune"})
+    tags = {tag["Key"]: tag["Value"] for tag in find_only(rendered, "SageMaker::Model")["Tags"]}
+    assert tags["inf2kit:model"] == "legal/müller-tune"
+
+
 def test_cost_tags_have_no_price(template: Callable[..., Template]) -> None:
     """A refreshed price would be an update of every resource that has it."""
     rendered = template()

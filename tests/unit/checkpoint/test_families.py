@@ -49,7 +49,7 @@ def test_a_model_of_each_family_runs_here_as_transformers_runs_it(family: str, t
             {"model_type": "x", "auto_map": {"AutoModel": "m.X"}},
             r"and its own code \(auto_map\) is never run",
         ),
-        ({"model_type": None}, "model_type is None"),
+        ({"model_type": None}, "model_type is None; it must name the model's family"),
         ({"model_type": "qwen3_moe"}, "a mixture of experts, whose memory inf2kit cannot compute"),
         ({"architectures": ["LlamaForSequenceClassification"]}, "which does not generate text"),
         (
@@ -72,6 +72,7 @@ def test_a_model_of_each_family_runs_here_as_transformers_runs_it(family: str, t
         ({"quantization_config": {"quant_method": "mxfp4"}}, "quantized with mxfp4"),
         ({"quantization": {"group_size": 64, "bits": 4}}, "quantized to 4 bits"),
         ({"hidden_size": "x"}, "hidden_size is 'x'; it must be a whole number of at least 1"),
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers is 1000000000, which no model has"),
         ({"vocab_size": None}, "vocab_size is None; it must be a whole number of at least 1"),
         ({"num_attention_heads": 3}, "3 heads cannot share 2 key and value heads evenly"),
         (

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import random
 from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from click.testing import CliRunner
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from inf2kit import catalog
+from inf2kit import catalog, paths, toml
 from inf2kit.catalog import Instance, prices
+from inf2kit.cli import main
 from inf2kit.fit import (
     Architecture,
     cheapest_instance,
@@ -123,3 +126,24 @@ def _meta_bytes(architecture: Architecture, dtype: torch.dtype) -> int:
         model = LlamaForCausalLM(config).to(dtype)
     model.tie_weights()
     return sum(tensor.numel() * tensor.element_size() for tensor in model.parameters())
+
+
+def test_the_cheapest_instance_is_that_of_the_prices_that_were_refreshed() -> None:
+    path = paths.prices()
+    table = {
+        "ml.inf2.xlarge": 99.0,
+        "ml.inf2.8xlarge": 1.23,
+        "ml.inf2.24xlarge": 50.0,
+        "ml.inf2.48xlarge": 60.0,
+    }
+    content = {"date": dt.date(2026, 11, 26), "source": "a test", "eu-west-1": table}
+    path.write_text(toml.dumps(content), encoding="utf-8")
+    try:
+        architecture = Architecture.find("TinyLlama/TinyLlama-1.1B-Chat-v1.0")
+        choice = cheapest_instance(architecture, StaticShapes.resolve(1, 128), "float16")
+        assert choice is not None
+        assert (choice.instance_type, choice.price.usd_per_hour) == ("ml.inf2.8xlarge", 1.23)
+        checked = CliRunner().invoke(main, ["presets", "check", "tinyllama-1.1b-starter"])
+        assert "$1.23 an hour in eu-west-1 (2026-11-26)" in checked.stdout
+    finally:
+        path.unlink()
