@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -211,6 +212,32 @@ def test_the_statuses_of_change_sets(stacks: StackMaker) -> None:
     create_change_set(stacks, "beside", resources)
     summaries = client.list_change_sets(StackName="reviewed")["Summaries"]
     assert [summary["ChangeSetName"] for summary in summaries] == ["tagged"]
+
+
+def test_requests_at_the_same_time_create_one_stack(stacks: StackMaker) -> None:
+    resources = {"G": log_group("/raced")}
+    with ThreadPoolExecutor(8) as pool:
+        list(
+            pool.map(
+                lambda number: create_change_set(stacks, "raced", resources, ChangeSetName=f"c{number}"),
+                range(8),
+            )
+        )
+    every = stacks.client.get_paginator("describe_stacks").paginate().build_full_result()["Stacks"]
+    assert [stack["StackName"] for stack in every].count("raced") == 1
+    summaries = stacks.client.list_change_sets(StackName="raced")["Summaries"]
+    assert len(summaries) == 8
+
+    def execute(summary: dict[str, Any]) -> bool:
+        try:
+            stacks.client.execute_change_set(ChangeSetName=summary["ChangeSetId"])
+        except ClientError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(execute, summaries)).count(True) == 1
+    assert stacks.wait_until_settled("raced") == "CREATE_COMPLETE"
 
 
 def test_a_stack_that_is_reviewed_or_deleted_can_be_deleted(stacks: StackMaker) -> None:

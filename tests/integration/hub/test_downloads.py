@@ -276,10 +276,12 @@ def test_the_dry_run_refuses_what_the_command_would_refuse(
     arguments = ["compile", "tinyllama-1.1b-starter", "--dry-run", "--output", tmp_path / "out", "--model"]
     config = json.loads(llama["config.json"])
     hub.add("org/gpt", {**llama, "config.json": json.dumps({**config, "model_type": "gpt2"}).encode()})
+    hub.add("org/graphs", {**llama, "neuron_config.json": b"{}", "model.pt": b""})
     for model, sentence in (
         ("org/gpt", "model_type is 'gpt2'"),
         ("org/nothing", "has no model org/nothing"),
         (f"{MODEL}@v7", "has no revision 'v7'"),
+        ("org/graphs", "org/graphs is compiled for Neuron already; package its folder with inf2kit package"),
     ):
         ended = run(*arguments, model)
         assert ended.returncode == 1

@@ -28,6 +28,8 @@ class Backend(CloudFormationBackend):
 
     client: Callable[[str, str], Any]
     undone: str
+    #: Held while a stack is looked up and created: two requests must not create two of one name.
+    _creating = threading.Lock()
 
     @property
     def _url_module(self) -> Any:
@@ -85,26 +87,24 @@ class Backend(CloudFormationBackend):
     ) -> LiveChangeSet:
         """Create a change set, and for ``CREATE`` its stack in review."""
         utils.validate_create_change_set(name)
-        stack = self.find(stack_name)
-        if kind == "CREATE" and stack is None:
-            stack = self._new_stack(stack_name)
-            stack.set_status("REVIEW_IN_PROGRESS", "User Initiated")
-        elif stack is None or (kind == "UPDATE" and stack.status == "REVIEW_IN_PROGRESS"):
-            raise refused(f"Stack [{stack_name}] does not exist")
-        elif kind == "CREATE" and stack.status != "REVIEW_IN_PROGRESS":
-            raise refused(
-                f"Stack [{stack_name}] already exists and cannot be created again with the changeSet "
-                f"[{name}]."
-            )
-        states.check_change_set(stack)
-        if any(other.change_set_name == name and not other.is_done for other in self.change_sets_of(stack)):
-            raise exceptions.AlreadyExistsException(f"ChangeSet {name} already exists")
-        change_set = LiveChangeSet(kind, stack, name, description, desired, tags, role_arn)
-        stack.template = stack.version.template or desired.text
-        # Added last: a template that is refused creates no stack.
-        self.stacks[stack.stack_id] = stack
-        self.change_sets[change_set.change_set_id] = change_set
-        return change_set
+        with self._creating:
+            stack = self.find(stack_name)
+            if kind == "CREATE" and stack is None:
+                stack = self._new_stack(stack_name)
+                stack.set_status("REVIEW_IN_PROGRESS", "User Initiated")
+            if stack is None:
+                raise refused(f"Stack [{stack_name}] does not exist")
+            states.check_change_set(stack, kind, name)
+            if any(
+                other.change_set_name == name and not other.is_done for other in self.change_sets_of(stack)
+            ):
+                raise exceptions.AlreadyExistsException(f"ChangeSet {name} already exists")
+            change_set = LiveChangeSet(kind, stack, name, description, desired, tags, role_arn)
+            stack.template = stack.version.template or desired.text
+            # Added last: a template that is refused creates no stack.
+            self.stacks[stack.stack_id] = stack
+            self.change_sets[change_set.change_set_id] = change_set
+            return change_set
 
     def get_change_set(self, name: str, stack_name: str | None) -> LiveChangeSet:
         """Return a change set by its id, or by its name and that of an existing stack.
@@ -150,14 +150,15 @@ class Backend(CloudFormationBackend):
         self, name: str, desired: DesiredStack, tags: Mapping[str, str], role_arn: str, *, protected: bool
     ) -> LiveStack:
         """Start the creation of a stack without a change set."""
-        if self.find(name):
-            raise exceptions.AlreadyExistsException(f"Stack [{name}] already exists")
         fault = desired.unsupported_types()
-        if fault:
-            raise refused(fault)
-        stack = self._new_stack(name)
-        stack.enable_termination_protection = protected
-        self.stacks[stack.stack_id] = stack
+        with self._creating:
+            if self.find(name):
+                raise exceptions.AlreadyExistsException(f"Stack [{name}] already exists")
+            if fault:
+                raise refused(fault)
+            stack = self._new_stack(name)
+            stack.enable_termination_protection = protected
+            self.stacks[stack.stack_id] = stack
         self.deploy(stack, desired, "CREATE", tags, role_arn)
         return stack
 

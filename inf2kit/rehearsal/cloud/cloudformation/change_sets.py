@@ -52,7 +52,8 @@ class LiveChangeSet(ChangeSet):
     @property
     def is_done(self) -> bool:
         """Whether it was executed, with or without success."""
-        return self.execution_status in ("EXECUTE_COMPLETE", "EXECUTE_FAILED")
+        is_settled = not self.stack.is_busy and self.execution_status == "EXECUTE_IN_PROGRESS"
+        return is_settled or self.execution_status in ("EXECUTE_COMPLETE", "EXECUTE_FAILED")
 
     def check_executable(self) -> None:
         """Check that it can be executed.
@@ -71,7 +72,7 @@ class LiveChangeSet(ChangeSet):
         Raises:
             CloudFormationError: it is being executed.
         """
-        if self.execution_status == "EXECUTE_IN_PROGRESS":
+        if self.execution_status == "EXECUTE_IN_PROGRESS" and not self.is_done:
             raise self._invalid("deleted", f"execution status of [{self.execution_status}]")
 
     def _invalid(self, verb: str, status: str) -> exceptions.CloudFormationError:

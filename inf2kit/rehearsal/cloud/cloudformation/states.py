@@ -15,14 +15,25 @@ PAUSED = ("CREATE_FAILED", "UPDATE_FAILED")
 _NOT_UPDATABLE = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "UPDATE_ROLLBACK_FAILED", "DELETE_FAILED")
 
 
-def check_change_set(stack: LiveStack) -> None:
+def check_change_set(stack: LiveStack, kind: str, name: str) -> None:
     """Check that a change set can be created.
 
+    Args:
+        stack: The stack.
+        kind: ``CREATE`` for a stack in review, otherwise ``UPDATE``.
+        name: The change set's name, for the error.
+
     Raises:
-        ValidationError: the stack is busy, or takes no update.
+        ValidationError: the stack is busy, takes no update, or is not of the kind.
     """
-    if stack.is_busy or stack.status in _NOT_UPDATABLE:
-        raise _not_updatable(stack)
+    is_reviewed = stack.status == "REVIEW_IN_PROGRESS"
+    if kind == "UPDATE" and is_reviewed:
+        raise refused(f"Stack [{stack.name}] does not exist")
+    if kind == "CREATE" and not is_reviewed:
+        raise refused(
+            f"Stack [{stack.name}] already exists and cannot be created again with the changeSet [{name}]."
+        )
+    _check_updatable(stack)
 
 
 def check_update(stack: LiveStack, *, rollback: bool) -> None:
@@ -35,7 +46,7 @@ def check_update(stack: LiveStack, *, rollback: bool) -> None:
     Raises:
         ValidationError: the stack is busy, takes no update, or none that could be rolled back.
     """
-    check_change_set(stack)
+    _check_updatable(stack)
     if rollback and stack.status in PAUSED:
         # A roll-back could not tell the failed deployment from this one.
         raise refused(
@@ -111,6 +122,11 @@ def check_continued_rollback(stack: LiveStack, skipped: Collection[str]) -> None
             f"The resources [{', '.join(others)}] cannot be skipped: the rollback did not leave them in "
             "UPDATE_FAILED"
         )
+
+
+def _check_updatable(stack: LiveStack) -> None:
+    if stack.is_busy or stack.status in _NOT_UPDATABLE:
+        raise _not_updatable(stack)
 
 
 def _not_updatable(stack: LiveStack) -> exceptions.ValidationError:
