@@ -45,6 +45,7 @@ def describe(spec: CompileSpec, instance_type: str, note: Note) -> list[str]:
             note(f"{reason}: what would be downloaded is not known")
         else:
             if remote is not None:
+                local.check_not_compiled(remote.files, remote.model)
                 architecture = _read_architecture(remote, note)
                 after = _describe_download(remote)
             elif copy := hub.find_local_copy(spec.model, spec.revision):
@@ -97,6 +98,8 @@ def _describe_folder(folder: Path, sequence_length: int, note: Note, *, compiles
     if inspection.faults:
         note("\n".join(inspection.lines()))
     inspection.check()
+    if compiles:
+        local.check_not_compiled(inspection.files, str(folder))
     return inspection.lines()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -18,6 +18,7 @@ from inf2kit.compile.hub import HubModel, ModelFolder
 from inf2kit.compile.spec import CompileSpec
 from inf2kit.compile.work import exclusive_work
 from inf2kit.errors import CompileError
+from inf2kit.serving.model_dir import NEURON_CONFIG
 
 Progress = Callable[[str], None]
 
@@ -146,6 +147,7 @@ def execute(
     for line in inspection.lines():
         progress(line)
     inspection.check()
+    check_not_compiled(inspection.files, spec.model)
     architecture = Architecture.from_config(inspection.config, str(source.path))
     spec.check(architecture)
     with exclusive_work(folder, progress) as work:
@@ -174,6 +176,7 @@ def _fetch(
     """Download the weights, unless their configuration or the disks rule out what follows."""
     if remote is None:
         return hub.fetch(spec.model, spec.revision, progress, token=token)
+    check_not_compiled(remote.files, remote.model)
     size = hub.missing_bytes(remote)
     if size and remote.gated and token is None:
         hub.check_token(spec.model)
@@ -184,6 +187,23 @@ def _fetch(
     disk_space.check_room({folder: shards, hub.cache_folder(): size})
     progress(f"fetching {spec.model}: {len(remote.needed)} files, {size / 1e9:.2f} GB to download")
     return hub.download(remote, progress)
+
+
+def check_not_compiled(files: Collection[str], model: str) -> None:
+    """Refuse a model that is compiled for Neuron already.
+
+    Args:
+        files: The paths of its files.
+        model: Its name, for the sentence.
+
+    Raises:
+        CompileError: it is.
+    """
+    if NEURON_CONFIG in files:
+        raise CompileError(
+            f"{model} is compiled for Neuron already; package its folder with inf2kit package, or give the "
+            "model that it was compiled from"
+        )
 
 
 def check_compiler() -> None:

@@ -183,7 +183,11 @@ def _manifest(model_dir: Path) -> dict[str, Any]:
         raise ModelDirectoryError(
             f"{path} is missing, so {model_dir} is no inf2kit model package; make one from a preset"
         ) from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ModelDirectoryError(
+            f"{path} cannot be read ({error.strerror}); check its permissions and the disk"
+        ) from None
+    except ValueError as error:
         raise ModelDirectoryError(f"{path} cannot be read ({error}); make the package again") from None
     if not isinstance(manifest, dict):
         raise ModelDirectoryError(f"{path} is not a JSON object; make the package again")

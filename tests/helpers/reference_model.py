@@ -86,7 +86,7 @@ class ReferenceModel:
             AssertionError: A token was wrong by more than rounding.
         """
         logits = self.compute_logits([(prompt, new)])[0] if logits is None else logits
-        draws = random.Random(parameters.seed)
+        draws = random.Random((parameters.seed or 0) % 2**64)
         ties = 0
         for step, token_id in enumerate(new):
             before = torch.tensor([[*prompt, *new[:step]]])

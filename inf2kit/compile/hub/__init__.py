@@ -3,7 +3,7 @@
 The token is passed on to the hub only, and never printed or stored.
 """
 
-from inf2kit.compile.hub.client import HubUnreachableError, redact
+from inf2kit.compile.hub.client import HubUnreachableError
 from inf2kit.compile.hub.download import (
     cache_folder,
     download,
@@ -12,6 +12,7 @@ from inf2kit.compile.hub.download import (
     read_config,
     read_local_copy,
 )
+from inf2kit.compile.hub.failures import redact
 from inf2kit.compile.hub.lookup import HubModel, ModelFolder, find, find_local_copy, is_commit
 from inf2kit.compile.hub.push import check_push, push
 from inf2kit.compile.hub.reference import ModelReference

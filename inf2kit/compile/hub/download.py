@@ -10,7 +10,8 @@ from typing import Any
 
 from inf2kit.checkpoint import check_config
 from inf2kit.compile import disk_space
-from inf2kit.compile.hub.client import HubUnreachableError, explain, is_offline, load_client, status_of
+from inf2kit.compile.hub.client import HubUnreachableError, is_offline, load_client
+from inf2kit.compile.hub.failures import explain, status_of
 from inf2kit.compile.hub.lookup import (
     HubModel,
     ModelFolder,
@@ -178,5 +179,9 @@ def _fetch_file(
 def _is_connection_lost(error: Exception) -> bool:
     import requests
 
-    lost = (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError)
+    lost = (
+        requests.exceptions.ConnectionError,
+        requests.exceptions.ChunkedEncodingError,
+        requests.exceptions.Timeout,
+    )
     return isinstance(error, lost) or isinstance(error.__cause__, lost)

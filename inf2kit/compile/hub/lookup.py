@@ -11,14 +11,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from inf2kit.checkpoint import Layout, kinds, sort_files, tokenizer
-from inf2kit.compile.hub.client import (
-    explain,
-    header_of,
-    is_offline,
-    load_client,
-    status_of,
-    timeout_s,
-)
+from inf2kit.compile.hub.client import is_offline, load_client, timeout_s
+from inf2kit.compile.hub.failures import explain, header_of, status_of
 from inf2kit.errors import CheckpointError, CompileError
 from inf2kit.serving.model_dir import (
     MODEL_CONFIG,

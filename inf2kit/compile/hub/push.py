@@ -5,14 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from inf2kit.compile.hub.client import (
-    HubUnreachableError,
-    endpoint,
-    explain,
-    load_client,
-    status_of,
-    timeout_s,
-)
+from inf2kit.compile.hub.client import HubUnreachableError, endpoint, load_client, timeout_s
+from inf2kit.compile.hub.failures import explain, status_of
 from inf2kit.compile.hub.reference import ModelReference
 from inf2kit.compile.hub.token import read_token, token_origin
 from inf2kit.errors import CompileError

@@ -78,12 +78,13 @@ class InputProcessor:
         requests: list[Request] = []
         for prompt in call.prompts:
             tokenized = self._prompts.tokenize(prompt, call.parameters.truncate)
+            listed = self._list_tokens(tokenized.ids) if call.parameters.decoder_input_details else ()
             for parameters in _each_answer(call.parameters):
-                requests.append(
-                    self._request(
-                        call, len(requests), prompt, tokenized, parameters, emit, group=group, arrival=arrival
-                    )
+                request = self._request(
+                    call, len(requests), prompt, tokenized, parameters, emit, group=group, arrival=arrival
                 )
+                request.prompt_tokens = listed
+                requests.append(request)
         accepted = AcceptedEvent(
             form=call.form,
             details=call.parameters.details,
@@ -133,7 +134,6 @@ class InputProcessor:
             with_tokens=call.stream or lists_tokens,
             # Only Text Generation Inference's streams have log-probabilities unasked.
             with_logprobs=lists_tokens or (call.stream and call.form == "tgi"),
-            prompt_tokens=self._list_tokens(tokenized.ids) if parameters.decoder_input_details else (),
             group=group,
         )
 

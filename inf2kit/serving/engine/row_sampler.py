@@ -91,9 +91,15 @@ def random_seed() -> int:
 
 
 def seed_of_answer(seed: int, number: int) -> int:
-    """Return the seed of one of several answers: the seeds after the first one, modulo 2**64."""
+    """Return the seed of one of several answers to a prompt: the seeds after the first one, modulo 2**64.
+
+    A request with that seed gives the same answer; so -1, which would be a random one, is 2**64 - 1.
+    """
+    if number == 0:
+        return seed
     half = 1 << (_SEED_BITS - 1)
-    return (seed + number + half) % (1 << _SEED_BITS) - half
+    following = (seed + number + half) % (1 << _SEED_BITS) - half
+    return (1 << _SEED_BITS) - 1 if following == -1 else following
 
 
 def _random_numbers(seed: int) -> random.Random:

@@ -241,7 +241,12 @@ def main(model_dir: str) -> None:
     end_with_parent()
     # Before the supervisor ends a stuck engine, it asks for the stacks of all threads in the log.
     faulthandler.register(signal.SIGUSR1, all_threads=True)
-    settings = Settings.read(model_dir)
+    try:
+        settings = Settings.read(model_dir)
+    except ModelDirectoryError as error:
+        # The supervisor reads the settings first, and logs the reason.
+        sys.stderr.write(f"inf2kit engine: {error}\n")
+        sys.exit(CANNOT_LOAD)
     try:
         server = EngineServer(settings, Heartbeat.inherited(ENGINE))
         server.listen()

@@ -89,6 +89,16 @@ def test_a_tag_is_recorded_as_its_commit(
 
 
 @pytest.mark.parametrize("client", PYTHONS)
+def test_a_model_that_was_renamed_is_found_by_its_old_name(
+    client: str, hub: HubDouble, repository: Repository, run: Run, tmp_path: Path
+) -> None:
+    hub.renamed["org/old"] = MODEL
+    ended = run(*_arguments(tmp_path, "org/old"), client=client)
+    assert ended.returncode == 0, ended.stderr
+    assert _manifest(tmp_path).revision == repository.refs["main"]
+
+
+@pytest.mark.parametrize("client", PYTHONS)
 def test_a_download_that_is_cut_goes_on_where_it_stopped(
     client: str, hub: HubDouble, large: Mapping[str, bytes], run: Run, tmp_path: Path
 ) -> None:
@@ -276,10 +286,12 @@ def test_the_dry_run_refuses_what_the_command_would_refuse(
     arguments = ["compile", "tinyllama-1.1b-starter", "--dry-run", "--output", tmp_path / "out", "--model"]
     config = json.loads(llama["config.json"])
     hub.add("org/gpt", {**llama, "config.json": json.dumps({**config, "model_type": "gpt2"}).encode()})
+    hub.add("org/graphs", {**llama, "neuron_config.json": b"{}", "model.pt": b""})
     for model, sentence in (
         ("org/gpt", "model_type is 'gpt2'"),
         ("org/nothing", "has no model org/nothing"),
         (f"{MODEL}@v7", "has no revision 'v7'"),
+        ("org/graphs", "org/graphs is compiled for Neuron already; package its folder with inf2kit package"),
     ):
         ended = run(*arguments, model)
         assert ended.returncode == 1

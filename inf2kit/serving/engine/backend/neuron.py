@@ -227,6 +227,8 @@ def read_neuron_config(model_dir: Path) -> dict[str, Any]:
             f"{path} is missing, so the model is not compiled for Neuron; compile it with 'inf2kit compile'"
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
+        if is_transient(error):
+            raise
         raise ModelDirectoryError(f"{path} cannot be read ({error!r}); compile the model again") from None
     missing = [name for name in compiled_files(tensor_parallel_size) if not (model_dir / name).exists()]
     if missing:

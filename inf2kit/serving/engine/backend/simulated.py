@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from inf2kit.errors import ModelDirectoryError
-from inf2kit.serving.engine.backend.base import Backend, PrefillChunk, StepOutput
+from inf2kit.serving.engine.backend.base import Backend, PrefillChunk, StepOutput, is_transient
 from inf2kit.serving.model_dir import MODEL_CONFIG
 from inf2kit.serving.shapes import StaticShapes
 
@@ -67,7 +67,9 @@ class SimulatedBackend(Backend):
             self._vocabulary_size = int(
                 json.loads(self._config_path.read_text(encoding="utf-8"))["vocab_size"]
             )
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if is_transient(error):
+                raise
             raise ModelDirectoryError(
                 f"{self._config_path} cannot be read ({error}); make the package again"
             ) from None

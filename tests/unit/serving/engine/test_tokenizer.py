@@ -62,3 +62,11 @@ def test_a_damaged_tokenizer_is_one_sentence(settings: Settings) -> None:
     with pytest.raises(ModelDirectoryError, match=r"cannot be loaded .* make the package again") as refused:
         load_tokenizer(settings)
     assert "\n" not in str(refused.value)
+
+
+def test_a_tokenizer_on_a_disk_that_fails_is_not_damaged(settings: Settings) -> None:
+    (settings.model_dir / "tokenizer.json").unlink()
+    (settings.model_dir / "tokenizer.json").symlink_to("/proc/self/mem")
+    with pytest.raises(Exception, match=r"\S") as failed:
+        load_tokenizer(settings)
+    assert not isinstance(failed.value, ModelDirectoryError)

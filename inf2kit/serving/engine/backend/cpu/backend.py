@@ -15,7 +15,7 @@ from inf2kit.serving.engine.backend.base import Backend, PrefillChunk, StepOutpu
 from inf2kit.serving.engine.backend.cpu.packing import pack
 from inf2kit.serving.engine.backend.cpu.recording import DecodeStep, record_decode_step
 from inf2kit.serving.engine.backend.cpu.row_cache import NO_MASK, RowCache, Segment, attend
-from inf2kit.serving.model_dir import weight_files
+from inf2kit.serving.model_dir import WEIGHTS_INDEX, weight_files
 from inf2kit.serving.shapes import StaticShapes
 
 _ATTENTION = "inf2kit_rows"
@@ -153,9 +153,15 @@ def check_weights(model_dir: Path) -> None:
     """Check that every shard named by the index is there.
 
     Raises:
-        ModelDirectoryError: naming the missing files.
+        ModelDirectoryError: naming the missing files, or the index if it is damaged.
     """
-    missing = sorted(name for name in weight_files(model_dir) if not (model_dir / name).exists())
+    try:
+        names = weight_files(model_dir)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelDirectoryError(
+            f"{model_dir / WEIGHTS_INDEX} is damaged ({error!r}); make the package again"
+        ) from None
+    missing = sorted(name for name in names if not (model_dir / name).exists())
     if missing:
         raise ModelDirectoryError(
             f"the model directory {model_dir} lacks {', '.join(missing)}; make the package again"

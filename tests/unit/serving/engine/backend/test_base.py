@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import errno
+import json
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from inf2kit.errors import ModelDirectoryError
 from inf2kit.serving.engine.backend import is_transient
+from inf2kit.serving.engine.backend.cpu.backend import check_weights
+from inf2kit.serving.engine.backend.neuron import read_neuron_config
+from inf2kit.serving.engine.backend.simulated import SimulatedBackend
+from inf2kit.serving.shapes import StaticShapes
+
+#: Its first byte is no memory of the process, so that reading it is an input/output error.
+UNREADABLE = Path("/proc/self/mem")
 
 
 def chained(cause: Exception, *, hidden: bool = False) -> Exception:
@@ -46,3 +57,28 @@ def test_a_lack_of_memory_and_a_failing_disk_may_be_over_and_a_wrong_file_is_not
     error: Exception, expected: bool
 ) -> None:
     assert is_transient(error) is expected
+
+
+def load_simulated(folder: Path) -> None:
+    SimulatedBackend(folder, StaticShapes.resolve(1, 32)).load()
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("neuron_config.json", read_neuron_config),
+        ("config.json", load_simulated),
+        ("model.safetensors.index.json", check_weights),
+    ],
+)
+def test_a_disk_that_fails_is_no_damaged_package(
+    tmp_path: Path, name: str, read: Callable[[Path], object]
+) -> None:
+    (tmp_path / name).symlink_to(UNREADABLE)
+    with pytest.raises(OSError, match="Input/output error"):
+        read(tmp_path)
+    (tmp_path / name).unlink()
+    for content in ("{", json.dumps({"weight_map": 5}), "[]"):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        with pytest.raises(ModelDirectoryError, match=name):
+            read(tmp_path)
