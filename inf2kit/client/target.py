@@ -159,11 +159,15 @@ class Target:
         if self.is_local:
             return None
         # Not at the top, so that importing the client stays light.
+        from inf2kit.client.batch import LENGTHS
         from inf2kit.client.preflight import find_speed, too_long
         from inf2kit.serving.wire.parameters import DEFAULT_MAX_NEW_TOKENS
 
         if isinstance(prompt, Mapping):
-            parameters = {**parameters, **(prompt.get("parameters") or {})}
+            own = {**prompt, **(prompt.get("parameters") or {})}
+            if any(own.get(name) for name in LENGTHS):
+                parameters = {}
+            parameters = {**parameters, **own}
             prompt = prompt.get("inputs") or prompt.get("messages") or ""
         speed = find_speed(self.name, self.published)
         if speed is None or isinstance(prompt, bytes) or not isinstance(prompt, str | Sequence):
