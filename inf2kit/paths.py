@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 from inf2kit.errors import LocalEndpointError
@@ -82,4 +83,22 @@ def save_manifest(digest: str, content: bytes) -> None:
     """Save the local copy of a package's manifest."""
     path = manifest(digest)
     make_private(path.parent)
-    path.write_bytes(content)
+    replace_file(path, content)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file at once, so that nobody reads half of it, and a full disk leaves the old one.
+
+    Args:
+        path: The file, whose folder must exist. Only its owner can read it.
+        content: What to write.
+    """
+    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        Path(scratch).replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        Path(scratch).unlink(missing_ok=True)

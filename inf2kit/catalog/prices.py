@@ -112,7 +112,7 @@ def refresh(regions: Sequence[str] = ()) -> PriceList:
     path = paths.prices()
     paths.make_private(path.parent)
     document = toml.dumps({"date": prices.date, "source": prices.source, **prices.usd_per_hour})
-    path.write_text(document, encoding="utf-8")
+    paths.replace_file(path, document.encode())
     return prices
 
 

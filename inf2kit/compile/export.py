@@ -1,4 +1,6 @@
-"""The program that compiles: ``python -m inf2kit.compile.export SPEC SOURCE TARGET``.
+"""The program that compiles: ``python -m inf2kit.compile.export SPEC SOURCE TARGET LIFELINE``.
+
+LIFELINE is the descriptor of a pipe, at whose end the program and all that it has started end.
 
 It needs optimum-neuron and its compiler, which the endpoint's own image has, on Python 3.10. It needs no
 device.
@@ -8,7 +10,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -84,5 +88,12 @@ def _report(step: str) -> None:
     print(f"{MARK}{step}", flush=True)  # noqa: T201 - the parent process reads this output
 
 
+def _end_with(lifeline: int) -> None:
+    """Wait for the end of a pipe, and end this process group then."""
+    os.read(lifeline, 1)
+    os.killpg(os.getpgid(0), signal.SIGKILL)
+
+
 if __name__ == "__main__":
+    threading.Thread(target=_end_with, args=[int(sys.argv[4])], daemon=True).start()
     export(CompileSpec.from_file(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]))

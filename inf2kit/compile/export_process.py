@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -40,7 +41,10 @@ def run_export(spec: CompileSpec, source: Path, work: Path, progress: Progress) 
         CompileError: the compilation has failed; its log is kept beside ``work``.
     """
     (work / "spec.json").write_text(spec.to_json(), encoding="utf-8")
-    command = [sys.executable, "-m", "inf2kit.compile.export", "spec.json", str(source.resolve()), "model"]
+    # The process ends when this pipe closes, also where this process is killed.
+    lifeline, own_end = os.pipe()
+    program = [sys.executable, "-m", "inf2kit.compile.export"]
+    command = [*program, "spec.json", str(source.resolve()), "model", str(lifeline)]
     environment = {
         **child_environment(),
         "BASE_COMPILE_WORK_DIR": str(work / "compiler"),
@@ -57,13 +61,18 @@ def run_export(spec: CompileSpec, source: Path, work: Path, progress: Progress) 
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=[lifeline],
         )
+    os.close(lifeline)
     try:
         _follow(process, log, work / "compiler", progress)
     except BaseException:
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has ended just now
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         raise
+    finally:
+        os.close(own_end)
     if process.returncode != 0:
         raise _failure(process.returncode, spec, source, log)
     return work / "model"

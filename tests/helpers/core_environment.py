@@ -35,7 +35,7 @@ def find_pythons() -> dict[str, str]:
         for candidate in (*map(str, candidates), f"python{version}"):
             try:  # pyenv's shims exist without a Python
                 probe = subprocess.run(
-                    [candidate, "-c", "import venv, ensurepip"], capture_output=True, check=False
+                    [candidate, "-I", "-S", "-c", "import venv, ensurepip"], capture_output=True, check=False
                 )
             except OSError:
                 continue
@@ -46,7 +46,7 @@ def find_pythons() -> dict[str, str]:
 
 def create(python: str, wheel: Path, folder: Path) -> Path:
     """Create the environment; return its Python."""
-    subprocess.run([python, "-m", "venv", "--without-pip", folder], check=True, cwd=folder.parent)
+    subprocess.run([python, "-I", "-m", "venv", "--without-pip", folder], check=True, cwd=folder.parent)
     own = folder / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(own)]
     subprocess.run(

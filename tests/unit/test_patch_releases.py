@@ -80,6 +80,10 @@ def test_an_old_python_lacks_it(probe: str) -> None:
     if version is None or version.stdout.strip() != "Python 3.11.2":
         pytest.skip("no Python 3.11.2 on this machine")
     result = subprocess.run(
-        [python, "-c", f"import tarfile; {probe}"], capture_output=True, text=True, check=False
+        # Without site: a system's Python may be set up to change packages that it can import.
+        [python, "-I", "-S", "-c", f"import tarfile; {probe}"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 1, f"3.11.2 has {probe}"

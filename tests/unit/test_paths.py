@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import signal
 import stat
 from pathlib import Path
 
@@ -54,6 +56,24 @@ def test_a_manifest_is_saved_where_a_synth_looks_for_it(
     monkeypatch.setenv("INF2KIT_HOME", str(tmp_path))
     paths.save_manifest("0" * 32, b"{}")
     assert paths.manifest("0" * 32).read_bytes() == b"{}"
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    paths.replace_file(path, b"old")
+    paths.replace_file(path, b"new")
+    assert (path.read_bytes(), mode(path)) == (b"new", 0o600)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))  # as on a full disk
+    try:
+        with pytest.raises(OSError, match=f"File too large: '{path}'"):
+            paths.replace_file(path, b"x" * 100)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert [file.name for file in tmp_path.iterdir()] == ["state.json"]
+    assert path.read_bytes() == b"new"
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "a" * 64])

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from inf2kit import paths
 from inf2kit.client.local import STATE_FILE
 from inf2kit.errors import LocalEndpointError
 from inf2kit.rehearsal.container import processes
@@ -121,8 +120,4 @@ def _read_fields(path: Path) -> dict[str, Any]:
 
 
 def _replace_json(path: Path, value: object) -> None:
-    """Replace a file at once, so that no reader sees half of it. The folder must exist."""
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2)
-    Path(scratch).replace(path)
+    paths.replace_file(path, json.dumps(value, indent=2).encode())

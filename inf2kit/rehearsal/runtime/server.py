@@ -10,6 +10,7 @@ import asyncio
 import json
 import re
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -128,7 +129,7 @@ class SageMakerRuntime:
         try:
             await self._invoke(scope, receive, send)
         except RuntimeAPIError as error:
-            headers = {"content-type": "application/json", "x-amzn-errortype": error.kind}
+            headers = {"content-type": "application/json", "x-amzn-errortype": error.kind, **new_request_id()}
             await answer(send, error.status, json.dumps(error.body).encode(), headers)
 
     async def _invoke(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -279,7 +280,12 @@ def _response_headers(target: Target, response: httpx.Response) -> dict[str, str
     }
     if target.notice:
         passed.setdefault(_ATTRIBUTES, target.notice)
-    return {**passed, "x-amzn-invoked-production-variant": target.variant}
+    return {**passed, "x-amzn-invoked-production-variant": target.variant, **new_request_id()}
+
+
+def new_request_id() -> dict[str, str]:
+    """Return the header that every response of AWS has, and that users give to its support."""
+    return {"x-amzn-requestid": str(uuid.uuid4())}
 
 
 async def _end_with_error(send: Send, message: str, code: str) -> None:

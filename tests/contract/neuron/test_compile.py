@@ -182,7 +182,7 @@ def test_a_compilation_that_fails_keeps_its_log_and_one_that_is_stopped_leaves_n
     assert not list(work.glob("*.making"))
 
 
-def test_a_compilation_has_nothing_on_its_standard_input(
+def test_a_compilation_has_nothing_on_its_standard_input_and_ends_with_the_command(
     preset: Path, small_weights: Path, tmp_path: Path
 ) -> None:
     """A library that asks whether to run a repository's own code gets no answer by accident."""
@@ -204,8 +204,9 @@ def test_a_compilation_has_nothing_on_its_standard_input(
 
         compiler = wait_until(find_compiler, 120, "the compiler is started")
         assert Path(f"/proc/{compiler.pid}/fd/0").resolve() == Path("/dev/null")
-        compiler.kill()
+        process.kill()
         process.communicate(b"y\n", timeout=120)
+        wait_until(lambda: not compiler.is_running(), 30, "the compiler has ended")
 
 
 def test_a_device_that_is_held_is_waited_for(package: Path, tmp_path: Path) -> None:

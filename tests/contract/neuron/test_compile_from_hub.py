@@ -114,7 +114,8 @@ def test_a_model_of_the_hub_is_compiled_packaged_and_pushed(hub: HubDouble, tmp_
 def test_a_model_that_needs_more_room_is_refused_before_its_weights_come(
     hub: HubDouble, llama: Mapping[str, bytes], tmp_path: Path
 ) -> None:
-    config = {**json.loads(llama["config.json"]), "num_hidden_layers": 10**13}
+    sizes = {"num_hidden_layers": 500, "hidden_size": 2**17, "head_dim": 2**15, "intermediate_size": 2**19}
+    config = {**json.loads(llama["config.json"]), **sizes}
     hub.add("org/huge", {**llama, "config.json": json.dumps(config).encode()})
     ended = _run(hub, tmp_path, *_arguments(tmp_path, "--model", "org/huge"))
     assert ended.returncode == 1

@@ -62,6 +62,9 @@ class RefusedError(Exception):
 
 def answer_call(hub: HubDouble, request: Request) -> Answer:
     """Answer a call."""
+    for old, new in hub.renamed.items():
+        if f"{old}/" in f"{request.path}/":
+            return Answer(307, {"Location": request.path.replace(old, new, 1)})
     try:
         for method, pattern, function in _ROUTES:
             match = re.fullmatch(pattern, request.path)

@@ -49,6 +49,7 @@ class HubDouble:
         accounts: By token.
         faults: What goes wrong with the next calls.
         calls: All calls, in the order of their beginning.
+        renamed: Names of repositories by the names that they had before.
         objects: LFS objects by their sha256, as clients have sent them.
     """
 
@@ -57,6 +58,7 @@ class HubDouble:
     accounts: dict[str, Account] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
+    renamed: dict[str, str] = field(default_factory=dict)
     objects: dict[str, bytes] = field(default_factory=dict)
 
     def add(self, name: str, files: dict[str, bytes], **options: Any) -> Repository:
@@ -71,7 +73,7 @@ class HubDouble:
         for fault in self.faults:
             if fault.hold:
                 fault.hold.set()
-        for part in (self.repositories, self.accounts, self.faults, self.calls, self.objects):
+        for part in (self.repositories, self.accounts, self.faults, self.calls, self.renamed, self.objects):
             part.clear()
 
     def calls_of(self, method: str, end: str) -> list[Call]:

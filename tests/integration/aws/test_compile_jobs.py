@@ -412,7 +412,7 @@ def test_an_instance_that_processing_does_not_have_is_refused(tmp_path: Path, aw
     own.write_text(text.replace("ml.m5.2xlarge", "ml.inf2.xlarge"), encoding="utf-8")
     arguments = ["--output", "s3://models/m", "--job", "--role", ROLE]
     assert "SageMaker Processing has no instance 'ml.inf2.xlarge'" in _command(str(own), *arguments)
-    assert "--output is 'elsewhere'" in _command(
+    assert "--output: 'elsewhere' is a folder of this machine; give s3://BUCKET/PREFIX" in _command(
         "tinyllama-1.1b-starter", "--output", "elsewhere", "--job", "--role", ROLE
     )
 

@@ -18,13 +18,13 @@ BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 @pytest.mark.parametrize(("page", "blocks"), [("docs/client.md", 8), ("README.md", 2)])
 def test_every_snippet_runs(
-    served: EndpointState, caller: EndpointCaller, capsys: pytest.CaptureFixture[str], page: str, blocks: int
+    victim: EndpointState, capsys: pytest.CaptureFixture[str], page: str, blocks: int
 ) -> None:
     snippets = BLOCK.findall((ROOT / page).read_text(encoding="utf-8"))
     assert len(snippets) >= blocks
-    values: dict[str, Any] = {"client": caller.client}
+    values: dict[str, Any] = {"client": EndpointCaller(victim).client}
     for snippet in snippets:
-        code = snippet.replace("smollm2-135m-local", served.name)
-        code = code.replace('Endpoint.from_preset("llama2-7b-throughput")', f'Endpoint("{served.name}")')
-        exec(compile(code.replace("llama2-7b-throughput", served.name), page, "exec"), values)  # noqa: S102
+        code = snippet.replace("smollm2-135m-local", victim.name)
+        code = code.replace('Endpoint.from_preset("llama2-7b-throughput")', f'Endpoint("{victim.name}")')
+        exec(compile(code.replace("llama2-7b-throughput", victim.name), page, "exec"), values)  # noqa: S102
     assert capsys.readouterr().out.strip()

@@ -89,6 +89,16 @@ def test_a_tag_is_recorded_as_its_commit(
 
 
 @pytest.mark.parametrize("client", PYTHONS)
+def test_a_model_that_was_renamed_is_found_by_its_old_name(
+    client: str, hub: HubDouble, repository: Repository, run: Run, tmp_path: Path
+) -> None:
+    hub.renamed["org/old"] = MODEL
+    ended = run(*_arguments(tmp_path, "org/old"), client=client)
+    assert ended.returncode == 0, ended.stderr
+    assert _manifest(tmp_path).revision == repository.refs["main"]
+
+
+@pytest.mark.parametrize("client", PYTHONS)
 def test_a_download_that_is_cut_goes_on_where_it_stopped(
     client: str, hub: HubDouble, large: Mapping[str, bytes], run: Run, tmp_path: Path
 ) -> None:

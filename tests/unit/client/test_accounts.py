@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
@@ -12,8 +13,8 @@ from typing import Any
 import boto3
 import pytest
 
-from inf2kit import Endpoint
-from inf2kit.errors import EndpointError
+from inf2kit import AsyncEndpoint, Endpoint
+from inf2kit.errors import EndpointAccessError, EndpointConnectionError, EndpointError
 from tests.helpers.recording_aws import RecordingAws, recording_aws
 
 PRESET = "llama2-7b-latency"
@@ -78,6 +79,45 @@ def test_profile_session_and_region_hold_for_every_call(
     aws.calls.clear()
     Endpoint("theirs", **arguments).generate("I like")
     assert callers(aws) == {("sagemaker", key, region)}
+
+
+async def generate(name: str, **arguments: Any) -> str:
+    async with AsyncEndpoint(name, **arguments) as endpoint:
+        return (await endpoint.generate("I like")).text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key", "region"),
+    [
+        ({}, "OWN", "eu-west-1"),
+        ({"profile_name": "other"}, "OTHER", "eu-west-1"),
+        ({"region_name": "us-west-2"}, "OWN", "us-west-2"),
+        ({"session": other_session}, "THIRD", "ap-south-1"),
+    ],
+)
+def test_asyncio_calls_the_same_account(
+    aws: RecordingAws, arguments: dict[str, Any], key: str, region: str
+) -> None:
+    arguments = {name: value() if callable(value) else value for name, value in arguments.items()}
+    assert asyncio.run(generate("theirs", **arguments)) == " the sea"
+    assert callers(aws) == {("sagemaker", key, region)}
+
+    async def from_preset() -> str:
+        async with await AsyncEndpoint.from_preset(PRESET, **arguments) as endpoint:
+            return (await endpoint.generate("I like")).text
+
+    assert asyncio.run(from_preset()) == " the sea"
+    assert ("ssm", key, region) in callers(aws)
+
+
+def test_without_credentials_asyncio_has_a_sentence(
+    aws: RecordingAws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    with pytest.raises(EndpointAccessError, match="needs AWS credentials"):
+        asyncio.run(generate("theirs", endpoint_url="https://aws.example"))
 
 
 def test_a_client_of_ones_own_is_used_as_it_is(aws: RecordingAws) -> None:
@@ -152,3 +192,16 @@ def test_a_local_endpoint_is_called_without_a_proxy(
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.delenv("NO_PROXY", raising=False)
     assert Endpoint("e", endpoint_url=aws.url).generate("x").text == " the sea"
+    assert asyncio.run(generate("e", endpoint_url=aws.url)) == " the sea"
+
+
+def test_asyncio_asks_the_proxy_of_the_environment_for_what_is_elsewhere(
+    aws: RecordingAws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", aws.url.removeprefix("http://"))
+    monkeypatch.setenv("no_proxy", "inside.example")
+    assert asyncio.run(generate("e", endpoint_url="http://aws.example")) == " the sea"
+    assert len(aws.calls) == 1
+    with pytest.raises(EndpointConnectionError):
+        asyncio.run(generate("e", endpoint_url="http://inside.example"))
+    assert len(aws.calls) == 1
