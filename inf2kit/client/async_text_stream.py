@@ -22,7 +22,7 @@ class AsyncTextStream:
             print(stream.result.finish_reason)
 
     Leaving the ``async with`` block, or ``aclose()``, closes the connection, and the endpoint frees the row
-    at once.
+    at once. So does cancelling the task that reads. A stream belongs to one task at a time.
 
     Args:
         endpoint: The endpoint's name.

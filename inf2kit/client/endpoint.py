@@ -271,8 +271,8 @@ class Endpoint:
         the endpoint is full or throttled, all callers wait together.
 
         Args:
-            prompts: Texts, the messages of chats, or requests with ``inputs`` or ``messages`` and parameters of
-                their own. They are taken as they are needed.
+            prompts: Texts, the messages of chats, or requests with ``inputs`` or ``messages`` and parameters
+                of their own. They are taken as they are needed.
             concurrency: Number of calls at the same time. The default is the rows of all instances of an
                 endpoint found by its preset, else 8.
             as_completed: Yield each result as it comes, with the index of its prompt, rather than in order.
