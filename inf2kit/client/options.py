@@ -39,8 +39,8 @@ class CallOptions:
         timeout: Seconds that one attempt may take; by default 70, and 480 for a stream. A stream must also
             send something every 70 s.
         max_retries: How often a call may be repeated.
-        deadline: Seconds for the whole call, with its repetitions and waits; no repetition begins that
-            cannot end before. None is no limit.
+        deadline: Seconds for the whole call, with its repetitions and waits; no repetition begins after it.
+            None is no limit.
         idempotent: Repeat the call also after a timeout or a broken connection. The text may then be
             generated, and paid for, more than once.
         on_retry: Called before each repetition.
@@ -75,4 +75,4 @@ class CallOptions:
 
     def read_s(self, *, stream: bool) -> float:
         """Seconds that may pass without a byte of the answer."""
-        return min(self.attempt_s(stream=stream), WHOLE_TIMEOUT_S)
+        return min(self.attempt_s(stream=stream), WHOLE_TIMEOUT_S, self.deadline or WHOLE_TIMEOUT_S)

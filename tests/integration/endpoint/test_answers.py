@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from inf2kit import AsyncEndpoint, Endpoint, TextResult
+from inf2kit import Endpoint
 from inf2kit.rehearsal.local.state import EndpointState
 from tests.helpers.local_endpoint import EndpointCaller
 
@@ -175,35 +174,6 @@ def test_the_sdk_says_the_same_as_boto3(served: EndpointState, caller: EndpointC
     assert [generation.text for generation in endpoint.generate([PROMPT] * 2, max_new_tokens=8)] == [
         result.text
     ] * 2
-
-
-def test_asyncio_and_chats_say_the_same(victim: EndpointState) -> None:
-    messages = [{"role": "user", "content": "Hi"}]
-
-    async def call_all() -> list[TextResult]:
-        async with AsyncEndpoint(victim.name) as endpoint:
-            whole, chat = await asyncio.gather(
-                endpoint.generate(PROMPT, max_new_tokens=8), endpoint.chat(messages, max_new_tokens=8)
-            )
-            async with endpoint.stream(PROMPT, max_new_tokens=8) as stream:
-                streamed = await stream.read()
-            async with endpoint.chat(messages, stream=True, max_new_tokens=8) as stream:
-                return [whole, streamed, chat, await stream.read()]
-
-    endpoint = Endpoint(victim.name)
-    expected = [
-        endpoint.generate(PROMPT, max_new_tokens=8),
-        endpoint.stream(PROMPT, max_new_tokens=8).read(),
-        endpoint.chat(messages, max_new_tokens=8),
-        endpoint.chat(messages, stream=True, max_new_tokens=8).read(),
-    ]
-    results = asyncio.run(call_all())
-    for result, other in zip(results, expected, strict=True):
-        assert (result.text, result.finish_reason) == (other.text, other.finish_reason)
-        assert (result.input_tokens, result.generated_tokens) == (other.input_tokens, other.generated_tokens)
-        assert result.generated_tokens == 8
-    assert results[0].text == results[1].text
-    assert results[2].text == results[3].text
 
 
 def test_custom_attributes_and_the_variant_come_back_and_nothing_else(caller: EndpointCaller) -> None:

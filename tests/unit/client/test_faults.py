@@ -16,6 +16,9 @@ import pytest
 from inf2kit import AsyncEndpoint, Endpoint, EndpointError
 from tests.helpers.fault_server import FAULTS, TEXT, Fault, FaultServer, answer, fault_server
 
+#: One worker runs all of them, as they share the outcomes.
+pytestmark = pytest.mark.xdist_group("faults")
+
 DOCS = Path(__file__).parents[3] / "docs" / "client.md"
 #: One for all, as a session reads botocore's files of the service.
 SESSION = boto3.session.Session("local", "local", region_name="us-east-1")
@@ -201,6 +204,27 @@ def test_a_lost_answer_is_asked_for_again_only_if_that_is_wanted(
 
         result = asyncio.run(call())
     assert (result.text, result.attempts, server.requests[name]) == (TEXT, 2, 2)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize("fault", ["no answer", "429 of the container"])
+@pytest.mark.timeout(60)
+def test_a_call_ends_by_its_deadline(server: FaultServer, kind: str, fault: str) -> None:
+    """Not after 70 s, which a call may take otherwise; the test's own limit is less than that."""
+    name = f"deadline-{kind}-{list(FAULTS).index(fault)}"
+    server.plans[name] = [FAULTS[fault]]
+    options: dict[str, Any] = {"deadline": 0.5, "max_retries": 1000, "idempotent": True}
+
+    async def call() -> None:
+        async with AsyncEndpoint(name, endpoint_url=server.url, session=SESSION) as endpoint:
+            await endpoint.with_options(**options).generate("x")
+
+    endpoint = Endpoint(name, endpoint_url=server.url, session=SESSION).with_options(**options)
+    with pytest.raises(EndpointError) as ended:
+        endpoint.generate("x") if kind == "sync" else asyncio.run(call())
+    # The last attempt may have no time left for its answer.
+    kinds = {"EndpointTimeoutError"} | ({"EndpointBusyError"} if fault != "no answer" else set())
+    assert type(ended.value).__name__ in kinds
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
