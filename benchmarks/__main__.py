@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import (
+    client,
     documents,
     engine,
     long_text,
@@ -30,7 +31,7 @@ from inf2kit.errors import suggest
 from inf2kit.rehearsal import model
 from inf2kit.serving.engine.backend.cpu.backend import native_dtypes
 
-PARTS = ("throughput", "engine", "step", "long_text", "stack", "package", "synth", "rehearsal")
+PARTS = ("throughput", "engine", "step", "long_text", "stack", "client", "package", "synth", "rehearsal")
 
 
 def main() -> None:
@@ -71,6 +72,8 @@ def main() -> None:
         long_text.measure_perplexity(report, Baseline(weights, prompts.tokenizer), prompts, options.runs)
     if "stack" in parts:
         _measure_stack(report, prompts, options.runs, options.seconds)
+    if "client" in parts:
+        client.measure_client(report, options.runs)
     if "package" in parts:
         package.measure_upload(report, options.runs)
     if "synth" in parts:

@@ -47,6 +47,8 @@ processes, on the cores that moto runs on too.""",
     "a synth": """Most of it is CDK's own start.""",
     "a deployment rehearsed": """What a user types after `inf2kit cloud up`. Times of this machine: nothing of them is AWS's.""",
     "one token through": """The same request by the same client, to the container's port and through the cloud's.""",
+    "the client, per call": """A server that answers at once, so that only the client is measured. The rounds alternate.""",
+    "the client, 2,000": """A server that takes 50 ms for each call. All clients and the server share the machine.""",
     "300 MB": """An object is a mapped file here; plain moto reads the whole of it for every part that is asked for.""",
 }
 

@@ -61,8 +61,8 @@ def _synthesize(folder: Path, shell: dict[str, str]) -> list[Path]:
     """Synthesize the stack with two environments, so that every deployment changes something."""
     _run(shell, "bootstrap", "--app", "", "aws://123456789012/us-east-1")
     boto3.client("s3").create_bucket(Bucket="models")
-    weights = packages.link_files(model.prepare(), folder / "weights", ".safetensors")
-    packages.write_safetensors(weights / "model.safetensors")
+    weights = packages.link_files(model.prepare(), folder / "weights", ".safetensors", "config.json")
+    packages.write_small_model(weights, vocabulary=49152)
     contents = packages.with_simulated_backend(collect(inf2kit.load_preset(_PRESET), weights, rehearsal=True))
     plan = publish.plan(contents, open_store("s3://models/llm"))
     publish.execute(plan)

@@ -88,13 +88,8 @@ def sort_files(sizes: Mapping[str, int]) -> Layout:
     Args:
         sizes: The bytes of each file by its path in the folder, with slashes.
     """
-    models = tuple(
-        sorted(
-            name.removesuffix(f"/{MODEL_CONFIG}")
-            for name in sizes
-            if name.endswith(f"/{MODEL_CONFIG}") and not name.startswith(".")
-        )
-    )
+    folders = [name.removesuffix(f"/{MODEL_CONFIG}") for name in sizes if name.endswith(f"/{MODEL_CONFIG}")]
+    models = tuple(sorted((name for name in folders if not name.startswith(".")), key=_by_number))
     kept: list[str] = []
     left_out: dict[tuple[str, str], list[int]] = {}
     for name in sorted(sizes):
@@ -105,6 +100,11 @@ def sort_files(sizes: Mapping[str, int]) -> Layout:
             left_out.setdefault(place, []).append(sizes[name])
     entries = [LeftOut(*place, len(found), sum(found)) for place, found in left_out.items()]
     return Layout(tuple(kept), tuple(sorted(entries, key=lambda entry: (-entry.size, entry.name))), models)
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    """Sort ``checkpoint-1000`` after ``checkpoint-500``."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
 def _left_out(name: str, sizes: Mapping[str, int], models: Iterable[str]) -> tuple[str, str] | None:

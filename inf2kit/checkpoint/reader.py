@@ -194,6 +194,8 @@ class _Reader:
                     f"{self._folder / TOKENIZER} holds no vocabulary; save the tokenizer again"
                 )
             return None, has_template
+        if fault := tokenizer.find_unreadable(self.files[TOKENIZER], self._folder / TOKENIZER):
+            self.faults.append(fault)
         rows = tensors.vocabulary
         if rows is not None and count > rows:
             self.faults.append(

@@ -8,6 +8,7 @@ both).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from inf2kit.serving.model_dir import SENTENCEPIECE_TOKENIZER, TOKENIZER
@@ -96,6 +97,29 @@ def rewrite(config: Mapping[str, Any], tokenizer: Mapping[str, Any]) -> tuple[di
         if isinstance(pre_tokenizer, Mapping) and "add_prefix_space" in pre_tokenizer:
             values["add_prefix_space"] = pre_tokenizer["add_prefix_space"]
     return values, changes
+
+
+def find_unreadable(path: Path, name: Path) -> str | None:
+    """Return why the tokenizers library cannot read ``tokenizer.json``, or None; also where it is not
+    installed.
+
+    Args:
+        path: The file.
+        name: The path that the user knows it by.
+    """
+    try:
+        from tokenizers import Tokenizer, __version__
+    except ImportError:
+        return None
+    try:
+        Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing more exact
+        reason = str(error).partition("\n")[0]
+        return (
+            f"{name} cannot be read by tokenizers {__version__} ({reason}); save the tokenizer again with "
+            "the endpoint's version of transformers"
+        )
+    return None
 
 
 def count_tokens(tokenizer: Mapping[str, Any]) -> int:

@@ -12,8 +12,6 @@ import click
 import inf2kit
 from inf2kit.cli.calling import address_options, connect, given, parameter_options
 
-_HELD = ("inputs", "prompt", "messages")
-
 
 @click.command()
 @click.argument(
@@ -45,7 +43,8 @@ def batch(
     A line is a text in JSON, or an object with inputs or messages, and with parameters of its own if it needs
     them. Run the same command again after an interruption, and it goes on where it stopped.
     """
-    requests = _read_requests(requests_file)
+    parameters = given(options)
+    requests = _read_requests(requests_file, parameters)
     done = _prepare(answers_file, len(requests))
     if preset:
         client = inf2kit.Endpoint.from_preset(endpoint, region_name=region_name, profile_name=profile_name)
@@ -57,7 +56,7 @@ def batch(
     try:
         with answers_file.open("ab") as file:
             outcomes = client.generate_many(
-                requests[done:], concurrency=concurrency, progress=not quiet, **given(options)
+                requests[done:], concurrency=concurrency, progress=not quiet, **parameters
             )
             for number, outcome in enumerate(outcomes, done + 1):
                 if isinstance(outcome, inf2kit.EndpointError):
@@ -74,7 +73,7 @@ def batch(
     return 1 if failed else 0
 
 
-def _read_requests(source: Path) -> list[dict[str, Any]]:
+def _read_requests(source: Path, parameters: dict[str, Any]) -> list[dict[str, Any]]:
     """Read and check all lines before the first call, since calls are paid for.
 
     Raises:
@@ -85,7 +84,7 @@ def _read_requests(source: Path) -> list[dict[str, Any]]:
         try:
             for number, line in enumerate(file, 1):
                 if line.strip():
-                    requests.append(_parse(line, f"{source}, line {number}"))
+                    requests.append(_parse(line, f"{source}, line {number}", parameters))
         except UnicodeDecodeError as error:
             raise click.ClickException(f"{source} is not UTF-8: {error.reason}; convert it") from None
     if not requests:
@@ -93,19 +92,25 @@ def _read_requests(source: Path) -> list[dict[str, Any]]:
     return requests
 
 
-def _parse(line: str, where: str) -> dict[str, Any]:
+def _parse(line: str, where: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    from inf2kit.client.batch import build_call
+
     try:
         value = json.loads(line)
     except ValueError as error:
         raise click.ClickException(f"{where} is not JSON: {error}; nothing was sent") from None
     request = {"inputs": value} if isinstance(value, str) else value
-    if not isinstance(request, dict) or sum(key in request for key in _HELD) != 1:
+    if not isinstance(request, dict):
         raise click.ClickException(
             f'{where} is no request; write a text such as "Once upon a time", or an object with inputs or '
             "messages. Nothing was sent"
         )
     if "prompt" in request:
         request["inputs"] = request.pop("prompt")
+    try:
+        build_call(request, parameters)
+    except inf2kit.EndpointRequestError as error:
+        raise click.ClickException(f"{where}: {error}. Nothing was sent") from None
     return request
 
 

@@ -31,6 +31,7 @@ def chat(
     """
     client = connect(endpoint, endpoint_url, region_name, profile_name)
     messages: list[dict[str, str]] = []
+    warned: set[str] = set()
     if system:
         messages.append({"role": "system", "content": decode(system)})
     is_terminal = sys.stdin is not None and sys.stdin.isatty()
@@ -39,7 +40,7 @@ def chat(
             continue
         messages.append({"role": "user", "content": line})
         try:
-            answer = _answer(client, messages, given(options))
+            answer = _answer(client, messages, given(options), warned)
         except inf2kit.EndpointError as error:
             if not is_terminal:
                 raise
@@ -67,8 +68,13 @@ def _read_line(is_terminal: bool) -> str | None:
             return None
 
 
-def _answer(client: inf2kit.Endpoint, messages: list[dict[str, str]], parameters: dict[str, Any]) -> str:
-    """Print an answer as it comes, and return as much of it as came before Ctrl-C."""
+def _answer(
+    client: inf2kit.Endpoint,
+    messages: list[dict[str, str]],
+    parameters: dict[str, Any],
+    warned: set[str],
+) -> str:
+    """Print an answer as it comes, and each warning once; return as much of it as came before Ctrl-C."""
     with Interrupts() as interrupts, client.chat(messages, stream=True, **parameters) as stream:
         try:
             for piece in stream:
@@ -77,7 +83,9 @@ def _answer(client: inf2kit.Endpoint, messages: list[dict[str, str]], parameters
                     sys.stdout.flush()
             click.echo()
             for warning in stream.result.warnings:
-                click.echo(f"warning: {warning}", err=True)
+                if warning not in warned:
+                    warned.add(warning)
+                    click.echo(f"warning: {warning}", err=True)
         except KeyboardInterrupt:
             click.echo("\n(stopped)")
         return stream.text

@@ -13,9 +13,9 @@ from inf2kit.client.answers import EventReader
 from inf2kit.client.async_batch import run_in_tasks
 from inf2kit.client.async_calls import AsyncCalls
 from inf2kit.client.async_text_stream import AsyncTextStream
+from inf2kit.client.base import EndpointBase, Long
 from inf2kit.client.batch import Outcome, Prompt, Queue, build_call, check_batch
-from inf2kit.client.endpoint import Long
-from inf2kit.client.options import CallOptions, Retry
+from inf2kit.client.options import CallOptions
 from inf2kit.client.progress import Counter, Progress
 from inf2kit.client.requests import chat_call, raw_call, text_call
 from inf2kit.client.results import TextResult
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from inf2kit.client.async_jobs import AsyncJob
 
 
-class AsyncEndpoint:
+class AsyncEndpoint(EndpointBase):
     """An endpoint by name, for asyncio. It is found, and its calls are repeated, as by ``Endpoint``.
 
         async with AsyncEndpoint("llama2-7b-throughput") as llama:
@@ -47,6 +47,8 @@ class AsyncEndpoint:
         EndpointError: no endpoint can have this name, no region is configured for AWS, the profile does not
             exist, or arguments contradict each other.
     """
+
+    _calls: AsyncCalls
 
     def __init__(
         self,
@@ -90,15 +92,6 @@ class AsyncEndpoint:
         endpoint._use(target)
         return endpoint
 
-    @property
-    def name(self) -> str:
-        """The EndpointName."""
-        return self._target.name
-
-    def __repr__(self) -> str:
-        """Return the name, and where calls go."""
-        return f"<AsyncEndpoint {self._target}>"
-
     async def __aenter__(self) -> AsyncEndpoint:
         """Return the endpoint, whose connections are closed at the end of the block."""
         return self
@@ -112,33 +105,6 @@ class AsyncEndpoint:
     async def aclose(self) -> None:
         """Close the connections. A further call opens new ones."""
         await self._calls.transport.aclose()
-
-    def with_options(
-        self,
-        *,
-        timeout: float | None = None,
-        max_retries: int | None = None,
-        deadline: float | None = None,
-        idempotent: bool | None = None,
-        on_retry: Callable[[Retry], None] | None = None,
-    ) -> AsyncEndpoint:
-        """Return the same endpoint with other options, which are those of ``Endpoint.with_options``.
-
-        Raises:
-            EndpointError: a value is out of range.
-        """
-        copy = type(self).__new__(type(self))
-        copy._target = self._target
-        copy._calls = self._calls.with_options(
-            self._calls.options.changed(
-                timeout=timeout,
-                max_retries=max_retries,
-                deadline=deadline,
-                idempotent=idempotent,
-                on_retry=on_retry,
-            )
-        )
-        return copy
 
     @overload
     async def generate(

@@ -6,14 +6,15 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from types import TracebackType
 
 from inf2kit.client.answers import TextReader
+from inf2kit.client.base import StreamBase
 from inf2kit.client.httpx_transport import AsyncOpenStream
 from inf2kit.client.results import TextResult
 from inf2kit.client.retry import Attempts
-from inf2kit.client.text_stream import finish, not_at_its_end
+from inf2kit.client.text_stream import finish
 from inf2kit.errors import EndpointError
 
 
-class AsyncTextStream:
+class AsyncTextStream(StreamBase):
     """The pieces of a text as they come. The call is made when the first one is asked for.
 
         async with llama.stream("Once upon a time") as stream:
@@ -22,7 +23,7 @@ class AsyncTextStream:
             print(stream.result.finish_reason)
 
     Leaving the ``async with`` block, or ``aclose()``, closes the connection, and the endpoint frees the row
-    at once.
+    at once. So does cancelling the task that reads. A stream belongs to one task at a time.
 
     Args:
         endpoint: The endpoint's name.
@@ -32,9 +33,8 @@ class AsyncTextStream:
     def __init__(
         self, endpoint: str, start: Callable[[], Awaitable[tuple[Attempts, AsyncOpenStream]]]
     ) -> None:
-        self._endpoint, self._start = endpoint, start
-        self._reader = TextReader(endpoint)
-        self._result: TextResult | None = None
+        super().__init__(endpoint)
+        self._start = start
         self._pieces = self._receive()
 
     def __aiter__(self) -> AsyncIterator[str]:
@@ -58,22 +58,6 @@ class AsyncTextStream:
     ) -> None:
         """Close the stream."""
         await self.aclose()
-
-    @property
-    def text(self) -> str:
-        """The text so far."""
-        return self._reader.text
-
-    @property
-    def result(self) -> TextResult:
-        """The result, once the stream was read to its end.
-
-        Raises:
-            EndpointError: it was not.
-        """
-        if self._result is None:
-            raise not_at_its_end(self._endpoint)
-        return self._result
 
     async def read(self) -> TextResult:
         """Read the rest of the stream, and return the result.

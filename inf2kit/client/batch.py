@@ -15,6 +15,10 @@ from inf2kit.errors import EndpointError, EndpointRequestError
 Prompt = str | Sequence[Mapping[str, Any]] | Mapping[str, Any]
 #: What became of a prompt: a failure is a value, so that the others are not lost.
 Outcome = TextResult | EndpointError
+#: The names of the length of an answer.
+LENGTHS = ("max_new_tokens", "max_completion_tokens", "max_tokens")
+#: Keys of a request that are no parameters: how a batch is answered is its caller's choice.
+_NO_PARAMETERS = ("id", "inputs", "messages", "model", "parameters", "stream", "stream_options")
 #: Results that wait for an earlier one, as a multiple of the callers.
 _AHEAD = 4
 
@@ -79,16 +83,29 @@ def build_call(prompt: Prompt, parameters: Mapping[str, Any]) -> Call:
         EndpointRequestError: it is none of these, or cannot be JSON.
     """
     if isinstance(prompt, Mapping):
-        own = prompt.get("parameters") or {}
-        if not isinstance(own, Mapping) or ("inputs" in prompt) == ("messages" in prompt):
-            raise EndpointRequestError(
-                f"a request has {', '.join(map(str, prompt))}; give inputs or messages, and parameters"
-            )
-        if "inputs" in prompt:
-            return text_call(prompt["inputs"], {**parameters, **own})
-        others = {key: value for key, value in prompt.items() if key not in ("id", "messages", "parameters")}
-        return chat_call(prompt["messages"], {**parameters, **own, **others})
+        return _own_call(prompt, parameters)
     return text_call(prompt, parameters) if isinstance(prompt, str) else chat_call(prompt, parameters)
+
+
+def _own_call(request: Mapping[str, Any], parameters: Mapping[str, Any]) -> Call:
+    """Build the call of a request whose own parameters count before those of the batch."""
+    own = request.get("parameters") or {}
+    if not isinstance(own, Mapping) or ("inputs" in request) == ("messages" in request):
+        raise EndpointRequestError(
+            f"a request has {', '.join(map(str, request)) or 'no keys'}; give inputs or messages, and "
+            "parameters"
+        )
+    own = {**own, **{key: value for key, value in request.items() if key not in _NO_PARAMETERS}}
+    if own.get("n") not in (None, 1):
+        raise EndpointRequestError("n must be 1 for many prompts; give a prompt several times")
+    if any(own.get(name) is not None for name in LENGTHS):
+        parameters = {name: value for name, value in parameters.items() if name not in LENGTHS}
+    parameters = {**parameters, **own}
+    if "messages" in request:
+        return chat_call(request["messages"], parameters)
+    if not isinstance(request["inputs"], str):
+        raise EndpointRequestError("inputs must be one text; give each text as a request of its own")
+    return text_call(request["inputs"], parameters)
 
 
 def run_in_threads(

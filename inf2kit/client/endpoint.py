@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from inf2kit.client.answers import EventReader
+from inf2kit.client.base import EndpointBase, Long
 from inf2kit.client.batch import Outcome, Prompt, Queue, build_call, check_batch, run_in_threads
 from inf2kit.client.calls import Calls
-from inf2kit.client.options import CallOptions, Retry
+from inf2kit.client.options import CallOptions
 from inf2kit.client.progress import Counter, Progress
 from inf2kit.client.requests import chat_call, raw_call, text_call
 from inf2kit.client.results import TextResult
@@ -20,11 +21,8 @@ from inf2kit.errors import EndpointError
 if TYPE_CHECKING:
     from inf2kit.client.jobs import Job
 
-#: What is done with a call that is expected to take too long for a whole answer.
-Long = Literal["refuse", "stream"]
 
-
-class Endpoint:
+class Endpoint(EndpointBase):
     """An endpoint by name.
 
     A local endpoint with that name is called if it is running, unless AWS is asked for: by a region, profile,
@@ -48,6 +46,8 @@ class Endpoint:
         EndpointError: no endpoint can have this name, no region is configured for AWS, the profile does not
             exist, or arguments contradict each other.
     """
+
+    _calls: Calls
 
     def __init__(
         self,
@@ -92,53 +92,6 @@ class Endpoint:
         endpoint = cls.__new__(cls)
         endpoint._use(Target.by_preset(preset, region_name, profile_name, session, client))
         return endpoint
-
-    @property
-    def name(self) -> str:
-        """The EndpointName."""
-        return self._target.name
-
-    def __repr__(self) -> str:
-        """Return the name, and where calls go."""
-        return f"<Endpoint {self._target}>"
-
-    def with_options(
-        self,
-        *,
-        timeout: float | None = None,
-        max_retries: int | None = None,
-        deadline: float | None = None,
-        idempotent: bool | None = None,
-        on_retry: Callable[[Retry], None] | None = None,
-    ) -> Endpoint:
-        """Return the same endpoint with other options; those left out stay as they are.
-
-            fast = llama.with_options(timeout=20, max_retries=0)
-
-        Args:
-            timeout: Seconds that one attempt may take. The default is 70 for a whole answer and 480 for a
-                stream.
-            max_retries: How often a call may be repeated; 2 by default.
-            deadline: Seconds for the whole call, with its repetitions and waits.
-            idempotent: Repeat the call also after a timeout or a broken connection. The text may then be
-                generated, and paid for, more than once.
-            on_retry: Called before each repetition.
-
-        Raises:
-            EndpointError: a value is out of range.
-        """
-        copy = type(self).__new__(type(self))
-        copy._target = self._target
-        copy._calls = self._calls.with_options(
-            self._calls.options.changed(
-                timeout=timeout,
-                max_retries=max_retries,
-                deadline=deadline,
-                idempotent=idempotent,
-                on_retry=on_retry,
-            )
-        )
-        return copy
 
     @overload
     def generate(
@@ -271,7 +224,8 @@ class Endpoint:
         the endpoint is full or throttled, all callers wait together.
 
         Args:
-            prompts: Texts, or the messages of chats. They are taken as they are needed.
+            prompts: Texts, the messages of chats, or requests with ``inputs`` or ``messages`` and parameters
+                of their own. They are taken as they are needed.
             concurrency: Number of calls at the same time. The default is the rows of all instances of an
                 endpoint found by its preset, else 8.
             as_completed: Yield each result as it comes, with the index of its prompt, rather than in order.

@@ -8,6 +8,7 @@ from typing import Any
 
 from inf2kit import names
 from inf2kit.catalog.speeds import Speed, speeds
+from inf2kit.client.batch import LENGTHS
 from inf2kit.client.published import PublishedEndpoint
 from inf2kit.errors import CallTooLongError
 
@@ -15,7 +16,6 @@ from inf2kit.errors import CallTooLongError
 WHOLE_LIMIT_S = 55.0
 #: Characters of a token of English text in Llama's vocabulary, about. The client has no tokenizer.
 _CHARACTERS_PER_TOKEN = 4
-_LENGTHS = ("max_new_tokens", "max_completion_tokens", "max_tokens")
 
 
 def find_speed(endpoint: str, published: PublishedEndpoint | None) -> Speed | None:
@@ -46,7 +46,7 @@ def too_long(
         parameters: The call's parameters.
         default_tokens: New tokens of a call that does not say; None if that is up to the model.
     """
-    new_tokens = next((parameters[name] for name in _LENGTHS if parameters.get(name)), default_tokens)
+    new_tokens = next((parameters[name] for name in LENGTHS if parameters.get(name)), default_tokens)
     if not isinstance(new_tokens, int) or not texts:
         return None
     input_tokens = max(map(len, texts)) // _CHARACTERS_PER_TOKEN

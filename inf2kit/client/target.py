@@ -32,6 +32,9 @@ class Target:
         url: The address to call, instead of AWS's.
         client: The caller's own client, whose timeouts and connections are used as they are.
         published: What its stack says of it, if it was looked up.
+
+    Attributes:
+        is_local: Whether calls go to this machine.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Target:
         self._connections = _CONNECTIONS
         self._lock = threading.Lock()
         self.client = client or self._client(WHOLE_TIMEOUT_S)
+        self.is_local = is_local(self.client.meta.endpoint_url)
 
     @classmethod
     def by_name(
@@ -109,11 +113,6 @@ class Target:
         return f"{self.name!r} {where}"
 
     @property
-    def is_local(self) -> bool:
-        """Whether calls go to this machine."""
-        return is_local(self.client.meta.endpoint_url)
-
-    @property
     def concurrency(self) -> int:
         """How many calls it can work on at once: the rows of all its instances."""
         if self.published is None or not self.published.batch_size:
@@ -160,11 +159,15 @@ class Target:
         if self.is_local:
             return None
         # Not at the top, so that importing the client stays light.
+        from inf2kit.client.batch import LENGTHS
         from inf2kit.client.preflight import find_speed, too_long
         from inf2kit.serving.wire.parameters import DEFAULT_MAX_NEW_TOKENS
 
         if isinstance(prompt, Mapping):
-            parameters = {**parameters, **(prompt.get("parameters") or {})}
+            own = {**prompt, **(prompt.get("parameters") or {})}
+            if any(own.get(name) for name in LENGTHS):
+                parameters = {}
+            parameters = {**parameters, **own}
             prompt = prompt.get("inputs") or prompt.get("messages") or ""
         speed = find_speed(self.name, self.published)
         if speed is None or isinstance(prompt, bytes) or not isinstance(prompt, str | Sequence):

@@ -7,13 +7,14 @@ from dataclasses import replace
 from types import TracebackType
 
 from inf2kit.client.answers import TextReader
+from inf2kit.client.base import StreamBase
 from inf2kit.client.boto_transport import OpenStream
 from inf2kit.client.results import TextResult, Timings
 from inf2kit.client.retry import Attempts
 from inf2kit.errors import EndpointError
 
 
-class TextStream:
+class TextStream(StreamBase):
     """The pieces of a text as they come. The call is made when the first one is asked for.
 
         with llama.stream("Once upon a time") as stream:
@@ -30,9 +31,8 @@ class TextStream:
     """
 
     def __init__(self, endpoint: str, start: Callable[[], tuple[Attempts, OpenStream]]) -> None:
-        self._endpoint, self._start = endpoint, start
-        self._reader = TextReader(endpoint)
-        self._result: TextResult | None = None
+        super().__init__(endpoint)
+        self._start = start
         self._pieces = self._receive()
 
     def __iter__(self) -> Iterator[str]:
@@ -56,22 +56,6 @@ class TextStream:
     ) -> None:
         """Close the stream."""
         self.close()
-
-    @property
-    def text(self) -> str:
-        """The text so far."""
-        return self._reader.text
-
-    @property
-    def result(self) -> TextResult:
-        """The result, once the stream was read to its end.
-
-        Raises:
-            EndpointError: it was not.
-        """
-        if self._result is None:
-            raise not_at_its_end(self._endpoint)
-        return self._result
 
     def read(self) -> TextResult:
         """Read the rest of the stream, and return the result.
@@ -111,10 +95,3 @@ def finish(result: TextResult, attempts: Attempts, first_text_s: float | None) -
     attempts.succeeded()
     timings = Timings(attempts.elapsed_s, first_text_s, attempts.waited_s)
     return replace(result, attempts=attempts.number, timings=timings)
-
-
-def not_at_its_end(endpoint: str) -> EndpointError:
-    """Make the error of a result that is asked for too early."""
-    return EndpointError(
-        f"the stream of endpoint {endpoint!r} has no result yet: read it to its end first, or call read()"
-    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -45,6 +47,20 @@ def test_every_public_error_is_exported() -> None:
     for name in public:
         assert getattr(inf2kit, name) is getattr(errors, name)
         assert issubclass(getattr(inf2kit, name), inf2kit.Inf2KitError)
+
+
+def test_every_failed_call_is_an_endpoint_error_that_the_docs_name() -> None:
+    kinds = {
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, errors.EndpointError)
+    }
+    page = (Path(inf2kit.__file__).parents[1] / "docs" / "client.md").read_text(encoding="utf-8")
+    tree = page.partition("## Errors")[2].partition("```")[2].partition("```")[0]
+    assert set(re.findall(r"\w+Error", tree)) == kinds
+    for name in kinds - {"CallTooLongError"}:
+        error = getattr(inf2kit, name)("x")
+        assert (error.request_id, error.attempts, error.status, error.code) == (None, 0, None, None)
 
 
 @pytest.mark.parametrize("statement", ["import inf2kit", "from inf2kit import Endpoint, load_preset"])

@@ -302,3 +302,10 @@ def test_two_stacks_cannot_export_one_name(stacks: StackMaker) -> None:
     assert "Export with name n is already exported by stack first." in reasons
     exports = {each["Name"]: each["Value"] for each in client.list_exports()["Exports"]}
     assert exports["n"] == "first"
+
+
+def test_what_the_rehearsal_fails_at_is_one_sentence_and_no_retry(stacks: StackMaker) -> None:
+    """A status of 500 would be tried again for a minute, and show a page of HTML."""
+    with pytest.raises(ClientError, match="The rehearsal itself failed: AttributeError") as raised:
+        stacks.client.get_template_summary(TemplateBody="- a")
+    assert raised.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400

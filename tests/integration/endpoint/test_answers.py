@@ -177,11 +177,11 @@ def test_the_sdk_says_the_same_as_boto3(served: EndpointState, caller: EndpointC
     ] * 2
 
 
-def test_asyncio_and_chats_say_the_same(served: EndpointState) -> None:
+def test_asyncio_and_chats_say_the_same(victim: EndpointState) -> None:
     messages = [{"role": "user", "content": "Hi"}]
 
     async def call_all() -> list[TextResult]:
-        async with AsyncEndpoint(served.name) as endpoint:
+        async with AsyncEndpoint(victim.name) as endpoint:
             whole, chat = await asyncio.gather(
                 endpoint.generate(PROMPT, max_new_tokens=8), endpoint.chat(messages, max_new_tokens=8)
             )
@@ -190,7 +190,7 @@ def test_asyncio_and_chats_say_the_same(served: EndpointState) -> None:
             async with endpoint.chat(messages, stream=True, max_new_tokens=8) as stream:
                 return [whole, streamed, chat, await stream.read()]
 
-    endpoint = Endpoint(served.name)
+    endpoint = Endpoint(victim.name)
     expected = [
         endpoint.generate(PROMPT, max_new_tokens=8),
         endpoint.stream(PROMPT, max_new_tokens=8).read(),

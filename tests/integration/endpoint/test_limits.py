@@ -19,7 +19,7 @@ import uvicorn
 from botocore.config import Config
 from botocore.exceptions import ClientError, EventStreamError
 
-from inf2kit import Endpoint
+from inf2kit import AsyncEndpoint, Endpoint
 from inf2kit.rehearsal.local.state import EndpointState
 from inf2kit.rehearsal.runtime.server import SageMakerRuntime, Target
 from tests.helpers.local_endpoint import EndpointCaller, read_metrics
@@ -91,6 +91,25 @@ def test_a_stream_that_its_reader_leaves_frees_its_row(hurried: EndpointState) -
         assert all(pool.map(next, streams))
     for stream in streams:
         stream.close()  # what a 'break' out of the loop does
+    wait_until(lambda: _is_empty(hurried), 3.0, "the eight are gone")
+
+
+def test_a_stream_that_asyncio_leaves_frees_its_row(hurried: EndpointState) -> None:
+    async def leave() -> None:
+        async with AsyncEndpoint(hurried.name) as endpoint:
+            streams = [endpoint.stream("x", **LONG) for _ in range(8)]
+            assert all(await asyncio.gather(*map(anext, streams)))
+            for stream in streams[:4]:
+                await stream.aclose()
+            rest = asyncio.ensure_future(streams[4].read())
+            await asyncio.sleep(0.1)
+            rest.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await rest
+            for stream in streams[5:]:
+                await stream.aclose()
+
+    asyncio.run(leave())
     wait_until(lambda: _is_empty(hurried), 3.0, "the eight are gone")
 
 

@@ -69,6 +69,7 @@ def only(*names: str) -> Callable[[Path], object]:
     return damage
 
 
+FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 4976698672\n"
 
 
@@ -127,8 +128,7 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64
         (only("unet/config.json", "model_index.json"), "holds its models in folders: unet"),
         (
             only("checkpoint-500/config.json", "checkpoint-1000/config.json"),
-            "holds its models in folders: checkpoint-1000, checkpoint-500; give one of those, such as "
-            ".*/checkpoint-",
+            "holds its models in folders: checkpoint-500, checkpoint-1000; give one .* as .*/checkpoint-1000",
         ),
         (
             only("snapshots/0123/config.json", "refs/main"),
@@ -241,10 +241,22 @@ def test_tensors_named_by_a_training_tool_are_explained(prefix: str, tool: str, 
 
 
 def test_a_tokenizer_larger_than_the_embeddings_is_refused(weights: Path) -> None:
-    tokenizer = {**packages.SMALL_TOKENIZER, "added_tokens": [{"id": 10, "content": "<pad>"}]}
+    tokenizer = {
+        **packages.SMALL_TOKENIZER,
+        "added_tokens": [{"id": 10, "content": "<pad>", **dict.fromkeys(FLAGS, False)}],
+    }
     packages.write_json(weights / "tokenizer.json", tokenizer)
     with pytest.raises(
         CheckpointError, match=r"has 11 tokens and its embeddings have 10 rows; .*resize_token_emb"
+    ):
+        inspect(weights).check()
+
+
+def test_a_tokenizer_in_a_newer_form_is_explained(weights: Path) -> None:
+    tokenizer = {**packages.SMALL_TOKENIZER, "pre_tokenizer": {"type": "NotKnownYet"}}
+    packages.write_json(weights / "tokenizer.json", tokenizer)
+    with pytest.raises(
+        CheckpointError, match=r"tokenizer\.json cannot be read by tokenizers 0\..*save the tokenizer again"
     ):
         inspect(weights).check()
 

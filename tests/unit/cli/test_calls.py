@@ -139,6 +139,30 @@ def test_a_batch_has_a_line_for_each_line_in_order(server: FaultServer, tmp_path
     assert (lines[2]["error_type"], lines[2]["status"]) == ("EndpointRequestError", 422)
 
 
+def test_a_requests_own_length_counts_before_the_options(server: FaultServer, tmp_path: Path) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def note(connection: Any, is_stream: bool) -> None:
+        seen.append(json.loads(read_request()[1]))
+        echo(connection, is_stream)
+
+    server.plans["e"] = [note]
+    requests = write_lines(
+        tmp_path / "in.jsonl",
+        {"inputs": "a", "parameters": {"max_tokens": 3}, "stream": True},
+        {"inputs": "b", "max_new_tokens": 4, "model": "any"},
+        "c",
+    )
+    options = ["--endpoint", "e", "--max-new-tokens", "9", "--seed", "1", "--concurrency", "1"]
+    assert run(server, "batch", str(requests), f"{tmp_path}/out.jsonl", *options).exit_code == 0
+    assert [body["parameters"] for body in seen] == [
+        {"details": "counts", "seed": 1, "max_tokens": 3},
+        {"details": "counts", "seed": 1, "max_new_tokens": 4},
+        {"details": "counts", "seed": 1, "max_new_tokens": 9},
+    ]
+    assert all("stream" not in body for body in seen)
+
+
 def test_a_batch_goes_on_where_it_stopped(server: FaultServer, tmp_path: Path) -> None:
     server.plans["e"] = [echo]
     requests = write_lines(tmp_path / "in.jsonl", "a", "b", "c")
@@ -182,7 +206,11 @@ def test_a_batch_that_is_stopped_keeps_what_it_has(server: FaultServer, tmp_path
     [
         (b"", "has no lines"),
         (b'"a"\nnot json\n', "line 2 is not JSON"),
-        (b'"a"\n{"input": "x"}\n', "line 2 is no request"),
+        (b'"a"\n{"input": "x"}\n', "line 2: a request has input; give inputs or messages"),
+        (b'{"inputs": "x", "messages": []}\n', "line 1: a request has inputs, messages"),
+        (b'{"inputs": ["a", "b"]}\n', "line 1: inputs must be one text"),
+        (b'{"inputs": "a", "parameters": {"n": 2}}\n', "line 1: n must be 1"),
+        (b'{"messages": "Hi"}\n', "line 1: the messages are 'Hi'"),
         (b"3\n", "line 1 is no request"),
         (b"\xff\xfe\n", "is not UTF-8"),
     ],

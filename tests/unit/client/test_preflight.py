@@ -74,17 +74,11 @@ def server(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultSer
         yield server
 
 
-class ElsewhereTarget(Target):
-    """An endpoint that counts as one on AWS, at the address of a server of the test."""
-
-    is_local = False  # type: ignore[assignment]
-
-
 def endpoint(kind: type[Any], server: FaultServer, **published: Any) -> Any:
     """A client of the budget preset as its stack publishes it, at the server's address."""
     session = boto3.session.Session("a", "b", region_name="us-east-1")
     target = Target.by_name("e", server.url, None, None, session, None)
-    target.__class__ = ElsewhereTarget
+    target.is_local = False  # it counts as one on AWS
     target.published = PublishedEndpoint(endpoint_name="e", preset=BUDGET, batch_size=1, **published)
     client = kind.__new__(kind)
     client._use(target)

@@ -62,7 +62,7 @@ def test_a_configuration_of_ones_own(tmp_path: Path) -> None:
         ({"num_key_value_heads": 8}, ["--tensor-parallel-size", "12"], "choose among 1, 2, 4, 8, 24"),
         ({}, ["--sequence-length", "4096"], "has 2048 positions"),
         ({}, ["--instance-type", "ml.inf2.xlrge"], "did you mean 'ml.inf2.xlarge'"),
-        ({}, ["--model", "nowhere"], "the architecture of 'nowhere' is not known"),
+        ({}, ["--model", "nowhere.json"], "the architecture of 'nowhere.json' is not known"),
     ],
 )
 def test_bad_input_is_one_sentence(

@@ -276,6 +276,8 @@ def test_sampling_on_the_device(compiled: Compiled, proof: ReferenceModel) -> No
         ({"seed": 1, "do_sample": True, "top_k": 5}, "cannot honour seed"),
         ({"repetition_penalty": 1.1}, "cannot honour repetition_penalty"),
         ({"min_new_tokens": 3}, "cannot honour min_new_tokens"),
+        ({"min_p": 0.1, "logit_bias": ((1, 1.0),)}, "cannot honour min_p, logit_bias"),
+        ({"logprobs": True, "top_n_tokens": 2}, "cannot honour logprobs, top_n_tokens"),
         ({"do_sample": True}, "give a top_k within 1..256"),
         ({"do_sample": True, "top_k": 257}, "give a top_k within 1..256"),
     ]:

@@ -7,7 +7,7 @@ import pytest
 from inf2kit.errors import RequestError
 from inf2kit.serving.engine.limits import check_size, max_body_bytes
 from inf2kit.serving.shapes import StaticShapes
-from inf2kit.serving.wire import Chat, GenerateRequest
+from inf2kit.serving.wire import Chat, GenerateRequest, Parameters
 
 SHAPES = StaticShapes.resolve(1, 32)
 
@@ -29,3 +29,11 @@ def test_a_chat_counts_its_roles_and_contents_together() -> None:
 
 def test_the_longest_body_has_six_bytes_a_character() -> None:
     assert max_body_bytes(SHAPES, max_prompts=4, longest_token=10) == 4 * 31 * 10 * 6 + 64 * 1024
+
+
+def test_what_truncation_makes_fit_is_not_refused() -> None:
+    long_text, message = "x" * 6_000_000, {"role": "user", "content": "x" * 6_000_000}
+    for prompt in (long_text, Chat((message,))):
+        check_size(GenerateRequest("tgi", (prompt,), Parameters(truncate=31)), SHAPES, longest_token=10)
+        with pytest.raises(RequestError, match="31 tokens can hold"):
+            check_size(GenerateRequest("tgi", (prompt,), Parameters(truncate=32)), SHAPES, longest_token=10)
