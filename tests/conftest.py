@@ -35,6 +35,8 @@ _LONGEST = (
     "tests/integration/endpoint/test_watchdog.py",
     "tests/integration/aws/test_s3_packages.py",
     "tests/contract/neuron/test_compile.py",
+    "tests/contract/neuron/test_compile_from_hub.py",
+    "tests/integration/hub/test_downloads.py",
     "tests/integration/endpoint/test_draining.py",
     "tests/integration/cdk/test_cdk_command.py",
     "tests/integration/endpoint/test_readiness.py",

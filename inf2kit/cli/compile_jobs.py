@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import shlex
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from inf2kit import catalog
 from inf2kit.cli.account import chosen_profile
 from inf2kit.cli.output import step_printer
 from inf2kit.cli.publishing import print_deploy_command, print_difference
@@ -49,9 +51,32 @@ def plan_job(preset: Preset, spec: CompileSpec, output: str, *, region: str, **o
             f"{spec.model} is a folder on this machine, which a job cannot read; push it to the hub, or "
             "compile without --job in the endpoint's image"
         )
-    local.plan(spec)
+    known = spec.model in catalog.models()
+    if known or options.get("token_secret"):
+        local.plan(spec)  # what the hub says without the job's token is not what it will say to the job
+    else:
+        spec = _look_at_hub(spec)
     now = dt.datetime.now(dt.timezone.utc)
     return job.plan(preset, spec, output, region=region, now=now, **options)
+
+
+def _look_at_hub(spec: CompileSpec) -> CompileSpec:
+    """Refuse a model of the hub that no job could compile, and return its spec at one commit."""
+    from inf2kit.checkpoint import Architecture, check_config
+    from inf2kit.compile import hub, local
+
+    def note(line: str) -> None:
+        click.echo(line, err=True)
+
+    try:
+        remote = hub.find(spec.model, spec.revision, note)
+        local.check_not_compiled(remote.files, remote.model)
+        config = check_config(hub.read_config(remote, note, keep=False), remote.where)
+    except hub.HubUnreachableError as reason:
+        note(f"{reason}: whether the job can compile it is not known")
+        return spec
+    local.plan(spec, Architecture.from_config(config, remote.where))
+    return dataclasses.replace(spec, revision=remote.commit)
 
 
 def print_job(plan: JobPlan) -> None:

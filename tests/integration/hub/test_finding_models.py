@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -167,3 +168,22 @@ def test_whether_a_model_of_the_hub_fits_is_computed_without_its_weights(hub: Hu
     assert "org/small" in ended.stdout
     assert not [call for call in hub.calls if call.path.startswith("/cdn/")]
     assert "has no model org/nothing" in run(*arguments, "org/nothing").stderr
+
+
+def test_a_job_is_not_started_for_a_model_that_it_could_not_compile(
+    hub: HubDouble, llama: Mapping[str, bytes], run: Run
+) -> None:
+    arguments = [
+        *["compile", "tinyllama-1.1b-starter", "--output", "s3://models/m", "--region", "us-east-1"],
+        *["--job", "--role", "arn:aws:iam::123456789012:role/Jobs", "--dry-run", "--model"],
+    ]
+    config = json.dumps({**json.loads(llama["config.json"]), "model_type": "gpt2"}).encode()
+    hub.add("org/gpt", {**llama, "config.json": config})
+    assert "has no model org/nothing" in run(*arguments, "org/nothing").stderr
+    assert "model_type is 'gpt2'" in run(*arguments, "org/gpt").stderr
+    ended = run(*arguments, MODEL)
+    assert ended.returncode == 0, ended.stderr
+    # What the secret's token may read is not known here.
+    assert run(*arguments, "org/private", "--token-secret", "hub").returncode == 0
+    hub.faults.append(answer("/api/", 500, headers={"Retry-After": "0"}))
+    assert "whether the job can compile it is not known" in run(*arguments, MODEL).stderr
