@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 from inf2kit.errors import RequestError
+from inf2kit.serving.wire.faults import shorten
 
 _JSON = "application/json"
+_MAX_SHOWN_KEY = 40
 #: JSON, one record a line: a call has one record.
 _JSON_LINES = frozenset(
     (
@@ -54,7 +56,8 @@ def decode_body(body: bytes | bytearray | str, content_type: str | None) -> obje
                 400, "invalid_utf8", f"the body is not valid UTF-8 at byte {error.start}; encode it as UTF-8"
             ) from None
     try:
-        return json.loads(body)
+        # Editors of Windows put a byte order mark before the text.
+        return json.loads(body.removeprefix("\ufeff"), object_pairs_hook=_to_object)
     except json.JSONDecodeError as error:
         if media_type.lower() in _JSON_LINES and error.msg == "Extra data":
             raise RequestError(
@@ -69,8 +72,29 @@ def decode_body(body: bytes | bytearray | str, content_type: str | None) -> obje
             f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}; "
             'send for example {"inputs": "My favorite place on earth is"}',
         ) from None
+    except _RepeatedKeyError as error:
+        raise RequestError(
+            400,
+            "invalid_json",
+            f"the body has the key {shorten(str(error), _MAX_SHOWN_KEY)!r} twice in one object, with two "
+            "values; send one of them",
+        ) from None
     except (ValueError, RecursionError) as error:
         # An integer of more than 4,300 digits, or nesting deeper than the parser's stack.
         raise RequestError(
             400, "invalid_json", f"the body cannot be read as JSON ({type(error).__name__}); send plain JSON"
         ) from None
+
+
+class _RepeatedKeyError(Exception):
+    """An object has a key twice."""
+
+
+def _to_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    # Python's parser takes the last of several values, and drops the others without a word.
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        for key, value in pairs:
+            if value != values[key]:
+                raise _RepeatedKeyError(key)
+    return values

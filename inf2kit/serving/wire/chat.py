@@ -22,7 +22,7 @@ _RESERVED = frozenset(
     (
         "add_generation_prompt", "chat_template", "continue_final_message", "conversation", "documents",
         "max_length", "messages", "padding", "return_assistant_tokens_mask", "return_dict", "return_tensors",
-        "tokenize", "tokenizer_kwargs", "tools", "truncation",
+        "self", "tokenize", "tokenizer_kwargs", "tools", "truncation",
     )
 )  # fmt: skip
 
@@ -139,7 +139,7 @@ def _read_message(message: object, where: str, faults: Faults, unknown: list[str
 
     nothing = {"role": "user", "content": ""}
     if not isinstance(message, dict):
-        fault(f"{where} is a {json_type(message)}; send {{role, content}} objects")
+        fault(f"{where} is a JSON {json_type(message)}; send {{role, content}} objects")
         return nothing
     role, content = message.get("role"), message.get("content")
     if not isinstance(role, str) or not role:
@@ -161,7 +161,7 @@ def _read_message(message: object, where: str, faults: Faults, unknown: list[str
         return nothing
     check_encodable(content, f"{where}.content", faults)
     read: dict[str, object] = {"role": role, "content": content}
-    if len(message) > 2:
+    if len(message) > 2 or "content" not in message:
         for key, value in message.items():
             if key in _FOR_THE_TEMPLATE and value:
                 read[key] = value

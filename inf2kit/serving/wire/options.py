@@ -33,4 +33,7 @@ def _table(form: Form) -> dict[str, Entry]:
 #: The entry of each key, for each form; None if the key is passed over.
 TABLES: dict[Form, dict[str, Entry]] = {form: _table(form) for form in FORMS}
 #: Names that a misspelled one is compared with.
-HONOURED: tuple[str, ...] = tuple(dict.fromkeys(name for option in OPTIONS for name in option.names))
+HONOURED: tuple[str, ...] = (
+    "parameters",
+    *dict.fromkeys(name for option in OPTIONS for name in option.names),
+)

@@ -197,6 +197,12 @@ def build_parameters(reading: Reading, form: Form, faults: Faults) -> Parameters
     """Return the parameters that values amount to together, and add warnings of those without effect."""
     values = {name: value for name, value in reading.values.items() if name in _FIELDS}
     values.setdefault("max_new_tokens", _DEFAULT_LENGTHS[form])
+    shortest, longest = values.get("min_new_tokens", 0), values["max_new_tokens"]
+    if isinstance(shortest, int) and isinstance(longest, int) and shortest > longest:
+        reading.warnings.append(
+            f"{reading.keys['min_new_tokens']} is more than max_new_tokens, so the text ends after {longest} "
+            "tokens; raise max_new_tokens"
+        )
     _settle_sampling(values, reading)
     top_n_tokens = values.get("top_n_tokens", 0)
     if form == "completion":

@@ -88,7 +88,7 @@ def parse_request(payload: object, *, max_prompts: int) -> GenerateRequest:
     faults = Faults()
     nested = payload.get("parameters")
     if nested is not None and not isinstance(nested, dict):
-        faults.add(f"'parameters' is a {json_type(nested)}; send an object", param="parameters")
+        faults.add(f"'parameters' is a JSON {json_type(nested)}; send an object", param="parameters")
         nested = None
     pairs = [(key, value) for key, value in payload.items() if key not in _OWN_KEYS]
     reading = read_options(chain(nested.items(), pairs) if nested else pairs, form, faults)
@@ -154,7 +154,7 @@ def _no_form(payload: object) -> RequestError:
     return RequestError(
         400,
         "missing_inputs",
-        f"the body has none of 'inputs', 'messages' and 'prompt'{suggestion}; send one of them",
+        f"the body has none of 'inputs', 'messages' and 'prompt'; send one of them{suggestion}",
     )
 
 

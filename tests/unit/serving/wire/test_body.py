@@ -50,6 +50,29 @@ def test_what_is_no_json_is_no_json_in_lines_either(content_type: str, body: str
     assert refused.value.status == 400
 
 
+@pytest.mark.parametrize("body", [b'\xef\xbb\xbf{"inputs": "a"}', '\ufeff{"inputs": "a"}\n'])
+def test_a_byte_order_mark_is_passed_over(body: bytes | str) -> None:
+    assert decode_body(body, "application/json") == {"inputs": "a"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"inputs": "a", "inputs": "b"}',
+        '{"inputs": "a", "parameters": {"seed": 1, "top_p": 1, "seed": 2}}',
+        '{"messages": [{"role": "user", "content": "a", "content": null}]}',
+    ],
+)
+def test_a_key_with_two_values_is_refused_rather_than_one_of_them_dropped(body: str) -> None:
+    with pytest.raises(RequestError, match=r"the key '(inputs|seed|content)' twice") as refused:
+        decode_body(body, "application/json")
+    assert (refused.value.status, refused.value.code) == (400, "invalid_json")
+
+
+def test_a_key_that_is_repeated_with_its_value_says_nothing_new() -> None:
+    assert decode_body('{"inputs": "a", "inputs": "a"}', None) == {"inputs": "a"}
+
+
 @given(st.binary(max_size=64), st.sampled_from(["application/json", *JSON_LINES]))
 def test_any_bytes_give_a_value_or_a_request_error(body: bytes, content_type: str) -> None:
     try:

@@ -29,6 +29,15 @@ def test_turns_without_content_are_taken_as_clients_send_them_back() -> None:
     assert [message["content"] for message in chat.messages] == ["", ""]
 
 
+def test_a_call_of_a_tool_reaches_the_template_when_its_turn_has_no_content_at_all() -> None:
+    chat = chat_of(parse([USER, {"role": "assistant", "tool_calls": [CALL]}]))
+    (call,) = cast("Any", chat.messages[1]["tool_calls"])
+    assert call["function"]["arguments"] == {"zone": "UTC"}
+    assert parse([{"role": "assistant", "mood": "good"}]).warnings == (
+        "unknown key 'messages[0].mood' was ignored",
+    )
+
+
 @pytest.mark.parametrize(
     ("inputs", "chats"),
     [
@@ -106,6 +115,7 @@ def test_no_generation_prompt() -> None:
     "options",
     [
         {"chat_template_kwargs": {"tokenize": True}},
+        {"chat_template_kwargs": {"self": 1}},
         {"chat_template_kwargs": {"messages": []}},
         {"chat_template_kwargs": ["x"]},
         {"chat_template_kwargs": {"a": "\ud800"}},

@@ -27,6 +27,13 @@ def test_lengths_by_default() -> None:
     assert bounded.parameters.max_new_tokens == 7
 
 
+def test_a_least_length_above_the_most_is_said_to_have_no_effect() -> None:
+    assert parse_parameters({"min_tokens": 200})[1] == [
+        "min_tokens is more than max_new_tokens, so the text ends after 100 tokens; raise max_new_tokens"
+    ]
+    assert not parse_parameters({"min_new_tokens": 5, "max_new_tokens": 5})[1]
+
+
 @pytest.mark.parametrize(
     "raw",
     [

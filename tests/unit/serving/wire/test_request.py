@@ -36,6 +36,11 @@ def test_a_misspelt_option_is_named_with_a_suggestion(question: dict[str, Any]) 
     assert "did you mean 'temperature'?" in warning
 
 
+def test_misspelt_parameters_are_named_with_a_suggestion() -> None:
+    (warning,) = parse_request({"inputs": "x", "Parameters": {"seed": 1}}, max_prompts=1).warnings
+    assert "did you mean 'parameters'?" in warning
+
+
 def test_a_body_full_of_unknown_keys_gets_a_few_short_warnings() -> None:
     unknown: dict[str, object] = {f"{n}" + "x" * 10_000: n for n in range(10_000)}
     messages = [
