@@ -42,6 +42,11 @@ def prices() -> Path:
     return home() / "prices.toml"
 
 
+def speeds() -> Path:
+    """Return the file of the user's own measurements of presets, which may not exist."""
+    return home() / "speeds.toml"
+
+
 def manifest(digest: str) -> Path:
     """Return the local copy of a package's manifest. With it, ``cdk synth`` needs no network."""
     return home() / "packages" / f"{digest}.json"

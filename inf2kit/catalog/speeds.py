@@ -1,16 +1,18 @@
-"""How fast the presets are, by published tables."""
+"""How fast the presets are, by the user's own measurements or by published tables."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from inf2kit import toml
+from inf2kit import paths, toml
+from inf2kit.errors import EndpointError, Inf2KitError
 
 _FILE = Path(__file__).with_name("speeds.toml")
+_PUBLISHED = "the tables that Hugging Face published in 2023"
 #: Input and new tokens of the tables' columns.
 _TOKENS = (256, 512, 768)
 
@@ -27,7 +29,7 @@ class Speed:
 
     encoding_s: tuple[float, float, float]
     step_s: float
-    source: str = "the tables that Hugging Face published in 2023"
+    source: str
 
     def call_s(self, input_tokens: int, new_tokens: int) -> float:
         """Seconds that a call is expected to take: encoding + (new tokens - 1) x step."""
@@ -45,14 +47,41 @@ class Speed:
         return self.encoding_s[low] + share * (self.encoding_s[high] - self.encoding_s[low])
 
 
-@functools.cache
 def speeds() -> Mapping[str, Speed]:
-    """Return the published speed of each preset that has one."""
-    return MappingProxyType({preset: _parse(values) for preset, values in toml.read(_FILE).items()})
+    """Return the speed of each preset that has one: the user's own file before the published tables.
+
+    Raises:
+        EndpointError: the user's file cannot be read.
+    """
+    try:
+        own = paths.speeds()
+    except Inf2KitError:  # nobody's home folder is known, as in some containers
+        own = None
+    return _read_all(own)
 
 
-def _parse(values: Mapping[str, list[float]]) -> Speed:
-    first, second, third = values["encoding_s"]
+@functools.cache
+def _read_all(own: Path | None) -> Mapping[str, Speed]:
+    published = {preset: _parse(values) for preset, values in toml.read(_FILE).items()}
+    if own is None:
+        return MappingProxyType(published)
+    try:
+        measured = {preset: _parse(values, f"your own {own}") for preset, values in toml.read(own).items()}
+    except (FileNotFoundError, NotADirectoryError):
+        measured = {}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise EndpointError(
+            f"{own} cannot be read ({error!r}); it must have a table for each preset, with encoding_s and "
+            "end_to_end_s of three numbers each; correct or delete it"
+        ) from None
+    return MappingProxyType({**published, **measured})
+
+
+def _parse(values: Mapping[str, Sequence[float]], source: str = _PUBLISHED) -> Speed:
+    first, second, third = map(float, values["encoding_s"])
+    *_, longest = map(float, values["end_to_end_s"])
     # The longest row has the smallest error of rounding.
-    step_s = (values["end_to_end_s"][2] - first) / (_TOKENS[2] - 1)
-    return Speed((first, second, third), step_s)
+    step_s = (longest - first) / (_TOKENS[2] - 1)
+    if not 0 < first <= second <= third or not step_s > 0:
+        raise ValueError("times must be above 0 and grow with the number of tokens")
+    return Speed((first, second, third), step_s, source)

@@ -72,12 +72,12 @@ class Layout:
     """The files of a model's folder, sorted.
 
     Attributes:
-        kept: Paths that a package holds.
+        packaged: Paths that a package holds.
         left_out: Everything else, largest first.
         models: Folders inside this one that hold a model of their own, each without a slash at its end.
     """
 
-    kept: tuple[str, ...]
+    packaged: tuple[str, ...]
     left_out: tuple[LeftOut, ...]
     models: tuple[str, ...]
 
@@ -90,16 +90,18 @@ def sort_files(sizes: Mapping[str, int]) -> Layout:
     """
     folders = [name.removesuffix(f"/{MODEL_CONFIG}") for name in sizes if name.endswith(f"/{MODEL_CONFIG}")]
     models = tuple(sorted((name for name in folders if not name.startswith(".")), key=_by_number))
-    kept: list[str] = []
+    packaged: list[str] = []
     left_out: dict[tuple[str, str], list[int]] = {}
     for name in sorted(sizes):
         place = _left_out(name, sizes, models)
         if place is None:
-            kept.append(name)
+            packaged.append(name)
         else:
             left_out.setdefault(place, []).append(sizes[name])
-    entries = [LeftOut(*place, len(found), sum(found)) for place, found in left_out.items()]
-    return Layout(tuple(kept), tuple(sorted(entries, key=lambda entry: (-entry.size, entry.name))), models)
+    entries = [LeftOut(*place, len(files), sum(files)) for place, files in left_out.items()]
+    return Layout(
+        tuple(packaged), tuple(sorted(entries, key=lambda entry: (-entry.size, entry.name))), models
+    )
 
 
 def _by_number(name: str) -> list[tuple[int, str]]:
@@ -108,7 +110,7 @@ def _by_number(name: str) -> list[tuple[int, str]]:
 
 
 def _left_out(name: str, sizes: Mapping[str, int], models: Iterable[str]) -> tuple[str, str] | None:
-    """Return what is left out because of a file, and why; None for a file that is kept."""
+    """Return what is left out because of a file, and why; None for a file that is packaged."""
     is_compiled = NEURON_CONFIG in sizes
     # The compiled graphs are TorchScript, which torch loads without running pickled code.
     if is_compiled and name == COMPILED_GRAPHS:

@@ -42,8 +42,9 @@ def inspect(folder: Path, *, compiles: bool = True, sequence_length: int | None 
 
     Args:
         folder: A checkpoint as ``save_pretrained`` writes it, a snapshot in the hub's cache, or a compiled
-        model. compiles: Whether the model is to be compiled for Neuron, which supports less than the CPU
-        does. sequence_length: Tokens in a row; None where it is not known yet.
+            model.
+        compiles: Whether the model is to be compiled for Neuron, which supports less than the CPU does.
+        sequence_length: Tokens in a row; None where it is not known yet.
 
     Raises:
         CheckpointError: there is no such folder.
@@ -51,10 +52,10 @@ def inspect(folder: Path, *, compiles: bool = True, sequence_length: int | None 
     files, links = folders.list_files(folder)
     sizes = {name: path.stat().st_size for name, path in files.items()} | dict.fromkeys(links, 0)
     sorted_files = layout.sort_files(sizes)
-    kept = {name: files[name] for name in sorted_files.kept if name in files}
-    reader = _Reader(folder, kept, list(sorted_files.left_out))
+    packaged = {name: files[name] for name in sorted_files.packaged if name in files}
+    reader = _Reader(folder, packaged, list(sorted_files.left_out))
     reader.faults += [fault for fault in (folders.find_package(sizes, folder),) if fault]
-    reader.faults += [fault for name, fault in links.items() if name in sorted_files.kept]
+    reader.faults += [fault for name, fault in links.items() if name in sorted_files.packaged]
     config: Mapping[str, Any] = {}
     tensors, vocabulary, has_template = Tensors(), None, False
     if fault := kinds.find_fault(sizes, str(folder)):

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import click
 
 import inf2kit
-from inf2kit.cli.calling import address_options, connect, given, parameter_options
+from inf2kit.cli.calling import address_options, connect, drop_unset, parameter_options
 
 
 @click.command()
@@ -43,7 +43,7 @@ def batch(
     A line is a text in JSON, or an object with inputs or messages, and with parameters of its own if it needs
     them. Run the same command again after an interruption, and it goes on where it stopped.
     """
-    parameters = given(options)
+    parameters = drop_unset(options)
     requests = _read_requests(requests_file, parameters)
     done = _prepare(answers_file, len(requests))
     if preset:

@@ -48,8 +48,8 @@ def address_options(command: _Command) -> _Command:
     return _add(command, _ADDRESS)
 
 
-def given(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the parameters of the options that were given."""
+def drop_unset(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters of the options that are set."""
     return {name: value for name, value in options.items() if value not in (None, ())}
 
 

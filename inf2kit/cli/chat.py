@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 import inf2kit
-from inf2kit.cli.calling import address_options, connect, decode, given, parameter_options
+from inf2kit.cli.calling import address_options, connect, decode, drop_unset, parameter_options
 from inf2kit.cli.signals import Interrupts
 
 
@@ -40,11 +40,11 @@ def chat(
             continue
         messages.append({"role": "user", "content": line})
         try:
-            answer = _answer(client, messages, given(options), warned)
+            answer = _answer(client, messages, drop_unset(options), warned)
         except inf2kit.EndpointError as error:
             if not is_terminal:
                 raise
-            # The turn was not answered, so it can be given again.
+            # The turn was not answered, so it can be drop_unset again.
             messages.pop()
             click.echo(f"Error: {error}", err=True)
         else:

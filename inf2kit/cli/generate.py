@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from inf2kit.cli.calling import address_options, connect, decode, given, parameter_options
+from inf2kit.cli.calling import address_options, connect, decode, drop_unset, parameter_options
 
 
 @click.command()
@@ -29,7 +29,7 @@ def generate(
     prompt = decode(prompt)
     client = connect(endpoint, endpoint_url, region_name, profile_name)
     if stream:
-        with client.stream(prompt, **given(options)) as text_stream:
+        with client.stream(prompt, **drop_unset(options)) as text_stream:
             for piece in text_stream:
                 click.echo(piece, nl=False)
                 sys.stdout.flush()
@@ -37,7 +37,7 @@ def generate(
         result = text_stream.result
     else:
         # An answer that would take longer than SageMaker allows is streamed.
-        result = client.generate(prompt, long="stream", **given(options))
+        result = client.generate(prompt, long="stream", **drop_unset(options))
         click.echo(result.text)
     for warning in result.warnings:
         click.echo(f"warning: {warning}", err=True)

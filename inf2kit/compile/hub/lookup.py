@@ -80,7 +80,7 @@ class HubModel:
         if fault := kinds.find_fault(self.files, self.model):
             raise CheckpointError(fault)
         layout = sort_files(self.files)
-        if fault := tokenizer.find_fault(frozenset(layout.kept), self.model):
+        if fault := tokenizer.find_fault(frozenset(layout.packaged), self.model):
             raise CheckpointError(fault)
         return layout
 
@@ -91,7 +91,7 @@ class HubModel:
         Raises:
             CheckpointError: the files cannot be a model's.
         """
-        return {name: self.files[name] for name in self.layout.kept}
+        return {name: self.files[name] for name in self.layout.packaged}
 
 
 def find(

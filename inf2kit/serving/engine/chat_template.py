@@ -111,8 +111,8 @@ class ChatTemplate:
         )
         if not chat.continue_final_message:
             return text
-        text, found, rest = text.rpartition(mark)
-        if not found:
+        text, separator, rest = text.rpartition(mark)
+        if not separator:
             raise ValueError("it leaves the final message out, which therefore cannot be continued")
         return text if rest.startswith(" ") else text.rstrip()
 

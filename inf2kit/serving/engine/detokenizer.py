@@ -69,7 +69,7 @@ class IncrementalDetokenizer:
     @property
     def stopped(self) -> bool:
         """Whether a stop text has appeared."""
-        return self._stop is not None and self._stop.found
+        return self._stop is not None and self._stop.stopped
 
     def push(self, token_id: int) -> str:
         """Append one id and return the text that it makes certain, possibly empty."""

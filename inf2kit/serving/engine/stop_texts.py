@@ -17,7 +17,7 @@ class StopTexts:
         include: Whether the new text includes the stop text.
 
     Attributes:
-        found: Whether a stop text has appeared.
+        stopped: Whether a stop text has appeared.
     """
 
     def __init__(self, stop: Sequence[str], special_texts: Mapping[int, str], *, include: bool) -> None:
@@ -29,7 +29,7 @@ class StopTexts:
         # The text that is not released yet, and where it has special tokens: begin and end of each.
         self._held = ""
         self._hidden: list[tuple[int, int]] = []
-        self.found = False
+        self.stopped = False
 
     def push(self, piece: str, token_id: int | None = None) -> str:
         """Return the text that is certain by now.
@@ -38,7 +38,7 @@ class StopTexts:
             piece: What the new text has grown by.
             token_id: The new token, which may be a special one.
         """
-        if self.found:
+        if self.stopped:
             return ""
         self._held += piece
         if special := self._special_texts.get(token_id) if token_id is not None else None:
@@ -46,7 +46,7 @@ class StopTexts:
             self._held += special
         if match := min(self._matches(), key=lambda match: match[0], default=None):
             start, text = match
-            self.found = True
+            self.stopped = True
             return self._release(start) + (text if self._include else "")
         return self._release(self._possible_start())
 
@@ -61,7 +61,7 @@ class StopTexts:
         if last_id is not None and self._special_texts.get(last_id) in self._with_special:
             last_id = None
         text = self.push(piece, last_id)
-        return text if self.found else text + self._release(len(self._held))
+        return text if self.stopped else text + self._release(len(self._held))
 
     def _matches(self) -> Iterator[tuple[int, str]]:
         """Yield where stop texts begin in the held text, and the stop texts."""

@@ -120,16 +120,16 @@ def slim_messages(raw: list[Any]) -> list[dict[str, Any]]:
     """Return valid messages without the values of keys that nothing reads; their names stay, for warnings."""
     slim: list[dict[str, Any]] = []
     for message in raw:
-        kept = {
+        slim_message = {
             key: value if key in ("role", "content", *_FOR_THE_TEMPLATE) or not value else True
             for key, value in message.items()
         }
         if isinstance(content := message.get("content"), list):
-            kept["content"] = [
+            slim_message["content"] = [
                 {key: value if key in ("type", "text") or not value else True for key, value in part.items()}
                 for part in content
             ]
-        slim.append(kept)
+        slim.append(slim_message)
     return slim
 
 

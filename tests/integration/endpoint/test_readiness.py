@@ -35,9 +35,10 @@ def slow(start: Callable[..., EndpointState], simulated_preset: str) -> dict[str
 
 @pytest.fixture(scope="module")
 def broken(slow: object, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Future[object]]:
-    """An ``up`` of a model with a configuration that nothing can load, while the slow ones load."""
+    """An ``up`` of a model whose activation transformers does not know, while the slow ones load."""
     directory = packages.link_files(weights, tmp_path_factory.mktemp("broken") / "weights", "config.json")
-    (directory / "config.json").write_text('{"model_type": "llama", "hidden_size": 7}', encoding="utf-8")
+    config = json.loads((weights / "config.json").read_text(encoding="utf-8"))
+    (directory / "config.json").write_text(json.dumps({**config, "hidden_act": "x"}), encoding="utf-8")
     with ThreadPoolExecutor(1) as pool:
         yield pool.submit(start_endpoint, "smollm2-135m-local", name="broken", weights=directory)
 

@@ -72,7 +72,7 @@ def test_what_a_model_does_not_need_is_left_out(name: str, left_out: str | None,
     if name == "draft/model.safetensors":
         sizes["draft/config.json"] = 1
     layout = sort_files(sizes)
-    assert set(layout.kept) == set(MODEL)
+    assert set(layout.packaged) == set(MODEL)
     (entry,) = layout.left_out
     assert entry.name == (left_out or name)
     assert entry.reason.startswith(reason)
@@ -96,7 +96,7 @@ def test_what_a_model_does_not_need_is_left_out(name: str, left_out: str | None,
     ],
 )
 def test_what_a_tokenizer_a_licence_or_a_handler_may_need_is_kept(name: str) -> None:
-    assert name in sort_files({**dict.fromkeys(MODEL, 1), name: 7}).kept
+    assert name in sort_files({**dict.fromkeys(MODEL, 1), name: 7}).packaged
 
 
 def test_a_compiled_models_own_files_are_kept() -> None:

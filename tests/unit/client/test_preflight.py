@@ -11,7 +11,7 @@ from typing import Any
 import boto3
 import pytest
 
-from inf2kit import AsyncEndpoint, CallTooLongError, Endpoint
+from inf2kit import AsyncEndpoint, CallTooLongError, Endpoint, EndpointError
 from inf2kit.catalog.speeds import speeds
 from inf2kit.client.preflight import WHOLE_LIMIT_S, too_long
 from inf2kit.client.published import PublishedEndpoint
@@ -55,6 +55,41 @@ def test_the_length_that_is_offered_fits_and_one_more_does_not(preset: str, inpu
     assert error.expected_s > WHOLE_LIMIT_S
     assert check(error.max_new_tokens) is None
     assert check(error.max_new_tokens + 1) is not None
+
+
+def test_the_users_own_measurements_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INF2KIT_HOME", str(tmp_path))
+    file = tmp_path / "speeds.toml"
+    file.write_text(
+        "[mine]\nencoding_s = [1, 2, 4]\nend_to_end_s = [256, 512, 768]\n"
+        f"[{BUDGET}]\nencoding_s = [0.2, 0.3, 0.4]\nend_to_end_s = [8, 16, 24]\n",
+        encoding="utf-8",
+    )
+    assert speeds()["mine"].call_s(384, 1) == 1.5
+    assert speeds()[BUDGET].call_s(256, 768) == pytest.approx(24)
+    error = too_long("e", speeds()[BUDGET], 1, ["x"], {"max_new_tokens": 2000}, 100)
+    assert f"by your own {file}" in str(error)
+    assert speeds()["llama2-7b-latency"].source.startswith("the tables")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "not toml",
+        "x = 1",
+        "[x]\nencoding_s = [1, 2, 3]",
+        "[x]\nencoding_s = [1, 2]\nend_to_end_s = [1, 2, 3]",
+        "[x]\nencoding_s = [3, 2, 1]\nend_to_end_s = [4, 5, 6]",
+        "[x]\nencoding_s = [1, 2, 3]\nend_to_end_s = [1, 1, 1]",
+    ],
+)
+def test_measurements_that_cannot_be_read_are_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    monkeypatch.setenv("INF2KIT_HOME", str(tmp_path))
+    (tmp_path / "speeds.toml").write_text(content, encoding="utf-8")
+    with pytest.raises(EndpointError, match=r"speeds\.toml cannot be read .* correct or delete it"):
+        speeds()
 
 
 def test_texts_that_do_not_fit_the_rows_take_turns() -> None:

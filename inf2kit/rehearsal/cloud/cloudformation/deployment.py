@@ -78,12 +78,12 @@ class Deployment:
             retained: The logical ids of resources that are left behind.
             force: Leave behind what cannot be deleted.
         """
-        kept = {
+        survivors = {
             name
             for name, resource in self._stack.deployed.items()
             if resource.policies.retain or name in retained
         }
-        failed = delete_all(self._stack, self._services, kept)
+        failed = delete_all(self._stack, self._services, survivors)
         if failed and not force:
             self._stack.set_status("DELETE_FAILED", _failed("delete", *failed))
             return
@@ -107,8 +107,10 @@ class Deployment:
         stack = self._stack
         stack.set_status("ROLLBACK_IN_PROGRESS", reason)
         stack.journal.clear()
-        kept = {name for name, resource in stack.deployed.items() if resource.policies.retain_on_rollback}
-        failed = delete_all(self._stack, self._services, kept)
+        survivors = {
+            name for name, resource in stack.deployed.items() if resource.policies.retain_on_rollback
+        }
+        failed = delete_all(self._stack, self._services, survivors)
         if failed:
             stack.set_status("ROLLBACK_FAILED", _failed("delete", *failed))
         else:
