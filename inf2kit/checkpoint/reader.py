@@ -186,6 +186,8 @@ class _Reader:
         if fault := tokenizer.find_config_fault(config, str(self._folder / tokenizer.CONFIG)):
             self.faults.append(fault)
         has_template = _TEMPLATE in self.files or bool(config.get("chat_template"))
+        if _TEMPLATE in self.files and not _is_text(self.files[_TEMPLATE]):
+            self.faults.append(f"{self._folder / _TEMPLATE} is not text in UTF-8; save it again as UTF-8")
         has_template = has_template or any(name.startswith(layout.CHAT_TEMPLATES) for name in self.files)
         try:
             count = tokenizer.count_tokens(self._json.get(TOKENIZER, {}))
@@ -225,3 +227,11 @@ def check_config(config: Mapping[str, Any], where: str, *, compiles: bool = True
     if faults:
         raise CheckpointError(faults[0])
     return values
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return True

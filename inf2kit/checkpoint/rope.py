@@ -29,7 +29,12 @@ def find_faults(config: Mapping[str, Any], where: str) -> list[str]:
     scaling, theta = config.get("rope_scaling"), config.get("rope_theta", 10_000.0)
     if not _is_positive(theta):
         return [f"{where}: rope_theta is {theta!r}; it must be a number above 0; fetch the file again"]
-    if isinstance(config.get("rope_parameters"), Mapping):
+    parameters = config.get("rope_parameters")
+    if parameters is not None and not isinstance(parameters, Mapping):
+        return [
+            f"{where}: rope_parameters is {parameters!r}; it must be an object or null; fetch the file again"
+        ]
+    if parameters is not None:
         return [
             f"{where}: rope_parameters differ between kinds of layers, which transformers {_version()} in "
             "the endpoint's image does not know; choose another model"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from inf2kit.checkpoint.families import FAMILIES
+from inf2kit.checkpoint.families import FAMILIES, Family
 from inf2kit.errors import CheckpointError
 
 #: safetensors limits its header so; a longer one is another file's bytes.
@@ -166,4 +166,34 @@ def find_fault(tensors: Tensors, config: Mapping[str, Any], where: str) -> str |
             f"the embeddings of {where} have {rows} rows and its config.json has vocab_size {vocabulary}; "
             f"{again}, after model.resize_token_embeddings where tokens were added"
         )
+    for name, expected in _expected_shapes(config, family).items():
+        found = next((key for key in tensors.shapes if key.endswith(name)), "")
+        if found and tensors.shapes[found] != expected:
+            return (
+                f"{found} of {where} is {list(tensors.shapes[found])} and should be {list(expected)} by its "
+                f"config.json, which is another model's or was changed; fetch both again, or {again}"
+            )
     return None
+
+
+def _expected_shapes(config: Mapping[str, Any], family: Family) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of matrices that follow from the sizes of ``config.json``, by the ends of names."""
+    hidden, inner, heads = (
+        config.get(name) for name in ("hidden_size", "intermediate_size", "num_attention_heads")
+    )
+    if not (isinstance(hidden, int) and isinstance(inner, int) and isinstance(heads, int) and heads > 0):
+        return {}  # a fault of the configuration, which is named there
+    head = config.get("head_dim") or family.head_dim or hidden // heads
+    queries, pairs = heads * head, (config.get("num_key_value_heads") or heads) * head
+    return {
+        _EMBEDDINGS: (config.get("vocab_size", 0), hidden),
+        "self_attn.q_proj.weight": (queries, hidden),
+        "self_attn.k_proj.weight": (pairs, hidden),
+        "self_attn.v_proj.weight": (pairs, hidden),
+        "self_attn.qkv_proj.weight": (queries + 2 * pairs, hidden),
+        "self_attn.o_proj.weight": (hidden, queries),
+        "mlp.gate_proj.weight": (inner, hidden),
+        "mlp.up_proj.weight": (inner, hidden),
+        "mlp.gate_up_proj.weight": (2 * inner, hidden),
+        "mlp.down_proj.weight": (hidden, inner),
+    }

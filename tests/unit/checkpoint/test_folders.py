@@ -96,6 +96,7 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64
         (write("config.json", b"{'a': 1}"), r"config\.json is not JSON \("),
         (write("config.json", b"[]"), r"config\.json is not a JSON object"),
         (write("config.json", b"\xff\xfe"), r"config\.json is not JSON"),
+        (write("chat_template.jinja", b"\xff\xfe{"), r"chat_template\.jinja is not text in UTF-8; save it"),
         (write("generation_config.json", b"{"), r"generation_config\.json is not JSON"),
         (write("code/inference.py", b""), r"holds code/inference\.py, so it is a package already"),
         (write("model.safetensors.index.json", b"{"), r"index\.json is not JSON"),
@@ -214,6 +215,9 @@ def test_the_tensors_must_be_those_of_the_configuration(tmp_path: Path) -> None:
         ({"tie_word_embeddings": False}, r"lacks lm_head\.weight, which its config\.json asks for"),
         ({"vocab_size": 12}, r"the embeddings of .* have 10 rows and its config\.json has vocab_size 12"),
         ({"model_type": "qwen2"}, r"lacks model\.layers\.0\.self_attn\.q_proj\.bias and 2 more tensors"),
+        ({"hidden_size": 8}, r"embed_tokens\.weight of .* is \[10, 4\] and should be \[10, 8\]"),
+        ({"num_key_value_heads": 1}, r"k_proj\.weight of .* is \[4, 4\] and should be \[2, 4\]"),
+        ({"intermediate_size": 9}, r"gate_proj\.weight of .* is \[8, 4\] and should be \[9, 4\]"),
     ]
     for changed, sentence in changes:
         packages.write_json(path / "config.json", {**packages.SMALL_CONFIG, **changed})

@@ -213,6 +213,13 @@ def test_positions_that_the_endpoint_would_compute_otherwise_are_refused(
     assert re.search(sentence, fault)
 
 
+def test_parameters_of_positions_that_are_no_object_are_refused() -> None:
+    config, _ = configs.rewrite({**packages.SMALL_CONFIG, "rope_parameters": "yarn"})
+    assert find_faults(config, "config.json") == [
+        "config.json: rope_parameters is 'yarn'; it must be an object or null; fetch the file again"
+    ]
+
+
 def test_lists_of_special_tokens_become_what_version_4_reads() -> None:
     """Version 4.55 asks the list for its keys."""
     saved = {
