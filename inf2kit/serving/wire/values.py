@@ -207,12 +207,19 @@ class Biases(Kind):
 class StreamOptions(Kind):
     """OpenAI's options of a stream."""
 
-    allowed = 'an object such as {"include_usage": true}, without "continuous_usage_stats"'
+    allowed = (
+        'an object such as {"include_usage": true}; "include_obfuscation" is passed over, and nothing else is '
+        "known"
+    )
 
     def read(self, value: object) -> object:
         """Return whether the stream ends with token counts."""
-        if not isinstance(value, dict) or value.get("continuous_usage_stats"):
+        if not isinstance(value, dict):
             raise ValueError
+        if any(
+            option for key, option in value.items() if key not in ("include_usage", "include_obfuscation")
+        ):
+            raise ValueError  # vLLM's continuous_usage_stats, for one
         return Flag().read(value.get("include_usage") or False)
 
 

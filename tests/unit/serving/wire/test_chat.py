@@ -125,6 +125,7 @@ def test_no_generation_prompt() -> None:
         {"tools": [{"type": "function", "function": {"name": "\ud800"}}]},
         {"stream_options": {"include_usage": "perhaps"}},
         {"stream_options": 5},
+        {"stream_options": {"include_usage": True, "foo": 1}},
     ],
     ids=lambda options: str(options)[:40],
 )
