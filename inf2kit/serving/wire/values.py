@@ -208,7 +208,7 @@ class StreamOptions(Kind):
     """OpenAI's options of a stream."""
 
     allowed = (
-        'an object such as {"include_usage": true}; "include_obfuscation" is passed over, and nothing else is '
+        'an object such as {"include_usage": true}; "include_obfuscation" is passed over, and no other is '
         "known"
     )
 
