@@ -148,7 +148,7 @@ def test_the_weights_of_a_core_have_the_estimated_bytes(
         source, target = tmp_path / f"s{heads}-{key_value_heads}", tmp_path / f"t{heads}-{key_value_heads}"
         LlamaForCausalLM(config).save_pretrained(source)
         spec = CompileSpec("m", None, StaticShapes.resolve(2, 32), cores, "float16")
-        architecture = Architecture.find(str(source))
+        architecture = Architecture.find(str(source / "config.json"))
         if not can_be_split(architecture, cores):
             with pytest.raises(CompileError, match="one number must divide the other"):
                 spec.check(architecture)

@@ -63,6 +63,7 @@ class Run:
             parameters=Parameters(max_new_tokens=new, details="tokens", **parameters),
             max_new_tokens=min(new, LENGTH - len(prompt)),
             with_tokens=True,
+            with_logprobs=True,
             deadline=time.monotonic() + 300,
             on_token=lambda *_: None,
             on_end=lambda *args: self.ended.__setitem__(number, args[2]),
