@@ -44,7 +44,7 @@ VALUES: dict[str, st.SearchStrategy[object]] = {
 }
 TGI_VALUES = {
     **VALUES,
-    "details": st.sampled_from([True, False, "counts"]),
+    "details": st.booleans(),
     "top_n_tokens": st.sampled_from([0, 1, 5]),
     "decoder_input_details": st.booleans(),
     "truncate": st.sampled_from([1, 5, 1000]),
