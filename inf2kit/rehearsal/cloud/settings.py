@@ -7,8 +7,6 @@ answers.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -105,7 +103,4 @@ def is_ready(settings: CloudSettings) -> bool:
 
 def _write_json(path: Path, value: object) -> None:
     """Replace a file atomically; its mode is 0600."""
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2)
-    Path(scratch).replace(path)
+    paths.replace_file(path, json.dumps(value, indent=2).encode())
