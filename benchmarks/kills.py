@@ -107,7 +107,6 @@ def _kill_once(seed: int, apps: list[Path], shell: dict[str, str], run_dir: Path
         waited = "refused until the stack had settled, "
         wait_until(
             lambda: not any(status.endswith("_IN_PROGRESS") for status in _stack_statuses()),
-            120,
             "it settles",
         )
         again = _deploy(shell, words)

@@ -49,13 +49,13 @@ class StackMaker:
         self.client = client
         self._names: set[str] = set()
 
-    def create(self, name: str, resources: Resources, *, timeout_s: float = 30, **options: Any) -> str:
+    def create(self, name: str, resources: Resources, **options: Any) -> str:
         """Create a stack, and return its status when it has settled."""
         self.delete_later(name)
         self.client.create_stack(
             StackName=name, TemplateBody=template(resources), Capabilities=_CAPABILITIES, **options
         )
-        return self.wait_until_settled(name, timeout_s)
+        return self.wait_until_settled(name)
 
     def update(self, name: str, resources: Resources, **options: Any) -> str:
         """Update a stack, and return its status when it has settled."""
@@ -84,14 +84,14 @@ class StackMaker:
         stack: dict[str, Any] = self.client.describe_stacks(StackName=name)["Stacks"][0]
         return stack
 
-    def wait_until_settled(self, name: str, timeout_s: float = 30) -> str:
+    def wait_until_settled(self, name: str) -> str:
         """Wait until no change of a stack is in progress, and return its status."""
 
         def status() -> str:
             current = str(self.describe(name)["StackStatus"])
             return "" if current.endswith("_IN_PROGRESS") else current
 
-        return wait_until(status, timeout_s, f"{name} has settled")
+        return wait_until(status, f"{name} has settled")
 
     def events(self, name: str) -> list[tuple[str, str, str]]:
         """List logical id, status and reason of each event, the oldest first."""

@@ -65,7 +65,13 @@ class ResourceMaker:
         return response
 
     def create_config(
-        self, name: str, model: str, *, asynchronous: dict[str, Any] | None = None, **variant: Any
+        self,
+        name: str,
+        model: str,
+        *,
+        asynchronous: dict[str, Any] | None = None,
+        capture: dict[str, Any] | None = None,
+        **variant: Any,
     ) -> None:
         variants = [
             {
@@ -76,7 +82,8 @@ class ResourceMaker:
                 **variant,
             }
         ]
-        more = {"AsyncInferenceConfig": asynchronous} if asynchronous else {}
+        options = {"AsyncInferenceConfig": asynchronous, "DataCaptureConfig": capture}
+        more = {key: value for key, value in options.items() if value}
         self.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=variants, **more)
         self._created.append(("endpoint_config", name))
 
@@ -91,11 +98,11 @@ class ResourceMaker:
             endpoint: dict[str, Any] = self.sagemaker.describe_endpoint(EndpointName=name)
             return endpoint if endpoint["EndpointStatus"] in ("InService", "Failed") else {}
 
-        return wait_until(describe, 120, f"{name} has settled")
+        return wait_until(describe, f"{name} has settled")
 
     def delete_all(self) -> None:
         """Delete everything that was created, the newest first, and wait until the endpoints are gone."""
         keys = {"model": "ModelName", "endpoint_config": "EndpointConfigName", "endpoint": "EndpointName"}
         for kind, name in reversed(self._created):
             getattr(self.sagemaker, f"delete_{kind}")(**{keys[kind]: name})
-        wait_until(lambda: not self.sagemaker.list_endpoints()["Endpoints"], 60, "the endpoints are gone")
+        wait_until(lambda: not self.sagemaker.list_endpoints()["Endpoints"], "the endpoints are gone")

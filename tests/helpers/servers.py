@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+#: One limit for every wait: far above what a slow machine needs, below pytest's own limit for a test.
+PATIENCE_S = 240
 
 
 def free_port() -> int:
@@ -30,16 +32,16 @@ def ping(port: int) -> int | None:
         connection.close()
 
 
-def wait_until(condition: Callable[[], T], timeout_s: float, what: str) -> T:
+def wait_until(condition: Callable[[], T], what: str) -> T:
     """Wait until a condition is true, and return its value.
 
     Raises:
-        AssertionError: The condition was not true in time; the message says ``what`` was awaited.
+        AssertionError: The condition was not true in ``PATIENCE_S``; the message says ``what`` was awaited.
     """
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + PATIENCE_S
     while (began := time.monotonic()) < deadline:
         if value := condition():
             return value
         # At least half of the time is left to what is awaited: it may run on the same core.
         time.sleep(max(0.02, time.monotonic() - began))
-    raise AssertionError(f"not within {timeout_s:g} s: {what}")
+    raise AssertionError(f"not within {PATIENCE_S} s: {what}")

@@ -175,10 +175,10 @@ def test_a_compilation_that_fails_keeps_its_log_and_one_that_is_stopped_leaves_n
         # A shell in the background starts its children with this signal ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    children = wait_until(lambda: psutil.Process(process.pid).children(), 60, "the compilation has begun")
+    children = wait_until(lambda: psutil.Process(process.pid).children(), "the compilation has begun")
     process.send_signal(signal.SIGINT)
     assert process.wait(30) == 130
-    wait_until(lambda: not any(child.is_running() for child in children), 10, "its process has ended")
+    wait_until(lambda: not any(child.is_running() for child in children), "its process has ended")
     assert not list(work.glob("*.making"))
 
 
@@ -202,11 +202,11 @@ def test_a_compilation_has_nothing_on_its_standard_input_and_ends_with_the_comma
                     return child
             return None
 
-        compiler = wait_until(find_compiler, 120, "the compiler is started")
+        compiler = wait_until(find_compiler, "the compiler is started")
         assert Path(f"/proc/{compiler.pid}/fd/0").resolve() == Path("/dev/null")
         process.kill()
         process.communicate(b"y\n", timeout=120)
-        wait_until(lambda: not compiler.is_running(), 30, "the compiler has ended")
+        wait_until(lambda: not compiler.is_running(), "the compiler has ended")
 
 
 def test_a_device_that_is_held_is_waited_for(package: Path, tmp_path: Path) -> None:
@@ -241,12 +241,11 @@ def test_a_device_that_is_held_is_waited_for(package: Path, tmp_path: Path) -> N
         state = run_dir / "supervisor.json"
         wait_until(
             lambda: state.exists() and json.loads(state.read_text(encoding="utf-8"))["held"] > 0,
-            60,
             "the engine has found the cores held",
         )
         assert state_of(state) == "waiting for the device"
         holder.close()
-        wait_until(lambda: state_of(state) == "ready", 90, "the engine is ready once they are free")
+        wait_until(lambda: state_of(state) == "ready", "the engine is ready once they are free")
     finally:
         supervisor.kill()
         supervisor.wait()

@@ -30,7 +30,7 @@ def moto() -> Iterator[str]:
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        wait_until(lambda: _answers(url), 60, "moto answers")
+        wait_until(lambda: _answers(url), "moto answers")
         yield url
     finally:
         process.terminate()

@@ -176,7 +176,7 @@ def test_one_who_is_killed_beside_another_leaves_a_whole_package(bucket: Any, tm
             uploads = client.list_multipart_uploads(Bucket="models").get("Uploads", [])
             return any(upload["Key"].endswith(SHARD) for upload in uploads)
 
-        wait_until(begun, 60, "one of them sends the shard")
+        wait_until(begun, "one of them sends the shard")
         os.kill(killed.pid, signal.SIGKILL)
         output, _ = other.communicate(timeout=120)
         assert other.returncode == 0, output

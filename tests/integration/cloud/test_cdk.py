@@ -135,10 +135,10 @@ def test_a_killed_cdk_leaves_a_stack_that_settles_and_is_deployed_again(
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    wait_until(status, 60, "the stack exists")
+    wait_until(status, "the stack exists")
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    wait_until(lambda: status() in ("REVIEW_IN_PROGRESS", "CREATE_COMPLETE"), 30, "it has settled")
+    wait_until(lambda: status() in ("REVIEW_IN_PROGRESS", "CREATE_COMPLETE"), "it has settled")
     bootstrapped("deploy", "killed", "--app", app, *NO_APPROVAL)
     assert status() == "CREATE_COMPLETE"
     bootstrapped("destroy", "killed", "--force", "--app", app)
@@ -162,7 +162,7 @@ def test_two_deployments_at_a_time_leave_a_deployable_stack(
     second = synthesize(tmp_path / "second", "beside", {**endpoint, "G": log_group("/beside")})
     with ThreadPoolExecutor() as pool:
         running = pool.submit(bootstrapped, "deploy", "beside", "--app", first, *NO_APPROVAL)
-        wait_until(lambda: is_starting(aws), 60, "the endpoint of the first deployment starts")
+        wait_until(lambda: is_starting(aws), "the endpoint of the first deployment starts")
         # cdk waits for the first deployment or refuses; a later command must succeed in both cases.
         bootstrapped("deploy", "beside", "--app", second, *NO_APPROVAL, check=False)
         running.result()

@@ -21,7 +21,13 @@ def test_other_clients_call_an_endpoint(
     cloud: CloudSettings, home: Path, aws: Callable[..., Any], maker: ResourceMaker, tmp_path: Path
 ) -> None:
     maker.create_model("m")
-    maker.create_config("c", "m")
+    capture = {
+        "EnableCapture": True,
+        "InitialSamplingPercentage": 5,
+        "DestinationS3Uri": "s3://models/captured/",
+        "CaptureOptions": [{"CaptureMode": "Input"}],
+    }
+    maker.create_config("c", "m", capture=capture)
     maker.create_endpoint("others", "c")
     maker.wait_until_settled("others")
 
@@ -56,6 +62,7 @@ def test_other_clients_call_an_endpoint(
     assert json.loads((tmp_path / "answer.json").read_text(encoding="utf-8")) == results["answer"]
     described = aws_cli("sagemaker", "describe-endpoint", "--endpoint-name", "others")
     assert described["EndpointStatus"] == "InService"
+    assert described["DataCaptureConfig"]["CurrentSamplingPercentage"] == 5
     assert aws_cli("sts", "get-caller-identity")["Account"] == "123456789012"
     run("aws", "s3", "mb", "s3://by-the-command-line")
     run("aws", "s3", "cp", str(request), "s3://by-the-command-line/a/request.json")

@@ -113,7 +113,7 @@ def test_the_life_of_an_endpoint(cloud: CloudSettings, maker: ResourceMaker, aws
             return find_model_server(cloud, "life").pid != killed.pid and bool(generate(runtime, "life"))
         return False
 
-    wait_until(is_replaced, 90, "a killed container is replaced")
+    wait_until(is_replaced, "a killed container is replaced")
     groups = aws("logs").describe_log_groups(logGroupNamePrefix="/aws/sagemaker/Endpoints/life")
     (group,) = groups["logGroups"]
     lines = aws("logs").filter_log_events(logGroupName=group["logGroupName"])["events"]
@@ -145,7 +145,7 @@ def test_an_instance_is_stopped_while_calls_run_in_it(maker: ResourceMaker, aws:
 
     with ThreadPoolExecutor() as pool:
         running = pool.submit(call)
-        wait_until(concurrent_requests, 10, "the call runs")
+        wait_until(concurrent_requests, "the call runs")
         maker.sagemaker.update_endpoint(EndpointName="stopped", EndpointConfigName="after")
         assert maker.wait_until_settled("stopped")["EndpointConfigName"] == "after"
         assert running.result() < tokens
@@ -220,8 +220,8 @@ def test_a_running_call_is_part_of_the_backlog(
 
     dimensions = {"EndpointName": "counted"}
     wait_until(
-        lambda: highest(aws, "AWS/SageMaker", "ApproximateBacklogSize", dimensions) == 1, 30, "a running call"
+        lambda: highest(aws, "AWS/SageMaker", "ApproximateBacklogSize", dimensions) == 1, "a running call"
     )
-    wait_until(lambda: highest(aws, "inf2kit", "Instances", {}) == 1, 30, "the line that the filter counts")
+    wait_until(lambda: highest(aws, "inf2kit", "Instances", {}) == 1, "the line that the filter counts")
     assert stacks.delete("counted") == "DELETE_COMPLETE"
     assert aws("logs").describe_metric_filters()["metricFilters"] == []

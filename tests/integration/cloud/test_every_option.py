@@ -121,13 +121,13 @@ def test_every_option_is_deployed_and_taken_back(
     deploy(LOUD | FLEET | BOUNDED)
     assert configuration() != first
     assert boundaries(iam) == {limit}
-    wait_until(lambda: instances() == 2, 60, "a second instance")
+    wait_until(lambda: instances() == 2, "a second instance")
     sagemaker.get_waiter("endpoint_in_service").wait(EndpointName=NAME, WaiterConfig={"Delay": 1})
     deploy(CANARY | UNSCALED)
     assert boundaries(iam) == set()
     assert instances() == 2
     deploy(LARGER)
-    wait_until(lambda: instances() == 1, 60, "one instance again")
+    wait_until(lambda: instances() == 1, "one instance again")
     assert generate(runtime, NAME)
     sagemaker.get_waiter("endpoint_in_service").wait(EndpointName=NAME, WaiterConfig={"Delay": 1})
 

@@ -125,11 +125,11 @@ def test_a_response_is_written_with_the_role(
         return str(response["OutputLocation"])
 
     lost = invoke()
-    wait_until(lambda: f"may not write {lost}" in cloud.log.read_text(encoding="utf-8"), 30, "a refusal")
+    wait_until(lambda: f"may not write {lost}" in cloud.log.read_text(encoding="utf-8"), "a refusal")
     assert "Contents" not in s3.list_objects_v2(Bucket="encrypted")
     create_role(iam, "writer", allow_policy(reading, writing, (["kms:GenerateDataKey"], key)))
     written = invoke()
-    wait_until(lambda: s3.list_objects_v2(Bucket="encrypted").get("Contents"), 30, "a response")
+    wait_until(lambda: s3.list_objects_v2(Bucket="encrypted").get("Contents"), "a response")
     (item,) = s3.list_objects_v2(Bucket="encrypted")["Contents"]
     assert written.endswith(item["Key"])
     s3.delete_object(Bucket="encrypted", Key=item["Key"])

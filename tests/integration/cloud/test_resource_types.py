@@ -70,7 +70,7 @@ def test_an_endpoint_is_updated_for_every_property_but_its_tags(
         all_properties = {"EndpointName": "stacked", "EndpointConfigName": "stacked", **properties}
         return {"Endpoint": {"Type": "AWS::SageMaker::Endpoint", "Properties": all_properties}}
 
-    assert stacks.create("stacked", stack(), timeout_s=60) == "CREATE_COMPLETE"
+    assert stacks.create("stacked", stack()) == "CREATE_COMPLETE"
     tagged = stack(Tags=[{"Key": "team", "Value": "mine"}])
     assert stacks.update("stacked", tagged) == "UPDATE_COMPLETE", stacks.events("stacked")
     # The rollback asks for the same configuration, and is refused too.

@@ -186,7 +186,7 @@ def test_the_statuses_of_change_sets(stacks: StackMaker) -> None:
         status = str(client.describe_change_set(ChangeSetName=change_set)["ExecutionStatus"])
         return "" if status == "EXECUTE_IN_PROGRESS" else status
 
-    assert wait_until(execution, 10, "the execution is over") == "EXECUTE_COMPLETE"
+    assert wait_until(execution, "the execution is over") == "EXECUTE_COMPLETE"
     with pytest.raises(ClientError, match=r"execution status of \[EXECUTE_COMPLETE\]") as raised:
         client.execute_change_set(ChangeSetName=change_set)
     assert raised.value.response["Error"]["Code"] == "InvalidChangeSetStatus"
@@ -254,7 +254,7 @@ def test_a_failed_creation_is_deleted_on_request(stacks: StackMaker, aws: Callab
         OnFailure="DELETE",
         Capabilities=["CAPABILITY_NAMED_IAM"],
     )["StackId"]
-    wait_until(lambda: stacks.describe(identity)["StackStatus"] == "DELETE_COMPLETE", 30, "it is deleted")
+    wait_until(lambda: stacks.describe(identity)["StackStatus"] == "DELETE_COMPLETE", "it is deleted")
     with pytest.raises(ClientError, match="does not exist"):
         stacks.describe("gone")
     with pytest.raises(ClientError, match="only valid when ChangeSetType is CREATE"):

@@ -219,7 +219,7 @@ def check_endpoint_by_boto3(
         call_in_background(runtime, name, pause_s=0.2) as calls,
     ):
         sagemaker.update_endpoint(EndpointName=name, EndpointConfigName="without-gateway")
-        wait_until(lambda: calls.errors, 120, "calls that fail")
+        wait_until(lambda: calls.errors, "calls that fail")
     sagemaker.delete_endpoint(EndpointName=name)
     for model in containers:
         sagemaker.delete_endpoint_config(EndpointConfigName=model)
@@ -252,16 +252,16 @@ def check_scaling(cloud: CloudSettings, aws: Callable[..., Any], runtime: Any, n
         return int(variant["CurrentInstanceCount"])
 
     with call_in_background(runtime, name, threads=3, pause_s=0.0, max_new_tokens=20) as calls:
-        wait_until(lambda: instances() == 2, 120, "a second instance")
+        wait_until(lambda: instances() == 2, "a second instance")
         before, served = processor_time(cloud, name), calls.served
-        wait_until(lambda: calls.served > served + 10, 60, "calls")
+        wait_until(lambda: calls.served > served + 10, "calls")
     after = processor_time(cloud, name)
     assert calls.errors == []
     assert len(before) == 2
     assert all(after[pid] > before[pid] for pid in before), (before, after)
     scaling.delete_scaling_policy(PolicyName="track", **target)
     scaling.register_scalable_target(**target, MinCapacity=1, MaxCapacity=1)
-    wait_until(lambda: instances() == 1, 60, "one instance again, the new maximum")
+    wait_until(lambda: instances() == 1, "one instance again, the new maximum")
     scaling.deregister_scalable_target(**target)
     sagemaker.get_waiter("endpoint_in_service").wait(EndpointName=name, WaiterConfig={"Delay": 1})
 
@@ -303,8 +303,8 @@ def check_asynchronous_calls(steps: Steps, aws: Callable[..., Any]) -> None:
     with steps.step("an asynchronous call, and one that fails"):
         good = invoke("good", {"inputs": "Hello", "parameters": {"max_new_tokens": 4}})
         bad = invoke("bad", {"inputs": "Hello", "parameters": {"top_p": 2}})
-        response = wait_until(lambda: read(good["OutputLocation"]), 30, "a response in S3")
-        failure = wait_until(lambda: read(bad["FailureLocation"]), 30, "a failure in S3")
+        response = wait_until(lambda: read(good["OutputLocation"]), "a response in S3")
+        failure = wait_until(lambda: read(bad["FailureLocation"]), "a failure in S3")
     assert json.loads(response)[0]["generated_text"]
     assert b"Received client error (422)" in failure
     assert b"top_p" in failure
@@ -348,7 +348,7 @@ def check_rollback_by_alarm(
     ):
         result = cdk("deploy", stack_name(SLOW), *NO_APPROVAL, "--app", assembly, check=False)
         errors, served = len(calls.errors), calls.served
-        wait_until(lambda: calls.served > served + 10, 30, "calls after the rollback")
+        wait_until(lambda: calls.served > served + 10, "calls after the rollback")
         assert len(calls.errors) == errors
     assert result.returncode != 0
     assert all("faulty on purpose" in error for error in calls.errors), calls.errors[:3]

@@ -119,7 +119,7 @@ def runtime() -> Iterator[int]:
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
-    wait_until(lambda: server.started, 10, "the runtime listens")
+    wait_until(lambda: server.started, "the runtime listens")
     yield port
     ending.set()
     thread.join()

@@ -158,10 +158,10 @@ def test_sigterm_under_load_loses_no_call(second: Container, figure: Callable[[s
             )
             for number, length in enumerate(lengths)
         ]
-        wait_until(lambda: second.metric("inf2kit_texts_inside") == 8, 30, "eight calls are inside")
+        wait_until(lambda: second.metric("inf2kit_texts_inside") == 8, "eight calls are inside")
         second.init.send_signal(signal.SIGTERM)
         began = time.monotonic()
-        wait_until(lambda: ping(second.port) != 200, 2, "/ping does not say 200 any more")
+        wait_until(lambda: ping(second.port) != 200, "/ping does not say 200 any more")
         assert ping(second.port) == 503, "the gateway still answers"
         status, refusal = second.generate("new", max_new_tokens=2)
         assert status == 503, refusal
@@ -176,7 +176,7 @@ def test_sigterm_under_load_loses_no_call(second: Container, figure: Callable[[s
     assert lost == []
     assert outcomes.count("time_limit") >= 1, "some take longer than 25 s"
     assert took_s < 30, "SIGKILL comes then"
-    wait_until(lambda: not second.find_processes("inf2kit.serving"), 5, "engine and gateway have ended")
+    wait_until(lambda: not second.find_processes("inf2kit.serving"), "engine and gateway have ended")
     assert second.init.is_running(), "the container does not end with its model server"
 
 
@@ -188,8 +188,8 @@ def test_a_container_outlives_its_model_server_and_only_ping_tells(
     figure(f"faithful container: ready again {third.wait_until_ready():.1f} s after a restart")
     (server,) = [process for process in third.processes if process.name() == "java"]
     server.kill()
-    wait_until(lambda: ping(third.port) != 200, 10, "/ping tells")
-    wait_until(lambda: not third.find_processes("inf2kit.serving"), 10, "engine and gateway end with it")
+    wait_until(lambda: ping(third.port) != 200, "/ping tells")
+    wait_until(lambda: not third.find_processes("inf2kit.serving"), "engine and gateway end with it")
     assert third.init.is_running()
     assert third.keeper.poll() is None
     began = time.monotonic()

@@ -37,7 +37,7 @@ def test_a_local_endpoint_in_a_faithful_container(
         (server,) = [process for process in processes if process.name() == "java"]
         server.kill()
         lost = wait_until(
-            lambda: (now := LocalEndpoint("faithful").describe()).status == "Failed" and now, 30, "it is lost"
+            lambda: (now := LocalEndpoint("faithful").describe()).status == "Failed" and now, "it is lost"
         )
         assert "the model server has ended, and /ping has not answered" in lost.reason
         assert init.is_running(), "the container lives on, as it does on AWS"

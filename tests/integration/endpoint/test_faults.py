@@ -59,12 +59,12 @@ def eight_calls(victim: EndpointState, pool: ThreadPoolExecutor) -> list[Future[
     caller, begun = EndpointCaller(victim), list[int]()
     calls = [pool.submit(whole, caller) for _ in range(4)]
     calls += [pool.submit(streamed, caller, begun) for _ in range(4)]
-    wait_until(lambda: len(begun) == 4, 30, "four streams have begun")
+    wait_until(lambda: len(begun) == 4, "four streams have begun")
     return calls
 
 
 def serves_again(victim: EndpointState) -> None:
-    wait_until(lambda: ping(victim.gateway_port) == 200, 120, "/ping answers 200 again")
+    wait_until(lambda: ping(victim.gateway_port) == 200, "/ping answers 200 again")
     assert EndpointCaller(victim).generate("x", max_new_tokens=2)
 
 
@@ -95,7 +95,7 @@ def test_killed_in_the_middle_of_eight_calls(
     assert {call.result() for call in done} == {"503"}
     serves_again(victim)
     assert find_processes(victim, module)[0].pid != process.pid
-    wait_until(lambda: inventory(victim) == before, 20, f"the same processes and files as before: {before}")
+    wait_until(lambda: inventory(victim) == before, f"the same processes and files as before: {before}")
 
 
 def test_a_killed_worker_loses_no_call(victim: EndpointState, pool: ThreadPoolExecutor) -> None:
@@ -107,7 +107,7 @@ def test_a_killed_worker_loses_no_call(victim: EndpointState, pool: ThreadPoolEx
     busy[0].kill()
     assert [call.result() for call in calls] == ["length"] * 8
     assert ping(victim.gateway_port) == 200
-    wait_until(lambda: inventory(victim) == before, 20, f"the same processes and files as before: {before}")
+    wait_until(lambda: inventory(victim) == before, f"the same processes and files as before: {before}")
     assert all(pool.map(lambda _: whole(EndpointCaller(victim)) == "length", range(8)))
 
 
@@ -119,7 +119,7 @@ def test_a_supervisor_is_replaced_even_when_the_workers_parent_is_gone(victim: E
     parent.kill()
     parent.wait(10)
     supervisor.kill()
-    wait_until(lambda: ping(victim.gateway_port) != 200, 10, "the gateway has ended with its supervisor")
+    wait_until(lambda: ping(victim.gateway_port) != 200, "the gateway has ended with its supervisor")
     serves_again(victim)
     assert len(find_processes(victim, "supervision.supervisor")) == 1
 

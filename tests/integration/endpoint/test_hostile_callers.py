@@ -145,7 +145,7 @@ def test_silent_connections_keep_nobody_out(besieged: EndpointState, figure: Cal
         assert len(answers) == 8
         figure(f"{len(silent)} silent connections: the slowest /ping took {pings.worst_s:.2f} s")
         assert not pings.refused
-        closed = wait_until(lambda: _is_closed(silent[-1]), 15, "a silent connection is closed")
+        closed = wait_until(lambda: _is_closed(silent[-1]), "a silent connection is closed")
         assert closed
 
 

@@ -82,7 +82,7 @@ def test_a_full_queue_is_429_with_a_hint_and_nobody_else_is_harmed(hurried: Endp
 def test_callers_that_go_away_free_their_rows(hurried: EndpointState) -> None:
     for stream in open_streams(EndpointCaller(hurried), 8):
         stream.close()
-    wait_until(lambda: _is_empty(hurried), 3.0, "the eight are gone")
+    wait_until(lambda: _is_empty(hurried), "the eight are gone")
 
 
 def test_a_stream_that_its_reader_leaves_frees_its_row(hurried: EndpointState) -> None:
@@ -91,7 +91,7 @@ def test_a_stream_that_its_reader_leaves_frees_its_row(hurried: EndpointState) -
         assert all(pool.map(next, streams))
     for stream in streams:
         stream.close()  # what a 'break' out of the loop does
-    wait_until(lambda: _is_empty(hurried), 3.0, "the eight are gone")
+    wait_until(lambda: _is_empty(hurried), "the eight are gone")
 
 
 def test_a_stream_that_asyncio_leaves_frees_its_row(hurried: EndpointState) -> None:
@@ -110,24 +110,24 @@ def test_a_stream_that_asyncio_leaves_frees_its_row(hurried: EndpointState) -> N
                 await stream.aclose()
 
     asyncio.run(leave())
-    wait_until(lambda: _is_empty(hurried), 3.0, "the eight are gone")
+    wait_until(lambda: _is_empty(hurried), "the eight are gone")
 
 
 def test_callers_that_leave_the_queue_make_room(hurried: EndpointState) -> None:
     caller = EndpointCaller(hurried)
     streams = open_streams(caller, 8)
     queued = [_post(hurried.gateway_port, "x") for _ in range(4)]
-    wait_until(lambda: _refusal(caller, "x") == "queue_full", 3.0, "the queue is full")
+    wait_until(lambda: _refusal(caller, "x") == "queue_full", "the queue is full")
     assert _refusal(caller, ["x"] * 13) == "too_many_inputs", "which no idle endpoint would take either"
     for connection in queued[2:]:  # two have reached workers; these two wait at the gateway
         connection.close()
-    again = wait_until(lambda: _post_accepted(hurried.gateway_port), 3.0, "there is room for another")
+    again = wait_until(lambda: _post_accepted(hurried.gateway_port), "there is room for another")
     again.close()
     for connection in queued[:2]:
         connection.close()
     for stream in streams:
         stream.close()
-    wait_until(lambda: _is_empty(hurried), 6.0, "everyone is gone")
+    wait_until(lambda: _is_empty(hurried), "everyone is gone")
 
 
 def test_a_list_that_fills_the_endpoint_keeps_nobody_out(
@@ -137,7 +137,7 @@ def test_a_list_that_fills_the_endpoint_keeps_nobody_out(
     caller = EndpointCaller(hurried)
     with ThreadPoolExecutor(1) as pool:
         listed = pool.submit(caller.generate, ["x"] * 12, max_new_tokens=50, ignore_eos=True)
-        wait_until(lambda: read_metrics(hurried)["inf2kit_rows_busy"] == 8, 3.0, "every row is taken")
+        wait_until(lambda: read_metrics(hurried)["inf2kit_rows_busy"] == 8, "every row is taken")
         began = time.monotonic()
         first = next(iter(caller.parts({"inputs": "y", "parameters": {"max_new_tokens": 2}, "stream": True})))
         figure(
@@ -189,7 +189,7 @@ def runtime_before(container: Callable[..., Any], call_limit_s: float) -> Iterat
         config = uvicorn.Config(app, host="127.0.0.1", port=0, lifespan="off", log_level="error")
         servers.append(uvicorn.Server(config))
         threading.Thread(target=servers[-1].run, daemon=True).start()
-        wait_until(lambda: servers[-1].started, 10, "the server has started")
+        wait_until(lambda: servers[-1].started, "the server has started")
         return int(servers[-1].servers[0].sockets[0].getsockname()[1])
 
     target = Target(f"http://127.0.0.1:{serve(container)}", "InService")

@@ -29,11 +29,11 @@ def begin_up(preset: str, name: str) -> tuple[subprocess.Popen[bytes], EndpointS
         # As in a terminal: a shell starts what runs in its background with SIGINT ignored, tests among it.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    wait_until(lambda: (begun := LocalEndpoint(name).read_state()) and begun.host(), 60, "the host runs")
+    wait_until(lambda: (begun := LocalEndpoint(name).read_state()) and begun.host(), "the host runs")
     begun = LocalEndpoint(name).read_state()
     assert begun is not None
     wait_until(
-        lambda: len(processes.list_processes(Path(begun.run_dir))) >= 3, 60, "the container's processes run"
+        lambda: len(processes.list_processes(Path(begun.run_dir))) >= 3, "the container's processes run"
     )
     return command, begun
 

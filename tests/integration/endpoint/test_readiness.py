@@ -104,9 +104,9 @@ def test_ping_is_true_with_the_gateway_and_early_without(
 
 
 def test_plain_mode_answers_but_does_not_stream(slow: dict[str, EndpointState]) -> None:
-    wait_until(lambda: LocalEndpoint("plain").read_state().status == "InService", 30, "plain in service")  # type: ignore[union-attr]
+    wait_until(lambda: LocalEndpoint("plain").read_state().status == "InService", "plain in service")  # type: ignore[union-attr]
     caller = EndpointCaller(slow["plain"])
-    wait_until(lambda: _generates(slow["plain"].gateway_port), 60, "an answer")
+    wait_until(lambda: _generates(slow["plain"].gateway_port), "an answer")
     (answer,) = caller.generate("x", max_new_tokens=3, details=True)
     assert answer["details"]["generated_tokens"] == 3
     assert answer["warnings"] == ["simulated: these tokens come from the simulated backend, not from a model"]

@@ -36,11 +36,11 @@ def test_a_gateway_that_is_killed_under_load_is_back_at_once(
     gateway = process_of(short, "gateway.gateway")
     with ThreadPoolExecutor(12) as pool:
         calls = [pool.submit(_outcome, caller) for _ in range(12)]
-        wait_until(lambda: ping(short.gateway_port) == 200 and _rows(short) == 8, 20, "every row is taken")
+        wait_until(lambda: ping(short.gateway_port) == 200 and _rows(short) == 8, "every row is taken")
         gateway.kill()
         gone = time.monotonic()
-        wait_until(lambda: ping(short.gateway_port) is None, 2, "the port is closed")
-        wait_until(lambda: ping(short.gateway_port) is not None, 10, "the port is open again")
+        wait_until(lambda: ping(short.gateway_port) is None, "the port is closed")
+        wait_until(lambda: ping(short.gateway_port) is not None, "the port is open again")
         figure(f"gateway killed under load: its port was open again after {time.monotonic() - gone:.2f} s")
         for call in calls:
             call.result()
@@ -60,16 +60,15 @@ def test_a_gateway_is_replaced_while_no_engine_can_be_started(
     process_of(short, "engine.server").kill()
     wait_until(
         lambda: _log(short).count("status 1; it is started again") >= begun + 5,
-        90,
         "engines end as they begin",
     )
     process_of(short, "gateway.gateway").kill()
     gone = time.monotonic()
-    wait_until(lambda: ping(short.gateway_port) is None, 2, "the port is closed")
-    wait_until(lambda: ping(short.gateway_port) == 503, 6, "another gateway reports that there is no engine")
+    wait_until(lambda: ping(short.gateway_port) is None, "the port is closed")
+    wait_until(lambda: ping(short.gateway_port) == 503, "another gateway reports that there is no engine")
     figure(f"gateway killed while no engine runs: another one after {time.monotonic() - gone:.2f} s")
     shutil.rmtree(taken)
-    wait_until(lambda: ping(short.gateway_port) == 200, 60, "an engine is ready again")
+    wait_until(lambda: ping(short.gateway_port) == 200, "an engine is ready again")
 
 
 def test_a_process_that_cannot_be_started_ends_no_other(short: EndpointState) -> None:
@@ -83,13 +82,12 @@ def test_a_process_that_cannot_be_started_ends_no_other(short: EndpointState) ->
     process_of(short, "gateway.gateway").kill()
     wait_until(
         lambda: "the gateway cannot be looked after" in _log(short),
-        20,
         "the supervisor reports that it cannot",
     )
     assert engine.is_running()
     assert supervisor.is_running()
     resource.prlimit(supervisor.pid, resource.RLIMIT_NOFILE, limits)
-    wait_until(lambda: ping(short.gateway_port) == 200, 60, "there is a gateway again")
+    wait_until(lambda: ping(short.gateway_port) == 200, "there is a gateway again")
     assert process_of(short, "engine.server") == engine
     assert EndpointCaller(short).generate("x", max_new_tokens=2)
 
@@ -108,8 +106,8 @@ def test_a_full_disk_and_a_log_that_cannot_be_written(short: EndpointState) -> N
     assert EndpointCaller(short).generate("x", max_new_tokens=2)
     for process in processes[1:]:
         process.kill()
-        wait_until(lambda: ping(short.gateway_port) != 200, 5, "it is missed")
-        wait_until(lambda: ping(short.gateway_port) == 200, 60, "there is another one")
+        wait_until(lambda: ping(short.gateway_port) != 200, "it is missed")
+        wait_until(lambda: ping(short.gateway_port) == 200, "there is another one")
     assert EndpointCaller(short).generate("x", max_new_tokens=2)
     for module in (
         "supervision.supervisor",

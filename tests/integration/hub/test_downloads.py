@@ -138,7 +138,7 @@ def test_ctrl_c_ends_a_download_at_once_and_the_next_command_fetches_only_the_re
     def has_come() -> bool:
         return sum(path.stat().st_size for path in blobs.glob("*.incomplete")) == CHUNK
 
-    wait_until(has_come, 30, "a part has come")
+    wait_until(has_come, "a part has come")
     process.send_signal(signal.SIGINT)
     _, output = process.communicate(timeout=30)
     assert process.returncode == 130
@@ -247,7 +247,7 @@ def test_the_token_is_sent_to_the_hub_and_nowhere_else(
         stderr=subprocess.STDOUT,
         text=True,
     )
-    wait_until(lambda: any(call.path.startswith("/cdn/") for call in hub.calls), 30, "it downloads")
+    wait_until(lambda: any(call.path.startswith("/cdn/") for call in hub.calls), "it downloads")
     command_line = Path(f"/proc/{process.pid}/cmdline").read_bytes()
     assert stopped.hold
     stopped.hold.set()

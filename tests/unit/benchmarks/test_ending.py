@@ -45,12 +45,12 @@ def test_a_signal_ends_its_servers(number: signal.Signals) -> None:
     assert benchmark.stdout
     started = [psutil.Process(int(pid)) for pid in benchmark.stdout.readline().split()]
     assert len(started) == 2
-    wait_until(lambda: started[0].status() == psutil.STATUS_STOPPED, 10, "its server is stopped")
+    wait_until(lambda: started[0].status() == psutil.STATUS_STOPPED, "its server is stopped")
     benchmark.send_signal(number)
     _, errors = benchmark.communicate(timeout=60)
     try:
         assert (errors, benchmark.returncode) == ("", 128 + number)
-        wait_until(lambda: not any(process.is_running() for process in started), 10, "its servers have ended")
+        wait_until(lambda: not any(process.is_running() for process in started), "its servers have ended")
     finally:
         for process in started:
             if process.is_running():

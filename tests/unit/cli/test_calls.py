@@ -189,7 +189,7 @@ def test_a_batch_that_is_stopped_keeps_what_it_has(server: FaultServer, tmp_path
     command = [INF2KIT, "batch", str(requests), str(answers), "--endpoint", "e", "--concurrency", "2"]
     command += ["--endpoint-url", server.url]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        wait_until(lambda: answers.exists() and answers.stat().st_size > 0, 60, "a first line")
+        wait_until(lambda: answers.exists() and answers.stat().st_size > 0, "a first line")
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130

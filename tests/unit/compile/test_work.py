@@ -48,7 +48,7 @@ def test_a_process_that_compiles_the_same_is_waited_for(tmp_path: Path) -> None:
     with _hold(folder) as other:
         thread = threading.Thread(target=work)
         thread.start()
-        wait_until(lambda: progress, 10, "it waits")
+        wait_until(lambda: progress, "it waits")
         assert progress == [
             f"process {other.pid} compiles the same model for the same shapes; waiting for it"
         ]

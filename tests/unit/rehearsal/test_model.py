@@ -47,7 +47,7 @@ def test_a_killed_conversion_leaves_nothing_half_made(tmp_path: Path) -> None:
         )
         assert process.stdout is not None
         with process, process.stdout:
-            wait_until(lambda: step in process.stdout.readline(), 60, f"the step {step!r}")  # type: ignore[union-attr]
+            wait_until(lambda: step in process.stdout.readline(), f"the step {step!r}")  # type: ignore[union-attr]
             process.send_signal(signal.SIGKILL)
         return sorted(path.name for path in (tmp_path / "models").iterdir())
 

@@ -106,9 +106,10 @@ class Endpoints:
             response["FailureReason"] = endpoint.failure_reason[:1024]
         if endpoint.deployment:
             response["LastDeploymentConfig"] = endpoint.deployment
-        for name in (_ASYNC, "DataCaptureConfig"):
-            if name in endpoint.config:
-                response[name] = endpoint.config[name]
+        if _ASYNC in endpoint.config:
+            response[_ASYNC] = endpoint.config[_ASYNC]
+        if capture := endpoint.config.get("DataCaptureConfig"):
+            response["DataCaptureConfig"] = _summarize_capture(capture)
         return response
 
     def list_page(self, request: Request) -> Response:
@@ -282,3 +283,14 @@ def _retained_counts(endpoint: Endpoint, request: Request) -> dict[str, int]:
     if not request.get("RetainAllVariantProperties") or "DesiredInstanceCount" in excluded:
         return {}
     return {fleet.variant: fleet.desired for fleet in endpoint.fleets}
+
+
+def _summarize_capture(config: Mapping[str, Any]) -> Response:
+    """A DataCaptureConfigSummary, whose every member is required."""
+    return {
+        "EnableCapture": config.get("EnableCapture", False),
+        "CaptureStatus": "Started" if config.get("EnableCapture") else "Stopped",
+        "CurrentSamplingPercentage": config["InitialSamplingPercentage"],
+        "DestinationS3Uri": config["DestinationS3Uri"],
+        "KmsKeyId": config.get("KmsKeyId", ""),
+    }

@@ -115,7 +115,7 @@ def test_a_policy_without_data_prevents_scaling_in(rig: Rig) -> None:
             rig.add(name, 1.0)
         return rig.instances() == 1
 
-    wait_until(fewer, 10, "both policies scale in")
+    wait_until(fewer, "both policies scale in")
 
 
 def test_a_policy_that_may_not_scale_in_does_not_prevent_it(rig: Rig) -> None:
@@ -127,6 +127,6 @@ def test_a_policy_that_may_not_scale_in_does_not_prevent_it(rig: Rig) -> None:
         rig.add("OnlyOut", 4.0)
         return rig.instances() == 1
 
-    wait_until(fewer, 10, "the other policy scales in")
+    wait_until(fewer, "the other policy scales in")
     rig.add("OnlyOut", 100.0)
-    wait_until(lambda: rig.instances() > 1, 10, "and it scales out by itself")
+    wait_until(lambda: rig.instances() > 1, "and it scales out by itself")

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import pytest
 from transformers import AutoTokenizer
 
 import inf2kit
@@ -27,7 +26,6 @@ OPTIONS: list[dict[str, Any]] = [
 PROMPTS = ["The capital of France is", "Once upon a time, there was", "def main():\n", "1 2 3 4 5 6 7"]
 
 
-@pytest.mark.timeout(300)
 def test_mixed_options_equal_their_alone_runs(small_weights: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(small_weights)
     model = inf2kit.load(small_weights, batch_size=8, sequence_length=128)

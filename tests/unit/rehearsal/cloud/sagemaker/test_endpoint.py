@@ -73,7 +73,7 @@ class Rig:
         return [FleetDouble(name, desired, self.events, self._fails_at if name == "green" else None)]
 
     def settle(self) -> str:
-        wait_until(lambda: self.endpoint.status in ("InService", "Failed"), 10, "the endpoint has settled")
+        wait_until(lambda: self.endpoint.status in ("InService", "Failed"), "the endpoint has settled")
         return self.endpoint.status
 
     def create(self) -> Rig:
@@ -170,7 +170,7 @@ def test_a_fleet_that_never_gets_ready_changes_nothing() -> None:
 def test_an_alarm_during_the_baking_rolls_the_update_back() -> None:
     rig = Rig().create()
     rig.endpoint.update("green", rig.config, {**routing("ALL_AT_ONCE"), **ROLLBACK}, {})
-    wait_until(rig.traffic, 10, "the traffic has moved")
+    wait_until(rig.traffic, "the traffic has moved")
     rig.alarms.append("errors")
     assert rig.settle() == "InService"
     assert rig.events == ["green 0->1", "green aborted"]
