@@ -47,6 +47,11 @@ def speeds() -> Path:
     return home() / "speeds.toml"
 
 
+def calibration(preset: str) -> Path:
+    """Return the file of the user's own measurement of a preset, which may not exist."""
+    return home() / "calibrations" / f"{preset}.toml"
+
+
 def manifest(digest: str) -> Path:
     """Return the local copy of a package's manifest. With it, ``cdk synth`` needs no network."""
     return home() / "packages" / f"{digest}.json"

@@ -6,6 +6,7 @@ import click
 
 import inf2kit
 from inf2kit.cli.batch import batch
+from inf2kit.cli.bench import bench
 from inf2kit.cli.chat import chat
 from inf2kit.cli.cloud import cloud
 from inf2kit.cli.compile import compile_
@@ -26,6 +27,19 @@ def main() -> None:
     """Llama text generation on AWS Inferentia2, rehearsed on this machine."""
 
 
-for command in (presets, local, cloud, package, packages, prices, verify_device, generate, chat, batch, demo):
+for command in (
+    presets,
+    local,
+    cloud,
+    package,
+    packages,
+    prices,
+    verify_device,
+    generate,
+    chat,
+    batch,
+    bench,
+    demo,
+):
     main.add_command(command)
 main.add_command(compile_, "compile")
