@@ -17,7 +17,7 @@ from inf2kit.rehearsal import validation
 from inf2kit.rehearsal.cloud.iam import ExecutionRole
 from inf2kit.rehearsal.cloud.s3 import objects
 from inf2kit.rehearsal.cloud.sagemaker.endpoint import Endpoint
-from inf2kit.rehearsal.runtime.server import Outcome, Target
+from inf2kit.rehearsal.runtime.server import Outcome, Target, new_request_id
 from inf2kit.serving.asgi import Receive, Scope, Send, answer, body_parts, request_headers
 
 #: SageMaker's defaults and limits: seconds of an invocation and in the queue, bytes of an inline body, and
@@ -125,7 +125,11 @@ class AsyncInference:
         body = b"".join([part async for part in body_parts(receive)])
         message = _check(name, endpoint, headers, body)
         if message or endpoint is None:
-            refusal = {"content-type": "application/json", "x-amzn-errortype": "ValidationError"}
+            refusal = {
+                "content-type": "application/json",
+                "x-amzn-errortype": "ValidationError",
+                **new_request_id(),
+            }
             await answer(send, 400, json.dumps({"Message": message}).encode(), refusal)
             return
         call = _parse(endpoint, headers, body)
@@ -137,6 +141,7 @@ class AsyncInference:
             "content-type": "application/json",
             f"{_HEADER}outputlocation": call.output_uri,
             f"{_HEADER}failurelocation": call.failure_uri,
+            **new_request_id(),
         }
         await answer(send, 202, json.dumps({"InferenceId": call.inference_id}).encode(), locations)
 
