@@ -31,6 +31,7 @@ from inf2kit.errors import (
     LocalEndpointError,
     ModelDirectoryError,
     PackageError,
+    PlanError,
     PresetError,
     RequestError,
 )
@@ -76,6 +77,7 @@ __all__ = [
     "Model",
     "ModelDirectoryError",
     "PackageError",
+    "PlanError",
     "Preset",
     "PresetError",
     "Progress",

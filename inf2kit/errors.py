@@ -8,6 +8,7 @@
     │   └── CheckpointError  a model's folder is not one that can be served; a PackageError too
     ├── DeploymentError      an option of a deployment is wrong
     ├── LocalEndpointError   a local endpoint cannot be started, found or stopped
+    ├── PlanError            a demand cannot be planned for, or nothing is known of a preset's speed
     ├── CloudError           the rehearsal cloud cannot be started, found or stopped
     ├── EndpointError        an endpoint answered with an error, or did not answer
     │   ├── EndpointConnectionError   it cannot be reached, and nothing was sent
@@ -61,6 +62,10 @@ class DeploymentError(Inf2KitError):
 
 class LocalEndpointError(Inf2KitError):
     """A local endpoint cannot be started, found or stopped."""
+
+
+class PlanError(Inf2KitError):
+    """A demand cannot be planned for, or nothing is known of the preset's speed."""
 
 
 class CloudError(Inf2KitError):

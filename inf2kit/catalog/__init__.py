@@ -74,5 +74,11 @@ def image() -> Image:
     return Image(**_read("image"))
 
 
+@functools.cache
+def quotas() -> Mapping[str, str]:
+    """Return the code of the quota of each instance type for endpoints, in Service Quotas."""
+    return MappingProxyType(_read("quotas"))
+
+
 def _read(name: str) -> dict[str, Any]:
     return toml.read(_FOLDER / f"{name}.toml")

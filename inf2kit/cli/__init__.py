@@ -16,6 +16,7 @@ from inf2kit.cli.group import Group
 from inf2kit.cli.local import local
 from inf2kit.cli.package import package
 from inf2kit.cli.packages import packages
+from inf2kit.cli.plan import plan
 from inf2kit.cli.presets import presets
 from inf2kit.cli.prices import prices
 from inf2kit.cli.verify import verify_device
@@ -39,6 +40,7 @@ for command in (
     chat,
     batch,
     bench,
+    plan,
     demo,
 ):
     main.add_command(command)

@@ -22,10 +22,12 @@ WORK = [
     "presets check",
     "presets check llama2-7b-budget",
     "prices",
+    "plan llama2-7b-throughput --rate 1 --seeds 2",
     "verify-device --questions",
 ]
 #: Commands by the extras that they name.
 NEED = {
+    "bench": ["plan llama2-7b-throughput --rate 1 --seeds 2 --chart {folder}/plan"],
     "local": ["local up smollm2-135m-local", "local status", "local logs nobody", "local down nobody"],
     "local,cloud": ["cloud up", "cloud env", "cloud status", "cloud logs nobody", "cloud down"],
     "local,infra,cloud": ["demo"],

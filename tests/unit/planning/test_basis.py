@@ -1,0 +1,99 @@
+"""What a plan rests on: calibration, published figures, roofline, and no host without a loaded run."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from pathlib import Path
+
+import pytest
+
+import inf2kit
+from inf2kit.catalog.calibration import Calibration
+from inf2kit.errors import PlanError
+from inf2kit.planning import basis, published, roofline
+
+PRESET = inf2kit.load_preset("llama2-7b-throughput")
+CALIBRATION = Calibration(
+    preset=PRESET.name,
+    batch_size=4,
+    sequence_length=2048,
+    engines=1,
+    on_device_sampling=False,
+    prefill_tokens=(64, 512),
+    prefill_s=(0.1, 0.2),
+    step_s=0.01,
+    row_step_s=0.001,
+    stall_s=0.02,
+    new_tokens=100.0,
+    new_tokens_deviation=10.0,
+    round_trip_s=0.005,
+    measured=dt.date(2026, 11, 2),
+    machine="ml.inf2.48xlarge",
+)
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INF2KIT_HOME", str(tmp_path))
+
+
+def test_the_users_own_measurement_comes_before_published_figures(tmp_path: Path) -> None:
+    assert basis.find(PRESET).kind == "published"
+    path = CALIBRATION.save()
+    own = basis.find(PRESET)
+    assert own.kind == "calibration"
+    assert str(path) in own.source
+    assert own.times.step(4) == pytest.approx(0.014)
+    assert own.times.prefill(288) == pytest.approx(0.15)
+    other = tmp_path / "other.toml"
+    dataclasses.replace(CALIBRATION, step_s=0.02).write(other)
+    assert basis.find(PRESET, calibration=other).times.step_s == 0.02
+
+
+def test_a_calibration_of_another_shape_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "wide.toml"
+    dataclasses.replace(CALIBRATION, batch_size=32).write(path)
+    with pytest.raises(PlanError, match="32 rows of 2048 tokens, and llama2-7b-throughput has 4 rows"):
+        basis.find(PRESET, calibration=path)
+
+
+def test_sampling_on_the_host_is_refused_without_a_loaded_run() -> None:
+    starter = inf2kit.load_preset("tinyllama-1.1b-starter")
+    with pytest.raises(PlanError, match=r"--calibrate.*--sampling device"):
+        basis.find(starter)
+    assert basis.find(starter, sampling="device").kind == "roofline"
+
+
+def test_a_single_callers_step_is_no_basis_for_sampling_on_the_host() -> None:
+    shape = ("meta-llama/Llama-3.1-8B-Instruct", 8, 32, 4096)
+    host, device = (published.find(*shape, sampling) for sampling in ("host", "device"))
+    assert host is not None
+    assert device is not None
+    assert host.times.row_step_s > 0
+    assert device.times.row_step_s == 0
+    assert host.times.step(32) > 1.8 * device.times.step(32)
+
+
+def test_this_machine_has_no_published_speed() -> None:
+    with pytest.raises(PlanError, match="inf2kit bench load ENDPOINT --calibrate"):
+        basis.find(inf2kit.load_preset("smollm2-135m-local"))
+
+
+def test_published_figures_are_whole() -> None:
+    engines = published.engines()
+    assert len(engines) > 50
+    for engine in engines:
+        assert len(engine.times.prefill_tokens) == len(engine.times.prefill_s)
+        assert list(engine.times.prefill_tokens) == sorted(set(engine.times.prefill_tokens))
+        assert min(engine.times.prefill_s) > 0.05
+        assert 0.004 < engine.times.step(1) < 0.1
+        assert engine.source
+
+
+def test_the_roofline_is_slower_for_more_rows_and_longer_prompts() -> None:
+    shapes = PRESET.shapes
+    wide = dataclasses.replace(PRESET, shapes=shapes.with_changes(batch_size=16))
+    long = dataclasses.replace(PRESET, shapes=shapes.with_changes(sequence_length=4096))
+    assert roofline.estimate(wide).step(16) > roofline.estimate(PRESET).step(4)
+    assert roofline.estimate(long).prefill(100) > roofline.estimate(PRESET).prefill(100)
