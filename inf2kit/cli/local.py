@@ -37,6 +37,11 @@ def local() -> None:
     help="Set a variable of the container's environment; repeatable.",
 )
 @click.option(
+    "--speed",
+    metavar="published|FILE",
+    help="Made-up tokens at the published times of the preset, or at those of a calibration.",
+)
+@click.option(
     "--handler",
     type=click.Path(path_type=Path),
     help="A Python file that replaces inf2kit's inference.py.",
@@ -55,6 +60,7 @@ def local_up(
     name: str | None,
     gateway: bool,
     assignments: tuple[str, ...],
+    speed: str | None,
     handler: Path | None,
     wait_s: float,
 ) -> None:
@@ -70,6 +76,7 @@ def local_up(
         name=name,
         gateway=gateway,
         variables=dict(_parse_assignment(assignment) for assignment in assignments),
+        speed=speed,
         handler=handler,
         wait_s=wait_s,
         progress=step_printer(),

@@ -11,6 +11,7 @@ from inf2kit.presets import load_preset
 from inf2kit.rehearsal import model
 from inf2kit.rehearsal.container import launchers
 from inf2kit.rehearsal.local.endpoint import LocalEndpoint, locked_endpoints
+from inf2kit.rehearsal.local.speed import speed_variables
 from inf2kit.rehearsal.local.state import EndpointState
 
 Progress = Callable[[str], None]
@@ -22,6 +23,7 @@ def start_endpoint(
     name: str | None = None,
     gateway: bool = True,
     variables: Mapping[str, str] | None = None,
+    speed: str | None = None,
     weights: Path | None = None,
     rehearsal: bool = True,
     handler: Path | None = None,
@@ -37,6 +39,7 @@ def start_endpoint(
         name: The EndpointName; the preset's own by default.
         gateway: Whether the gateway owns the container's port. Without it the toolkit does: no streaming.
         variables: Environment variables on top of the preset's, as one would set them on a Model.
+        speed: ``published`` or the path of a calibration: the simulated backend takes its times.
         weights: A directory of weights and tokenizer; the embedded model by default.
         rehearsal: Whether the embedded model on the CPU replaces the model of a Neuron preset. False on a
             machine with a device, with compiled ``weights``.
@@ -52,6 +55,7 @@ def start_endpoint(
     launchers.selected_launcher()
     preset = load_preset(preset_name)
     endpoint = LocalEndpoint(name or preset.endpoint_name)
+    timed = speed_variables(speed, preset) if speed else {}
     endpoint.check_is_down()  # preparing the model may take a minute
     weights = weights or model.prepare(progress)
     is_ours = False
@@ -64,7 +68,7 @@ def start_endpoint(
             contents = collect(preset, weights, rehearsal=rehearsal, handler=handler)
             contents.materialise(endpoint.model_dir)
             endpoint.create(
-                preset_name, {**container_environment(preset, gateway=gateway), **(variables or {})}
+                preset_name, {**container_environment(preset, gateway=gateway), **timed, **(variables or {})}
             )
             progress("starting the model server")
             host = endpoint.start_host()
