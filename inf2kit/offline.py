@@ -40,10 +40,14 @@ class Model:
 
     Threads may share it: their calls are decoded together, as one batch. It holds its device until the
     process ends.
+
+    Attributes:
+        shapes: Its rows and their lengths.
+        backend: ``neuron``, ``cpu`` or ``simulated``.
     """
 
-    def __init__(self, engine: InProcessEngine) -> None:
-        self._engine = engine
+    def __init__(self, engine: InProcessEngine, shapes: StaticShapes, backend: str) -> None:
+        self._engine, self.shapes, self.backend = engine, shapes, backend
 
     @overload
     def generate(self, prompt: str, **parameters: Any) -> TextResult: ...
@@ -131,7 +135,7 @@ def _start(settings: Settings) -> Model:
             f"a model cannot be run in this process: {error}; pip install 'inf2kit[local]'"
         ) from None
     try:
-        return Model(InProcessEngine(settings))
+        return Model(InProcessEngine(settings), settings.shapes, settings.backend)
     except DeviceBusyError as error:
         raise ModelDirectoryError(str(error)) from None
 

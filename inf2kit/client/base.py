@@ -28,6 +28,11 @@ class EndpointBase:
         """The EndpointName."""
         return self._target.name
 
+    @property
+    def is_local(self) -> bool:
+        """Whether calls go to this machine."""
+        return self._target.is_local
+
     def __repr__(self) -> str:
         """Return the name, and where calls go."""
         return f"<{type(self).__name__} {self._target}>"

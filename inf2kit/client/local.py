@@ -28,6 +28,14 @@ def local_endpoint_url(name: str) -> str | None:
     return f"http://127.0.0.1:{port}" if pid and _is_host(pid, run_dir, port) else None
 
 
+def local_endpoint_preset(name: str) -> str | None:
+    """Return the preset of a local endpoint, a name or a path, or None if it is not known."""
+    try:
+        return str(json.loads((paths.endpoint(name) / STATE_FILE).read_text(encoding="utf-8"))["preset"])
+    except (OSError, ValueError, TypeError, KeyError, LocalEndpointError):
+        return None
+
+
 def _is_host(pid: int, run_dir: str, port: int) -> bool:
     """Whether a process is the host of the endpoint with this run directory.
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import click
 
+from inf2kit.cli.bench.tables import charts, tables
+
 
 @click.group()
 def bench() -> None:
     """Measure an endpoint, and compare what was measured."""
+
+
+bench.add_command(tables)
+bench.add_command(charts)
