@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 from inf2kit.rehearsal.local import ports
 from inf2kit.rehearsal.local.asgi_server import LoopbackServer
-from inf2kit.rehearsal.runtime.server import SageMakerRuntime, Target
+from inf2kit.rehearsal.runtime.containers import Target
+from inf2kit.rehearsal.runtime.server import SageMakerRuntime
 
 #: The share of connections with each toxic. A half-open connection stays open but passes nothing on.
 _TOXICS = {"none": 0.85, "latency": 0.1, "reset": 0.03, "half-open": 0.02}

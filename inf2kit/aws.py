@@ -28,6 +28,8 @@ _ADVICE = {
     "InvalidClientTokenId": "the credentials are not valid; log in again",
     "RequestTimeTooSkewed": "set this machine's clock",
 }
+#: The access key id of services on this machine, and its secret, which is none.
+LOCAL_KEY = "local"
 _REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
 _REGION = re.compile(r"[a-z]+(-[a-z]+)+-\d+")
 #: A boto3 session is not safe for threads; the clients that it makes are.
@@ -99,13 +101,13 @@ def client(
         return session.client(service, region_name=region, endpoint_url=endpoint_url, config=Config(**config))
 
 
-def local_session(access_key_id: str = "local", region_name: str | None = None) -> Any:
+def local_session(access_key_id: str = LOCAL_KEY, region_name: str | None = None) -> Any:
     """Make a boto3 session for services on this machine, which check the access key id but no signature."""
     import boto3
 
     return boto3.session.Session(
         aws_access_key_id=access_key_id,
-        aws_secret_access_key="local",  # noqa: S106 - no secret: no signature is checked
+        aws_secret_access_key=LOCAL_KEY,
         region_name=region_name,
     )
 

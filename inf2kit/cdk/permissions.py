@@ -15,6 +15,8 @@ from inf2kit.cdk.props import EndpointProps
 from inf2kit.cdk.statements import allow
 
 _INVOKE = ("sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointWithResponseStream")
+#: What a bearer token of SageMaker's route for OpenAI's clients needs besides; it has no resources.
+_WITH_TOKEN = ("sagemaker:CallWithBearerToken",)
 _INVOKE_ASYNC = ("sagemaker:InvokeEndpointAsync",)
 
 
@@ -130,7 +132,7 @@ def grant_invoke(grantee: iam.IGrantable, stack: Stack, endpoint_arn: str, props
         stack: The endpoint's stack.
         endpoint_arn: The endpoint's ARN.
         props: The endpoint's props. Callers of an asynchronous endpoint also get its requests and answers
-            in S3.
+            in S3; others may call it with a bearer token too, as OpenAI's clients do.
     """
     grant = iam.Grant.add_to_principal(
         grantee=grantee,
@@ -138,8 +140,11 @@ def grant_invoke(grantee: iam.IGrantable, stack: Stack, endpoint_arn: str, props
         resource_arns=[endpoint_arn],
     )
     if props.asynchronous:
-        for statement in _exchange_async_objects(stack, props):
-            grantee.grant_principal.add_to_principal_policy(statement)
+        statements_besides = _exchange_async_objects(stack, props)
+    else:
+        statements_besides = [allow("Token", _WITH_TOKEN, ["*"])]
+    for statement in statements_besides:
+        grantee.grant_principal.add_to_principal_policy(statement)
     return grant
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from inf2kit import aws, names
-from inf2kit.client.local import local_endpoint_url
+from inf2kit.client.local import REGION, local_endpoint_url
 from inf2kit.client.options import CONNECT_TIMEOUT_S
 from inf2kit.client.published import PublishedEndpoint
 from inf2kit.errors import EndpointError
@@ -97,7 +97,7 @@ class Account:
         has_credentials = self._profile_name or self._given_session or os.environ.get("AWS_ACCESS_KEY_ID")
         if has_credentials and (self._region_name or self._session.region_name):
             return self._session
-        return aws.local_session(region_name="us-east-1")
+        return aws.local_session(region_name=REGION)
 
     def find_endpoint(self, preset: str) -> PublishedEndpoint:
         """Return what the stack of a preset publishes for the callers of its endpoint.

@@ -257,6 +257,20 @@ class AsyncEndpoint(EndpointBase):
 
         return AsyncJob(await anyio.to_thread.run_sync(submit, self._target, prompt, parameters))
 
+    def openai(self, *, lifetime_s: int = 900) -> dict[str, Any]:
+        """Return the arguments of an asynchronous OpenAI client, as ``Endpoint.openai`` does.
+
+            client = openai.AsyncOpenAI(**llama.openai())
+
+        Args:
+            lifetime_s: Seconds that a token is valid, from its signature; at most 12 hours.
+
+        Raises:
+            EndpointError: as for ``Endpoint.openai``.
+        """
+        tokens = self._target.bearer_tokens(lifetime_s)
+        return {"base_url": self._target.openai_url, "api_key": tokens.make_async}
+
     async def stream_events(self, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """Yield the decoded server-sent events of a streamed call, as ``Endpoint.stream_events`` does.
 

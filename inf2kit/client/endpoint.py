@@ -278,6 +278,26 @@ class Endpoint(EndpointBase):
 
         return submit(self._target, prompt, parameters)
 
+    def openai(self, *, lifetime_s: int = 900) -> dict[str, Any]:
+        """Return the arguments of an OpenAI client: its address, and tokens that renew themselves.
+
+            client = openai.OpenAI(**llama.openai())
+
+        A new token is signed for each request, with the endpoint's own credentials and without the network.
+        For a client that takes no function for ``api_key``, call it: ``llama.openai()["api_key"]()``.
+        The route was never called on AWS yet; docs/client.md says what is known of it.
+
+        Args:
+            lifetime_s: Seconds that a token is valid, from its signature; at most 12 hours. It ends earlier
+                with temporary credentials.
+
+        Raises:
+            EndpointError: the endpoint is asynchronous, or was made with ``client=``, whose credentials are
+                not known. The tokens raise it too, where there are no credentials.
+        """
+        tokens = self._target.bearer_tokens(lifetime_s)
+        return {"base_url": self._target.openai_url, "api_key": tokens.make}
+
     def stream_events(self, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Yield the decoded server-sent events of a streamed call as they come.
 

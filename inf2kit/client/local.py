@@ -15,6 +15,8 @@ from inf2kit.errors import LocalEndpointError
 MARK = "INF2KIT_LOCAL_CONTAINER"
 #: The file in an endpoint's folder that holds its address.
 STATE_FILE = "state.json"
+#: The region of local endpoints, as far as a signature names one.
+REGION = "us-east-1"
 
 
 def local_endpoint_url(name: str) -> str | None:

@@ -7,14 +7,16 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from inf2kit import names
+from inf2kit import aws, names
 from inf2kit.client.account import Account, is_local
 from inf2kit.client.boto_transport import BotoTransport
+from inf2kit.client.local import REGION
 from inf2kit.client.options import WHOLE_TIMEOUT_S
 from inf2kit.client.published import PublishedEndpoint
 from inf2kit.errors import CallTooLongError, EndpointError, EndpointRequestError
 
 if TYPE_CHECKING:
+    from inf2kit.client.bearer import BearerTokens
     from inf2kit.client.httpx_transport import HttpxTransport
 
 #: Connections that are kept, unless a batch needs more.
@@ -32,6 +34,7 @@ class Target:
         url: The address to call, instead of AWS's.
         client: The caller's own client, whose timeouts and connections are used as they are.
         published: What its stack says of it, if it was looked up.
+        is_local_endpoint: Whether it is one of ``inf2kit local up``, which belongs to no account.
 
     Attributes:
         is_local: Whether calls go to this machine.
@@ -44,9 +47,11 @@ class Target:
         url: str | None,
         client: Any,
         published: PublishedEndpoint | None = None,
+        *,
+        is_local_endpoint: bool = False,
     ) -> None:
         self.name, self._account, self.url, self.published = name, account, url, published
-        self._given_client = client
+        self._given_client, self._is_local_endpoint = client, is_local_endpoint
         self._clients: dict[float, Any] = {}
         self._services: dict[str, Any] = {}
         self._connections = _CONNECTIONS
@@ -83,7 +88,8 @@ class Target:
                 )
             return cls(name, Account(None, None, None), None, client)
         account = Account(region_name, profile_name, session)
-        return cls(name, account, endpoint_url or account.local_url(name), None)
+        local_url = None if endpoint_url else account.local_url(name)
+        return cls(name, account, endpoint_url or local_url, None, is_local_endpoint=local_url is not None)
 
     @classmethod
     def by_preset(
@@ -102,7 +108,7 @@ class Target:
             )
         local_name = names.endpoint_name(names.preset_name(preset))
         if url := account.local_url(local_name):
-            return cls(local_name, account, url, None)
+            return cls(local_name, account, url, None, is_local_endpoint=True)
         published = account.find_endpoint(preset)
         return cls(published.endpoint_name, account, None, client, published)
 
@@ -206,6 +212,35 @@ class Target:
             functools.partial(self._account.load_credentials, self.url),
             is_local=self.is_local,
         )
+
+    def bearer_tokens(self, lifetime_s: int) -> BearerTokens:
+        """Return the maker of tokens for SageMaker's route for OpenAI's clients.
+
+        Args:
+            lifetime_s: Seconds that a token is valid, at most 12 hours.
+
+        Raises:
+            EndpointError: the endpoint is asynchronous, its credentials are not known, or it is too long.
+        """
+        from inf2kit.client.bearer import BearerTokens
+
+        self.check_kind()
+        if self._given_client is not None:
+            raise EndpointError(
+                "a client of sagemaker-runtime does not tell its credentials, with which tokens are signed; "
+                "call Endpoint(name, session=session) with the session that made it"
+            )
+        if self._is_local_endpoint:
+            # Never the user's own credentials: it knows none but these.
+            session = aws.local_session()
+            return BearerTokens(self.name, REGION, session.get_credentials, lifetime_s)
+        load_credentials = functools.partial(self._account.load_credentials, self.url)
+        return BearerTokens(self.name, self.client.meta.region_name, load_credentials, lifetime_s)
+
+    @property
+    def openai_url(self) -> str:
+        """The address that an OpenAI client calls, below which it has OpenAI's paths."""
+        return f"{self.client.meta.endpoint_url.rstrip('/')}/endpoints/{self.name}/openai/v1"
 
     def keep_connections(self, count: int) -> None:
         """Keep at least this many connections for further calls."""

@@ -1,8 +1,8 @@
 """Access control: only requests with the cloud's access key id are answered.
 
-Signatures are not checked. Each cloud generates a random access key id and writes it to a file that only its
-owner can read, so other users of the machine and web pages do not know it. AWS's clients send the id with
-every signed request.
+Signatures are not checked, except those of the bearer tokens of OpenAI's clients. Each cloud generates a
+random access key id and writes it to a file that only its owner can read, so other users of the machine and
+web pages do not know it. AWS's clients send the id with every signed request.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
+from inf2kit.rehearsal.runtime.bearer import Secret
+from inf2kit.rehearsal.runtime.openai_route import is_openai_route
 from inf2kit.serving.asgi import Receive, Scope, Send, answer, request_headers
 
 _App = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -48,6 +50,9 @@ class Access:
         if _MOTO.fullmatch(scope["path"]):
             await answer(send, 404, b"", {})
             return
+        if takes_bearer_token(scope):
+            await self._app(scope, receive, send)  # the route checks its tokens itself
+            return
         headers = request_headers(scope)
         key = _access_key(headers, scope["query_string"].decode("latin-1"))
         if key is None or not (hmac.compare_digest(key.encode(), self._access_key) or self._is_issued(key)):
@@ -58,15 +63,34 @@ class Access:
         await self._app(scope, receive, send)
 
 
+def takes_bearer_token(scope: Scope) -> bool:
+    """Whether a request is for SageMaker's route for OpenAI's clients.
+
+    A key in a bucket named ``endpoints`` may have the same path; it is signed for S3.
+    """
+    if not is_openai_route(scope["path"]):
+        return False
+    authorization = request_headers(scope).get("authorization", "")
+    is_presigned = b"X-Amz-Signature=" in scope["query_string"]
+    return not is_presigned and (not authorization.startswith("AWS4-") or "/sagemaker/" in authorization)
+
+
 def is_issued(access_key: str) -> bool:
     """Whether moto has issued an access key id in this process."""
-    from moto.iam.models import iam_backends
+    return find_issued_secret(access_key) is not None
 
-    return any(
-        access_key in backend.access_keys
-        for account in list(iam_backends.values())
-        for backend in list(account.values())
-    )
+
+def find_issued_secret(access_key: str) -> Secret | None:
+    """Return the secret, and for a role the session token, of an access key id that moto has issued."""
+    from moto.iam.models import iam_backends
+    from moto.sts.models import sts_backends
+
+    for account, backends in list(iam_backends.items()):
+        for partition, backend in list(backends.items()):
+            if key := backend.access_keys.get(access_key):
+                role = sts_backends[account][partition].get_assumed_role_from_access_key(access_key)
+                return Secret(key.secret_access_key, role.session_token if role else None)
+    return None
 
 
 def _access_key(headers: Mapping[str, str], query: str) -> str | None:

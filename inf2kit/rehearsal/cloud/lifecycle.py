@@ -20,7 +20,7 @@ from inf2kit.client.local import MARK
 from inf2kit.errors import CloudError
 from inf2kit.rehearsal import folders
 from inf2kit.rehearsal.cloud.access import new_access_key
-from inf2kit.rehearsal.cloud.settings import RUN_DIR_PREFIX, CloudSettings, folder, is_ready
+from inf2kit.rehearsal.cloud.settings import RUN_DIR_PREFIX, SECRET, CloudSettings, folder, is_ready
 from inf2kit.rehearsal.container import processes
 from inf2kit.rehearsal.local import ports
 
@@ -147,7 +147,7 @@ def environment(settings: CloudSettings) -> dict[str, str]:
     return {
         "AWS_ENDPOINT_URL": settings.url,
         "AWS_ACCESS_KEY_ID": settings.access_key,
-        "AWS_SECRET_ACCESS_KEY": "rehearsal",
+        "AWS_SECRET_ACCESS_KEY": SECRET,
         "AWS_REGION": settings.region,
         "AWS_DEFAULT_REGION": settings.region,
         "AWS_EC2_METADATA_DISABLED": "true",

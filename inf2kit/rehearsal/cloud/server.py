@@ -24,7 +24,7 @@ from urllib.parse import unquote
 from inf2kit import aws
 from inf2kit.errors import CloudError
 from inf2kit.rehearsal.cloud import iam, moto_app
-from inf2kit.rehearsal.cloud.access import Access, is_issued
+from inf2kit.rehearsal.cloud.access import Access, find_issued_secret, is_issued, takes_bearer_token
 from inf2kit.rehearsal.cloud.autoscaling import AutoScaling
 from inf2kit.rehearsal.cloud.clock import Clock
 from inf2kit.rehearsal.cloud.cloudwatch import metrics as cloudwatch
@@ -38,8 +38,9 @@ from inf2kit.rehearsal.cloud.sagemaker.endpoint_metrics import EndpointMetrics
 from inf2kit.rehearsal.cloud.sagemaker.launcher import FleetContext
 from inf2kit.rehearsal.cloud.sagemaker.model_data import ModelDataCache
 from inf2kit.rehearsal.cloud.sagemaker.operations import SageMaker
-from inf2kit.rehearsal.cloud.settings import ACCOUNT, CloudSettings, write_state
+from inf2kit.rehearsal.cloud.settings import ACCOUNT, SECRET, CloudSettings, write_state
 from inf2kit.rehearsal.local.asgi_server import LoopbackServer
+from inf2kit.rehearsal.runtime.bearer import Secret, TokenCheck
 from inf2kit.rehearsal.runtime.server import SageMakerRuntime
 from inf2kit.serving.asgi import DisconnectedError, Receive, Scope, Send, answer, body_parts, request_headers
 
@@ -82,7 +83,11 @@ class Cloud:
         endpoints = self._sagemaker.endpoints
         self._container_logs = ContainerLogs(ACCOUNT, settings.region, context.folder, self.metrics)
         self._endpoint_metrics = EndpointMetrics(self.metrics, endpoints)
-        self._runtime = SageMakerRuntime(self._sagemaker.target, observe=self._endpoint_metrics.record_call)
+        self._runtime = SageMakerRuntime(
+            self._sagemaker.target,
+            tokens=TokenCheck(settings.region, self._find_secret, 'run: eval "$(inf2kit cloud env)"'),
+            observe=self._endpoint_metrics.record_call,
+        )
         self._async_inference = AsyncInference(
             endpoints.get,
             record=self._endpoint_metrics.record_async_call,
@@ -99,7 +104,15 @@ class Cloud:
             with contextlib.suppress(DisconnectedError):
                 await self._route(scope, receive, send)
 
+    def _find_secret(self, access_key: str) -> Secret | None:
+        if access_key == self._settings.access_key:
+            return Secret(SECRET)
+        return find_issued_secret(access_key)
+
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if takes_bearer_token(scope):
+            await self._runtime(scope, receive, send)
+            return
         headers = request_headers(scope)
         is_runtime = "/sagemaker/aws4_request" in headers.get("authorization", "")
         if is_runtime and _RUNTIME.fullmatch(scope["path"]):

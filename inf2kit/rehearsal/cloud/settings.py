@@ -14,6 +14,8 @@ from inf2kit import paths
 
 #: moto's default account.
 ACCOUNT = "123456789012"
+#: The secret of the cloud's own access key, which is random itself. Only bearer tokens are signed with it.
+SECRET = "rehearsal"  # noqa: S105
 _SETTINGS, _STATE = "cloud.json", "state.json"
 _FOLDER = "cloud"
 #: The start of the name of ``run_dir``.

@@ -12,7 +12,8 @@ import sys
 from inf2kit.rehearsal.local.asgi_server import LoopbackServer
 from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.instance import Instance
-from inf2kit.rehearsal.runtime.server import SageMakerRuntime, Target
+from inf2kit.rehearsal.runtime.containers import Target
+from inf2kit.rehearsal.runtime.server import SageMakerRuntime
 
 
 class Host:

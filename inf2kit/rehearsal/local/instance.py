@@ -15,7 +15,7 @@ from inf2kit import paths
 from inf2kit.rehearsal import folders
 from inf2kit.rehearsal.container import launchers, processes
 from inf2kit.rehearsal.container.spec import ContainerSpec
-from inf2kit.rehearsal.runtime.server import Target
+from inf2kit.rehearsal.runtime.containers import Target
 from inf2kit.serving.supervision.run_state import SupervisorState
 
 #: Seconds that SageMaker gives /ping.

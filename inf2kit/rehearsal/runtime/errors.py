@@ -9,10 +9,13 @@ import httpx
 from inf2kit.rehearsal import validation
 
 HEADER_PREFIX = "x-amzn-sagemaker-"
+#: The account in messages.
+ACCOUNT = "000000000000"
+COMPONENT = "inference-component"
 #: Parameters that only other kinds of endpoints take, and how SageMaker refuses each.
 _UNSUPPORTED = {
     "target-model": "Endpoint {name} is not a multi-model endpoint and does not support target model header.",
-    "inference-component": (
+    COMPONENT: (
         "Endpoint {name} has no inference components. Inference Component Name header is not allowed for "
         "endpoints to which you dont plan to deploy inference components. Please remove the Inference "
         "Component Name header and try again."
@@ -57,6 +60,11 @@ def model_error(response: httpx.Response) -> RuntimeAPIError:
     )
 
 
+def refused_parameter(name: str, endpoint: str) -> RuntimeAPIError:
+    """A parameter selects what an endpoint does not have."""
+    return validation_error(_UNSUPPORTED[name].format(name=endpoint))
+
+
 def timeout_error() -> RuntimeAPIError:
     """The container did not answer in time."""
     return RuntimeAPIError(
@@ -92,10 +100,10 @@ def check_parameters(operation: str, endpoint: str, headers: Mapping[str, str], 
     if faults:
         raise validation_error(faults)
     known = validation.header_names("sagemaker-runtime", operation)
-    for name, message in _UNSUPPORTED.items():
+    for name in _UNSUPPORTED:
         # SageMaker drops the headers that the operation does not have.
         if HEADER_PREFIX + name in known and HEADER_PREFIX + name in headers:
-            raise validation_error(message.format(name=endpoint))
+            raise refused_parameter(name, endpoint)
     requested = headers.get(f"{HEADER_PREFIX}target-variant", "")
     if requested and requested != variant:
         raise validation_error(f"Variant {requested} not found in endpoint {endpoint}.")

@@ -32,8 +32,15 @@ from inf2kit.serving.settings import Settings
 from inf2kit.serving.supervision.heartbeat import ENGINE, GATEWAY, Heartbeat
 from inf2kit.serving.supervision.processes import be_killed_first, end_with_parent
 from inf2kit.serving.supervision.run_state import SupervisorState, mark_opened, was_opened
-from inf2kit.serving.wire import to_body
+from inf2kit.serving.wire import Form, to_body
 
+#: The routes of calls, and the schema of each; on SageMaker's own the body decides.
+_ROUTES: dict[str, Form | None] = {
+    "/invocations": None,
+    "/v1/chat/completions": "chat",
+    "/v1/completions": "completion",
+}
+_OPENAI = "/v1/"
 _POLL_S = 0.05
 #: Seconds between two lines of metrics, and between two lines of load.
 _METRICS_EVERY_S, _LOAD_EVERY_S = 60.0, 10.0
@@ -45,19 +52,20 @@ _BEAT_S, _STALL_S = 0.5, 10.0
 
 
 class Gateway:
-    """An ASGI application for ``GET /ping``, ``POST /invocations`` and ``GET /metrics``.
+    """An ASGI application for ``GET /ping``, ``POST /invocations``, OpenAI's routes and ``GET /metrics``.
 
     Args:
         settings: The endpoint's settings.
         heartbeat: The engine's heartbeat.
 
     Attributes:
-        invocations: Answers ``/invocations``.
+        invocations: Answers calls.
     """
 
     def __init__(self, settings: Settings, heartbeat: Heartbeat) -> None:
         self._settings = settings
         self._heartbeat = heartbeat
+        self._began = int(time.time())
         self._engine_state = "loading"
         self._model_server = ModelServer(settings.model_server_address)
         self._metrics = GatewayMetrics()
@@ -174,13 +182,19 @@ class Gateway:
             if route == ("GET", "/ping"):
                 state = self.state
                 await self._answer_json(send, 200 if state == "ready" else 503, {"status": state})
-            elif route == ("POST", "/invocations"):
+            elif scope["method"] == "POST" and scope["path"] in _ROUTES:
                 await self._invoke(scope, receive, send)
             elif route == ("GET", "/metrics"):
                 await answer(send, 200, (await self.metrics()).encode(), {"content-type": CONTENT_TYPE})
+            elif route == ("GET", "/v1/models"):
+                await self._answer_json(send, 200, self._models())
             else:
-                raise RequestError(404, "not_found", "there is GET /ping, POST /invocations, GET /metrics")
+                calls = ", ".join(f"POST {path}" for path in _ROUTES)
+                routes = f"there is GET /ping, {calls}, GET /v1/models, GET /metrics"
+                raise RequestError(404, "not_found", routes)
         except RequestError as error:
+            if scope["path"].startswith(_OPENAI):
+                error.form = "chat"  # also where the body could not be read
             headers = {} if error.retry_after_s is None else {"retry-after": str(error.retry_after_s)}
             await self._answer_json(send, error.status, error.body(), headers)
 
@@ -189,7 +203,9 @@ class Gateway:
             refusal = None
             if self.state != "ready":
                 refusal = unavailable(f"the endpoint is not ready: {self.state}; try again in a moment")
-            status, error_code = await self.invocations.answer(scope, receive, send, refusal)
+            status, error_code = await self.invocations.answer(
+                scope, receive, send, form=_ROUTES[scope["path"]], refusal=refusal
+            )
             self._metrics.record_call(status, error_code)
         except RequestError as error:
             self._metrics.record_call(error.status, error.code)
@@ -198,6 +214,16 @@ class Gateway:
             traceback.print_exc()
             self._metrics.record_call(500, "internal_error")
             raise RequestError(500, "internal_error", "the gateway could not answer this call") from None
+
+    def _models(self) -> dict[str, object]:
+        """OpenAI's list of models, which several clients ask for before their first call."""
+        model = {
+            "id": self._settings.model_name,
+            "object": "model",
+            "created": self._began,
+            "owned_by": "inf2kit",
+        }
+        return {"object": "list", "data": [model]}
 
     async def _answer_json(
         self, send: Send, status: int, value: object, headers: dict[str, str] | None = None

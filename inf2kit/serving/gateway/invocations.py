@@ -1,4 +1,4 @@
-"""``POST /invocations`` at the gateway: a call is read, validated, admitted, and answered.
+"""One call at the gateway, by SageMaker's route or by one of OpenAI's: read, validated, admitted, answered.
 
 Every call ends by its deadline plus a grace, whatever the engine does.
 """
@@ -25,7 +25,9 @@ from inf2kit.serving.gateway.model_server import ModelServer
 from inf2kit.serving.gateway.responses import GoneError, Invocation, Responses
 from inf2kit.serving.settings import Settings
 from inf2kit.serving.wire import (
+    Form,
     GenerateRequest,
+    check_form,
     drop_ignored_values,
     encode_json,
     parse_request,
@@ -83,7 +85,13 @@ class Invocations:
         self._usable_bytes = max_body_bytes(self._settings.shapes, self._settings.max_prompts, longest_token)
 
     async def answer(
-        self, scope: Scope, receive: Receive, send: Send, refusal: RequestError | None = None
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        form: Form | None = None,
+        refusal: RequestError | None = None,
     ) -> tuple[int, str | None]:
         """Answer a call.
 
@@ -91,6 +99,7 @@ class Invocations:
             scope: ASGI scope of the request.
             receive: Gives the request's body.
             send: Takes the answer.
+            form: The schema of the route; None where the body decides.
             refusal: Why the call is refused, whatever its body is. The body is read all the same, as the
                 error is in its schema.
 
@@ -102,12 +111,12 @@ class Invocations:
         """
         self.calls += 1
         try:
-            return await self._answer(scope, receive, send, refusal)
+            return await self._answer(scope, receive, send, form, refusal)
         finally:
             self.calls -= 1
 
     async def _answer(
-        self, scope: Scope, receive: Receive, send: Send, refusal: RequestError | None
+        self, scope: Scope, receive: Receive, send: Send, form: Form | None, refusal: RequestError | None
     ) -> tuple[int, str | None]:
         arrival = time.monotonic()
         headers = request_headers(scope)
@@ -117,6 +126,8 @@ class Invocations:
             try:
                 if refusal:
                     raise refusal
+                if form:
+                    check_form(payload, form)
                 invocation = self._read(payload, body, headers, arrival, gone)
                 body.clear()
                 # A caller that does not read blocks the sending of its answer, and would keep its turn.

@@ -14,6 +14,7 @@ from inf2kit.serving.wire.option import Form
 from inf2kit.serving.wire.parameters import Parameters
 from inf2kit.serving.wire.request import (
     GenerateRequest,
+    check_form,
     drop_ignored_values,
     parse_request,
     request_form,
@@ -30,6 +31,7 @@ __all__ = [
     "Parameters",
     "ResponseWriter",
     "Token",
+    "check_form",
     "decode_body",
     "drop_ignored_values",
     "encode_json",

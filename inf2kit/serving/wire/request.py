@@ -72,6 +72,34 @@ def request_form(payload: object) -> Form | None:
     return _PROMPT_KEYS[keys[0]] if len(keys) == 1 else None
 
 
+def check_form(payload: object, form: Form) -> None:
+    """Check that a body has the schema of the route that it came by.
+
+    Args:
+        payload: The result of ``decode_body``.
+        form: The schema of the route.
+
+    Raises:
+        RequestError: 400, it has another schema, or none.
+    """
+    key = next(key for key in _PROMPT_KEYS if _PROMPT_KEYS[key] == form)
+    if not isinstance(payload, dict):
+        raise RequestError(400, "invalid_body", f"the body is a JSON {json_type(payload)}, not an object")
+    others = [f"'{other}'" for other in _PROMPT_KEYS if other != key and payload.get(other) is not None]
+    if others:
+        raise RequestError(
+            400,
+            "invalid_body",
+            f"the body has {' and '.join(others)}, and this route takes '{key}' alone; leave the rest out, "
+            "or call the route that takes it",
+            param=others[0].strip("'"),
+        )
+    if key not in payload:
+        raise RequestError(
+            400, "missing_inputs", f"the body has no '{key}', which this route continues; send it", param=key
+        )
+
+
 def parse_request(payload: object, *, max_prompts: int) -> GenerateRequest:
     """Validate a decoded body.
 

@@ -37,7 +37,7 @@ OF_S3 = {
     "s3:ListBucketMultipartUploads": "ListMultipartUploads",
     "s3:ListMultipartUploadParts": "ListParts",
 }
-PASSED = {"iam:PassRole"}
+PASSED = {"iam:PassRole", "sagemaker:CallWithBearerToken"}
 
 
 def statements(heading: str | None = None) -> list[dict[str, Any]]:

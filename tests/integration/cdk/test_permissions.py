@@ -204,7 +204,13 @@ OF_ASYNC = "arn:aws:s3:::models/inf2kit-async/llama2-7b-throughput-async"
 @pytest.mark.parametrize(
     ("context", "allowed"),
     [
-        ({}, {(action, f"{ENDPOINT}/llama2-7b-throughput") for action in INVOKE}),
+        (
+            {},
+            {
+                *((action, f"{ENDPOINT}/llama2-7b-throughput") for action in INVOKE),
+                ("sagemaker:CallWithBearerToken", "*"),
+            },
+        ),
         (
             {"asynchronous": "true", "kms_key_arn": KEY},
             {

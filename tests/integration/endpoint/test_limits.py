@@ -6,7 +6,6 @@ import asyncio
 import http.client
 import json
 import select
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,14 +14,13 @@ from typing import Any
 
 import boto3
 import pytest
-import uvicorn
 from botocore.config import Config
 from botocore.exceptions import ClientError, EventStreamError
 
 from inf2kit import AsyncEndpoint, Endpoint
 from inf2kit.rehearsal.local.state import EndpointState
-from inf2kit.rehearsal.runtime.server import SageMakerRuntime, Target
 from tests.helpers.local_endpoint import EndpointCaller, read_metrics
+from tests.helpers.runtime import serve_runtime
 from tests.helpers.servers import wait_until
 
 LONG = {"max_new_tokens": 1000, "ignore_eos": True}
@@ -183,34 +181,15 @@ def _is_empty(endpoint: EndpointState) -> bool:
 @contextmanager
 def runtime_before(container: Callable[..., Any], call_limit_s: float) -> Iterator[Any]:
     """A runtime in this process before a container that is no more than an ASGI function."""
-    servers: list[uvicorn.Server] = []
-
-    def serve(app: Any) -> int:
-        config = uvicorn.Config(app, host="127.0.0.1", port=0, lifespan="off", log_level="error")
-        servers.append(uvicorn.Server(config))
-        threading.Thread(target=servers[-1].run, daemon=True).start()
-        wait_until(lambda: servers[-1].started, "the server has started")
-        return int(servers[-1].servers[0].sockets[0].getsockname()[1])
-
-    target = Target(f"http://127.0.0.1:{serve(container)}", "InService")
-    nowhere = "http://127.0.0.1:9"
-    targets = {
-        "up": target,
-        "creating": Target(nowhere, "Creating"),
-        "gone": Target(nowhere, "InService"),
-    }
-    runtime = SageMakerRuntime(lambda name, _: targets.get(name), call_limit_s=call_limit_s)
-    url = f"http://127.0.0.1:{serve(runtime)}"
-    yield boto3.client(
-        "sagemaker-runtime",
-        endpoint_url=url,
-        region_name="us-east-1",
-        aws_access_key_id="local",
-        aws_secret_access_key="local",  # noqa: S106
-        config=Config(retries={"total_max_attempts": 1}),
-    )
-    for server in servers:
-        server.should_exit = True
+    with serve_runtime(container, call_limit_s) as port:
+        yield boto3.client(
+            "sagemaker-runtime",
+            endpoint_url=f"http://127.0.0.1:{port}",
+            region_name="us-east-1",
+            aws_access_key_id="local",
+            aws_secret_access_key="local",  # noqa: S106
+            config=Config(retries={"total_max_attempts": 1}),
+        )
 
 
 async def sleepy(scope: Any, receive: Any, send: Any) -> None:

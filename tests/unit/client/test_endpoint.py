@@ -18,6 +18,7 @@ from inf2kit.client.local import MARK
 from inf2kit.errors import LocalEndpointError
 from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.state import EndpointState
+from inf2kit.rehearsal.runtime.bearer import LOCAL_TOKENS
 
 NAME, RUN_DIR = "smollm2-135m-local", "/tmp/inf2kit-of-a-test"  # noqa: S108 - only a name
 
@@ -55,6 +56,18 @@ def test_a_living_local_endpoint_is_called(isolated: Path, host: Callable[[str],
     write_state(host(RUN_DIR))
     assert repr(Endpoint(NAME)) == f"<Endpoint '{NAME}' at http://127.0.0.1:20001>"
     assert repr(Endpoint.from_preset(NAME)) == f"<Endpoint '{NAME}' at http://127.0.0.1:20001>"
+
+
+def test_a_local_endpoints_tokens_are_never_of_the_users_own_credentials(
+    isolated: Path, host: Callable[[str], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "OWN")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    write_state(host(RUN_DIR))
+    for endpoint in (Endpoint(NAME), Endpoint.from_preset(NAME)):
+        arguments = endpoint.openai()
+        assert arguments["base_url"] == f"http://127.0.0.1:20001/endpoints/{NAME}/openai/v1"
+        assert LOCAL_TOKENS.refusal(f"Bearer {arguments['api_key']()}") == ""
 
 
 @pytest.mark.parametrize("mark", ["", "/tmp/inf2kit-of-somebody-else"])  # noqa: S108

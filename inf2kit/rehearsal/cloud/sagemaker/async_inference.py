@@ -17,7 +17,8 @@ from inf2kit.rehearsal import validation
 from inf2kit.rehearsal.cloud.iam import ExecutionRole
 from inf2kit.rehearsal.cloud.s3 import objects
 from inf2kit.rehearsal.cloud.sagemaker.endpoint import Endpoint
-from inf2kit.rehearsal.runtime.server import Outcome, Target, new_request_id
+from inf2kit.rehearsal.runtime.containers import Outcome, Target
+from inf2kit.rehearsal.runtime.messages import new_request_id
 from inf2kit.serving.asgi import Receive, Scope, Send, answer, body_parts, request_headers
 
 #: SageMaker's defaults and limits: seconds of an invocation and in the queue, bytes of an inline body, and

@@ -16,7 +16,7 @@ from inf2kit.rehearsal.cloud.clock import Clock
 from inf2kit.rehearsal.cloud.sagemaker.deployment_config import alarm_names, instance_count, traffic_shares
 from inf2kit.rehearsal.cloud.sagemaker.fleet import Fleet, FleetError
 from inf2kit.rehearsal.cloud.sagemaker.records import utc_now
-from inf2kit.rehearsal.runtime.server import Target
+from inf2kit.rehearsal.runtime.containers import Target
 
 #: Seconds of this machine between two evaluations of the alarms while an update bakes.
 _POLL_S = 0.1

@@ -9,7 +9,7 @@ import psutil
 from inf2kit.rehearsal.cloud.cloudwatch.metrics import Metrics
 from inf2kit.rehearsal.cloud.sagemaker.async_inference import FAULTS, Backlog
 from inf2kit.rehearsal.cloud.sagemaker.endpoint import Endpoint
-from inf2kit.rehearsal.runtime.server import Outcome, Target
+from inf2kit.rehearsal.runtime.containers import Outcome, Target
 
 _INSTANCES_NAMESPACE = "/aws/sagemaker/Endpoints"
 

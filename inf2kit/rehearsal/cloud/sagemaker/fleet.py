@@ -12,7 +12,7 @@ from inf2kit.rehearsal.cloud.iam import ExecutionRole
 from inf2kit.rehearsal.cloud.sagemaker.launcher import FleetContext, Launcher
 from inf2kit.rehearsal.cloud.sagemaker.model_data import container_of
 from inf2kit.rehearsal.local.instance import Instance, last_error
-from inf2kit.rehearsal.runtime.server import Target
+from inf2kit.rehearsal.runtime.containers import Target
 
 #: SageMaker's default for ContainerStartupHealthCheckTimeoutInSeconds.
 _STARTUP_S = 600

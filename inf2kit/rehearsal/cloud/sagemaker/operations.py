@@ -14,7 +14,7 @@ from inf2kit.rehearsal.cloud.sagemaker.endpoints import Endpoints
 from inf2kit.rehearsal.cloud.sagemaker.launcher import FleetContext
 from inf2kit.rehearsal.cloud.sagemaker.models import EndpointConfigs, Models
 from inf2kit.rehearsal.cloud.sagemaker.records import Request, Response, Tags
-from inf2kit.rehearsal.runtime.server import Target
+from inf2kit.rehearsal.runtime.containers import Target
 
 
 class SageMaker:

@@ -191,14 +191,21 @@ class Running:
         """The status that a body is answered with, which may be JSON already."""
         return self.post(body)[0]
 
-    def post(self, body: object) -> tuple[int, bytes]:
+    def post(self, body: object, path: str = "/invocations") -> tuple[int, bytes]:
         """The status and the answer to a body, which may be JSON already."""
+        status, _, answer = self.send("POST", path, body)
+        return status, answer
+
+    def send(
+        self, method: str, path: str, body: object = b"", **headers: str
+    ) -> tuple[int, http.client.HTTPMessage, bytes]:
+        """The status, the headers and the body of an answer."""
         sent = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         with contextlib.closing(connection):
-            connection.request("POST", "/invocations", sent)
+            connection.request(method, path, sent, headers)
             response = connection.getresponse()
-            return response.status, response.read()
+            return response.status, response.headers, response.read()
 
     def connections(self) -> int:
         """Open TCP connections of the gateway."""
@@ -347,26 +354,63 @@ def test_whole_answers_and_errors_end_with_a_newline(running: Running) -> None:
 
 
 @pytest.mark.parametrize(
-    "question",
-    [{"inputs": "breaks"}, {"messages": MESSAGES}, {"prompt": "breaks"}],
-    ids=lambda each: next(iter(each)),
+    ("path", "question"),
+    [
+        ("/invocations", {"inputs": "breaks"}),
+        ("/invocations", {"messages": MESSAGES}),
+        ("/invocations", {"prompt": "breaks"}),
+        ("/v1/chat/completions", {"messages": MESSAGES}),
+        ("/v1/completions", {"prompt": "breaks"}),
+    ],
 )
-def test_every_error_has_the_schema_of_its_request(running: Running, question: dict[str, Any]) -> None:
+def test_every_error_has_the_schema_of_its_request(
+    running: Running, path: str, question: dict[str, Any]
+) -> None:
     def code_of(answer: bytes) -> str:
         error = json.loads(answer)
         return str(error["error_type"] if "inputs" in question else error["error"]["code"])
 
-    status, answer = running.post({**question, "top_p": 2})
+    status, answer = running.post({**question, "top_p": 2}, path)
     assert (status, code_of(answer)) == (422, "invalid_parameter")
-    status, stream = running.post({**question, "stream": True})
+    status, stream = running.post({**question, "stream": True}, path)
     assert status == 200
     *records, last = stream.removesuffix(b"\n\n").split(b"\n\n")
     assert records, "it breaks in the middle"
     assert code_of(last.removeprefix(b"data: ")) == "unavailable"
     running.doubles.end_engine()
     wait_until(lambda: ping(running.port) == 503, "the gateway knows it")
-    status, answer = running.post(question)
-    assert (status, code_of(answer)) == (503, "unavailable")
+    status, headers, answer = running.send("POST", path, question)
+    assert (status, code_of(answer), headers["retry-after"]) == (503, "unavailable", "1")
+
+
+def test_openais_routes_have_openais_answers(running: Running) -> None:
+    """Also where the body tells nothing, or the path is none."""
+    for path, question in (("chat/completions", {"messages": MESSAGES}), ("completions", {"prompt": "x"})):
+        assert running.post(question, f"/v1/{path}") == (200, b"[]\n")
+    for method, path, body, status, code in (
+        ("POST", "chat/completions", b"{", 400, "invalid_json"),
+        ("POST", "chat/completions", [], 400, "invalid_body"),
+        ("POST", "chat/completions", {"inputs": "x"}, 400, "invalid_body"),
+        ("POST", "completions", {"messages": MESSAGES}, 400, "invalid_body"),
+        ("POST", "completions", {}, 400, "missing_inputs"),
+        ("POST", "embeddings", {"input": "x"}, 404, "not_found"),
+        ("GET", "chat/completions", b"", 404, "not_found"),
+        ("PUT", "completions", {"prompt": "x"}, 404, "not_found"),
+    ):
+        answered, _, answer = running.send(method, f"/v1/{path}", body)
+        error = json.loads(answer)["error"]
+        assert (answered, error["code"]) == (status, code), path
+        assert set(error) == {"message", "type", "param", "code"}
+    status, answer = running.post(b"<page>", "/v1/completions")
+    assert (status, json.loads(answer)["error"]["code"]) == (400, "invalid_json")
+    status, _, answer = running.send("POST", "/v1/completions", b"x", **{"Content-Type": "text/plain"})
+    assert (status, json.loads(answer)["error"]["code"]) == (415, "unsupported_content_type")
+    status, _, answer = running.send(
+        "POST", "/v1/completions", {"prompt": "x"}, Origin="https://evil.example"
+    )
+    assert status == 403, "a web page can call no port of its machine"
+    models = json.loads(running.send("GET", "/v1/models")[2])
+    assert [model["id"] for model in models["data"]] == ["inf2kit/simulated"]
 
 
 def test_a_stream_of_several_texts_ends_after_the_last_of_them(running: Running) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inf2kit.errors import RequestError
-from inf2kit.serving.wire import Form, drop_ignored_values, parse_request, request_form
+from inf2kit.serving.wire import Form, check_form, drop_ignored_values, parse_request, request_form
 from inf2kit.serving.wire.option import FORMS
 from inf2kit.serving.wire.options import TABLES
 
@@ -107,6 +107,30 @@ def test_an_option_is_an_option_wherever_it_stands(body: dict[str, Any]) -> None
     assert (request.parameters.max_new_tokens, request.warnings) == (5, ())
     with pytest.raises(RequestError, match="two values"):
         parse_request({**body, "max_tokens": 6}, max_prompts=1)
+
+
+@pytest.mark.parametrize(
+    ("form", "body", "code"),
+    [
+        ("chat", {"messages": [MESSAGE]}, None),
+        ("chat", {"messages": [MESSAGE], "prompt": None, "inputs": None}, None),
+        ("chat", {"messages": None}, None),
+        ("completion", {"prompt": "x"}, None),
+        ("chat", {"prompt": "x"}, "invalid_body"),
+        ("chat", {"messages": [MESSAGE], "inputs": ""}, "invalid_body"),
+        ("completion", {"messages": [MESSAGE]}, "invalid_body"),
+        ("completion", {"model": "m"}, "missing_inputs"),
+        ("chat", [], "invalid_body"),
+        ("chat", None, "invalid_body"),
+    ],
+)
+def test_a_route_of_openais_takes_its_own_schema(form: Form, body: object, code: str | None) -> None:
+    if code is None:
+        check_form(body, form)
+        return
+    with pytest.raises(RequestError) as refused:
+        check_form(body, form)
+    assert (refused.value.status, refused.value.code) == (400, code)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from inf2kit.rehearsal.cloud.clock import Clock
 from inf2kit.rehearsal.cloud.sagemaker.endpoint import Endpoint
 from inf2kit.rehearsal.cloud.sagemaker.fleet import FleetError
-from inf2kit.rehearsal.runtime.server import Target
+from inf2kit.rehearsal.runtime.containers import Target
 from tests.helpers.servers import wait_until
 
 

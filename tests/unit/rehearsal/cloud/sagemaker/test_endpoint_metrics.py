@@ -10,7 +10,7 @@ import pytest
 from inf2kit.rehearsal.cloud.cloudwatch.metrics import Metrics
 from inf2kit.rehearsal.cloud.sagemaker.async_inference import Backlog
 from inf2kit.rehearsal.cloud.sagemaker.endpoint_metrics import EndpointMetrics
-from inf2kit.rehearsal.runtime.server import Outcome, Target
+from inf2kit.rehearsal.runtime.containers import Outcome, Target
 
 TARGET = Target("http://nowhere", "InService", "main")
 
