@@ -78,8 +78,8 @@ def compare(measurements: Sequence[Measurement]) -> str:
     lines = [
         f"Measured {first.measured[:10]} on {first.machine}, inf2kit {inf2kit.__version__}: **simulated**, "
         f"made-up tokens at the published speed, no Neuron device. Medians of {runs} runs less the round "
-        f"trip, which was {min(trips) * 1000:.0f} to {max(trips) * 1000:.0f} ms; in brackets the published figure. "
-        f"The largest difference of all cells is {worst:.1%}.",
+        f"trip, which was {min(trips) * 1000:.0f} to {max(trips) * 1000:.0f} ms; in brackets the published "
+        f"figure. The largest difference of all cells is {worst:.1%}.",
     ]
     for table, title in _TITLES.items():
         names = [preset.removeprefix("llama2-") for preset in all_tables]
