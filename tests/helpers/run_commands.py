@@ -27,13 +27,17 @@ VALUES = {
     "preset": "smollm2-135m-local",
     "prompt": "Hello",
     "requests_file": f"{FOLDER}/requests.jsonl",
+    "results": f"{FOLDER}/model/config.json",
     "source": f"{FOLDER}/model",
 }
 #: Other ways to run a command, which need other modules.
 VARIANTS = f"""
+bench tables llama2-7b-budget --no-charts --region eu-west-1
 presets check llama2-7b-budget
 presets check --model {FOLDER}/model --instance-type ml.inf2.xlarge --batch-size 1 --sequence-length 128
     --tensor-parallel-size 2
+plan llama2-7b-throughput --rate 1 --seeds 2
+plan llama2-7b-throughput --rate 1 --seeds 2 --chart {FOLDER}/plan
 package embedded --preset smollm2-135m-local --output {FOLDER}/packages
 package {FOLDER}/model --preset smollm2-135m-local --output {FOLDER}/packages --dry-run
 package {FOLDER}/model --preset llama2-7b-budget --rehearsal --output s3://bucket/models
