@@ -22,6 +22,7 @@ from inf2kit.errors import Inf2KitError, suggest
 _ADVICE = {
     "NoSuchBucket": "create the bucket, or correct its name",
     "AccessDenied": "your credentials do not allow it",
+    "AccessDeniedException": "your credentials do not allow it",
     "403": "your credentials do not allow it, or the bucket belongs to another account",
     "404": "it does not exist; correct the name",
     "ExpiredToken": "log in again",

@@ -10,6 +10,8 @@ _ENDPOINT_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
 _MAX_ENDPOINT_NAME = 63
 #: What S3's header ``x-amz-server-side-encryption`` may say, as the AWS CLI's ``--sse`` takes it.
 ENCRYPTION_METHODS = ("AES256", "aws:kms", "aws:kms:dsse")
+#: The tag of all that inf2kit creates on AWS; its value is the preset's name.
+PRESET_TAG = "inf2kit:preset"
 #: The stack of the role that compilation jobs run with.
 COMPILE_ROLE_STACK = "inf2-compile-role"
 

@@ -1,7 +1,8 @@
-"""Dated facts about AWS, in TOML files that name their sources: instances, the image, models, prices."""
+"""Dated facts about AWS, in TOML files that name their sources: instances, the image, quotas, support."""
 
 from __future__ import annotations
 
+import datetime as dt
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from inf2kit import toml
 
 _FOLDER = Path(__file__).parent
 
+#: The cdk command line that deploys the stacks; package.json pins the same. npm's latest, 3.0.0, was
+#: published by accident.
+CDK_VERSION = "2.1148.1"
 #: Numbers of NeuronCores to split a model over on inf2: a device has two, and an instance 2, 12 or 24.
 TENSOR_PARALLEL_SIZES = (1, 2, 4, 8, 12, 24)
 
@@ -56,6 +60,21 @@ class Image:
     registries: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class SupportEnd:
+    """The end of something that endpoints depend on.
+
+    Attributes:
+        what: What ends.
+        date: The day.
+        advice: What follows from it.
+    """
+
+    what: str
+    date: dt.date
+    advice: str
+
+
 @functools.cache
 def instances() -> Mapping[str, Instance]:
     """Return every instance type that a preset may name."""
@@ -78,6 +97,18 @@ def image() -> Image:
 def quotas() -> Mapping[str, str]:
     """Return the code of the quota of each instance type for endpoints, in Service Quotas."""
     return MappingProxyType(_read("quotas"))
+
+
+@functools.cache
+def regions() -> Mapping[str, tuple[str, ...]]:
+    """Return regions by what they offer: ``ec2_inf2`` and ``openai_route``."""
+    return MappingProxyType({name: tuple(names) for name, names in _read("regions").items()})
+
+
+@functools.cache
+def support_ends() -> tuple[SupportEnd, ...]:
+    """Return what ends or has ended, the earliest first."""
+    return tuple(sorted((SupportEnd(**end) for end in _read("support")["end"]), key=lambda end: end.date))
 
 
 def _read(name: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from inf2kit import aws, catalog, paths, toml
 from inf2kit.errors import DeploymentError
 
 #: The API is in a few regions only; each one has the prices of all regions.
-_API_REGION = "us-east-1"
+API_REGION = "us-east-1"
 _SHIPPED = Path(__file__).with_name("prices.toml")
 
 
@@ -97,11 +97,11 @@ def refresh(regions: Sequence[str] = ()) -> PriceList:
     """
     instance_types = [name for name in catalog.instances() if name.startswith("ml.")]
     with aws.translate_errors(DeploymentError, "asking the AWS Price List API"):
-        api = aws.client("pricing", _API_REGION)
+        api = aws.client("pricing", API_REGION)
         for region in regions:
             aws.check_region(region)
         by_region = {
-            region: _fetch(api, region, instance_types) for region in regions or [aws.default_region()]
+            region: fetch(api, region, instance_types) for region in regions or [aws.default_region()]
         }
     for region, by_type in by_region.items():
         if not by_type:
@@ -132,8 +132,20 @@ def _read(path: Path) -> PriceList:
     return PriceList(date, str(source), values)
 
 
-def _fetch(api: Any, region: str, instance_types: Sequence[str]) -> dict[str, float]:
-    """Fetch the prices of the instance types that the region has."""
+def fetch(api: Any, region: str, instance_types: Sequence[str]) -> dict[str, float]:
+    """Fetch the hosting prices of those instance types that a region sells as endpoints.
+
+    Args:
+        api: A boto3 client of the Price List API, in ``API_REGION``.
+        region: The region.
+        instance_types: Such as ``ml.inf2.xlarge``.
+
+    Returns:
+        US dollars for an hour, by instance type.
+
+    Raises:
+        botocore.exceptions.ClientError: AWS refuses.
+    """
     prices = {name: _fetch_price(api, region, name) for name in instance_types}
     return {name: price for name, price in prices.items() if price is not None}
 

@@ -24,7 +24,7 @@ from inf2kit.cdk.rollout import deployment_config
 from inf2kit.cdk.scaling import Scaling
 from inf2kit.client.published import PublishedEndpoint
 from inf2kit.errors import DeploymentError
-from inf2kit.names import log_group_name, parameter_name, tag_value
+from inf2kit.names import PRESET_TAG, log_group_name, parameter_name, tag_value
 
 
 class EndpointStack(Stack):
@@ -69,7 +69,7 @@ class EndpointStack(Stack):
             Scaling(self, "Scaling", props=props, endpoint=endpoint)
         self._publish_endpoint()
         self._output_values(alarms)
-        Tags.of(self).add("inf2kit:preset", props.preset.name)
+        Tags.of(self).add(PRESET_TAG, props.preset.name)
         if model_name := props.package.manifest.model_name:
             Tags.of(self).add("inf2kit:model", tag_value(model_name))
         Tags.of(self).add("inf2kit:endpoint", props.endpoint_name)

@@ -8,9 +8,11 @@ import inf2kit
 from inf2kit.cli.batch import batch
 from inf2kit.cli.bench import bench
 from inf2kit.cli.chat import chat
+from inf2kit.cli.cleanup import cleanup
 from inf2kit.cli.cloud import cloud
 from inf2kit.cli.compile import compile_
 from inf2kit.cli.demo import demo
+from inf2kit.cli.doctor import doctor
 from inf2kit.cli.generate import generate
 from inf2kit.cli.group import Group
 from inf2kit.cli.local import local
@@ -42,6 +44,8 @@ for command in (
     bench,
     plan,
     demo,
+    doctor,
+    cleanup,
 ):
     main.add_command(command)
 main.add_command(compile_, "compile")

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata
 
 import click
 
-_NAME = re.compile(r"[A-Za-z0-9._-]+")
-_EXTRA = re.compile(r"extra\s*==\s*['\"]([\w-]+)['\"]")
+from inf2kit.extras import is_installed, normalise, requirements
+
 #: Modules whose distribution has another name.
 _DISTRIBUTIONS = {"mms": "multi-model-server", "cfnlint": "cfn-lint", "pkg_resources": "setuptools"}
 
@@ -45,20 +42,8 @@ def explain(error: ImportError) -> str:
     """Return a sentence on a module that a command needs and does not say so."""
     if _is_own(error):
         raise error
-    name = _normalise(
-        _DISTRIBUTIONS.get(str(error.name).partition(".")[0], str(error.name).partition(".")[0])
-    )
-    return _sentence(error, [extra for extra, names in _requirements().items() if name in names][:1])
-
-
-def is_installed(extra: str) -> bool:
-    """Whether every distribution of an extra is installed."""
-    for name in _requirements().get(extra, ()):
-        try:
-            metadata.version(name)
-        except metadata.PackageNotFoundError:
-            return False
-    return True
+    name = normalise(_DISTRIBUTIONS.get(str(error.name).partition(".")[0], str(error.name).partition(".")[0]))
+    return _sentence(error, [extra for extra, names in requirements().items() if name in names][:1])
 
 
 def _sentence(error: ImportError, extras: list[str]) -> str:
@@ -74,22 +59,3 @@ def _sentence(error: ImportError, extras: list[str]) -> str:
 def _is_own(error: ImportError) -> bool:
     """Whether it is a mistake of inf2kit, and no missing distribution."""
     return str(error.name).partition(".")[0] == "inf2kit"
-
-
-@functools.cache
-def _requirements() -> dict[str, set[str]]:
-    """Return the distributions of each extra, from the metadata of the installed inf2kit."""
-    requirements: dict[str, set[str]] = {}
-    try:
-        lines = metadata.requires("inf2kit") or []
-    except metadata.PackageNotFoundError:  # run from its sources
-        return requirements
-    for line in lines:
-        name, extra = _NAME.match(line), _EXTRA.search(line)
-        if name and extra:
-            requirements.setdefault(extra[1], set()).add(_normalise(name[0]))
-    return requirements
-
-
-def _normalise(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()

@@ -22,6 +22,7 @@ from inf2kit.compile.job_description import JobDescription
 from inf2kit.compile.spec import CompileSpec
 from inf2kit.errors import CompileError, PackageError, suggest
 from inf2kit.fit import Architecture
+from inf2kit.names import PRESET_TAG
 from inf2kit.package.handler import check_handler
 from inf2kit.package.stores.bucket import create_client
 from inf2kit.package.stores.encryption import Encryption
@@ -157,7 +158,7 @@ def plan(
             }
         },
         "StoppingCondition": {"MaxRuntimeInSeconds": preset.compile.max_runtime_s},
-        "Tags": [{"Key": "inf2kit:preset", "Value": preset.name}],
+        "Tags": [{"Key": PRESET_TAG, "Value": preset.name}],
     }
     if volume_kms_key:
         request["ProcessingResources"]["ClusterConfig"]["VolumeKmsKeyId"] = volume_kms_key

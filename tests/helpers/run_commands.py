@@ -48,6 +48,9 @@ compile llama2-7b-budget --output s3://bucket/models --job --role arn:aws:iam::1
 compile smollm2-135m-local --output {FOLDER}/packages --dry-run
 compile smollm2-135m-local --model {FOLDER}/model --output {FOLDER}/packages
 demo --quick
+cleanup --local
+doctor --offline
+doctor --offline --json
 local down --all
 local up {FOLDER}/nothing.toml
 verify-device --questions

@@ -100,6 +100,10 @@ class ResourceMaker:
 
         return wait_until(describe, f"{name} has settled")
 
+    def forget_all(self) -> None:
+        """Delete nothing at the end: everything is deleted already."""
+        self._created.clear()
+
     def delete_all(self) -> None:
         """Delete everything that was created, the newest first, and wait until the endpoints are gone."""
         keys = {"model": "ModelName", "endpoint_config": "EndpointConfigName", "endpoint": "EndpointName"}

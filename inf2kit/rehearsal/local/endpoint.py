@@ -28,8 +28,10 @@ from inf2kit.rehearsal.local import ports
 from inf2kit.rehearsal.local.state import EndpointState, write_status
 
 _HOST_MODULE = "inf2kit.rehearsal.local.host"
+#: The start of the name of a run directory.
+RUN_DIR_PREFIX = "inf2run-"
 _POLL_S = 0.1
-#: macOS allows for 103 bytes; /inf2kit-RANDOM and the longest name of a socket take 37.
+#: macOS allows for 103 bytes; /inf2run-RANDOM and the longest name of a socket take 37.
 _MAX_SOCKET_FOLDER = 66
 #: Seconds for the host to end: its container has SageMaker's 30 s, and the kernel needs some more.
 _STOP_S = processes.TERM_GRACE_S + 15.0
@@ -178,7 +180,7 @@ class LocalEndpoint:
                 if state := endpoint.read_state():
                     reserved |= {state.runtime_port, state.gateway_port}
         check_socket_folder(Path(tempfile.gettempdir()))
-        run_dir = tempfile.mkdtemp(prefix="inf2kit-")
+        run_dir = tempfile.mkdtemp(prefix=RUN_DIR_PREFIX)
         runtime_port, gateway_port = ports.choose_ports(2, reserved)
         # Written before anything is started, so that 'down' can clean up at any time.
         EndpointState(self.name, preset, runtime_port, gateway_port, run_dir).write(self.folder)

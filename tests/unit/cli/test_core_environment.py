@@ -18,6 +18,9 @@ COMMANDS = Path(__file__).parents[2] / "helpers" / "run_commands.py"
 #: Commands that work without any extra, and without AWS.
 WORK = [
     "--version",
+    "cleanup --local",
+    "doctor --offline",
+    "doctor --offline --json",
     "presets",
     "presets check",
     "presets check llama2-7b-budget",
@@ -90,6 +93,8 @@ def test_every_command_works_or_names_its_extra(
             assert re.search(r"pip install 'inf2kit\[[a-z,]+\]'$", output.strip()), f"{command}\n{output}"
     for command in [*WORK, *(command for command in outcomes if command.endswith("--help"))]:
         assert outcomes[command]["status"] == 0, outcomes[command]["output"]
+    missing = "extras: not installed: local (local endpoints, packaging, compiling), infra (the CDK stacks), "
+    assert missing in outcomes["doctor --offline"]["output"]
     for extra, commands in NEED.items():
         for command in commands:
             outcome = outcomes[command.format(folder=tmp_path)]
