@@ -21,13 +21,23 @@ REGION = "us-east-1"
 
 def local_endpoint_url(name: str) -> str | None:
     """Return boto3's ``endpoint_url`` for a local endpoint, or None if no such endpoint is running."""
+    return _local_url(name, "runtime_port")
+
+
+def local_gateway_url(name: str) -> str | None:
+    """Return the address of a local endpoint's container, which has ``/metrics``; None if none is running."""
+    return _local_url(name, "gateway_port")
+
+
+def _local_url(name: str, key: str) -> str | None:
     try:
         state = json.loads((paths.endpoint(name) / STATE_FILE).read_text(encoding="utf-8"))
-        pid, run_dir, port = int(state["host_pid"]), str(state["run_dir"]), int(state["runtime_port"])
+        pid, run_dir = int(state["host_pid"]), str(state["run_dir"])
+        runtime_port, port = int(state["runtime_port"]), int(state[key])
     except (OSError, ValueError, TypeError, KeyError, LocalEndpointError):
         return None
     # A killed host leaves its state file; another program may use the process id or the port by now.
-    return f"http://127.0.0.1:{port}" if pid and _is_host(pid, run_dir, port) else None
+    return f"http://127.0.0.1:{port}" if pid and _is_host(pid, run_dir, runtime_port) else None
 
 
 def local_endpoint_preset(name: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from inf2kit.cli.bench.load import load
 from inf2kit.cli.bench.tables import charts, tables
 
 
@@ -14,3 +15,4 @@ def bench() -> None:
 
 bench.add_command(tables)
 bench.add_command(charts)
+bench.add_command(load)

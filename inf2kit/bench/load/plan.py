@@ -1,0 +1,224 @@
+"""What a run sends: loads, and requests of fixed or drawn lengths, of a trace, or of captured calls."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from inf2kit.errors import Inf2KitError
+
+#: Keys of a trace's line that give a number of input or of new tokens: ours, Mooncake's and AIPerf's.
+_INPUT_KEYS = ("input_tokens", "input_length", "isl")
+_NEW_KEYS = ("new_tokens", "output_length", "osl", "max_new_tokens", "max_tokens")
+_PROMPT_KEYS = ("prompt", "inputs", "text")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call to be made.
+
+    Attributes:
+        prompt: The text; None for a chat.
+        messages: The messages of a chat.
+        parameters: The call's parameters.
+        wanted_input_tokens: Input tokens that the prompt was built for.
+        wanted_tokens: New tokens that are forced.
+    """
+
+    prompt: str | None = None
+    messages: tuple[Mapping[str, Any], ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    wanted_input_tokens: int | None = None
+    wanted_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Numbers of tokens: one, or all from ``low`` to ``high`` with equal probability."""
+
+    low: int
+    high: int
+
+    @classmethod
+    def parse(cls, text: str) -> Lengths:
+        """Read ``256`` or ``64-512``.
+
+        Raises:
+            ValueError: it is neither.
+        """
+        low, dash, high = text.partition("-")
+        lengths = cls(int(low), int(high) if dash else int(low))
+        if not 1 <= lengths.low <= lengths.high:
+            raise ValueError(text)
+        return lengths
+
+    def draw(self, generator: random.Random) -> int:
+        """Return one of them."""
+        return generator.randint(self.low, self.high)
+
+    def __str__(self) -> str:
+        """Return it as it was given."""
+        return str(self.low) if self.low == self.high else f"{self.low}-{self.high}"
+
+
+#: Builds a text of so many tokens, another one for each seed.
+BuildPrompt = Callable[[int, int], str]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The requests of a run.
+
+    Attributes:
+        description: What they are, for the report.
+        pairs: Input and new tokens of each call of a trace; empty if lengths are drawn.
+        requests: Whole requests, which are sent in turn; empty if prompts are built.
+        input_lengths: Input tokens to draw.
+        new_lengths: New tokens to draw.
+    """
+
+    description: str
+    pairs: tuple[tuple[int, int], ...] = ()
+    requests: tuple[Request, ...] = ()
+    input_lengths: Lengths = Lengths(256, 256)
+    new_lengths: Lengths = Lengths(128, 128)
+
+    @classmethod
+    def of_lengths(cls, input_lengths: Lengths, new_lengths: Lengths) -> Workload:
+        """Requests whose prompts are built and whose lengths are forced."""
+        return cls(
+            f"{input_lengths} input and {new_lengths} new tokens, forced; each prompt is another one",
+            input_lengths=input_lengths,
+            new_lengths=new_lengths,
+        )
+
+    @classmethod
+    def read_trace(cls, path: Path) -> Workload:
+        """Read a trace: a JSON object in each line, with numbers of tokens or with a prompt of its own.
+
+        Raises:
+            Inf2KitError: a line has neither.
+        """
+        pairs, requests = [], []
+        for where, values in _lines(path):
+            if isinstance(values, dict) and (tokens := _first(values, _INPUT_KEYS)) is not None:
+                new_tokens = _first(values, _NEW_KEYS)
+                if not _is_count(tokens) or not _is_count(new_tokens):
+                    raise Inf2KitError(
+                        f"{where}: input_tokens and new_tokens must both be whole numbers of at least 1"
+                    )
+                pairs.append((tokens, new_tokens))
+            else:
+                requests += _requests(where, values)
+        if bool(pairs) is bool(requests):
+            problem = "has both" if pairs else "has no lines"
+            raise Inf2KitError(
+                f"{path} {problem}; write either numbers of tokens or prompts into every line, such as "
+                '{"input_tokens": 256, "new_tokens": 128}'
+            )
+        return cls(f"{len(pairs or requests)} calls of {path.name}", tuple(pairs), tuple(requests))
+
+    @classmethod
+    def read_capture(cls, path: Path) -> Workload:
+        """Read a file of SageMaker's data capture: the requests that an endpoint had.
+
+        Raises:
+            Inf2KitError: a line is no capture of a request of ours.
+        """
+        requests: list[Request] = []
+        for where, values in _lines(path):
+            try:
+                captured = values["captureData"]["endpointInput"]
+                data = captured["data"]
+                body = json.loads(base64.b64decode(data) if captured.get("encoding") == "BASE64" else data)
+            except (KeyError, TypeError, ValueError):
+                raise Inf2KitError(
+                    f"{where} is no record of SageMaker's data capture with a JSON request; give a .jsonl "
+                    "file "
+                    "of the capture's destination in S3, and capture the endpoint's input"
+                ) from None
+            requests += _requests(where, body)
+        if not requests:
+            raise Inf2KitError(f"{path} has no lines; give another file of the capture")
+        return cls(f"{len(requests)} captured calls of {path.name}", requests=tuple(requests))
+
+    @property
+    def needs_prompts(self) -> bool:
+        """Whether prompts must be built."""
+        return not self.requests
+
+    def draw(self, seed: str, build_prompt: BuildPrompt) -> Iterator[Request]:
+        """Yield requests without end; the same ones for the same seed."""
+        generator = random.Random(seed)  # noqa: S311 - lengths, not secrets
+        number = 0
+        while True:
+            if self.requests:
+                yield self.requests[number % len(self.requests)]
+            else:
+                if self.pairs:
+                    input_tokens, new_tokens = self.pairs[number % len(self.pairs)]
+                else:
+                    input_tokens = self.input_lengths.draw(generator)
+                    new_tokens = self.new_lengths.draw(generator)
+                yield built_request(
+                    build_prompt(input_tokens, generator.getrandbits(32)), input_tokens, new_tokens
+                )
+            number += 1
+
+
+def built_request(prompt: str, input_tokens: int, new_tokens: int) -> Request:
+    """Return a request whose number of new tokens is forced."""
+    parameters = {"max_new_tokens": new_tokens, "ignore_eos": True}
+    return Request(prompt, (), parameters, input_tokens, new_tokens)
+
+
+def _lines(path: Path) -> Iterator[tuple[str, Any]]:
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    try:
+                        yield f"{path}, line {number}", json.loads(line)
+                    except ValueError as error:
+                        raise Inf2KitError(
+                            f"{path}, line {number} is not JSON: {error}; correct it"
+                        ) from None
+    except UnicodeDecodeError as error:
+        raise Inf2KitError(f"{path} is not UTF-8: {error.reason}; convert it") from None
+
+
+def _requests(where: str, values: Any) -> list[Request]:
+    """The requests of a body, or of a trace's line: one for each of its texts."""
+    if isinstance(values, str):
+        values = {"prompt": values}
+    if isinstance(values, dict):
+        prompt, messages = _first(values, _PROMPT_KEYS), values.get("messages")
+        own = {key: value for key, value in values.items() if key in _NEW_KEYS[-2:]}
+        if prompt is None and isinstance(messages, list) and all(isinstance(turn, dict) for turn in messages):
+            left_out = ("messages", "model", "stream", "stream_options", "parameters", "id")
+            own = {key: value for key, value in values.items() if key not in left_out}
+        parameters = {**own, **(values.get("parameters") or {})}
+        for name in ("details", "stream", "n"):
+            parameters.pop(name, None)
+        texts = [prompt] if isinstance(prompt, str) else prompt
+        if isinstance(texts, list) and texts and all(isinstance(text, str) for text in texts):
+            return [Request(text, (), parameters) for text in texts]
+        if prompt is None and isinstance(messages, list) and messages:
+            return [Request(None, tuple(messages), parameters)]
+    raise Inf2KitError(
+        f'{where} has no call; it must have "prompt" or "inputs" with a text, "messages" with a chat, or '
+        '"input_tokens" and "new_tokens"'
+    )
+
+
+def _first(values: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
+    return next((values[key] for key in keys if key in values), None)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -1,0 +1,219 @@
+"""One run: build prompts, warm up, and measure one load after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import datetime as dt
+import itertools
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+
+import anyio.to_thread
+
+import inf2kit
+from inf2kit.bench.load.loops import CellRun, Until
+from inf2kit.bench.load.plan import BuildPrompt, Workload
+from inf2kit.bench.load.report import Report
+from inf2kit.bench.load.samples import Cell, Load
+from inf2kit.bench.load.senders import Sender
+from inf2kit.bench.load.server import ServerMetrics, increases
+from inf2kit.bench.prompts import PromptBuilder
+from inf2kit.client.endpoint import Endpoint
+from inf2kit.client.results import TextResult
+from inf2kit.errors import EndpointError
+
+#: More kinds of warnings than this say nothing new.
+_NOTICES = 8
+#: Seconds between two reports of progress.
+_REPORT_S = 0.5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run measures.
+
+    Attributes:
+        loads: The loads, one after the other.
+        until: When each of them ends.
+        workload: What is sent.
+        warm_up: Calls at once before the first load, so that every replica has had one.
+        seed: The seed of prompts, lengths and arrivals.
+        streamed: Whether answers are streamed.
+        slo: Limits in seconds, by the keys of ``SLO_METRICS``.
+    """
+
+    loads: tuple[Load, ...]
+    until: Until
+    workload: Workload
+    warm_up: int
+    seed: int
+    streamed: bool
+    slo: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        number: The cell's place, from 1.
+        total: Number of cells.
+        cell: The cell.
+        left_s: Seconds until the last call of the run is sent; None if calls are counted.
+    """
+
+    number: int
+    total: int
+    cell: CellRun
+    left_s: float | None
+
+    def __str__(self) -> str:
+        """Return one line."""
+        cell = self.cell
+        rate = cell.tokens / cell.elapsed_s if cell.elapsed_s else 0.0
+        line = (
+            f"{self.number}/{self.total} {cell.load}: {len(cell.samples)} calls, {cell.failed} failed, "
+            f"{cell.in_flight} under way, {rate:.0f} tokens/s"
+        )
+        if cell.is_draining:
+            return f"{line}, waiting for the last answers"
+        return line if self.left_s is None else f"{line}, {self.left_s:.0f} s left"
+
+
+class Run:
+    """A run of a load benchmark.
+
+    Args:
+        endpoint: The endpoint, for building prompts.
+        sender: How calls are sent.
+        plan: What is measured.
+        server: The container's counters.
+        report: The report without cells.
+        on_progress: Called twice a second.
+
+    Attributes:
+        report: The report so far.
+        error: Why it was given up: every call failed.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        sender: Sender,
+        plan: Plan,
+        server: ServerMetrics,
+        report: Report,
+        on_progress: Callable[[Progress], None] = lambda _: None,
+    ) -> None:
+        self._endpoint, self._sender, self._plan, self._server = endpoint, sender, plan, server
+        self._on_progress = on_progress
+        self._notices = dict[str, None]()
+        self.report = report
+        self.error: EndpointError | None = None
+
+    async def prepare(self) -> BuildPrompt:
+        """Find out how to build prompts, and warm every replica up.
+
+        Raises:
+            EndpointError: a call failed.
+        """
+        build_prompt: BuildPrompt = _no_prompts
+        if self._plan.workload.needs_prompts:
+            build_prompt = await anyio.to_thread.run_sync(self._measure_words, abandon_on_cancel=True)
+        requests = self._plan.workload.draw(f"{self._plan.seed} warm-up", build_prompt)
+        calls = (self._sender.send(next(requests), _ignore) for _ in range(self._plan.warm_up))
+        for outcome in await asyncio.gather(*calls, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+            self._note(outcome)
+        return build_prompt
+
+    async def cells(self, build_prompt: BuildPrompt, stop: asyncio.Event) -> AsyncIterator[Cell]:
+        """Measure one load after the other, and yield each cell when it has ended.
+
+        Args:
+            build_prompt: What ``prepare`` returned.
+            stop: Ends the run; the cell that runs is kept as far as it is.
+        """
+        for number, load in enumerate(self._plan.loads, 1):
+            seed = f"{self._plan.seed} {load}"
+            requests = self._plan.workload.draw(seed, build_prompt)
+            before = await self._server.read()
+            running = CellRun(
+                load,
+                self._plan.until,
+                requests,
+                self._sender,
+                streamed=self._plan.streamed,
+                on_result=self._note,
+            )
+            watch = asyncio.create_task(self._watch(running, number))
+            try:
+                cell = await running.run(seed, stop)
+            finally:
+                watch.cancel()
+            cell = dataclasses.replace(cell, server=increases(before, await self._server.read()))
+            self.report = dataclasses.replace(
+                self.report, cells=(*self.report.cells, cell), notices=tuple(self._notices)
+            )
+            yield cell
+            self.error = running.hopeless
+            if stop.is_set() or self.error is not None:
+                return
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._sender.aclose()
+
+    async def _watch(self, running: CellRun, number: int) -> None:
+        plan = self._plan
+        while True:
+            left_s = None
+            if plan.until.calls is None:
+                cells = len(plan.loads) - number
+                left_s = max(plan.until.seconds - running.elapsed_s, 0.0) + cells * plan.until.seconds
+            self._on_progress(Progress(number, len(plan.loads), running, left_s))
+            await asyncio.sleep(_REPORT_S)
+
+    def _measure_words(self) -> BuildPrompt:
+        builder = PromptBuilder.measure(
+            lambda text: self._endpoint.generate(text, max_new_tokens=1).input_tokens
+        )
+        return builder.build
+
+    def _note(self, result: TextResult) -> None:
+        for warning in itertools.islice(result.warnings, _NOTICES):
+            if len(self._notices) < _NOTICES:
+                self._notices[warning] = None
+
+
+def new_report(endpoint: str, where: str, machine: str, transport: str, plan: Plan) -> Report:
+    """Return the report of a run that begins now."""
+    return Report(
+        endpoint=endpoint,
+        where=where,
+        machine=machine,
+        transport=f"{transport}, {'streamed' if plan.streamed else 'whole answers'}",
+        workload=plan.workload.description,
+        slo=plan.slo,
+        seed=plan.seed,
+        began=dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
+        version=inf2kit.__version__,
+        notices=(),
+        cells=(),
+    )
+
+
+def parse_loads(callers: Sequence[int], rates: Sequence[float]) -> tuple[Load, ...]:
+    """Return the loads of a run, closed loops first."""
+    closed = (Load("callers", value) for value in callers)
+    return (*closed, *(Load("rate", value) for value in rates))
+
+
+def _no_prompts(_tokens: int, _seed: int) -> str:
+    raise AssertionError("a workload of whole requests builds no prompts")
+
+
+def _ignore() -> None:
+    """Pieces of a warm-up are not timed."""

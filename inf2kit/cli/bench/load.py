@@ -1,0 +1,204 @@
+"""``inf2kit bench load``: load on an endpoint, measured, and checked whether the figures can be right."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from inf2kit.cli.bench.load_output import ProgressLine, ReportWriter, print_report, summary
+from inf2kit.cli.bench.types import LengthsType, Numbers, Slo
+from inf2kit.cli.calling import address_options
+from inf2kit.cli.extras import needs
+
+if TYPE_CHECKING:
+    from inf2kit.bench.load.plan import Lengths
+    from inf2kit.bench.load.run import Plan, Run
+    from inf2kit.bench.load.samples import Load
+
+#: The loads of a command that names none.
+_CALLERS = "1,2,4,8,16"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@click.command("load")
+@click.argument("endpoint")
+@click.option("--preset", is_flag=True, help="ENDPOINT is a preset, whose endpoint is looked up.")
+@click.option("--callers", type=Numbers(int), help=f"Closed loops of so many callers. Default: {_CALLERS}.")
+@click.option("--rate", "rates", type=Numbers(float), help="Open loops of so many calls a second (Poisson).")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(1, 86_400),
+    default=60.0,
+    show_default=True,
+    help="Duration of each load.",
+)
+@click.option(
+    "--requests", type=click.IntRange(1), help="Number of calls of each load, instead of --seconds."
+)
+@click.option(
+    "--input-tokens", type=LengthsType(), default="256", show_default=True, help="Tokens of the prompts."
+)
+@click.option(
+    "--new-tokens", type=LengthsType(), default="128", show_default=True, help="New tokens, forced."
+)
+@click.option(
+    "--trace",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A JSONL file of calls: lines with input_tokens and new_tokens, or with a prompt.",
+)
+@click.option(
+    "--capture",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A file of SageMaker's data capture, whose calls are sent again.",
+)
+@click.option("--stream/--no-stream", default=True, show_default=True, help="Streamed or whole answers.")
+@click.option(
+    "--transport",
+    type=click.Choice(["async", "boto3", "jobs"]),
+    default="async",
+    show_default=True,
+    help="How calls are sent: asyncio, boto3 in threads, or asynchronous jobs through S3.",
+)
+@click.option("--slo", type=Slo(), default={}, help="Limits for goodput, such as ttft=1,latency=30,itl=0.1.")
+@click.option(
+    "--warm-up",
+    type=click.IntRange(0, 256),
+    default=4,
+    show_default=True,
+    help="Calls at once before the first load.",
+)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="The seed of prompts, lengths, arrivals."
+)
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds that a call may take.")
+@click.option(
+    "--metrics-url", help="The address of the container's /metrics. Default: a local endpoint's own."
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the report. Default: a new one.",
+)
+@click.option("--quiet", is_flag=True, help="Print no progress.")
+@address_options
+@needs("bench")
+def load(
+    endpoint: str,
+    *,
+    preset: bool,
+    callers: tuple[int, ...] | None,
+    rates: tuple[float, ...] | None,
+    transport: str,
+    timeout: float | None,
+    metrics_url: str | None,
+    output: Path | None,
+    quiet: bool,
+    endpoint_url: str | None,
+    region_name: str | None,
+    profile_name: str | None,
+    **options: Any,
+) -> int:
+    """Put load on ENDPOINT, measure it, and check whether the figures can be right.
+
+    It prints rates and percentiles, and writes load.json with the raw samples, report.html, and a
+    profile_export_aiperf.json for each load. Ctrl-C ends it and keeps what was measured.
+    """
+    import matplotlib as mpl  # noqa: F401 - a missing extra is said before the measurement, not after it
+
+    from inf2kit.bench.load.run import parse_loads
+    from inf2kit.bench.load.start import Address, open_run
+
+    if callers is None and rates is None:
+        callers = tuple(map(int, _CALLERS.split(",")))
+    plan = _plan(parse_loads(callers or (), rates or ()), transport, **options)
+    address = Address(endpoint, preset, endpoint_url, region_name, profile_name)
+    writer = ReportWriter(output or Path(f"load-{endpoint}-{dt.datetime.now(dt.timezone.utc):%Y%m%d-%H%M%S}"))
+
+    progress = ProgressLine(quiet=quiet)
+
+    async def measure() -> tuple[Run, int]:
+        run = await open_run(
+            address,
+            transport,
+            plan,
+            timeout_s=timeout,
+            metrics_url=metrics_url,
+            on_progress=progress,
+        )
+        return run, await _measure(run, writer, progress)
+
+    run, status = asyncio.run(measure())
+    if run.report.cells:
+        writer.finish(run.report)
+        print_report(run.report)
+        click.echo(f"report: {writer.folder / 'report.html'}")
+    if run.error is not None:
+        raise click.ClickException(f"given up, since every call failed: {run.error}")
+    return status
+
+
+def _plan(
+    loads: tuple[Load, ...],
+    transport: str,
+    *,
+    seconds: float,
+    requests: int | None,
+    input_tokens: Lengths,
+    new_tokens: Lengths,
+    trace: Path | None,
+    capture: Path | None,
+    stream: bool,
+    slo: dict[str, float],
+    warm_up: int,
+    seed: int,
+) -> Plan:
+    from inf2kit.bench.load.loops import Until
+    from inf2kit.bench.load.plan import Workload
+    from inf2kit.bench.load.run import Plan
+
+    if trace and capture:
+        raise click.UsageError("give --trace or --capture, not both")
+    streamed = stream and transport != "jobs"
+    if not streamed and set(slo) & {"ttft", "itl"}:
+        raise click.UsageError("limits of ttft and itl need streamed answers; leave them out of --slo")
+    if trace:
+        workload = Workload.read_trace(trace)
+    elif capture:
+        workload = Workload.read_capture(capture)
+    else:
+        workload = Workload.of_lengths(input_tokens, new_tokens)
+    return Plan(loads, Until(seconds, requests), workload, warm_up, seed, streamed, slo)
+
+
+async def _measure(run: Run, writer: ReportWriter, progress: ProgressLine) -> int:
+    """Measure all loads, and return the command's status: a signal's, if one has ended it."""
+    stop = asyncio.Event()
+    status = 0
+    event_loop = asyncio.get_running_loop()
+
+    def end(number: signal.Signals) -> None:
+        nonlocal status
+        status = 128 + number
+        stop.set()
+        # A second one ends it at once.
+        for each in _SIGNALS:
+            event_loop.remove_signal_handler(each)
+
+    try:
+        build_prompt = await run.prepare()
+        for number in _SIGNALS:
+            event_loop.add_signal_handler(number, end, number)
+        async for cell in run.cells(build_prompt, stop):
+            # Whatever happens later, this is kept.
+            writer.keep(run.report)
+            progress.print_line(f"{cell.load}: {summary(cell, run.report.slo)}")
+    finally:
+        for number in _SIGNALS:
+            event_loop.remove_signal_handler(number)
+        await run.aclose()
+    return status

@@ -1,0 +1,68 @@
+"""``inf2kit bench load`` against local endpoints: its counts are the server's, and Ctrl-C keeps what "
+"there is."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from inf2kit.rehearsal.local.state import EndpointState
+from tests.helpers.servers import wait_until
+
+INF2KIT = str(Path(sys.executable).parent / "inf2kit")
+
+
+def read(folder: Path) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((folder / "load.json").read_bytes())
+    return report
+
+
+def test_the_clients_sums_are_the_servers(eager: EndpointState, tmp_path: Path) -> None:
+    options = ("--callers", "2", "--requests", "24", "--input-tokens", "32-64", "--new-tokens", "4-16")
+    command = [INF2KIT, "bench", "load", eager.name, *options, "--rate", "40", "--output", "out"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert "simulated" in result.stdout
+    report = read(tmp_path / "out")
+    assert any("simulated" in notice for notice in report["notices"])
+    for cell in report["cells"]:
+        tokens = sum(sample["generated_tokens"] for sample in cell["samples"])
+        assert tokens == sum(sample["wanted_tokens"] for sample in cell["samples"])
+        assert tokens == cell["server"]["inf2kit_generated_tokens_total"]
+        names = {finding["name"] for finding in cell["checks"]}
+        assert not names & {"server_tokens", "output_lengths", "input_lengths", "failures", "no_streaming"}
+
+
+def test_ctrl_c_keeps_what_there_is(victim: EndpointState, tmp_path: Path) -> None:
+    options = ("--callers", "2,8", "--seconds", "600", "--input-tokens", "32", "--new-tokens", "20")
+    command = subprocess.Popen(
+        [INF2KIT, "bench", "load", victim.name, *options, "--output", "out"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=(tmp_path / "progress").open("w"),
+        text=True,
+        # As in a terminal: a shell starts what runs in its background with SIGINT ignored, tests among it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        wait_until(lambda: "0 calls" not in last_line(tmp_path / "progress"), "some calls have ended")
+        command.send_signal(signal.SIGINT)
+        output, _ = command.communicate(timeout=60)
+    finally:
+        command.kill()
+    assert command.returncode == 128 + signal.SIGINT
+    assert "few_calls: it was interrupted" in output
+    (cell,) = read(tmp_path / "out")["cells"]
+    assert cell["interrupted"]
+    assert any(sample["failure"] is None for sample in cell["samples"])
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+def last_line(path: Path) -> str:
+    """The last whole line of progress, or a line without a call."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return lines[-1] if lines else "0 calls"

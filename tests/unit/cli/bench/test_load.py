@@ -1,0 +1,113 @@
+"""``inf2kit bench load``: wrong options are one sentence before anything is sent, and outputs are "
+"complete."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from inf2kit.cli import main
+from tests.helpers.fault_server import FaultServer, fault_server, refuse
+from tests.helpers.faulty_endpoint import FaultyEndpoint
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultServer]:
+    monkeypatch.setenv("INF2KIT_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    with fault_server() as server:
+        server.plans["double"] = [FaultyEndpoint()]
+        yield server
+
+
+def load(server: FaultServer, *options: str) -> Result:
+    arguments = ["bench", "load", "double", "--endpoint-url", server.url, "--input-tokens", "24-40", *options]
+    return CliRunner().invoke(main, arguments, standalone_mode=True)
+
+
+def test_everything_is_written(server: FaultServer, tmp_path: Path) -> None:
+    options = (
+        "--callers",
+        "1,2",
+        "--rate",
+        "50",
+        "--requests",
+        "30",
+        "--new-tokens",
+        "4-10",
+        "--output",
+        "out",
+    )
+    result = load(server, *options, "--slo", "ttft=1,latency=5")
+    assert result.exit_code == 0, result.output
+    for words in (
+        "LOAD",
+        "1 caller",
+        "2 callers",
+        "50/s",
+        "time_to_first_token [s]",
+        "report: out/report.html",
+    ):
+        assert words in result.output
+    report = json.loads((tmp_path / "out" / "load.json").read_bytes())
+    assert [cell["label"] for cell in report["cells"]] == ["1 caller", "2 callers", "50/s"]
+    for cell in report["cells"]:
+        assert next(iter(cell)) == "samples"
+        assert len(cell["samples"]) == 30
+        assert cell["metrics"]["goodput"]["avg"] > 0
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 5
+    assert not any(part in page for part in ("<script", "src=", 'href="http', "@import")), (
+        "it needs no network"
+    )
+    exports = sorted(path.parent.name for path in (tmp_path / "out").glob("*/profile_export_aiperf.json"))
+    assert exports == ["1-caller", "2-callers", "50-per-s"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--callers", "0"], "must be whole numbers above 0"),
+        (["--callers", "1,x"], "must be whole numbers above 0"),
+        (["--rate", "-1"], "must be numbers above 0"),
+        (["--new-tokens", "9-3"], "a range such as 64-512"),
+        (["--slo", "speed=1"], "there is ttft (time_to_first_token)"),
+        (["--slo", "ttft=fast"], "seconds by name"),
+        (["--slo", "ttft=1", "--no-stream"], "need streamed answers"),
+        (["--trace", "none.jsonl"], "does not exist"),
+        (["--output", "file"], "is a file"),
+    ],
+)
+def test_wrong_options_are_a_sentence(
+    server: FaultServer, tmp_path: Path, options: list[str], sentence: str
+) -> None:
+    (tmp_path / "file").touch()
+    result = load(server, *options)
+    assert result.exit_code == 2
+    assert sentence in result.output
+    assert server.requests["double"] == 0
+
+
+def test_an_endpoint_that_refuses_everything(server: FaultServer, tmp_path: Path) -> None:
+    server.plans["double"] = [refuse(403, "AccessDeniedException", {"Message": "m"})]
+    result = load(server, "--output", "out")
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
+    assert result.output.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_endpoint_that_refuses_everything_after_the_warm_up(server: FaultServer, tmp_path: Path) -> None:
+    """The cell ends after some failures, and what there is is kept."""
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text('"Once"\n', encoding="utf-8")
+    server.plans["double"] = [refuse(403, "AccessDeniedException", {"Message": "m"})]
+    result = load(server, "--trace", str(trace), "--warm-up", "0", "--callers", "2,4", "--output", "out")
+    assert result.exit_code == 1
+    assert "given up, since every call failed" in result.output
+    (cell,) = json.loads((tmp_path / "out" / "load.json").read_bytes())["cells"]
+    assert set(cell["failures"]) == {"access: AccessDeniedException"}
