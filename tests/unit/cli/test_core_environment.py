@@ -30,7 +30,11 @@ WORK = [
 ]
 #: Commands by the extras that they name.
 NEED = {
-    "bench": ["plan llama2-7b-throughput --rate 1 --seeds 2 --chart {folder}/plan", "bench tables nobody"],
+    "bench": [
+        "plan llama2-7b-throughput --rate 1 --seeds 2 --chart {folder}/plan",
+        "bench tables nobody",
+        "bench load nobody",
+    ],
     "local": ["local up smollm2-135m-local", "local status", "local logs nobody", "local down nobody"],
     "local,cloud": ["cloud up", "cloud env", "cloud status", "cloud logs nobody", "cloud down"],
     "local,infra,cloud": ["demo"],
