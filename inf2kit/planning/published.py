@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import functools
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,14 +70,26 @@ class PublishedEngine:
 def find(
     model: str, cores: int, batch_size: int, sequence_length: int, sampling: str
 ) -> PublishedEngine | None:
-    """Return the newest measurement of a model in a shape, or None.
+    """Return the newest measurement of a model in a shape, or None."""
+    return newest(engines(), model, cores, batch_size, sequence_length, sampling)
+
+
+def newest(
+    candidates: Iterable[PublishedEngine],
+    model: str,
+    cores: int,
+    batch_size: int,
+    sequence_length: int,
+    sampling: str,
+) -> PublishedEngine | None:
+    """Return the newest of some measurements that is of a model in a shape, or None.
 
     Where the sampling of a source is known, it comes before newer ones.
     """
     shape = (_family(model), cores, batch_size, sequence_length)
     matches = [
         engine
-        for engine in engines()
+        for engine in candidates
         if (_family(engine.model), engine.cores, engine.batch_size, engine.sequence_length) == shape
         and engine.knows(sampling)
     ]

@@ -114,7 +114,8 @@ def _figures(plan: Plan) -> list[str]:
         *lines,
         f"inter token latency {1000 * prediction.inter_token_latency.value:.3g} ms, "
         f"{prediction.output_token_throughput.value:,.0f} new tokens a second, "
-        f"{prediction.inside.value:.2g} calls and {prediction.rows_live.value:.2g} live rows in an instance",
+        f"inside an instance {prediction.inside.value:.2g} calls, {prediction.rows_live.value:.2g} of them "
+        f"decoding",
         f"load: {prediction.load:.0%} of what the instances can take; failures: "
         f"{prediction.refused.value:.2%} "
         f"refused (429), {prediction.cut.value:.2%} cut at {plan.preset.serving.deadline_s:g} s",
@@ -211,7 +212,7 @@ def _table(plan: Plan, alternatives: Sequence[Alternative]) -> list[str]:
     rows: list[tuple[str, ...]] = [
         ("SIDE BY SIDE", "instance", "number", "$/hour", "$/M new", "p95 first", "p95 answer", "by")
     ]
-    reasons = []
+    reasons: dict[str, list[str]] = {}
     for other in (chosen, *alternatives):
         cells = ["-"] * 5
         if other.prediction:
@@ -224,10 +225,10 @@ def _table(plan: Plan, alternatives: Sequence[Alternative]) -> list[str]:
                 _number(other.prediction.request_latency["p95"].value),
             ]
         else:
-            reasons.append(f"  {other.preset} on {other.instance_type}: {other.reason}")
+            reasons.setdefault(other.reason, []).append(f"{other.preset} on {other.instance_type}")
         rows.append((other.preset, other.instance_type, *cells, other.kind or "no plan"))
     lines = _columns(rows)
-    return [*lines, *reasons]
+    return [*lines, *(f"  {', '.join(which)}: {reason}" for reason, which in reasons.items())]
 
 
 def _columns(rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -1,0 +1,1 @@
+"""``python -m benchmarks.planning``: ``inf2kit plan`` against measurements, and docs/planning.md."""
