@@ -1,20 +1,23 @@
-"""Groups of tests for workers, figures in the summary, a home of the tests' own, and the embedded model."""
+"""What all tests share: groups for workers, figures in the summary, a home, the embedded model."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import signal
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from inf2kit.rehearsal import model
-from tests.helpers import packages
+from inf2kit.rehearsal.local.endpoint import LocalEndpoint
+from tests.helpers import bytecode, packages
 
 #: Session fixtures that take long to set up. The files that use one are a group, which one worker runs.
 _SHARED = ("served", "doubles", "eager")
@@ -56,6 +59,12 @@ def pytest_configure() -> None:
     # Many processes import the same modules: each would compile them anew.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
+    # A shell in the background, or nohup, has them ignored, and every process that a test starts would too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    # How long an example takes says something about the machine.
+    hypothesis.settings.register_profile("tests", deadline=None)
+    hypothesis.settings.load_profile("tests")
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
@@ -148,9 +157,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         shared.mkdir(parents=True, exist_ok=True)
         (path / cache).parent.mkdir(parents=True, exist_ok=True)
         (path / cache).symlink_to(shared)
+    bytecode.seed(path / "bytecode")
     before = os.environ.get("INF2KIT_HOME")
     os.environ["INF2KIT_HOME"] = str(path)
     yield path
+    for folder in sorted((path / "endpoints").glob("*")):  # of tests that failed
+        LocalEndpoint(folder.name).stop()
     os.environ.pop("INF2KIT_HOME")
     if before is not None:
         os.environ["INF2KIT_HOME"] = before

@@ -23,9 +23,8 @@ from inf2kit.rehearsal.container import namespaces, processes
 from inf2kit.rehearsal.container.spec import IMAGE_VARIABLES, ContainerSpec
 from infra.app import build_app
 from tests.helpers.cdk import BUCKET, find_only
-from tests.helpers.servers import free_port, ping
+from tests.helpers.servers import PATIENCE_S, free_port, ping
 
-START_S = 180.0
 _ENTER = [
     "nsenter",
     "--user",
@@ -88,7 +87,7 @@ class Container:
 
     def wait_until_ready(self) -> float:
         """Wait until /ping says 200, and return the seconds since the start."""
-        ends = time.monotonic() + START_S
+        ends = time.monotonic() + PATIENCE_S
         while (status := ping(self.port)) != 200:
             ended = self.keeper.poll()
             assert ended is None, f"it ended with {ended}: {self.tail()}"
@@ -124,13 +123,13 @@ class Container:
 
     def metric(self, name: str) -> float:
         """Return a sample of the gateway's metrics."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
         connection.request("GET", "/metrics")
         lines = connection.getresponse().read().decode().splitlines()
         return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
     def _call(self, body: object) -> http.client.HTTPResponse:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
         connection.request("POST", "/invocations", json.dumps(body), {"Content-Type": "application/json"})
         return connection.getresponse()
 

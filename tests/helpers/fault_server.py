@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 from inf2kit.rehearsal.runtime import event_stream
 from inf2kit.serving.wire import AnswerOptions, Generation, Token, response_writer
+from tests.helpers.servers import PATIENCE_S
 
 TEXTS = ["Once", " upon", " 你好", " 🙂"]
 TEXT = "".join(TEXTS)
@@ -124,7 +125,7 @@ def reset_in_the_middle(connection: socket.socket, is_stream: bool) -> None:
     else:
         body = whole_body()
         connection.sendall(head(200, "application/json", len(body)) + body[:20])
-    time.sleep(0.1)  # or the reset would overtake the bytes
+    time.sleep(0.5)  # or the reset would overtake the bytes
     raise LeftError(reset=True)
 
 
@@ -170,7 +171,7 @@ def model_stream_error(connection: socket.socket, is_stream: bool) -> None:
 
 def no_answer(connection: socket.socket, is_stream: bool) -> None:
     """Nothing until the caller goes."""
-    connection.settimeout(20)
+    connection.settimeout(PATIENCE_S)
     with contextlib.suppress(OSError):
         connection.recv(1)
 

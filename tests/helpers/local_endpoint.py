@@ -15,6 +15,7 @@ from botocore.config import Config
 from inf2kit.rehearsal.container import processes
 from inf2kit.rehearsal.local.state import EndpointState
 from inf2kit.serving.engine.metrics import parse_samples
+from tests.helpers.servers import PATIENCE_S
 
 
 class EndpointCaller:
@@ -60,7 +61,7 @@ class EndpointCaller:
 
 def read_metrics(endpoint: EndpointState) -> dict[str, float]:
     """Return the metrics of gateway and engine by name, summed over their labels."""
-    connection = http.client.HTTPConnection("127.0.0.1", endpoint.gateway_port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", endpoint.gateway_port, timeout=PATIENCE_S)
     try:
         connection.request("GET", "/metrics")
         return parse_samples(connection.getresponse().read().decode())

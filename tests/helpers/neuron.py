@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.servers import PATIENCE_S
+
 ROOT = Path(__file__).resolve().parents[2]
 VERSIONS = ("0.4.1", "0.4.5")
 
@@ -22,7 +24,7 @@ def find_python(version: str) -> str:
 
 
 def run_module(
-    version: str, *arguments: str, timeout_s: float = 300, **variables: str
+    version: str, *arguments: str, timeout_s: float = PATIENCE_S, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """Run ``python -m ...`` there; standard error is merged into the output."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "inference")])

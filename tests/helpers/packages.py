@@ -13,7 +13,7 @@ from typing import Any
 
 import inf2kit
 from inf2kit import catalog
-from inf2kit.package import Contents, Manifest, PublishPlan, Store
+from inf2kit.package import Contents, Manifest, PublishPlan, Store, collect
 from inf2kit.package import publish as publishing
 from inf2kit.package.hashing import HashedFile
 from inf2kit.package.manifest import Entry
@@ -201,6 +201,11 @@ def publish(contents: Contents, store: Store) -> PublishPlan:
     return plan
 
 
+def publish_small(preset: Preset, weights: Path, store: Store) -> str:
+    """Publish a package of few files, for what is done with packages, and return its URI."""
+    return publish(without_vendored_code(collect(preset, weights)), store).uri
+
+
 def with_changed_code(
     contents: Contents, folder: Path, name: str = "inference.py", old: str = "", new: str = "\n"
 ) -> Contents:
@@ -214,6 +219,14 @@ def with_changed_code(
     manifest = dataclasses.replace(contents.manifest, files=files)
     parts = {**contents.parts, f"code/{name}": changed.parts}
     return Contents(manifest, {**contents.files, f"code/{name}": path}, parts)
+
+
+def without_vendored_code(contents: Contents) -> Contents:
+    """Return the package without other people's modules, of which it has hundreds: it cannot be served."""
+    files = {name: path for name, path in contents.files.items() if not name.startswith("code/vendor/")}
+    entries = {name: entry for name, entry in contents.manifest.files.items() if name in files}
+    parts = {name: part for name, part in contents.parts.items() if name in files}
+    return Contents(dataclasses.replace(contents.manifest, files=entries), files, parts)
 
 
 def with_simulated_backend(contents: Contents) -> Contents:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from contextlib import ExitStack
 from typing import Any
 
 from tests.helpers.servers import wait_until
@@ -40,6 +41,17 @@ def create_role(iam: Any, name: str = "execution", policy: str = "") -> str:
     return str(iam.get_role(RoleName=name)["Role"]["Arn"])
 
 
+def delete_endpoint(sagemaker: Any, name: str) -> None:
+    """Delete an endpoint, and wait until it is gone."""
+    sagemaker.delete_endpoint(EndpointName=name)
+
+    def is_gone() -> bool:
+        endpoints = sagemaker.list_endpoints(NameContains=name)["Endpoints"]
+        return name not in [endpoint["EndpointName"] for endpoint in endpoints]
+
+    wait_until(is_gone, f"{name} is gone")
+
+
 class ResourceMaker:
     """Create models and endpoints as a plain boto3 user does, and delete them.
 
@@ -48,7 +60,7 @@ class ResourceMaker:
 
     def __init__(self, sagemaker: Any, uri: str, variables: dict[str, str]) -> None:
         self.sagemaker, self.uri, self._variables = sagemaker, uri, variables
-        self._created: list[tuple[str, str]] = []
+        self._created = ExitStack()
 
     def create_model(self, name: str, *, role: str = ROLE, **variables: str) -> dict[str, Any]:
         source = {"S3Uri": self.uri, "S3DataType": "S3Prefix", "CompressionType": "None"}
@@ -61,7 +73,7 @@ class ResourceMaker:
                 "Environment": {**self._variables, **variables},
             },
         )
-        self._created.append(("model", name))
+        self._created.callback(self.sagemaker.delete_model, ModelName=name)
         return response
 
     def create_config(
@@ -85,11 +97,11 @@ class ResourceMaker:
         options = {"AsyncInferenceConfig": asynchronous, "DataCaptureConfig": capture}
         more = {key: value for key, value in options.items() if value}
         self.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=variants, **more)
-        self._created.append(("endpoint_config", name))
+        self._created.callback(self.sagemaker.delete_endpoint_config, EndpointConfigName=name)
 
     def create_endpoint(self, name: str, config: str, **more: Any) -> None:
         self.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config, **more)
-        self._created.append(("endpoint", name))
+        self._created.callback(delete_endpoint, self.sagemaker, name)
 
     def wait_until_settled(self, name: str) -> dict[str, Any]:
         """Wait until an endpoint is in service or has failed, and return its description."""
@@ -105,8 +117,5 @@ class ResourceMaker:
         self._created.clear()
 
     def delete_all(self) -> None:
-        """Delete everything that was created, the newest first, and wait until the endpoints are gone."""
-        keys = {"model": "ModelName", "endpoint_config": "EndpointConfigName", "endpoint": "EndpointName"}
-        for kind, name in reversed(self._created):
-            getattr(self.sagemaker, f"delete_{kind}")(**{keys[kind]: name})
-        wait_until(lambda: not self.sagemaker.list_endpoints()["Endpoints"], "the endpoints are gone")
+        """Delete everything that was created here, the newest first; what fails keeps nothing else."""
+        self._created.close()

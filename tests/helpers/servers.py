@@ -9,8 +9,11 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
-#: One limit for every wait: far above what a slow machine needs, below pytest's own limit for a test.
+#: One limit for every wait, command and answer: far above what a slow machine needs, below pytest's own limit
+#: for a test. What has a limit of its own, such as SageMaker's 60 s for a call, says so.
 PATIENCE_S = 240
+#: For one answer to /ping, which is asked again.
+PING_S = 30
 
 
 def free_port() -> int:
@@ -22,7 +25,7 @@ def free_port() -> int:
 
 def ping(port: int) -> int | None:
     """Return the status of GET /ping on a port, or None where nothing answers."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PING_S)
     try:
         connection.request("GET", "/ping")
         return connection.getresponse().status

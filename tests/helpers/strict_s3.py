@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.helpers.servers import PATIENCE_S
+
 ACCOUNT = "123456789012"
 
 
@@ -132,7 +134,7 @@ def strict_proxy(moto: str, *rules: Rule, targets: tuple[str, ...] = ()) -> Iter
             if codes:
                 self._refuse(codes[0])
                 return
-            connection = http.client.HTTPConnection(host, timeout=60)
+            connection = http.client.HTTPConnection(host, timeout=PATIENCE_S)
             sent = {name: value for name, value in self.headers.items() if name.lower() != "expect"}
             connection.request(self.command, self.path, body, sent)
             answer = connection.getresponse()

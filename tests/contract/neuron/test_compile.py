@@ -15,10 +15,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from inf2kit import paths
 from inf2kit.package import open_store, split_uri, verify
 from tests.helpers import packages
 from tests.helpers.neuron import ROOT, find_python, run_module
-from tests.helpers.servers import wait_until
+from tests.helpers.servers import PATIENCE_S, wait_until
 
 VERSION = "0.4.1"
 PRESET = """
@@ -93,7 +94,7 @@ def test_the_package_generates_in_a_process_of_its_own(package: Path, small_weig
         ([sys.executable, "-c", code], small_weights),
     ):
         ended = subprocess.run(
-            [*command, str(folder)], cwd=ROOT, capture_output=True, text=True, check=True, timeout=120
+            [*command, str(folder)], cwd=ROOT, capture_output=True, text=True, check=True, timeout=PATIENCE_S
         )
         texts += [line for line in ended.stdout.splitlines() if line.startswith("TEXTS")]
     assert texts[0] == texts[1]
@@ -117,7 +118,7 @@ def test_a_machine_without_a_device_or_with_other_versions_says_so(package: Path
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=PATIENCE_S,
         )
         assert sentence in ended.stderr.splitlines()[-1]
 
@@ -172,12 +173,10 @@ def test_a_compilation_that_fails_keeps_its_log_and_one_that_is_stopped_leaves_n
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        # A shell in the background starts its children with this signal ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     children = wait_until(lambda: psutil.Process(process.pid).children(), "the compilation has begun")
     process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 130
+    assert process.wait(PATIENCE_S) == 130
     wait_until(lambda: not any(child.is_running() for child in children), "its process has ended")
     assert not list(work.glob("*.making"))
 
@@ -205,7 +204,7 @@ def test_a_compilation_has_nothing_on_its_standard_input_and_ends_with_the_comma
         compiler = wait_until(find_compiler, "the compiler is started")
         assert Path(f"/proc/{compiler.pid}/fd/0").resolve() == Path("/dev/null")
         process.kill()
-        process.communicate(b"y\n", timeout=120)
+        process.communicate(b"y\n", timeout=PATIENCE_S)
         wait_until(lambda: not compiler.is_running(), "the compiler has ended")
 
 
@@ -231,7 +230,7 @@ def test_a_device_that_is_held_is_waited_for(package: Path, tmp_path: Path) -> N
                 "PYTHONPATH": path,
                 "INF2KIT_RUN_DIR": str(run_dir),
                 # As in the container: compiled files in the package would make it a damaged one.
-                "PYTHONPYCACHEPREFIX": str(tmp_path / "bytecode"),
+                "PYTHONPYCACHEPREFIX": str(paths.bytecode()),
                 "NEURON_CPU_DOUBLE_LOCK": str(lock),
             },
             stdout=output,
@@ -251,6 +250,7 @@ def test_a_device_that_is_held_is_waited_for(package: Path, tmp_path: Path) -> N
         supervisor.wait()
         holder.close()
         shutil.rmtree(run_dir)
+        shutil.rmtree(paths.bytecode() / package.relative_to("/"), ignore_errors=True)
 
 
 def state_of(path: Path) -> str:

@@ -15,6 +15,7 @@ from tests.contract.neuron.test_compile import PRESET, VERSION
 from tests.helpers import tiny_llama
 from tests.helpers.hub_double import Account, HubDouble, hold
 from tests.helpers.neuron import ROOT, find_python, run_module
+from tests.helpers.servers import PATIENCE_S
 
 MODEL = "org/small"
 CACHE = "aws-neuron/optimum-neuron-cache"
@@ -126,7 +127,7 @@ def test_a_model_that_needs_more_room_is_refused_before_its_weights_come(
 def test_the_hubs_cache_of_graphs_is_looked_up_and_may_fail(hub: HubDouble, tmp_path: Path) -> None:
     entry = _run_code(hub, tmp_path, ENTRY, MODEL, json.dumps(SHAPES)).encode()
     hub.add(CACHE, {f"neuronxcc-2.21/0_REGISTRY/{VERSION}/llama/{MODEL}/entry.json": entry})
-    said = _describe(hub, tmp_path, timeout_s=60)
+    said = _describe(hub, tmp_path, timeout_s=PATIENCE_S)
     assert said == [
         "the hub's cache has these graphs: some minutes",
         "the hub's cache has 1 compilations of this model, none with these shapes: up to an hour and more "
@@ -152,6 +153,6 @@ def _run_code(hub: HubDouble, tmp_path: Path, code: str, *arguments: str) -> str
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
     return ended.stdout

@@ -9,12 +9,12 @@ import pytest
 from tests.helpers.neuron import ROOT, VERSIONS, run_module
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_contract_holds(version: str, figure: Callable[[str], None]) -> None:
     """Every test of ``optimum/``, in an environment of its own."""
     options = ["-q", "-p", "no:cacheprovider", "-W", "ignore", "--rootdir", str(ROOT)]
-    ended = run_module(version, "pytest", "tests/contract/neuron/optimum", *options, timeout_s=580)
+    ended = run_module(version, "pytest", "tests/contract/neuron/optimum", *options, timeout_s=1100)
     assert ended.returncode == 0, ended.stdout[-6000:]
     lines = ended.stdout.splitlines()
     for line in lines:

@@ -14,6 +14,7 @@ import pytest
 
 from tests.contract.neuron.test_compile import PRESET, VERSION
 from tests.helpers.neuron import ROOT, find_python, run_module
+from tests.helpers.servers import PATIENCE_S
 from tests.helpers.small_models import write_model
 
 CODE = (
@@ -40,7 +41,7 @@ def test_a_compiled_model_gives_the_texts_of_the_cpu(family: str, tmp_path: Path
             capture_output=True,
             text=True,
             check=True,
-            timeout=120,
+            timeout=PATIENCE_S,
         )
         texts += [line for line in ran.stdout.splitlines() if line.startswith("TEXTS")]
     assert texts[0] == texts[1]

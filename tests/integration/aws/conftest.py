@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 import pytest
 
-from tests.helpers.servers import free_port, wait_until
+from tests.helpers.servers import PATIENCE_S, free_port, wait_until
 
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "test",
@@ -22,7 +22,7 @@ ENVIRONMENT = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def moto() -> Iterator[str]:
     """The address of a moto server: it stands in for AWS."""
     port = free_port()
@@ -43,6 +43,8 @@ def aws(moto: str, monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": moto}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_PROFILE", raising=False)
+    # boto3's own session keeps the credentials of its first call for ever.
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     urllib.request.urlopen(urllib.request.Request(f"{moto}/moto-api/reset", method="POST"))  # noqa: S310
     return moto
 
@@ -57,7 +59,7 @@ def bucket(aws: str) -> Any:
 
 def _answers(url: str) -> bool:
     try:
-        urllib.request.urlopen(f"{url}/moto-api/data.json", timeout=1).close()  # noqa: S310
+        urllib.request.urlopen(f"{url}/moto-api/data.json", timeout=PATIENCE_S).close()  # noqa: S310
     except (OSError, urllib.error.URLError):
         return False
     return True

@@ -28,6 +28,7 @@ from infra.context import Context
 from tests.helpers import packages, strict_s3
 from tests.helpers.neuron import find_python
 from tests.helpers.processing_double import ProcessingDouble
+from tests.helpers.servers import PATIENCE_S
 
 ROLE = "arn:aws:iam::123456789012:role/service-role/Jobs"
 SECRET = "hub"  # noqa: S105 - its name
@@ -117,7 +118,7 @@ def test_the_token_is_named_and_never_sent(bucket: Any, tmp_path: Path, small_we
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        timeout=200,
+        timeout=PATIENCE_S,
     )
     assert ended.returncode == 0, ended.stdout
     assert TOKEN not in ended.stdout

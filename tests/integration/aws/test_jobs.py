@@ -26,6 +26,7 @@ from inf2kit import (
 from inf2kit.client.jobs import Ticket
 from inf2kit.client.submission import MAX_INLINE
 from tests.helpers.fault_server import FaultServer, fault_server, head, read_request, whole_body
+from tests.helpers.servers import PATIENCE_S
 
 FOLDER = "s3://jobs/inf2kit-async/e"
 TICKET = Ticket(
@@ -96,7 +97,7 @@ def test_a_small_request_travels_in_the_call(runtime: FaultServer, s3: Any) -> N
     assert job.status() == "pending"
     put(s3, TICKET.output, whole_body("a long text"))
     assert job.status() == "done"
-    result = Job.from_id(job.id).result(timeout=5)
+    result = Job.from_id(job.id).result(timeout=PATIENCE_S)
     assert isinstance(result, TextResult)
     assert (result.text, result.request_id) == ("a long text", "id-1")
 
@@ -120,7 +121,7 @@ def test_the_same_with_asyncio(runtime: FaultServer, s3: Any) -> None:
         async with await AsyncEndpoint.from_preset("mine") as endpoint:
             job = await endpoint.submit("Once")
         assert await job.status() == "pending"
-        waiting = asyncio.ensure_future((await AsyncJob.from_id(job.id)).result(timeout=20))
+        waiting = asyncio.ensure_future((await AsyncJob.from_id(job.id)).result(timeout=PATIENCE_S))
         await asyncio.sleep(0)
         put(s3, TICKET.output, whole_body("text"))
         return await waiting

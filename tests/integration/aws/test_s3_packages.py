@@ -66,9 +66,8 @@ def test_dry_run_sends_nothing(bucket: Any, tmp_path: Path) -> None:
 
 
 def test_one_changed_line_of_code_sends_code_only(bucket: Any, tmp_path: Path) -> None:
-    contents = collect(
-        inf2kit.load_preset(PRESET), packages.write_weights(tmp_path / "weights", length=PART_SIZE + 5)
-    )
+    weights = packages.write_weights(tmp_path / "weights", length=PART_SIZE + 5)
+    contents = packages.without_vendored_code(collect(inf2kit.load_preset(PRESET), weights))
     store = open_store(PLACE)
     packages.publish(contents, store)
     again = packages.publish(packages.with_changed_code(contents, tmp_path), store)
@@ -130,7 +129,11 @@ def test_a_killed_upload_does_not_look_whole_and_goes_on_with_the_rest(
 
 def test_list_says_who_uses_a_package_and_prune_spares_it(bucket: Any, tmp_path: Path) -> None:
     uris = [
-        publish_package(packages.write_weights(tmp_path / f"weights{number}", length=1000 + number))
+        packages.publish_small(
+            inf2kit.load_preset(PRESET),
+            packages.write_weights(tmp_path / f"weights{number}", length=1000 + number),
+            open_store(PLACE),
+        )
         for number in range(2)
     ]
     boto3.client("sagemaker").create_model(
@@ -173,7 +176,8 @@ def test_prune_asks_sagemaker_where_the_bucket_is(aws: str, tmp_path: Path) -> N
 
 
 def test_a_flipped_byte_in_the_bucket_is_found(bucket: Any, tmp_path: Path) -> None:
-    uri = publish_package(packages.write_weights(tmp_path / "weights"))
+    weights = packages.write_weights(tmp_path / "weights")
+    uri = packages.publish_small(inf2kit.load_preset(PRESET), weights, open_store(PLACE))
     key = f"{uri.removeprefix('s3://models/')}model-00001-of-00002.safetensors"
     content = bytearray(bucket.Object(key).get()["Body"].read())
     content[-1] ^= 1

@@ -23,7 +23,7 @@ from inf2kit.package.hashing import PART_SIZE
 from inf2kit.package.stores.bucket import find_foreign_grants
 from tests.helpers import packages
 from tests.helpers import strict_s3 as strict
-from tests.helpers.servers import wait_until
+from tests.helpers.servers import PATIENCE_S, wait_until
 
 PRESET = inf2kit.load_preset("smollm2-135m-local")
 PLACE = "s3://models/llm"
@@ -43,6 +43,10 @@ def publish_package(weights: Path, *arguments: object) -> str:
     result = run_package(weights, "--preset", PRESET.name, "--output", PLACE, *arguments)
     assert result.exit_code == 0, result.output
     return result.stdout.strip()
+
+
+def publish_small(weights: Path) -> str:
+    return packages.publish_small(PRESET, weights, open_store(PLACE))
 
 
 def use(uri: str, name: str = "in-use") -> None:
@@ -80,7 +84,7 @@ def test_every_call_names_the_owner_of_the_bucket(
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
         uri = publish_package(weights)
         assert run_packages("verify", uri).exit_code == 0
-        contents = collect(PRESET, weights)
+        contents = packages.without_vendored_code(collect(PRESET, weights))
         again = packages.publish(packages.with_changed_code(contents, tmp_path), open_store(PLACE))
         assert again.copied
         tasks = list(
@@ -104,7 +108,7 @@ def test_a_file_that_changes_after_it_was_hashed_makes_no_package(
 ) -> None:
     weights = packages.write_weights(tmp_path / "weights", shards=1, length=PART_SIZE + 5)
     store = open_store(PLACE if place == "a bucket" else str(tmp_path / "out"))
-    contents = collect(PRESET, weights)
+    contents = packages.without_vendored_code(collect(PRESET, weights))
     content = bytearray((weights / name).read_bytes())
     content[-2] ^= 1
     (weights / name).write_bytes(content)
@@ -140,7 +144,8 @@ def test_two_who_publish_the_same_do_not_disturb_each_other(
     aws: str, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One has begun; another one goes on with its upload, completes it, and makes the package whole."""
-    contents = collect(PRESET, packages.write_weights(tmp_path / "weights", shards=1, length=3 * PART_SIZE))
+    weights = packages.write_weights(tmp_path / "weights", shards=1, length=3 * PART_SIZE)
+    contents = packages.without_vendored_code(collect(PRESET, weights))
     digest = contents.manifest.digest
     with strict.strict_proxy(aws, strict.RefuseEndedUploads()) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
@@ -178,7 +183,7 @@ def test_one_who_is_killed_beside_another_leaves_a_whole_package(bucket: Any, tm
 
         wait_until(begun, "one of them sends the shard")
         os.kill(killed.pid, signal.SIGKILL)
-        output, _ = other.communicate(timeout=120)
+        output, _ = other.communicate(timeout=PATIENCE_S)
         assert other.returncode == 0, output
     digest = collect(PRESET, weights, model_name=name_of(weights)).manifest.digest
     verify(open_store(PLACE), digest)
@@ -186,7 +191,7 @@ def test_one_who_is_killed_beside_another_leaves_a_whole_package(bucket: Any, tm
 
 
 def test_a_package_that_is_deployed_while_prune_asks_stays(bucket: Any, tmp_path: Path) -> None:
-    uri = publish_package(packages.write_weights(tmp_path / "weights", length=1000))
+    uri = publish_small(packages.write_weights(tmp_path / "weights", length=1000))
     command = [sys.executable, "-m", "inf2kit.cli", "packages", *map(str, PRUNE)]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, **pipes) as process:
@@ -196,7 +201,7 @@ def test_a_package_that_is_deployed_while_prune_asks_stays(bucket: Any, tmp_path
             assert letter, question
             question += letter
         use(uri)
-        answer, _ = process.communicate("y\n", timeout=60)
+        answer, _ = process.communicate("y\n", timeout=PATIENCE_S)
     assert f"kept {uri}: in-use uses it meanwhile" in answer
     assert process.returncode == 0
     verify(open_store(PLACE), split_uri(uri)[1])
@@ -207,7 +212,7 @@ def test_nothing_is_pruned_while_an_endpoint_serves_what_cannot_be_described(
     bucket: Any, tmp_path: Path, gone: str
 ) -> None:
     """As after a deployment that was rolled back beside its stack: the model of what serves is deleted."""
-    uri = publish_package(packages.write_weights(tmp_path / "weights", length=1000))
+    uri = publish_small(packages.write_weights(tmp_path / "weights", length=1000))
     use(uri)
     serve("in-use")
     sagemaker = boto3.client("sagemaker")
@@ -225,7 +230,7 @@ def test_nothing_is_pruned_while_an_endpoint_serves_what_cannot_be_described(
 
 
 def test_a_model_that_loads_a_prefix_above_uses_every_package_below(bucket: Any, tmp_path: Path) -> None:
-    publish_package(packages.write_weights(tmp_path / "weights", length=1000))
+    publish_small(packages.write_weights(tmp_path / "weights", length=1000))
     use("s3://models/")
     assert run_packages(*PRUNE, "--yes").stdout == "nothing to prune\n"
 
@@ -258,7 +263,7 @@ def test_whom_a_policy_lets_in(effect: str, principal: object, foreign: list[str
 
 def test_prune_refuses_where_the_bucket_lets_other_accounts_in(bucket: Any, tmp_path: Path) -> None:
     """Their models cannot be seen from here."""
-    uri = publish_package(packages.write_weights(tmp_path / "weights", length=1000))
+    uri = publish_small(packages.write_weights(tmp_path / "weights", length=1000))
     policy = _policy("Allow", {"AWS": "arn:aws:iam::999999999999:root"})
     bucket.Policy().put(Policy=json.dumps(policy))
     result = run_packages(*PRUNE, "--yes")

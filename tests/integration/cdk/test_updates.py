@@ -68,12 +68,6 @@ QUIET = (
 )
 
 
-@pytest.fixture(scope="module")
-def synthesized() -> dict[str, Template]:
-    """Templates by their context: most tests start from the same ones."""
-    return {}
-
-
 def only_of(template: Template, kind: str) -> tuple[str, dict[str, Any]]:
     """The logical id and the properties of the only resource of a kind."""
     ((name, resource),) = template.find_resources(f"AWS::SageMaker::{kind}").items()
@@ -106,15 +100,12 @@ def test_every_option_is_here() -> None:
 @pytest.mark.parametrize("start", BEFORE)
 @pytest.mark.parametrize("option", OTHER)
 def test_an_endpoint_is_never_updated_to_the_configuration_that_it_has(
-    option: str, start: str, template: Callable[..., Template], synthesized: dict[str, Template]
+    option: str, start: str, template: Callable[..., Template]
 ) -> None:
     """SageMaker refuses that, so an option must change both or none; and it cannot change the kind."""
     preset = "llama2-7b-budget" if option == "instance_type" else "llama2-7b-throughput"
-    before, after = (
-        synthesized.get(key) or synthesized.setdefault(key, template(preset, **context))
-        for context in (BEFORE[start], {**BEFORE[start], **OTHER[option]})
-        for key in (f"{preset} {context}",)
-    )
+    before = template(preset, **BEFORE[start])
+    after = template(preset, **{**BEFORE[start], **OTHER[option]})
     for old, new in ((before, after), (after, before)):
         if replaced(old, new, "Endpoint"):
             continue
@@ -138,13 +129,13 @@ def test_an_option_that_does_not_concern_the_instances_leaves_them_alone(
 
 
 def test_refreshed_prices_change_no_resource_of_the_endpoint(template: Callable[..., Template]) -> None:
-    before = template()
+    before = template(anew=True)
     paths.prices().parent.mkdir(parents=True, exist_ok=True)
     paths.prices().write_text(
         'date = 2026-11-01\nsource = "a test"\n[us-east-1]\n"ml.inf2.48xlarge" = 99.0\n',
         encoding="utf-8",
     )
-    after = template()
+    after = template(anew=True)
     paths.prices().unlink()
     assert after.find_outputs("EstimatedUsdPerHour")["EstimatedUsdPerHour"]["Value"].startswith("99.00")
     for kind in ("Endpoint", "EndpointConfig", "Model"):

@@ -20,6 +20,7 @@ from inf2kit.rehearsal.cloud.settings import CloudSettings
 from inf2kit.rehearsal.container import processes
 from tests.helpers import packages
 from tests.helpers.cloud import BIN, ROOT, boto3_client, publish_package, shell_environment
+from tests.helpers.cloud_contents import BOOTSTRAP_STACK, CloudContents
 from tests.helpers.cloudformation import StackMaker
 from tests.helpers.sagemaker import ResourceMaker, create_role
 
@@ -39,6 +40,24 @@ def cloud(home: Path) -> Iterator[CloudSettings]:
     assert "Traceback" not in log, log
 
 
+@pytest.fixture(scope="session")
+def cloud_contents(cloud: CloudSettings) -> CloudContents:
+    """What the cloud contains."""
+    return CloudContents(cloud)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that fails in the middle leaves nothing that another test would meet."""
+    if "cloud" not in request.fixturenames:
+        yield
+        return
+    contents: CloudContents = request.getfixturevalue("cloud_contents")
+    before = contents.list_names()
+    yield
+    contents.delete_all_but(before)
+
+
 @pytest.fixture
 def aws(cloud: CloudSettings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Create boto3 clients that find the cloud by this process's environment."""
@@ -46,6 +65,8 @@ def aws(cloud: CloudSettings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         monkeypatch.setenv(name, value)
     for name in lifecycle.unset():
         monkeypatch.delenv(name, raising=False)
+    # boto3's own session keeps the credentials of its first call for ever.
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     return lambda service, **options: boto3.session.Session().client(
         service, config=Config(retries={"total_max_attempts": 1}, max_pool_connections=32, **options)
     )
@@ -75,30 +96,36 @@ def cdk(cloud: CloudSettings, home: Path, tmp_path: Path) -> Callable[..., subpr
 
 
 @pytest.fixture
-def bootstrapped(cdk: Callable[..., Any]) -> Callable[..., Any]:
-    """The real cdk, with its bootstrap stack deployed."""
-    cdk("bootstrap", "--app", "", "aws://123456789012/us-east-1")
+def bootstrapped(cdk: Callable[..., Any], aws: Callable[..., Any]) -> Callable[..., Any]:
+    """The real cdk, with its bootstrap stack deployed, which stays for the tests after this one."""
+    stacks = aws("cloudformation").describe_stacks()["Stacks"]
+    if BOOTSTRAP_STACK not in [stack["StackName"] for stack in stacks]:
+        cdk("bootstrap", "--app", "", "aws://123456789012/us-east-1")
     return cdk
 
 
 @pytest.fixture(scope="session")
-def tokenizer_only(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedded model's tokenizer with a very small Llama: enough for the simulated backend."""
-    path = packages.link_files(
-        weights, tmp_path_factory.mktemp("simulated") / "weights", ".safetensors", "config.json"
-    )
-    packages.write_small_model(path, vocabulary=49152)
-    return path
+def _published() -> dict[tuple[str, str | None], str]:
+    """The URIs of the packages that the cloud has, by preset and handler: each has hundreds of files."""
+    return {}
 
 
 @pytest.fixture
-def package(aws: Callable[..., Any], tokenizer_only: Path, tmp_path: Path) -> Callable[..., str]:
+def package(
+    aws: Callable[..., Any],
+    _published: dict[tuple[str, str | None], str],
+    tokenizer_only: Path,
+    tmp_path: Path,
+) -> Callable[..., str]:
     """Publish a package of a preset with the simulated backend, and return its URI."""
 
     def publish(preset: str, handler: str | None = None) -> str:
-        path = packages.write_handler(tmp_path / "handler.py", handler) if handler else None
-        contents = collect(inf2kit.load_preset(preset), tokenizer_only, rehearsal=True, handler=path)
-        return publish_package(packages.with_simulated_backend(contents))
+        if (preset, handler) not in _published:
+            path = packages.write_handler(tmp_path / "handler.py", handler) if handler else None
+            contents = collect(inf2kit.load_preset(preset), tokenizer_only, rehearsal=True, handler=path)
+            uri = publish_package(packages.with_simulated_backend(contents))
+            _published[preset, handler] = uri
+        return _published[preset, handler]
 
     return publish
 

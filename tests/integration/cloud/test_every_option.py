@@ -80,9 +80,9 @@ def test_every_option_is_here() -> None:
     assert {name for each in contexts for name in each} == {*OPTIONS, *APP_KEYS}
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_every_option_is_deployed_and_taken_back(
-    aws: Callable[..., Any], cdk: Callable[..., Any], package: Callable[..., str], tmp_path: Path
+    aws: Callable[..., Any], bootstrapped: Callable[..., Any], package: Callable[..., str], tmp_path: Path
 ) -> None:
     sagemaker, runtime, iam = aws("sagemaker"), aws("sagemaker-runtime"), aws("iam")
     own = tmp_path / f"{OWN}.toml"
@@ -94,7 +94,6 @@ def test_every_option_is_deployed_and_taken_back(
     given = dict(zip(GIVEN, (",".join(uris), str(manifest), str(own)), strict=True))
     allowed = allow_policy((["s3:*", "logs:*", "cloudwatch:*", "kms:*", "ecr:*", "ec2:*"], "*"))
     limit = iam.create_policy(PolicyName="limit", PolicyDocument=allowed)["Policy"]["Arn"]
-    cdk("bootstrap", "--app", "", "aws://123456789012/us-east-1")
 
     def assembly(context: Mapping[str, Any]) -> str:
         folder = str(tmp_path / str(abs(hash(json.dumps(context)))))
@@ -103,7 +102,7 @@ def test_every_option_is_deployed_and_taken_back(
 
     def deploy(context: Mapping[str, Any], *stacks: str) -> None:
         command = ("deploy", *(stacks or (STACK,)), "--require-approval", "never", "--concurrency", "3")
-        cdk(*command, "--app", assembly(context))
+        bootstrapped(*command, "--app", assembly(context))
 
     def configuration(endpoint: str = NAME) -> str:
         return str(sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointConfigName"])
@@ -137,7 +136,7 @@ def test_every_option_is_deployed_and_taken_back(
     found = {name: Endpoint.from_preset(name).name for name in (PRESET, f"{PRESET}-dev", f"{OWN}-dev")}
     assert found == {PRESET: NAME, f"{PRESET}-dev": "another", f"{OWN}-dev": f"{OWN}-dev"}
     assert len(Endpoint.from_preset(f"{PRESET}-dev").generate("Hello", max_new_tokens=2).text)
-    cdk("destroy", "--force", *stacks, "--app", assembly(beside))
+    bootstrapped("destroy", "--force", *stacks, "--app", assembly(beside))
     assert generate(runtime, NAME), "the first stack is as it was"
     alarms = [alarm["AlarmName"] for alarm in aws("cloudwatch").describe_alarms()["MetricAlarms"]]
     assert alarms
@@ -145,7 +144,7 @@ def test_every_option_is_deployed_and_taken_back(
 
     deploy(ASYNC)
     assert [each["EndpointName"] for each in sagemaker.list_endpoints()["Endpoints"]] == [f"{NAME}-async"]
-    cdk("destroy", "--force", STACK, "--app", assembly(ASYNC))
+    bootstrapped("destroy", "--force", STACK, "--app", assembly(ASYNC))
     iam.delete_policy(PolicyArn=limit)
     assert sagemaker.list_endpoints()["Endpoints"] == []
     assert aws("cloudwatch").describe_alarms()["MetricAlarms"] == []

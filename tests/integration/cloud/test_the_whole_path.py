@@ -85,7 +85,7 @@ def stack_name(preset: str) -> str:
     return f"inf2-{endpoint_name(preset)}"
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_the_whole_path(
     cloud: CloudSettings,
     aws: Callable[..., Any],

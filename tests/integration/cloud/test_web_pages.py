@@ -27,7 +27,7 @@ from inf2kit.rehearsal.cloud.settings import CloudSettings
 from inf2kit.rehearsal.local.asgi_server import LoopbackServer
 from inf2kit.rehearsal.runtime.server import SageMakerRuntime
 from tests.helpers.cloud import boto3_client
-from tests.helpers.servers import free_port, wait_until
+from tests.helpers.servers import PATIENCE_S, free_port, wait_until
 
 _KEY_OF_NOBODY = "AKIAIOSFODNN7EXAMPLE"
 
@@ -41,7 +41,7 @@ class Answer:
 
 def ask(port: int, method: str, path: str, headers: dict[str, str], body: bytes = b"") -> Answer:
     """Send one request with exactly these headers; Host defaults to the server's."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     try:
         connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
         for name, value in {"Host": f"127.0.0.1:{port}", **headers}.items():

@@ -56,11 +56,11 @@ def run(image_python: Python, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 @pytest.fixture(scope="module")
-def package(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Deployable]:
+def package(tokenizer_only: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Deployable]:
     """Return a function that builds a package, of the simulated backend or of a model, with code appended."""
 
     def build(model: Path | None = None, *, appended: str = "") -> Deployable:
-        contents: Any = collect(inf2kit.load_preset(PRESET), model or weights, rehearsal=True)
+        contents: Any = collect(inf2kit.load_preset(PRESET), model or tokenizer_only, rehearsal=True)
         contents = contents if model else packages.with_simulated_backend(contents)
         folder = tmp_path_factory.mktemp("package")
         if appended:

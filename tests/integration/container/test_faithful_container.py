@@ -19,10 +19,12 @@ import pytest
 from inf2kit.rehearsal.container import processes
 from inf2kit.rehearsal.container.spec import IMAGE_VARIABLES, SAGEMAKER_VARIABLES
 from tests.helpers.containers import GATEWAY, Container, Deployable, find_listeners
-from tests.helpers.servers import ping, wait_until
+from tests.helpers.servers import PATIENCE_S, ping, wait_until
 
 #: Seconds of a step in the second container: 1,200 tokens take longer than a container may drain.
 STEP_S = 0.025
+#: SageMaker kills a container so many seconds after SIGTERM.
+KILLED_AFTER_S = 30
 INSPECT = """
 import json, os, shutil, socket, sys
 import huggingface_hub, numpy
@@ -120,7 +122,7 @@ def test_whole_and_streamed_calls(first: Container) -> None:
 def test_no_web_page_reaches_it(first: Container, header: str) -> None:
     """As the second request of a connection too: the first one is a program's."""
     name, _, value = header.format(port=first.port).partition(": ")
-    connection = http.client.HTTPConnection("127.0.0.1", first.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", first.port, timeout=PATIENCE_S)
     body = json.dumps({"inputs": "x", "parameters": {"max_new_tokens": 1}})
     connection.request("POST", "/invocations", body, {"Content-Type": "application/json"})
     assert connection.getresponse().read().startswith(b"[")
@@ -143,7 +145,7 @@ def test_an_update_loses_no_call(first: Container, second: Container, figure: Ca
         f"faithful container: {answered} calls while another one started, none lost; the first was gone "
         f"{time.monotonic() - began:.1f} s after SIGTERM"
     )
-    first.keeper.wait(10)
+    first.keeper.wait(PATIENCE_S)
     assert second.generate("x", max_new_tokens=2)[0] == 200
 
 
@@ -175,7 +177,7 @@ def test_sigterm_under_load_loses_no_call(second: Container, figure: Callable[[s
     )
     assert lost == []
     assert outcomes.count("time_limit") >= 1, "some take longer than 25 s"
-    assert took_s < 30, "SIGKILL comes then"
+    assert took_s < KILLED_AFTER_S
     wait_until(lambda: not second.find_processes("inf2kit.serving"), "engine and gateway have ended")
     assert second.init.is_running(), "the container does not end with its model server"
 
@@ -194,7 +196,7 @@ def test_a_container_outlives_its_model_server_and_only_ping_tells(
     assert third.keeper.poll() is None
     began = time.monotonic()
     assert processes.stop(third.run_dir) == []
-    assert time.monotonic() - began < 10, "an empty container is not waited for"
+    assert time.monotonic() - began < KILLED_AFTER_S, "an empty container is not waited for"
 
 
 def _reason(status: int, answer: Any) -> str:

@@ -17,7 +17,7 @@ from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.start import start_endpoint
 from tests.helpers.containers import GATEWAY, Container, Deployable, find_listeners, pid_in_container
 from tests.helpers.local_endpoint import EndpointCaller
-from tests.helpers.servers import ping, wait_until
+from tests.helpers.servers import PATIENCE_S, ping, wait_until
 
 _IN_A_NAMESPACE = ["unshare", "--user", "--map-root-user", "--mount-proc", "--pid", "--fork", "--kill-child"]
 
@@ -68,7 +68,7 @@ def test_kill_gives_up_on_a_process_that_does_not_end(tmp_path: Path) -> None:
         env={MARK: str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert output.stdout == "[1]\n", output.stderr

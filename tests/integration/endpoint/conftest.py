@@ -18,18 +18,22 @@ from tests.helpers.local_endpoint import EndpointCaller
 
 
 @pytest.fixture(scope="session")
-def base_weights(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedded model as a base model: without a chat template."""
-    return packages.link_files(weights, tmp_path_factory.mktemp("base") / "weights", "chat_template.jinja")
+def base_tokenizer_only(tokenizer_only: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as of a base model: without a chat template."""
+    folder = tmp_path_factory.mktemp("base") / "weights"
+    return packages.link_files(tokenizer_only, folder, "chat_template.jinja")
 
 
 @pytest.fixture(scope="module")
-def start(weights: Path) -> Iterator[Callable[..., EndpointState]]:
-    """Start endpoints that are stopped when the module ends; nothing of them may be left."""
+def start(tokenizer_only: Path) -> Iterator[Callable[..., EndpointState]]:
+    """Start endpoints of the simulated backend, which are stopped when the module ends.
+
+    Nothing of them may be left.
+    """
     started: list[EndpointState] = []
 
     def up(preset: str, **options: Any) -> EndpointState:
-        started.append(start_endpoint(preset, **options))
+        started.append(start_endpoint(preset, **{"weights": tokenizer_only, **options}))
         return started[-1]
 
     yield up
@@ -49,12 +53,14 @@ def served(weights: Path) -> Iterator[EndpointState]:
 
 
 @pytest.fixture(scope="session")
-def doubles(weights: Path, base_weights: Path, simulated_preset: str) -> Iterator[dict[str, EndpointState]]:
+def doubles(
+    tokenizer_only: Path, base_tokenizer_only: Path, simulated_preset: str
+) -> Iterator[dict[str, EndpointState]]:
     """The endpoints with the simulated backend that several tests share, started side by side."""
     slow = {"INF2KIT_SIMULATED_STEP_SECONDS": "0.02"}
     choices: dict[str, tuple[dict[str, str], Path]] = {
-        "victim": (slow, weights),
-        "hurried": ({**slow, "INF2KIT_DEADLINE_SECONDS": "4"}, base_weights),
+        "victim": (slow, tokenizer_only),
+        "hurried": ({**slow, "INF2KIT_DEADLINE_SECONDS": "4"}, base_tokenizer_only),
     }
     with ThreadPoolExecutor(len(choices)) as pool:
         starts = {
@@ -82,14 +88,14 @@ def hurried(doubles: dict[str, EndpointState]) -> EndpointState:
 
 @pytest.fixture(scope="session")
 def eager(
-    weights: Path, simulated_preset: str, tmp_path_factory: pytest.TempPathFactory
+    tokenizer_only: Path, simulated_preset: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EndpointState]:
     """The simulated backend as fast as it can: 8 rows of 256 tokens, a queue of 64."""
     preset = tmp_path_factory.mktemp("eager") / "eager.toml"
     text = Path(simulated_preset).read_text(encoding="utf-8")
     preset.write_text(text.replace("sequence_length = 2048", "sequence_length = 256"), encoding="utf-8")
     variables = {"INF2KIT_SIMULATED_STEP_SECONDS": "0", "INF2KIT_QUEUE_SIZE": "64"}
-    state = start_endpoint(str(preset), name="eager", variables=variables, weights=weights)
+    state = start_endpoint(str(preset), name="eager", variables=variables, weights=tokenizer_only)
     yield state
     LocalEndpoint(state.name).stop()
     assert processes.list_processes(Path(state.run_dir)) == []

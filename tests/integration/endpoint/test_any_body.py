@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.state import EndpointState
 from tests.helpers.local_endpoint import find_processes, read_metrics
+from tests.helpers.servers import PATIENCE_S
 
 #: Bodies in all, and bodies at once. The same command with INF2KIT_TEST_BODIES=10000 sends more.
 COUNT, CALLERS = int(os.environ.get("INF2KIT_TEST_BODIES", "1000")), 4
@@ -141,7 +142,7 @@ def test_every_body_gets_an_answer_or_a_refusal_that_names_its_fault(
 
     def post(body: tuple[bool, object]) -> httpx.Response:
         if not hasattr(clients, "client"):
-            clients.client = httpx.Client(timeout=70, headers={"content-type": "application/json"})
+            clients.client = httpx.Client(timeout=PATIENCE_S, headers={"content-type": "application/json"})
         response: httpx.Response = clients.client.post(url, content=json.dumps(body[1]))
         return response
 

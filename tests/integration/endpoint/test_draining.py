@@ -15,7 +15,7 @@ import psutil
 from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.state import EndpointState
 from tests.helpers.local_endpoint import EndpointCaller, find_processes
-from tests.helpers.servers import ping, wait_until
+from tests.helpers.servers import PATIENCE_S, ping, wait_until
 
 #: SageMaker kills a container so many seconds after SIGTERM.
 KILLED_AFTER_S = 30.0
@@ -46,7 +46,7 @@ def eight_calls(ending: EndpointState, pool: ThreadPoolExecutor, tokens: int) ->
 
 def answer_of(port: int) -> tuple[int, str | None]:
     """The status of a new call, and whether its connection is closed."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     try:
         connection.request("POST", "/invocations", b'{"inputs": "x"}', {"Content-Type": "application/json"})
         response = connection.getresponse()

@@ -12,6 +12,7 @@ import pytest
 from inf2kit.rehearsal.container import processes
 from inf2kit.rehearsal.local.state import EndpointState
 from tests.helpers.local_endpoint import find_processes
+from tests.helpers.servers import PATIENCE_S
 
 BODY = '{"inputs": "x", "parameters": {"max_new_tokens": 1}}'
 
@@ -33,7 +34,7 @@ def listening(state: EndpointState) -> set[tuple[str, int]]:
 
 
 def ask(port: int, method: str, path: str, **headers: str) -> tuple[int, dict[str, str]]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     try:
         connection.request(method, path, BODY if method == "POST" else None, named)

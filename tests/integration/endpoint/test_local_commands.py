@@ -12,13 +12,15 @@ import pytest
 from inf2kit.rehearsal.container import processes
 from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.state import EndpointState
-from tests.helpers.servers import wait_until
+from tests.helpers.servers import PATIENCE_S, wait_until
 
 INF2KIT = str(Path(sys.executable).parent / "inf2kit")
 
 
 def inf2kit(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([INF2KIT, *arguments], capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(
+        [INF2KIT, *arguments], capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
 
 
 def begin_up(preset: str, name: str) -> tuple[subprocess.Popen[bytes], EndpointState]:
@@ -26,8 +28,6 @@ def begin_up(preset: str, name: str) -> tuple[subprocess.Popen[bytes], EndpointS
     command = subprocess.Popen(
         [INF2KIT, "local", "up", preset, "--name", name],
         stderr=subprocess.DEVNULL,
-        # As in a terminal: a shell starts what runs in its background with SIGINT ignored, tests among it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     wait_until(lambda: (begun := LocalEndpoint(name).read_state()) and begun.host(), "the host runs")
     begun = LocalEndpoint(name).read_state()
@@ -42,7 +42,7 @@ def begin_up(preset: str, name: str) -> tuple[subprocess.Popen[bytes], EndpointS
 def test_a_signal_stops_what_up_has_started(simulated_preset: str, number: signal.Signals) -> None:
     command, begun = begin_up(simulated_preset, "interrupted")
     command.send_signal(number)
-    assert command.wait(60) == 128 + number
+    assert command.wait(PATIENCE_S) == 128 + number
     assert processes.list_processes(Path(begun.run_dir)) == []
     assert begun.host() is None
     assert LocalEndpoint("interrupted").read_state() is None
@@ -55,7 +55,7 @@ def test_down_ends_what_a_killed_up_has_left(simulated_preset: str) -> None:
     host = begun.host()
     assert host is not None, "the endpoint goes on without the command that started it"
     host.kill()
-    host.wait(10)
+    host.wait(PATIENCE_S)
     assert processes.list_processes(Path(begun.run_dir)), "and its container without the host"
     assert "killed" in inf2kit("local", "status").stdout
     assert inf2kit("local", "down", "killed").stdout == "killed is stopped\n"

@@ -10,10 +10,11 @@ from botocore.exceptions import ClientError
 from inf2kit.rehearsal.local.state import EndpointState
 from inf2kit.serving.engine.metrics import parse_samples
 from tests.helpers.local_endpoint import EndpointCaller
+from tests.helpers.servers import PATIENCE_S
 
 
 def scrape(endpoint: EndpointState) -> dict[str, float]:
-    with urllib.request.urlopen(endpoint.gateway_url + "/metrics", timeout=10) as response:  # noqa: S310
+    with urllib.request.urlopen(endpoint.gateway_url + "/metrics", timeout=PATIENCE_S) as response:  # noqa: S310
         assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
         return parse_samples(response.read().decode())
 

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-
-import pytest
 
 from benchmarks.soak import Soak
 from inf2kit.rehearsal.local.state import EndpointState
 
 
-@pytest.mark.timeout(240)
 def test_a_minute_at_8_callers_leaks_nothing(
     start: Callable[..., EndpointState],
     simulated_preset: str,
-    weights: Path,
     figure: Callable[[str], None],
 ) -> None:
     variables = {"INF2KIT_SIMULATED_STEP_SECONDS": "0.02"}
-    endpoint = start(simulated_preset, name="soaked", variables=variables, weights=weights)
+    endpoint = start(simulated_preset, name="soaked", variables=variables)
     outcome = Soak(endpoint).run(60, kill_every_s=25)
     assert (outcome.wrong, outcome.differing) == ([], {})
     assert outcome.kills == 2

@@ -12,6 +12,7 @@ import pytest
 
 from tests.helpers import tiny_llama
 from tests.helpers.hub_double import HubDouble
+from tests.helpers.servers import PATIENCE_S
 
 #: Pythons with the client of the development environment, and with the container's 0.35.
 PYTHONS = {"0.36": sys.executable, "0.35": str(Path(sys.prefix) / "container/bin/python")}
@@ -69,7 +70,7 @@ def run(environment: dict[str, str]) -> Run:
             capture_output=True,
             text=True,
             check=False,
-            timeout=120,
+            timeout=PATIENCE_S,
         )
         assert "Traceback" not in ended.stderr
         return ended

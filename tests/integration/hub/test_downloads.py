@@ -13,7 +13,7 @@ import pytest
 
 from inf2kit.package import Manifest
 from tests.helpers.hub_double import Account, HubDouble, Repository, answer, cut, hold, spoil
-from tests.helpers.servers import free_port, wait_until
+from tests.helpers.servers import PATIENCE_S, free_port, wait_until
 from tests.integration.hub.conftest import PYTHONS, Run
 
 PRESET = "smollm2-135m-local"
@@ -130,8 +130,6 @@ def test_ctrl_c_ends_a_download_at_once_and_the_next_command_fetches_only_the_re
         env=environment,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell in the background starts its children with this signal ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     blobs = tmp_path / "hf/hub/models--org--small/blobs"
 
@@ -140,7 +138,7 @@ def test_ctrl_c_ends_a_download_at_once_and_the_next_command_fetches_only_the_re
 
     wait_until(has_come, "a part has come")
     process.send_signal(signal.SIGINT)
-    _, output = process.communicate(timeout=30)
+    _, output = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
     assert output.splitlines()[-1] == "stopped; the same command continues from here"
     assert "Traceback" not in output
@@ -251,7 +249,7 @@ def test_the_token_is_sent_to_the_hub_and_nowhere_else(
     command_line = Path(f"/proc/{process.pid}/cmdline").read_bytes()
     assert stopped.hold
     stopped.hold.set()
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, output
     assert TOKEN.encode() not in command_line
     assert TOKEN not in output

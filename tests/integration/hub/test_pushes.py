@@ -11,6 +11,7 @@ import pytest
 import inf2kit
 from tests.helpers import packages
 from tests.helpers.hub_double import Account, HubDouble, answer
+from tests.helpers.servers import PATIENCE_S
 from tests.integration.hub.conftest import PYTHONS, Run
 
 PRESET = "tinyllama-1.1b-starter"
@@ -93,7 +94,7 @@ def _push(
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
 
 

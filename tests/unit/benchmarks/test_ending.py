@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 import inf2kit
-from tests.helpers.servers import wait_until
+from tests.helpers.servers import PATIENCE_S, wait_until
 
 ROOT = Path(inf2kit.__file__).parents[1]
 #: A benchmark with a server in a session of its own, which SIGSTOP stops, and one that nobody has noted yet.
@@ -22,12 +22,12 @@ from benchmarks import servers
 from benchmarks.ending import end_children
 
 with end_children():
-    command = [sys.executable, "-c", "import time; time.sleep(100)"]
+    command = [sys.executable, "-c", "import time; time.sleep(1000)"]
     with servers._run_process(command, "a server", lambda prompt, new_tokens: 2) as server:
         other = subprocess.Popen(command, start_new_session=True)
         server.signal(signal.SIGSTOP)
         print(server.processes()[0].pid, other.pid, flush=True)
-        time.sleep(100)
+        time.sleep(1000)
 """
 
 
@@ -40,14 +40,13 @@ def test_a_signal_ends_its_servers(number: signal.Signals) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert benchmark.stdout
     started = [psutil.Process(int(pid)) for pid in benchmark.stdout.readline().split()]
     assert len(started) == 2
     wait_until(lambda: started[0].status() == psutil.STATUS_STOPPED, "its server is stopped")
     benchmark.send_signal(number)
-    _, errors = benchmark.communicate(timeout=60)
+    _, errors = benchmark.communicate(timeout=PATIENCE_S)
     try:
         assert (errors, benchmark.returncode) == ("", 128 + number)
         wait_until(lambda: not any(process.is_running() for process in started), "its servers have ended")

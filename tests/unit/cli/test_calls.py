@@ -30,7 +30,7 @@ from tests.helpers.fault_server import (
     read_prompt,
     read_request,
 )
-from tests.helpers.servers import wait_until
+from tests.helpers.servers import PATIENCE_S, wait_until
 
 INF2KIT = str(Path(sys.executable).with_name("inf2kit"))
 
@@ -103,7 +103,7 @@ def test_ctrl_c_stops_an_answer_and_not_the_chat(server: FaultServer) -> None:
         process.stdin.write("And now?\n")
         process.stdin.close()
         assert process.stdout.read() == "\n(stopped)\n3 turns\n"
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE_S) == 0
     assert [turn["content"] for turn in seen[1]] == ["slow", "1", "And now?"]
 
 
@@ -191,7 +191,7 @@ def test_a_batch_that_is_stopped_keeps_what_it_has(server: FaultServer, tmp_path
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         wait_until(lambda: answers.exists() and answers.stat().st_size > 0, "a first line")
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
     assert "run the same command again" in errors
     stopped_at = len(read_lines(answers))

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from inf2kit.rehearsal.local.state import EndpointState
+from tests.helpers.servers import PATIENCE_S
 
 INF2KIT = str(Path(sys.executable).with_name("inf2kit"))
 #: Every kind of output: a table, a document, a log, help, an error.
@@ -48,7 +49,7 @@ def run(
         env={**os.environ, **(env or {})},
         check=False,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         **options,
     )
 
@@ -142,8 +143,6 @@ def follow(home: Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # As in a terminal: a shell starts what runs in its background with SIGINT ignored, tests among it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert command.stdout
     for _ in range(20_000):
@@ -155,7 +154,7 @@ def follow(home: Path) -> subprocess.Popen[str]:
 def test_a_signal_ends_a_command_without_a_traceback(home: Path, number: signal.Signals) -> None:
     command = follow(home)
     command.send_signal(number)
-    _, errors = command.communicate(timeout=60)
+    _, errors = command.communicate(timeout=PATIENCE_S)
     assert (errors.strip(), command.returncode) == ("", 128 + number)
 
 
@@ -163,8 +162,8 @@ def test_a_followed_log_ends_with_its_endpoint_and_with_its_reader(home: Path) -
     command = follow(home)
     assert command.stdout
     command.stdout.close()
-    assert command.wait(60) == 141
+    assert command.wait(PATIENCE_S) == 141
     command = follow(home)
     (home / "endpoints" / "talkative" / "endpoint.log").unlink()
-    _, errors = command.communicate(timeout=60)
+    _, errors = command.communicate(timeout=PATIENCE_S)
     assert (errors, command.returncode) == ("the endpoint 'talkative' was stopped\n", 0)

@@ -15,6 +15,7 @@ import pytest
 
 from inf2kit import AsyncEndpoint, Endpoint, EndpointError
 from tests.helpers.fault_server import FAULTS, TEXT, Fault, FaultServer, answer, fault_server
+from tests.helpers.servers import PATIENCE_S
 
 #: One worker runs all of them, as they share the outcomes.
 pytestmark = pytest.mark.xdist_group("faults")
@@ -22,8 +23,6 @@ pytestmark = pytest.mark.xdist_group("faults")
 DOCS = Path(__file__).parents[3] / "docs" / "client.md"
 #: One for all, as a session reads botocore's files of the service.
 SESSION = boto3.session.Session("local", "local", region_name="us-east-1")
-#: A short timeout, so that nobody waits 70 s for what never comes.
-OPTIONS: dict[str, Any] = {"timeout": 3.0}
 BUSY, ONCE = ("EndpointBusyError", 3), 1
 BROKEN, SERVER = ("EndpointInterruptedError", ONCE), ("EndpointServerError", ONCE)
 TIMEOUT = ("EndpointTimeoutError", ONCE)
@@ -63,8 +62,13 @@ class Outcome:
     error: EndpointError | None = None
 
 
-def sync_call(server: FaultServer, name: str, stream: bool) -> Outcome:
-    endpoint = Endpoint(name, endpoint_url=server.url, session=SESSION).with_options(**OPTIONS)
+def timeout_for(fault: str) -> float:
+    """Return a short timeout for what never comes, so that nobody waits 70 s for it."""
+    return 3.0 if fault in ("no answer", "a slow drip") else PATIENCE_S
+
+
+def sync_call(server: FaultServer, name: str, stream: bool, timeout_s: float) -> Outcome:
+    endpoint = Endpoint(name, endpoint_url=server.url, session=SESSION).with_options(timeout=timeout_s)
     try:
         text = "".join(endpoint.stream("x")) if stream else endpoint.generate("x").text
     except EndpointError as error:
@@ -72,9 +76,9 @@ def sync_call(server: FaultServer, name: str, stream: bool) -> Outcome:
     return Outcome("the text" if text == TEXT else f"another text: {text!r}", server.requests[name])
 
 
-async def async_call(server: FaultServer, name: str, stream: bool) -> Outcome:
+async def async_call(server: FaultServer, name: str, stream: bool, timeout_s: float) -> Outcome:
     async with AsyncEndpoint(name, endpoint_url=server.url, session=SESSION).with_options(
-        **OPTIONS
+        timeout=timeout_s
     ) as endpoint:
         try:
             if stream:
@@ -105,12 +109,18 @@ def outcomes(server: FaultServer) -> dict[tuple[str, str, bool], Outcome]:
         server.plans[name] = [FAULTS[fault]]
 
     async def run_async() -> list[Outcome]:
-        calls = [async_call(server, name, stream) for name, kind, stream, _ in cases if kind == "async"]
+        calls = [
+            async_call(server, name, stream, timeout_for(fault))
+            for name, kind, stream, fault in cases
+            if kind == "async"
+        ]
         return await asyncio.gather(*calls)
 
     with ThreadPoolExecutor(len(cases)) as pool:
         calls = [
-            pool.submit(sync_call, server, name, stream) for name, kind, stream, _ in cases if kind == "sync"
+            pool.submit(sync_call, server, name, stream, timeout_for(fault))
+            for name, kind, stream, fault in cases
+            if kind == "sync"
         ]
         results = {"sync": iter([call.result() for call in calls]), "async": iter(asyncio.run(run_async()))}
     return {(fault, kind, stream): next(results[kind]) for _, kind, stream, fault in cases}
@@ -189,7 +199,7 @@ def test_a_lost_answer_is_asked_for_again_only_if_that_is_wanted(
 ) -> None:
     name = f"lost-{kind}-{list(FAULTS).index(fault)}"
     server.plans[name] = [FAULTS[fault], answer]
-    options: dict[str, Any] = {"timeout": 0.5, "idempotent": True}
+    options: dict[str, Any] = {"timeout": timeout_for(fault), "idempotent": True}
     if kind == "sync":
         result = (
             Endpoint(name, endpoint_url=server.url, session=SESSION).with_options(**options).generate("x")

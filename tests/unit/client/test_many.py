@@ -26,6 +26,7 @@ from inf2kit import (
 from inf2kit.client.batch import Outcome
 from inf2kit.client.progress import Progress
 from tests.helpers.fault_server import FAULTS, FaultServer, container_error, echo, fault_server, read_prompt
+from tests.helpers.servers import PATIENCE_S, wait_until
 
 SESSION = boto3.session.Session("local", "local", region_name="us-east-1")
 #: A tenth of the requests gets one of these.
@@ -40,14 +41,17 @@ def server() -> Iterator[FaultServer]:
         yield server
 
 
-def run(server: FaultServer, kind: str, name: str, prompts: Any, **options: Any) -> list[Any]:
+def run(
+    server: FaultServer, kind: str, name: str, prompts: Any, on_retry: Any = None, **options: Any
+) -> list[Any]:
     """The outcomes of a batch, by either client."""
+    where: dict[str, Any] = {"endpoint_url": server.url, "session": SESSION}
     if kind == "sync":
-        endpoint = Endpoint(name, endpoint_url=server.url, session=SESSION)
+        endpoint = Endpoint(name, **where).with_options(on_retry=on_retry)
         return list(endpoint.generate_many(prompts, **options))
 
     async def collect() -> list[Any]:
-        async with AsyncEndpoint(name, endpoint_url=server.url, session=SESSION) as endpoint:
+        async with AsyncEndpoint(name, **where).with_options(on_retry=on_retry) as endpoint:
             return [outcome async for outcome in endpoint.generate_many(prompts, **options)]
 
     return asyncio.run(collect())
@@ -100,21 +104,29 @@ def test_of_a_thousand_calls_each_has_a_result_or_a_typed_error_and_none_is_paid
 def test_results_come_as_they_are_ready_with_the_index_of_their_prompt(
     server: FaultServer, kind: str
 ) -> None:
+    others_done = threading.Event()
+
     def slow_first(connection: Any, is_stream: bool) -> None:
         if read_prompt() == "0":
-            time.sleep(0.5)
+            others_done.wait(PATIENCE_S)
         echo(connection, is_stream)
+
+    def on_progress(progress: Progress) -> None:
+        if progress.done == 7:
+            others_done.set()
 
     server.plans[f"ready-{kind}"] = [slow_first]
     prompts = [str(number) for number in range(8)]
-    pairs = run(server, kind, f"ready-{kind}", prompts, concurrency=4, as_completed=True)
+    pairs = run(
+        server, kind, f"ready-{kind}", prompts, concurrency=4, as_completed=True, progress=on_progress
+    )
     assert pairs[-1][0] == 0, "the slow one comes last"
     assert sorted((index, outcome.text) for index, outcome in pairs) == list(enumerate(prompts))
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_all_callers_wait_together_when_the_endpoint_is_full(server: FaultServer, kind: str) -> None:
-    lock = threading.Lock()
+    lock, asked_to_wait = threading.Lock(), threading.Event()
     arrivals: list[float] = []
     full = container_error(429, {"error": "full", "error_type": "queue_full", "retry_after_s": 1})
 
@@ -122,15 +134,25 @@ def test_all_callers_wait_together_when_the_endpoint_is_full(server: FaultServer
         with lock:
             arrivals.append(time.monotonic())
             is_first = len(arrivals) == 1
-        if not is_first:
-            time.sleep(0.1)
-        (full if is_first else echo)(connection, is_stream)
+        if is_first:
+            wait_until(lambda: len(arrivals) == 4, "every caller has called")
+            full(connection, is_stream)
+        else:
+            asked_to_wait.wait(PATIENCE_S)
+            echo(connection, is_stream)
+
+    asked_at: list[float] = []
+
+    def on_retry(_: object) -> None:
+        asked_at.append(time.monotonic())
+        asked_to_wait.set()
 
     server.plans[f"full-{kind}"] = [full_once]
-    outcomes = run(server, kind, f"full-{kind}", [str(number) for number in range(12)], concurrency=4)
-    assert [outcome.text for outcome in outcomes] == [str(number) for number in range(12)]
-    in_the_pause = [at for at in arrivals if 0.5 < at - arrivals[0] < 0.95]
-    assert in_the_pause == [], "nobody calls while one of them was asked to wait"
+    prompts = [str(number) for number in range(12)]
+    outcomes = run(server, kind, f"full-{kind}", prompts, on_retry, concurrency=4)
+    assert [outcome.text for outcome in outcomes] == prompts
+    early = [at for at in arrivals[4:] if at - asked_at[0] < 0.9]
+    assert early == [], "nobody calls while one of them was asked to wait for a second"
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])

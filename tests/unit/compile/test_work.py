@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from inf2kit.compile.work import exclusive_work
-from tests.helpers.servers import wait_until
+from tests.helpers.servers import PATIENCE_S, wait_until
 
 HOLD = """
 import sys
@@ -54,7 +54,7 @@ def test_a_process_that_compiles_the_same_is_waited_for(tmp_path: Path) -> None:
         ]
         assert not entered.is_set()
         other.communicate("")
-        thread.join(30)
+        thread.join(PATIENCE_S)
     assert entered.is_set()
 
 

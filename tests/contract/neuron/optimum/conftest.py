@@ -12,10 +12,8 @@ Compiled = Callable[..., Path]
 
 
 @pytest.fixture(scope="session")
-def compiled(
-    weights: Path, small_weights: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Compiled]:
-    """Compile the embedded model, or its first layers, once for each choice of shapes."""
+def compiled(small_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compiled]:
+    """Compile the embedded model's first layers, once for each choice of shapes."""
     from inf2kit.compile.export import export
     from inf2kit.compile.spec import CompileSpec
     from inf2kit.serving.shapes import StaticShapes
@@ -28,9 +26,8 @@ def compiled(
         max_context_length: int | None = None,
         *,
         on_device: bool = False,
-        whole: bool = False,
     ) -> Path:
-        key = (batch_size, sequence_length, max_context_length, on_device, whole)
+        key = (batch_size, sequence_length, max_context_length, on_device)
         if key not in folders:
             spec = CompileSpec(
                 model="embedded/model",
@@ -41,7 +38,7 @@ def compiled(
                 on_device_sampling=on_device,
             )
             folders[key] = tmp_path_factory.mktemp("compiled") / "model"
-            export(spec, weights if whole else small_weights, folders[key])
+            export(spec, small_weights, folders[key])
         return folders[key]
 
     yield compile_once

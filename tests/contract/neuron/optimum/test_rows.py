@@ -21,6 +21,7 @@ from inf2kit.serving.engine.scheduler import Scheduler
 from inf2kit.serving.shapes import StaticShapes
 from inf2kit.serving.wire import Generation, Parameters
 from tests.helpers.reference_model import ReferenceModel
+from tests.helpers.servers import PATIENCE_S
 
 Compiled = Callable[..., Path]
 LENGTH = 64
@@ -64,7 +65,7 @@ class Run:
             max_new_tokens=min(new, LENGTH - len(prompt)),
             with_tokens=True,
             with_logprobs=True,
-            deadline=time.monotonic() + 300,
+            deadline=time.monotonic() + PATIENCE_S,
             on_token=lambda *_: None,
             on_end=lambda *args: self.ended.__setitem__(number, args[2]),
             on_error=lambda error: pytest.fail(str(error)),
@@ -80,11 +81,11 @@ class Run:
 
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_greedy_texts_equal_transformers_while_rows_come_and_go(
-    batch_size: int, compiled: Compiled, weights: Path, figure: Callable[[str], None]
+    batch_size: int, compiled: Compiled, proof: ReferenceModel, figure: Callable[[str], None]
 ) -> None:
     """Prompts of one token and more, a caller that leaves, rows that are used again after longer ones."""
     rng = random.Random(batch_size)
-    run = Run(loaded(compiled(batch_size, whole=True), batch_size=batch_size))
+    run = Run(loaded(compiled(batch_size), batch_size=batch_size))
     lengths = [1, 40, 2, 3, 1, 17, 2][: 7 if batch_size > 1 else 4]
     for index, length in enumerate(lengths):
         run.submit(ids(length, 100 * batch_size + index), rng.choice([1, 3, 8]))
@@ -99,7 +100,6 @@ def test_greedy_texts_equal_transformers_while_rows_come_and_go(
     texts = run.finish()
     assert len(texts) == len(lengths) + 1
     assert len(texts[len(lengths) + 1]) == LENGTH - len(full.prompt_ids), "to the row's last position"
-    proof = ReferenceModel(weights, [])
     ties = sum(proof.count_near_ties(run.prompts[number], new, Parameters()) for number, new in texts.items())
     assert ties == 0
     figure(

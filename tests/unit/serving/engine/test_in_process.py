@@ -17,6 +17,7 @@ from inf2kit.errors import RequestError
 from inf2kit.package.contents import collect
 from inf2kit.serving.engine.in_process import InProcessEngine
 from inf2kit.serving.settings import Settings
+from tests.helpers.servers import PATIENCE_S
 
 LOAD = """
 import sys, inf2kit, engine
@@ -128,10 +129,10 @@ def test_nobody_waits_for_an_engine_that_has_ended(package: Path, tmp_path: Path
     with ThreadPoolExecutor(len(started)) as pool:
         calls = [pool.submit(consume, engine, event) for event in started]
         for event in started:
-            assert event.wait(60)
+            assert event.wait(PATIENCE_S)
         if ending == "close":
             engine.close()
-        errors = [call.result(60) for call in calls]
+        errors = [call.result(PATIENCE_S) for call in calls]
     late = consume(engine, threading.Event())
     sentence = "the simulated device failed" if ending == "failure" else "the model was closed"
     for error in (*errors, late):

@@ -21,6 +21,7 @@ from inf2kit.serving.engine.integrity import check_files
 from inf2kit.serving.settings import FORMAT, Settings
 from inf2kit.serving.supervision.run_state import CANNOT_LOAD, read_reason
 from tests.helpers import packages
+from tests.helpers.servers import PATIENCE_S
 
 SHARD = "model-00002-of-00002.safetensors"
 
@@ -157,7 +158,7 @@ def test_the_engine_ends_with_that_sentence_and_is_not_to_be_started_again(
     pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
     # The engine ends with its parent, which it knows by the pipe on its standard input.
     with subprocess.Popen(command, env=environment, text=True, **pipes) as process:  # type: ignore[call-overload]
-        assert process.wait(timeout=120) == CANNOT_LOAD
+        assert process.wait(timeout=PATIENCE_S) == CANNOT_LOAD
         errors = process.stderr.read()
     reason = read_reason(tmp_path / "run")
     assert reason == (

@@ -19,6 +19,7 @@ from inf2kit.serving.engine.request import Request, RequestGroup
 from inf2kit.serving.engine.scheduler import Scheduler
 from inf2kit.serving.shapes import StaticShapes
 from inf2kit.serving.wire import Generation, Parameters, Token
+from tests.helpers.servers import PATIENCE_S
 
 VOCABULARY = 50
 EOS = 7
@@ -94,7 +95,7 @@ class Outcome:
             max_new_tokens=StaticShapes.resolve(1, length).new_tokens_within(
                 len(ids), values.max_new_tokens, overflow=values.overflow
             ),
-            deadline=deadline or time.monotonic() + 60,
+            deadline=deadline or time.monotonic() + PATIENCE_S,
             on_token=lambda _, token: self.pieces.append(token.text),
             on_end=self._ended,
             on_error=lambda error: setattr(self, "error", error),

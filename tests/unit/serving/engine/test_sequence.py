@@ -13,6 +13,7 @@ from inf2kit.serving.engine.sequence import NextToken
 from inf2kit.serving.engine.sequence import Sequence as Row
 from inf2kit.serving.shapes import StaticShapes
 from inf2kit.serving.wire import Generation, Parameters
+from tests.helpers.servers import PATIENCE_S
 
 EOS, END, OTHER = 20, 21, 22
 INCLUDE = {"include_stop_str_in_output": True}
@@ -37,7 +38,7 @@ def run(ids: Sequence[int | NextToken], **parameters: object) -> Generation:
         prompt_ids=[1],
         parameters=Parameters(details="tokens", **parameters),  # type: ignore[arg-type]
         max_new_tokens=len(ids),
-        deadline=time.monotonic() + 600,
+        deadline=time.monotonic() + PATIENCE_S,
         on_token=lambda *_: None,
         on_end=lambda _count, _token, generation: ended.append(generation),
         on_error=lambda _: None,
@@ -83,7 +84,7 @@ def test_how_a_text_ends(
 
 def test_stop_ids_do_not_come_before_the_minimum_of_new_tokens() -> None:
     parameters = Parameters(min_new_tokens=3, stop_token_ids=(4, 2))
-    request = Request([1], parameters, 9, time.monotonic() + 600, *[lambda *_: None] * 3)
+    request = Request([1], parameters, 9, time.monotonic() + PATIENCE_S, *[lambda *_: None] * 3)
     row = Row(0, request, StaticShapes.resolve(1, 64), Letters(), frozenset([EOS]))
     assert row.sampler.banned_ids == [2, 4, EOS]
 

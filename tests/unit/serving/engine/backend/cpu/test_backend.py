@@ -17,6 +17,7 @@ from inf2kit.serving.engine.request import Request
 from inf2kit.serving.engine.scheduler import Scheduler
 from inf2kit.serving.shapes import StaticShapes
 from inf2kit.serving.wire import Generation, Parameters
+from tests.helpers.servers import PATIENCE_S
 
 #: The difference of logits of magnitude 20 that are summed in another order.
 CLOSE = 2e-3
@@ -103,7 +104,7 @@ def test_a_full_row_goes_on_as_if_its_window_had_been_the_prompt(small_weights: 
                 prompt_ids=prompt,
                 parameters=Parameters(max_new_tokens=90, overflow="sinks", details="tokens"),
                 max_new_tokens=90,
-                deadline=time.monotonic() + 60,
+                deadline=time.monotonic() + PATIENCE_S,
                 on_token=lambda *_: None,
                 on_end=lambda *args: ended.append(args[2]),
                 on_error=lambda _: None,
