@@ -1,6 +1,6 @@
 """Every text of the engine, in whatever company, is what the model generates alone.
 
-Most requests go to the embedded model's first layers: their texts are nonsense, and are computed in the same way.
+Most requests go to the first layers of the embedded model: nonsense, and computed in the same way.
 The others go to the whole model.
 """
 
