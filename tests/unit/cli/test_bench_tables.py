@@ -16,10 +16,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from inf2kit.cli import main
+from inf2kit.package import collect
+from inf2kit.presets import load_preset
 from inf2kit.serving.wire import AnswerOptions, Generation, response_writer
 from tests.helpers.fault_server import Fault, FaultServer, fault_server, head, read_request, refuse
 from tests.helpers.recorded_tables import measurement
 from tests.helpers.servers import wait_until
+from tests.integration.conftest import TEST_PRESET
 
 PRESET = "llama2-7b-throughput"
 
@@ -174,3 +177,21 @@ def test_charts_of_several_results(tmp_path: Path) -> None:
     paths[0].write_text("{}", encoding="utf-8")
     result = CliRunner().invoke(main, ["bench", "charts", str(paths[0]), "--output", str(output)])
     assert (result.exit_code, "is no result of 'inf2kit bench tables'" in result.stderr) == (1, True)
+
+
+def test_a_package_in_this_process(small_weights: Path, tmp_path: Path) -> None:
+    preset = tmp_path / "own.toml"
+    text = TEST_PRESET.replace("batch_size = 8", "batch_size = 2")
+    preset.write_text(text.replace("sequence_length = 2048", "sequence_length = 520"), encoding="utf-8")
+    package = tmp_path / "package"
+    collect(load_preset(str(preset)), small_weights).materialise(package)
+    arguments = ["bench", "tables", "--model", str(package), "--runs", "1", "--no-charts", "--quiet"]
+    result = CliRunner().invoke(main, [*arguments, "--output", str(tmp_path / "new")])
+    assert result.exit_code == 0, result.output
+    assert "on this CPU (" in result.stdout
+    assert "simulated: these tokens come from the simulated backend" in result.stdout
+    assert "There is no network between caller and engine." in result.stdout
+    assert "too short: a row has 520 tokens" in result.stdout
+    measured = json.loads((tmp_path / "new" / "tables.json").read_text(encoding="utf-8"))
+    assert measured["preset"] == "own"
+    assert [sample["counted_new_tokens"] for sample in measured["samples"]] == [[1, 1], [1, 1], [256, 256]]
