@@ -78,10 +78,13 @@ def optimum_json(measurement: Measurement, tables: Tables) -> str:
     ``generations`` has seconds, and input and new tokens a second, as its ``gen_barcharts.py`` reads them.
     Beside the encoding time stand milliseconds a token and new tokens a second, as its later
     ``benchmark.py`` writes them, for the one input length of which they are measured.
+    Cells without a figure are left out.
     """
     results: list[dict[str, Any]] = []
     rows = measurement.batch_size
     for entry in tables.encoding:
+        if entry.median is None:
+            continue
         result: dict[str, Any] = {
             "input_length": entry.input_tokens,
             "batch_size": rows,
@@ -90,13 +93,10 @@ def optimum_json(measurement: Measurement, tables: Tables) -> str:
         }
         ends = [end for end in tables.end_to_end if end.input_tokens == entry.input_tokens]
         for end, throughput in zip(ends, tables.throughput, strict=False):
-            generation = {
-                "new_tokens": end.new_tokens,
-                "latency": end.median,
-                "throughput": throughput.median,
-            }
-            result["generations"].append(generation)
-        if ends and ends[0].median is not None and entry.median is not None:
+            if end.median is not None:
+                generation = {"new_tokens": end.new_tokens, "latency": end.median}
+                result["generations"].append({**generation, "throughput": throughput.median})
+        if ends and ends[0].median is not None:
             new_tokens, latency_s = ends[0].new_tokens, ends[0].median
             result |= {
                 "new_tokens": new_tokens,
