@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime as dt
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +11,9 @@ from click.testing import CliRunner
 
 from inf2kit.bench.tables.aggregate import aggregate
 from inf2kit.bench.tables.samples import Measurement
-from inf2kit.catalog.calibration import Calibration
 from inf2kit.cli import main
 from inf2kit.rehearsal.local.state import EndpointState
+from tests.helpers.calibrations import CALIBRATION
 from tests.integration.conftest import TEST_PRESET
 
 _NAME = "timed"
@@ -26,22 +26,13 @@ def timed(start: Callable[..., EndpointState], tmp_path_factory: pytest.TempPath
     preset = folder / f"{_NAME}.toml"
     text = TEST_PRESET.replace("batch_size = 8", "batch_size = 2")
     preset.write_text(text.replace("sequence_length = 2048", "sequence_length = 520"), encoding="utf-8")
-    calibration = Calibration(
-        preset=_NAME,
-        batch_size=2,
-        sequence_length=520,
-        engines=1,
-        on_device_sampling=False,
+    calibration = dataclasses.replace(
+        CALIBRATION,
         prefill_tokens=(256,),
         prefill_s=(0.002,),
         step_s=0.001,
         row_step_s=0.0,
         stall_s=0.0,
-        new_tokens=1,
-        new_tokens_deviation=0,
-        round_trip_s=0.0,
-        measured=dt.date(2026, 11, 26),
-        machine="none: a test",
     )
     calibration.write(folder / "calibration.toml")
     return start(str(preset), name=_NAME, speed=str(folder / "calibration.toml"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 from pathlib import Path
 
 import pytest
@@ -11,25 +10,7 @@ import pytest
 from inf2kit import paths
 from inf2kit.catalog.calibration import Calibration
 from inf2kit.errors import Inf2KitError
-
-CALIBRATION = Calibration(
-    preset="llama2-7b-throughput",
-    batch_size=4,
-    sequence_length=2048,
-    engines=1,
-    on_device_sampling=False,
-    prefill_tokens=(256, 768),
-    prefill_s=(0.25, 0.75),
-    step_s=0.007,
-    row_step_s=0.0001,
-    stall_s=0.02,
-    new_tokens=128.5,
-    new_tokens_deviation=3.25,
-    round_trip_s=0.001,
-    measured=dt.date(2026, 11, 26),
-    machine="ml.inf2.48xlarge",
-    notice='simulated: "quoted"',
-)
+from tests.helpers.calibrations import CALIBRATION
 
 
 def test_what_is_saved_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

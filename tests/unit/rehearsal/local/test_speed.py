@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime as dt
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from inf2kit.catalog.calibration import Calibration
 from inf2kit.catalog.tables import INPUT_TOKENS, LENGTHS, published_tables
 from inf2kit.errors import Inf2KitError, LocalEndpointError
 from inf2kit.presets import Preset, load_preset
@@ -22,6 +21,7 @@ from inf2kit.serving.engine.request import Request, RequestGroup
 from inf2kit.serving.engine.scheduler import Scheduler
 from inf2kit.serving.shapes import StaticShapes
 from inf2kit.serving.wire import Parameters
+from tests.helpers.calibrations import CALIBRATION
 
 
 class NoText(TokenDecoder):
@@ -92,22 +92,13 @@ def test_the_published_tables_come_back_within_3_percent(name: str, tmp_path: Pa
 
 
 def test_a_calibration_gives_its_own_times(tmp_path: Path) -> None:
-    calibration = Calibration(
-        preset="llama2-7b-throughput",
-        batch_size=4,
-        sequence_length=2048,
-        engines=1,
-        on_device_sampling=False,
+    calibration = dataclasses.replace(
+        CALIBRATION,
         prefill_tokens=(128, 1024),
         prefill_s=(0.1, 0.8),
         step_s=0.01,
         row_step_s=0.002,
         stall_s=0.005,
-        new_tokens=100,
-        new_tokens_deviation=0,
-        round_trip_s=0.0,
-        measured=dt.date(2026, 11, 26),
-        machine="ml.inf2.48xlarge",
     )
     calibration.write(tmp_path / "mine.toml")
     preset = load_preset("llama2-7b-throughput")
