@@ -124,7 +124,7 @@ hashes: $(TOOLS)/.installed
 	echo "torch; python_version < '3'" > build/without-torch.txt
 	$(LOCK) --extra local --extra infra --extra cloud -c build/all.in --overrides build/without-torch.txt \
 		pyproject.toml >> build/constraints.txt
-	$(LOCK) --all-extras -c build/all.in --overrides build/without-torch.txt \
+	$(LOCK) --extra local --extra infra --extra cloud --extra bench --extra dev -c build/all.in --overrides build/without-torch.txt \
 		$$(sed -n 's/^\([A-Za-z0-9._-]*\)==.*/--no-emit-package \1/p' build/constraints.txt) \
 		pyproject.toml >> build/constraints-dev.txt
 	$(LOCK) --no-deps build/constraints-build.in >> build/constraints-build.txt

@@ -29,10 +29,9 @@ if find_spec("aws_cdk") is None:
         name="aws_cdk",
     )
 
-from inf2kit.cdk.compile_role import CompileRole, CompileRoleStack
-from inf2kit.cdk.packages import DeployedPackage
-from inf2kit.cdk.props import CompileRoleProps, EndpointProps
+from inf2kit.cdk.compile_role import CompileRole, CompileRoleProps, CompileRoleStack
 from inf2kit.cdk.stack import EndpointStack
+from inf2kit.deployment import DeployedPackage, EndpointProps
 from inf2kit.errors import DeploymentError
 
 __all__ = [

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import aws_cdk as cdk
 
-from inf2kit.cdk.props import CompileRoleProps, EndpointProps
 from inf2kit.compile.job_progress import LOG_GROUP
+from inf2kit.deployment.props import EndpointProps
 from inf2kit.names import log_group_name
+
+if TYPE_CHECKING:
+    from inf2kit.cdk.compile_role import CompileRoleProps
 
 _WILDCARD = "AwsSolutions::AwsSolutions-IAM5[Resource::{resource}]"
 _EMPTY_TEMPLATE = "CloudFormation-Validate::F0001"

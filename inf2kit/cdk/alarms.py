@@ -13,10 +13,9 @@ from aws_cdk import aws_sns_subscriptions as subscriptions
 from constructs import Construct
 
 from inf2kit.cdk import log_metrics
-from inf2kit.cdk.props import EndpointProps
+from inf2kit.deployment.props import EndpointProps
+from inf2kit.deployment.values import VARIANT
 
-#: The name of the only variant.
-VARIANT = "main"
 _HOSTING, _INSTANCES = "AWS/SageMaker", "/aws/sagemaker/Endpoints"
 _MICROSECONDS = 1_000_000
 _MINUTE_S, _HOUR_S = 60, 3600

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import Any
 
 from aws_cdk import CfnOutput, Stack
@@ -9,14 +11,64 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from inf2kit.cdk import acknowledgements, statements
-from inf2kit.cdk.props import CompileRoleProps
 from inf2kit.cdk.statements import allow
 from inf2kit.compile.job_progress import LOG_GROUP
+from inf2kit.errors import DeploymentError, PackageError
+from inf2kit.package.stores.places import parse_bucket_place
 
 _OBJECT_ACTIONS = (
     *("s3:GetObject", "s3:PutObject"),
     *("s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"),
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompileRoleProps:
+    """The props of the role of compilation jobs.
+
+    Attributes:
+        output: The ``s3://BUCKET/PREFIX`` of packages, as in ``inf2kit compile --job --output``.
+        token_secret: The name or ARN of the secret with the hub's token; empty if no model is gated.
+        bucket_owner: The account that owns the bucket. Default: the deploying account.
+        bucket_kms_key_arn: The key that the bucket is encrypted with.
+        volume_kms_key_arn: The key of ``--volume-kms-key``.
+        subnet_ids: The subnets of ``--subnet``.
+        security_group_ids: The groups of ``--security-group``.
+
+    Raises:
+        DeploymentError: the output is not in S3, or the secret is neither a name nor an ARN.
+    """
+
+    output: str
+    token_secret: str = ""
+    bucket_owner: str = ""
+    bucket_kms_key_arn: str = ""
+    volume_kms_key_arn: str = ""
+    subnet_ids: tuple[str, ...] = ()
+    security_group_ids: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/[^*?]*)?", self.output):
+            raise DeploymentError(f"compile_output is {self.output!r}; it must be s3://BUCKET/PREFIX")
+        try:
+            parse_bucket_place(self.output)
+        except PackageError as error:
+            raise DeploymentError(f"compile_output: {error}") from None
+        if not re.fullmatch(r"(arn:[\w-]+:secretsmanager:[\w:-]+:)?[\w/+=.@-]*", self.token_secret):
+            raise DeploymentError(
+                f"compile_token_secret is {self.token_secret!r}; it must be a secret's name or ARN"
+            )
+
+    @property
+    def bucket(self) -> str:
+        """The bucket's name."""
+        return self.output.removeprefix("s3://").partition("/")[0]
+
+    @property
+    def folder(self) -> str:
+        """The packages' key prefix, such as ``models/``; empty if they are at the top of the bucket."""
+        prefix = self.output.removeprefix("s3://").partition("/")[2].strip("/")
+        return f"{prefix}/" if prefix else ""
 
 
 class CompileRole(Construct):

@@ -11,8 +11,8 @@ from aws_cdk import aws_logs as logs
 from constructs import Construct
 
 from inf2kit.cdk import statements
-from inf2kit.cdk.props import EndpointProps
 from inf2kit.cdk.statements import allow
+from inf2kit.deployment.props import EndpointProps
 
 _INVOKE = ("sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointWithResponseStream")
 #: What a bearer token of SageMaker's route for OpenAI's clients needs besides; it has no resources.

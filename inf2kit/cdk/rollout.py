@@ -5,7 +5,7 @@ from __future__ import annotations
 from aws_cdk import aws_cloudwatch as cloudwatch
 from aws_cdk import aws_sagemaker as sagemaker
 
-from inf2kit.cdk.props import EndpointProps
+from inf2kit.deployment.props import EndpointProps
 
 #: Seconds that new instances are watched: an alarm's five minutes, and the delay of its metrics.
 _WATCH_S = 480

@@ -10,8 +10,8 @@ from aws_cdk import aws_sagemaker as sagemaker
 from constructs import Construct
 
 from inf2kit.cdk import log_metrics
-from inf2kit.cdk.alarms import VARIANT
-from inf2kit.cdk.props import EndpointProps
+from inf2kit.deployment.props import EndpointProps
+from inf2kit.deployment.values import VARIANT
 
 #: Seconds in which the first step takes effect. Longer would delay the next start from zero.
 _WAKE_COOLDOWN_S = 300

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from aws_cdk import Annotations, CfnOutput, RemovalPolicy, Stack, Tags, Token, region_info
@@ -15,16 +17,17 @@ from constructs import Construct
 
 from inf2kit import catalog
 from inf2kit.cdk import acknowledgements, statements
-from inf2kit.cdk.alarms import VARIANT, Alarms
-from inf2kit.cdk.checks import ASYNC_MARGIN_S, KEY_OPTIONS, ROLLOUTS
+from inf2kit.cdk.alarms import Alarms
 from inf2kit.cdk.log_metrics import LogMetrics
 from inf2kit.cdk.permissions import ExecutionRole, grant_invoke
-from inf2kit.cdk.props import EndpointProps
 from inf2kit.cdk.rollout import deployment_config
 from inf2kit.cdk.scaling import Scaling
 from inf2kit.client.published import PublishedEndpoint
+from inf2kit.deployment.checks import ASYNC_MARGIN_S, KEY_OPTIONS, ROLLOUTS
+from inf2kit.deployment.props import EndpointProps
+from inf2kit.deployment.values import configuration_values, model_values, tags
 from inf2kit.errors import DeploymentError
-from inf2kit.names import PRESET_TAG, log_group_name, parameter_name, tag_value
+from inf2kit.names import log_group_name, parameter_name
 
 
 class EndpointStack(Stack):
@@ -69,10 +72,8 @@ class EndpointStack(Stack):
             Scaling(self, "Scaling", props=props, endpoint=endpoint)
         self._publish_endpoint()
         self._output_values(alarms)
-        Tags.of(self).add(PRESET_TAG, props.preset.name)
-        if model_name := props.package.manifest.model_name:
-            Tags.of(self).add("inf2kit:model", tag_value(model_name))
-        Tags.of(self).add("inf2kit:endpoint", props.endpoint_name)
+        for key, value in tags(props).items():
+            Tags.of(self).add(key, value)
         acknowledgements.acknowledge_endpoint(self, props)
         self._add_warnings()
 
@@ -132,92 +133,19 @@ class EndpointStack(Stack):
     def _model(self, role: ExecutionRole) -> sagemaker.CfnModel:
         props, image = self._props, catalog.image()
         account = self.regional_fact(region_info.FactName.DLC_REPOSITORY_ACCOUNT)
-        model = sagemaker.CfnModel(
-            self,
-            "Model",
-            execution_role_arn=role.role.role_arn,
-            enable_network_isolation=props.network_isolation,
-            primary_container=sagemaker.CfnModel.ContainerDefinitionProperty(
-                image=f"{account}.dkr.ecr.{self.region}.{self.url_suffix}/{image.repository}:{image.tag}",
-                environment=props.variables,
-                model_data_source=sagemaker.CfnModel.ModelDataSourceProperty(
-                    s3_data_source=sagemaker.CfnModel.S3DataSourceProperty(
-                        s3_uri=props.package.uri, s3_data_type="S3Prefix", compression_type="None"
-                    )
-                ),
-            ),
-            vpc_config=sagemaker.CfnModel.VpcConfigProperty(
-                subnets=list(props.subnet_ids), security_group_ids=list(props.security_group_ids)
-            )
-            if props.subnet_ids
-            else None,
-        )
+        registry = f"{account}.dkr.ecr.{self.region}.{self.url_suffix}"
+        uri = f"{registry}/{image.repository}:{image.tag}"
+        values = _nested(model_values(props, role.role.role_arn, uri))
+        model = sagemaker.CfnModel(self, "Model", **values)
         # SageMaker checks the role's permissions when the model is created.
         model.node.add_dependency(*role.policies)
         return model
 
     def _configuration(self, model: sagemaker.CfnModel, suffix: str) -> sagemaker.CfnEndpointConfig:
-        props = self._props
-        variant = sagemaker.CfnEndpointConfig.ProductionVariantProperty(
-            variant_name=VARIANT,
-            model_name=model.attr_model_name,
-            instance_type=props.instance_type,
-            # An endpoint cannot start with 0 instances; scaling removes the last one later.
-            initial_instance_count=max(1, props.min_instances),
-            initial_variant_weight=1.0,
-            volume_size_in_gb=props.volume_gb,
-            container_startup_health_check_timeout_in_seconds=props.startup_timeout_s,
-            model_data_download_timeout_in_seconds=props.download_timeout_s,
-            # The default image of the instance has an old Neuron driver.
-            inference_ami_version=catalog.image().inference_ami_version,
-            routing_config=sagemaker.CfnEndpointConfig.RoutingConfigProperty(
-                routing_strategy="LEAST_OUTSTANDING_REQUESTS"
-            ),
-        )
-        configuration = sagemaker.CfnEndpointConfig(
-            self,
-            "Configuration",
-            production_variants=[variant],
-            kms_key_id=props.kms_key_arn or None,
-            async_inference_config=self._async_inference(),
-            data_capture_config=self._data_capture(),
-        )
+        values = _nested(configuration_values(self._props, model.attr_model_name))
+        configuration = sagemaker.CfnEndpointConfig(self, "Configuration", **values)
         configuration.override_logical_id(f"Configuration{suffix}")
         return configuration
-
-    def _async_inference(self) -> sagemaker.CfnEndpointConfig.AsyncInferenceConfigProperty | None:
-        props, config = self._props, sagemaker.CfnEndpointConfig
-        if not props.asynchronous:
-            return None
-        return config.AsyncInferenceConfigProperty(
-            client_config=config.AsyncInferenceClientConfigProperty(
-                max_concurrent_invocations_per_instance=props.concurrent_calls
-            ),
-            output_config=config.AsyncInferenceOutputConfigProperty(
-                s3_output_path=f"{props.async_output}answers/",
-                s3_failure_path=f"{props.async_output}failures/",
-                kms_key_id=props.kms_key_arn or None,
-            ),
-        )
-
-    def _data_capture(self) -> sagemaker.CfnEndpointConfig.DataCaptureConfigProperty | None:
-        props, config = self._props, sagemaker.CfnEndpointConfig
-        if not props.data_capture_percent:
-            return None
-        return config.DataCaptureConfigProperty(
-            enable_capture=True,
-            initial_sampling_percentage=props.data_capture_percent,
-            destination_s3_uri=props.data_capture_output,
-            kms_key_id=props.kms_key_arn or None,
-            capture_options=[
-                config.CaptureOptionProperty(capture_mode="Input"),
-                config.CaptureOptionProperty(capture_mode="Output"),
-            ],
-            # Without this the captured bodies are in base64.
-            capture_content_type_header=config.CaptureContentTypeHeaderProperty(
-                json_content_types=["application/json"]
-            ),
-        )
 
     def _endpoint(self, model: sagemaker.CfnModel, alarms: Alarms) -> sagemaker.CfnEndpoint:
         update: dict[str, Any] = {
@@ -287,6 +215,23 @@ class PlaceholderStack(Stack):
         super().__init__(scope, construct_id, **kwargs)
         Annotations.of(self).add_error(reason)
         acknowledgements.acknowledge_empty(self)
+
+
+def _nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Name the parts of properties as the library does: Python's names are those of arguments only."""
+    return {key: _camel_case(value) for key, value in values.items()}
+
+
+def _camel_case(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_camel_case(each) for each in value]
+    if not isinstance(value, Mapping):
+        return value
+    # The variables of a container have names of their own.
+    return {
+        re.sub("_(.)", lambda part: part[1].upper(), key): each if key == "environment" else _camel_case(each)
+        for key, each in value.items()
+    }
 
 
 def check_region(region: str) -> None:

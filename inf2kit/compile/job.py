@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from inf2kit import aws, catalog
+from inf2kit.catalog.registry import image_uri
 from inf2kit.compile.job_bundle import bundle
 from inf2kit.compile.job_description import JobDescription
 from inf2kit.compile.spec import CompileSpec
@@ -113,7 +114,7 @@ def plan(
         raise CompileError(
             f"--role is {role!r}; give the ARN of an execution role, arn:aws:iam::ACCOUNT:role/NAME"
         )
-    image = image_uri(region)
+    image = image_uri(region, CompileError)
     if role.split(":")[1] != aws.partition(region):
         raise CompileError(
             f"--role is {role!r}; a job in {region} needs a role of an account there: "
@@ -203,27 +204,6 @@ def execute(plan: JobPlan, progress: Progress) -> None:
     with aws.translate_errors(CompileError, f"starting the job {plan.name}"):
         aws.client("sagemaker", description.region).create_processing_job(**plan.request)
     progress(f"the job {plan.name} is started; {NOT_PROVEN}")
-
-
-def image_uri(region: str) -> str:
-    """Return the URI of the endpoint's image in a region's registry.
-
-    Raises:
-        CompileError: the region has no registry.
-    """
-    image = catalog.image()
-    account = image.registries.get(region)
-    if account is None:
-        suggestion = suggest(region, image.registries) or ";"
-        raise CompileError(
-            f"there is no registry of deep learning containers in {region!r}{suggestion} there are "
-            f"{', '.join(image.registries)}"
-        )
-    with aws.translate_errors(
-        CompileError, f"asking boto3 for the domain of {region}, which a newer one may know,"
-    ):
-        domain = aws.dns_suffix(region)
-    return f"{account}.dkr.ecr.{region}.{domain}/{image.repository}:{image.tag}"
 
 
 def _check_instance(instance_type: str) -> None:

@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 import inf2kit
 from inf2kit import catalog
+from inf2kit.catalog.registry import image_uri
 from inf2kit.cli import main
 from inf2kit.compile import disk_space, job, job_entrypoint, job_progress
 from inf2kit.compile.job_description import JobDescription
@@ -370,7 +371,7 @@ def test_a_job_of_ones_own_network_and_key_is_one_that_aws_takes(bucket: Any) ->
     ],
 )
 def test_the_image_is_in_its_partitions_domain(region: str, domain: str) -> None:
-    assert f".dkr.ecr.{region}.{domain}/" in job.image_uri(region)
+    assert f".dkr.ecr.{region}.{domain}/" in image_uri(region, CompileError)
 
 
 def _command(*arguments: str) -> str:

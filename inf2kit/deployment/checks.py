@@ -15,7 +15,7 @@ from inf2kit.serving import variables
 from inf2kit.serving.settings import MIN_STALL_S
 
 if TYPE_CHECKING:
-    from inf2kit.cdk.props import EndpointProps
+    from inf2kit.deployment.props import EndpointProps
 
 _GB = 1e9
 #: The shortest time-out of a start: seconds, plus seconds per gigabyte (a volume that reads 100 MB/s).

@@ -1,9 +1,8 @@
-"""The props of the stacks: typed, with defaults, and checked when they are created."""
+"""The props of an endpoint: typed, with defaults, and checked when they are created."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,11 +10,9 @@ from typing import Any
 
 from inf2kit import catalog, names
 from inf2kit.catalog.prices import hourly_price
-from inf2kit.cdk import checks
-from inf2kit.cdk.packages import DeployedPackage
-from inf2kit.errors import DeploymentError, PackageError
+from inf2kit.deployment import checks
+from inf2kit.deployment.package import DeployedPackage
 from inf2kit.package import environment as container
-from inf2kit.package.stores.places import parse_bucket_place
 from inf2kit.presets import Preset
 from inf2kit.serving import variables
 from inf2kit.serving.model_dir import PACKAGE_DIGEST
@@ -176,52 +173,3 @@ class EndpointProps:
     def least_volume_gb(self) -> float:
         """Gigabytes that the image and the model need."""
         return catalog.image().unpacked_gb + 1.2 * self.package.manifest.size / _GB
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompileRoleProps:
-    """The props of the role of compilation jobs.
-
-    Attributes:
-        output: The ``s3://BUCKET/PREFIX`` of packages, as in ``inf2kit compile --job --output``.
-        token_secret: The name or ARN of the secret with the hub's token; empty if no model is gated.
-        bucket_owner: The account that owns the bucket. Default: the deploying account.
-        bucket_kms_key_arn: The key that the bucket is encrypted with.
-        volume_kms_key_arn: The key of ``--volume-kms-key``.
-        subnet_ids: The subnets of ``--subnet``.
-        security_group_ids: The groups of ``--security-group``.
-
-    Raises:
-        DeploymentError: the output is not in S3, or the secret is neither a name nor an ARN.
-    """
-
-    output: str
-    token_secret: str = ""
-    bucket_owner: str = ""
-    bucket_kms_key_arn: str = ""
-    volume_kms_key_arn: str = ""
-    subnet_ids: tuple[str, ...] = ()
-    security_group_ids: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/[^*?]*)?", self.output):
-            raise DeploymentError(f"compile_output is {self.output!r}; it must be s3://BUCKET/PREFIX")
-        try:
-            parse_bucket_place(self.output)
-        except PackageError as error:
-            raise DeploymentError(f"compile_output: {error}") from None
-        if not re.fullmatch(r"(arn:[\w-]+:secretsmanager:[\w:-]+:)?[\w/+=.@-]*", self.token_secret):
-            raise DeploymentError(
-                f"compile_token_secret is {self.token_secret!r}; it must be a secret's name or ARN"
-            )
-
-    @property
-    def bucket(self) -> str:
-        """The bucket's name."""
-        return self.output.removeprefix("s3://").partition("/")[0]
-
-    @property
-    def folder(self) -> str:
-        """The packages' key prefix, such as ``models/``; empty if they are at the top of the bucket."""
-        prefix = self.output.removeprefix("s3://").partition("/")[2].strip("/")
-        return f"{prefix}/" if prefix else ""
