@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import httpx
 from botocore.config import Config
 
+from benchmarks import servers
 from benchmarks.report import Report, Row
 from inf2kit import AsyncEndpoint, Endpoint, TextResult
 
@@ -40,6 +42,47 @@ def measure_client(report: Report, runs: int) -> None:
         rows.append(
             Row("AsyncEndpoint.generate_many, 1,000 in flight", in_flight, "s", note=note, decimals=2)
         )
+    _measure_openai(report, runs)
+
+
+def _measure_openai(report: Report, runs: int) -> None:
+    """Measure a chat of one token by OpenAI's route with a token for each call, against boto3."""
+    began = time.perf_counter()
+    simulated = {"INF2KIT_BACKEND": "simulated", "INF2KIT_SIMULATED_STEP_SECONDS": "0"}
+    body = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 1}
+    with servers.local_endpoint(servers.PRESET, **simulated) as (server, state):
+        boto = servers.boto3_client(state)
+        arguments = Endpoint(state.name).openai()
+        path, make_token = f"{arguments['base_url']}/chat/completions", arguments["api_key"]
+        encoded = json.dumps(body)
+
+        def invoke() -> Any:
+            response = boto.invoke_endpoint(
+                EndpointName=state.name, ContentType="application/json", Body=encoded
+            )
+            return json.loads(response["Body"].read())
+
+        with httpx.Client(trust_env=False) as web, server.alone():
+
+            def ask() -> Any:
+                headers = {"authorization": f"Bearer {make_token()}"}
+                return web.post(path, headers=headers, json=body).raise_for_status().json()
+
+            for _ in range(_CALLS):  # Java compiles methods that run often
+                invoke()
+            whole: list[float] = []
+            route: list[float] = []
+            for _ in range(runs):
+                pairs = [(_time_ms(invoke), _time_ms(ask)) for _ in range(_CALLS)]
+                whole.append(statistics.median(first for first, _ in pairs))
+                route.append(statistics.median(second for _, second in pairs))
+            tokens = [statistics.median(_time_ms(make_token) for _ in range(_CALLS)) for _ in range(runs)]
+    with report.section("OpenAI's route, per call", began) as rows:
+        rows += [
+            Row("boto3, invoke_endpoint and JSON", whole, "ms", decimals=3),
+            Row("httpx, OpenAI's route", route, "ms", "boto3", whole, decimals=3),
+            Row("a token alone", tokens, "ms", decimals=3),
+        ]
 
 
 def _measure_single(session: Any, url: str, runs: int) -> list[Row]:

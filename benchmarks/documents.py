@@ -48,6 +48,8 @@ processes, on the cores that moto runs on too.""",
     "a deployment rehearsed": """What a user types after `inf2kit cloud up`. Times of this machine: nothing of them is AWS's.""",
     "one token through": """The same request by the same client, to the container's port and through the cloud's.""",
     "the client, per call": """A server that answers at once, so that only the client is measured. The rounds alternate.""",
+    "OpenAI's route, per call": """A chat of one token to a local endpoint with the simulated backend, in turns by both: a new bearer
+token for each call, and a plain HTTP client in OpenAI's place.""",
     "the client, 2,000": """A server that takes 50 ms for each call. All clients and the server share the machine.""",
     "300 MB": """An object is a mapped file here; plain moto reads the whole of it for every part that is asked for.""",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import datetime as dt
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from botocore.credentials import Credentials, RefreshableCredentials
 
 from inf2kit import AsyncEndpoint, Endpoint, EndpointAccessError, EndpointError
 from inf2kit.client.bearer import sign_token
+from tests.helpers.recording_aws import recording_aws
 
 #: The keys of AWS's own test suite for signatures.
 KEY, SECRET = "AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
@@ -100,6 +102,17 @@ def test_credentials_that_are_renewed_sign_the_next_token(isolated: Path) -> Non
     assert key_of(make()) == "SECOND"
     awaited = AsyncEndpoint("llm", session=session).openai()["api_key"]
     assert key_of(asyncio.run(awaited())) == "SECOND"
+
+
+def test_an_asynchronous_endpoint_has_no_route(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    with recording_aws() as aws:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", aws.url)
+        published = {"endpoint_name": "late", "asynchronous": True}
+        aws.answers["ssm"] = {"Parameter": {"Value": json.dumps(published)}}
+        with pytest.raises(EndpointError, match=r"'late' is asynchronous: call submit"):
+            Endpoint.from_preset("llama2-7b-budget").openai()
 
 
 def test_a_client_of_ones_own_shows_no_credentials(isolated: Path) -> None:
