@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from urllib.parse import unquote
 
 import httpx
@@ -118,21 +118,14 @@ class OpenAIRoute:
                     is_stream = _is_stream(response)
                     ends = began + (STREAM_LIMIT_S if is_stream else self._containers.call_limit_s)
                     parts = self._containers.parts(call, response, caller_left, ends)
+                    headers = response_headers(call.target, response)
                     if is_stream:
-                        await send(head(200, response_headers(call.target, response)))
-                        # A stream that breaks off has no error of AWS's that is known: its connection closes.
-                        with contextlib.suppress(StreamBrokenError):
-                            async for part in parts:
-                                await send({"type": "http.response.body", "body": part, "more_body": True})
-                            await send({"type": "http.response.body", "body": b""})
+                        await _stream(parts, headers, send)
                         return
-                    try:
-                        body = b"".join([part async for part in parts])
-                    except StreamBrokenError as error:
-                        raise _broken_error(error) from None
+                    body = await _join(parts)
                     if response.status_code != 200:
                         raise self._model_error(name, call.target, response.status_code, body)
-                    await answer(send, 200, body, response_headers(call.target, response))
+                    await answer(send, 200, body, headers)
         finally:
             caller_left.cancel()
 
@@ -168,8 +161,28 @@ def _is_stream(response: httpx.Response) -> bool:
     return response.status_code == 200 and content_type.partition(";")[0].strip() == "text/event-stream"
 
 
-def _broken_error(error: StreamBrokenError) -> RuntimeAPIError:
-    """A whole response ended early."""
-    return (
-        timeout_error() if error.code == TOO_LONG else RuntimeAPIError(503, "ServiceUnavailable", str(error))
-    )
+async def _stream(parts: AsyncIterator[bytes], headers: Mapping[str, str], send: Send) -> None:
+    """Send a stream part by part.
+
+    No error of AWS's is known for a stream that breaks off. Here the connection closes without an end, which
+    clients notice.
+    """
+    await send(head(200, headers))
+    with contextlib.suppress(StreamBrokenError):
+        async for part in parts:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _join(parts: AsyncIterator[bytes]) -> bytes:
+    """Return a whole body.
+
+    Raises:
+        RuntimeAPIError: it ended early.
+    """
+    try:
+        return b"".join([part async for part in parts])
+    except StreamBrokenError as error:
+        if error.code == TOO_LONG:
+            raise timeout_error() from None
+        raise RuntimeAPIError(503, "ServiceUnavailable", str(error)) from None
