@@ -70,7 +70,7 @@ def decode_body(body: bytes | bytearray | str, content_type: str | None) -> obje
             400,
             "invalid_json",
             f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}; "
-            'send for example {"inputs": "My favorite place on earth is"}',
+            'send an object such as {"inputs": "..."} or {"messages": [...]}',
         ) from None
     except _RepeatedKeyError as error:
         raise RequestError(
