@@ -6,14 +6,22 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.planning import documents, sensitivity, validation
+from benchmarks.planning import documents, rehearsal, sensitivity, validation
 
 
 def main() -> None:
     """Run the comparisons: half a minute."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.planning", description=__doc__)
     parser.add_argument("--write-docs", action="store_true", help="write docs/planning.md")
+    parser.add_argument(
+        "--rehearsal",
+        type=float,
+        metavar="SECONDS",
+        help="measure a local endpoint on this machine first, so many seconds for each load",
+    )
     options = parser.parse_args()
+    if options.rehearsal:
+        rehearsal.measure(options.rehearsal, lambda phrase: print(phrase, file=sys.stderr))
     seconds, calls = sensitivity.speed()
     print(f"{calls:,} calls simulated in {seconds:.2f} s")
     comparisons = validation.compare_all(lambda phrase: print(phrase, file=sys.stderr))

@@ -23,7 +23,7 @@ PROMISES: dict[str, dict[str, float]] = {
     RATES: {"latency": 0.20, "itl": 0.20},
     "host sampling": {"latency": 0.08},
 }
-_EXAMPLE = "plan llama2-7b-throughput --rate 1 --input 256 --new 220~90 --slo ttft=2,latency=30"
+_EXAMPLE = "plan llama2-7b-throughput --rate 1 --new-tokens 220~90 --slo ttft=2,latency=30"
 _RAW = {
     "std-8b-ods-true": "device sampling, standard prefill",
     "hybrid-ods-8b": "device sampling, chunked prefill",
@@ -40,99 +40,7 @@ _NAMES = {
 }
 _BASES = {"alone": "a single caller", "loaded": "another loaded run", "table": "a table of one batch"}
 
-_HEAD = """# Planning capacity and cost
-
-Written by `python -m benchmarks.planning --write-docs`; do not edit. `inf2kit plan` says how many instances a demand needs, what they
-cost, what breaks first when the load grows, and the values for automatic scaling. This page says how it knows, and how wrong it is.
-
-```console
-$ inf2kit {example}
-{output}
-```
-
-The demand is `--rate` (calls at random times) or `--callers` (who wait for their answer), with lengths as numbers, ranges (`100-500`), log-normal
-distributions (`220~90`), or those of a `--trace`: CSV or JSON Lines with `input_tokens`, `new_tokens` and `time_s`; traces of Mooncake and Azure are read too.
-`--slo` is what 19 of 20 calls must meet. `--json` has everything, with the sweep; `--chart` draws it.
-
-## What is simulated
-
-Each instance has the rows, the queue, the deadline and the prefills between two steps of the [scheduler](architecture.md), behind a router that sends a call to
-the instance with the fewest calls inside. All rows wait for a prefill of `P` seconds and for a stall of `c` more; a step of `n` live rows takes `a + b n` seconds.
-A unit test runs the real scheduler on a clock of its own: first and last tokens come at the same times as in the simulation. Steps between
-two events are skipped, so that 100,000 calls on four instances take {speed:.1f} s here.
-
-Every figure is the mean of several simulations with different seeds, and `±` is half of the 95 % confidence interval between them. That is the
-error of the simulation. The error of the times is larger, and is below.
-
-An instance counts as enough if 19 of 20 calls meet the objectives *after* the error to expect is added to the prediction, no more than 1 % are
-refused or cut, and calls at random times take at most {highest:.0%} of the largest rate with the error of the throughput. The knee is the load with the most
-throughput for its latency (Kleinrock's power).
-
-The closed form is the cross-check: an engine that is never idle takes `P + c + (L-1)(a+bB)/B` seconds for a call of `L` new tokens. For callers who wait, its mean latency
-is within {closed:.1%} of the simulation's, with half as many callers as rows, as many, and twice as many. For calls at random times another form holds below half of the load:
-
-{forms}
-
-## Where the times come from
-
-| basis | latency, callers who wait | latency, calls at random times | first token | throughput |
-|---|---|---|---|---|
-{bases}
-
-These are the errors that a plan allows for, in the direction that hurts: how much slower real calls may be. The first is
-`inf2kit bench load ENDPOINT --calibrate`, whose file a plan uses by itself. Published figures are in `inf2kit/catalog/published/engines.csv`. Where the host chooses tokens, as it does
-unless a model is compiled with `--on-device-sampling`, a single caller's step says nothing about full rows: a plan needs a loaded run, or the table of a full batch, and is refused without.
-
-Why no latency is promised above {highest:.0%}: what 5 % too short times do at the same rate.
-
-{sensitivity}
-
-## Predicted against measured
-
-Hugging Face's published runs of Llama on inf2 under load, 2024 to 2026, with optimum-neuron's own servers. The tools are simulated as their code is (`benchmarks/planning/drivers.py`): guidellm 0.1.0 keeps one call
-fewer in flight than its "users", looks every 0.1 s, drops what has no answer after 120 s, and its "128 users" are a burst; LLMPerf sends in waves. Nothing is fitted on the
-run that it is judged by. A prediction from *a single caller* takes `P` and `a` from the session's own run with one caller, and `c = 0.1 P`. One from *another loaded run*
-takes `c` from it, or `b` where the host samples. One from *a table of one batch* takes all from a table of the same shape of another day.
-
-A figure is the difference of the prediction from the measurement: mean of the absolute differences, and the worst.
-
-{summary}
-
-{kept}
-
-The 95th percentiles are known of four raw reports (31 calls in flight, 1,500 input tokens; the calls' own lengths, in their order; from a single caller):
-
-{raw}
-
-### Each run
-
-Measured, and the difference of the predictions in per cent. Latency and tokens are those of the tools: means, for waves medians.
-
-{runs}
-
-Left out: runs of a mixture of experts (two decimals only), one from another continent, one with failed calls, one whose table has a negative time, and one
-session whose single caller is slower than eight (33 and 19 ms a token), so that nothing can be learnt from it. Waves of more than 256 callers only lengthen the queue.
-
-## Where it fails, and why
-
-{failures}
-
-## The roofline against published engines
-
-{roofline}
-
-## This machine
-
-{rehearsal}
-
-## What is not in it
-
-- Calls of several texts, `n`, and answers that continue a full row.
-- Starts, failures and updates of instances; the scale-out delay is an input, and the growth meanwhile too.
-- The model server and the gateway beyond what a calibration measures as `c` and as the round trip.
-- The data that is sent, S3, CloudWatch; savings plans. Prices are those of `inf2kit prices`.
-- A Neuron device that runs inf2kit: nobody has measured one. All figures of devices are other people's, with other servers.
-"""
+_PAGE = Path(__file__).with_name("page.md")
 
 
 def write(
@@ -141,7 +49,7 @@ def write(
     """Write the page."""
     seconds, _ = sensitivity.speed()
     cells = rehearsal.saved()
-    text = _HEAD.format(
+    text = _PAGE.read_text(encoding="utf-8").format(
         example=_EXAMPLE,
         output=_example(),
         speed=seconds,
@@ -151,7 +59,7 @@ def write(
         bases=_bases(),
         sensitivity=_sensitivity(),
         summary=_summary(comparisons),
-        kept=_kept(comparisons, raw),
+        promises=_promises(comparisons, raw),
         raw=_raw(raw),
         runs=_runs(comparisons),
         failures=_failures(comparisons),
@@ -208,7 +116,7 @@ def _summary(comparisons: Sequence[Comparison]) -> str:
     rows = []
     for group in dict.fromkeys(each.group for each in comparisons):
         for base, words in _BASES.items():
-            errors = [found for each in comparisons if each.group == group and (found := each.errors(base))]
+            errors = [error for each in comparisons if each.group == group and (error := each.errors(base))]
             if not errors:
                 continue
             names = (
@@ -229,7 +137,7 @@ def _summary(comparisons: Sequence[Comparison]) -> str:
     )
 
 
-def _kept(comparisons: Sequence[Comparison], raw: dict[str, dict[str, tuple[float, float]]]) -> str:
+def _promises(comparisons: Sequence[Comparison], raw: dict[str, dict[str, tuple[float, float]]]) -> str:
     lines = []
     for group, promise in PROMISES.items():
         base = "loaded" if group == "host sampling" else "alone"
@@ -402,7 +310,7 @@ def _roofline() -> str:
 
 def _rehearsal(cells: Sequence[Cell]) -> str:
     if not cells:
-        return "Not measured yet: `python -m benchmarks.planning --rehearsal` measures a local endpoint on this machine's CPU."
+        return "Not measured yet: `python -m benchmarks.planning --rehearsal 40` measures a local endpoint on this machine's CPU."
     first = cells[0]
     rows = []
     for cell in cells:

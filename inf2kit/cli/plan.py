@@ -53,7 +53,7 @@ def _objectives(_: click.Context, __: click.Parameter, value: str) -> Objectives
     "--callers", type=click.IntRange(1), help="Callers who each wait for their answer and call again."
 )
 @click.option(
-    "--input",
+    "--input-tokens",
     "inputs",
     callback=_lengths,
     metavar="TOKENS",
@@ -62,7 +62,8 @@ def _objectives(_: click.Context, __: click.Parameter, value: str) -> Objectives
     help="Input tokens.",
 )
 @click.option(
-    "--new",
+    "--new-tokens",
+    "new",
     callback=_lengths,
     metavar="TOKENS",
     default="256",
@@ -156,7 +157,7 @@ def plan(
 ) -> None:
     """Plan instances, cost and scaling for a demand. PRESET is a preset's name or a .toml file.
 
-        inf2kit plan llama2-7b-throughput --rate 1 --input 256 --new 220~90 --slo ttft=2,latency=30
+        inf2kit plan llama2-7b-throughput --rate 1 --new-tokens 220~90 --slo ttft=2,latency=30
 
     The scheduler is simulated with the times of a prefill and of a decode step: those that 'bench load
     --calibrate' measured, else published ones of the same model and shape, else what the sizes of model and
@@ -182,6 +183,9 @@ def plan(
         prefills_per_step,
         seeds,
     )
+    if chart_path and not chart_path.parent.is_dir():
+        folder = chart_path.parent
+        raise PlanError(f"{folder} is no folder, so the chart cannot be written there; create it first")
     capacity_plan = plans.make(chosen, situation, calibration=calibration)
     others = plans.alternatives(capacity_plan)
     if chart_path:
@@ -196,7 +200,5 @@ def plan(
 def _draw(capacity_plan: Plan, path: Path) -> None:
     from inf2kit.cli import plan_chart
 
-    if not path.parent.is_dir():
-        raise PlanError(f"{path.parent} is no folder, so the chart cannot be written there; create it first")
     for file in plan_chart.draw(capacity_plan, path):
         click.echo(f"wrote {file}", err=True)

@@ -66,14 +66,17 @@ def find(preset: Preset, *, sampling: str = "host", calibration: Path | None = N
     Args:
         preset: The preset, on one of its instance types.
         sampling: Where tokens are chosen: ``host`` or ``device``.
-        calibration: A file of ``bench load --calibrate``; by default the preset's own, if there is one.
+        calibration: A file of ``bench load --calibrate``, which may be of a rehearsal. By default the
+            preset's own, if there is one; one of a rehearsal says nothing about a device, and is passed over.
 
     Raises:
         PlanError: nothing is known that would do, or the calibration is of another shape.
         Inf2KitError: the calibration cannot be read.
     """
-    if measured := _calibration(preset, calibration):
-        return measured
+    if calibration is not None:
+        return _read(calibration, preset)
+    if own := _own(preset):
+        return own
     name, compute, shapes = preset.name, preset.compute, preset.shapes
     if compute.backend != "neuron":
         raise PlanError(f"{name} runs on this machine, whose speed nobody has published; {_CALIBRATE}")
@@ -105,14 +108,19 @@ def find(preset: Preset, *, sampling: str = "host", calibration: Path | None = N
     )
 
 
-def _calibration(preset: Preset, path: Path | None) -> Basis | None:
-    if path is None:
-        try:
-            path = paths.calibration(preset.name)
-        except Inf2KitError:  # nobody's home folder is known
-            return None
-        if not path.exists():
-            return None
+def _own(preset: Preset) -> Basis | None:
+    """The user's own measurement of a preset; not that of its rehearsal, if it is for a device."""
+    try:
+        path = paths.calibration(preset.name)
+    except Inf2KitError:  # nobody's home folder is known
+        return None
+    if not path.exists():
+        return None
+    own = _read(path, preset)
+    return None if own.notice and preset.compute.backend == "neuron" else own
+
+
+def _read(path: Path, preset: Preset) -> Basis:
     calibration = Calibration.read(path)
     shape = (calibration.batch_size, calibration.sequence_length)
     if shape != (preset.shapes.batch_size, preset.shapes.sequence_length):

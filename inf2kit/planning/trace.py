@@ -13,8 +13,11 @@ from inf2kit.errors import PlanError
 from inf2kit.planning.demand import Trace
 
 #: The names of columns in traces that are around: inf2kit's benchmarks, Mooncake's and AIPerf's, Azure's.
-_INPUT = ("input_tokens", "input_length", "prompt_tokens", "ContextTokens")
-_NEW = ("new_tokens", "output_tokens", "output_length", "generated_tokens", "GeneratedTokens")
+_INPUT = ("input_tokens", "input_length", "isl", "prompt_tokens", "ContextTokens")
+_NEW = (
+    *("new_tokens", "output_tokens", "output_length", "osl", "generated_tokens", "GeneratedTokens"),
+    *("max_new_tokens", "max_tokens"),
+)
 _TIME = ("time_s", "start_s", "timestamp", "TIMESTAMP")
 #: Mooncake's and AIPerf's times are milliseconds.
 _MILLISECONDS = "timestamp"

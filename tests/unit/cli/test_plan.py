@@ -19,7 +19,9 @@ def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_plan_says_what_it_rests_on_and_what_to_deploy() -> None:
-    result = CliRunner().invoke(main, [*PLAN, "--rate", "1", "--new", "220~90", "--slo", "ttft=2,latency=30"])
+    result = CliRunner().invoke(
+        main, [*PLAN, "--rate", "1", "--new-tokens", "220~90", "--slo", "ttft=2,latency=30"]
+    )
     assert result.exit_code == 0, result.output
     for part in (
         "x ml.inf2.48xlarge for llama2-7b-throughput: 1 call a second, 256 input and 220~90 new tokens",
@@ -71,8 +73,8 @@ def test_a_plan_is_drawn(tmp_path: Path) -> None:
         ([], "how much is asked? Give --rate, --callers, or a --trace with times"),
         (["--rate", "1", "--callers", "2"], "give --rate or --callers, not both"),
         (["--rate", "0"], "0"),
-        (["--rate", "1", "--new", "500-100"], "write 100-500"),
-        (["--rate", "1", "--input", "many"], "'many' is no length"),
+        (["--rate", "1", "--new-tokens", "500-100"], "write 100-500"),
+        (["--rate", "1", "--input-tokens", "many"], "'many' is no length"),
         (["--rate", "1", "--slo", "tfft=1"], "did you mean 'ttft'?"),
         (["--rate", "1", "--slo", "ttft=soon"], "write ttft=1,latency=30"),
         (["--rate", "1", "--slo", "ttft=0.01"], "no number of instances gives a first token in time"),

@@ -51,6 +51,12 @@ def test_the_users_own_measurement_comes_before_published_figures(tmp_path: Path
     assert basis.find(PRESET, calibration=other).times.step_s == 0.02
 
 
+def test_a_rehearsals_calibration_says_nothing_about_a_device_unless_it_is_named() -> None:
+    path = dataclasses.replace(CALIBRATION, machine="a processor", notice="simulated").save()
+    assert basis.find(PRESET).kind == "published"
+    assert basis.find(PRESET, calibration=path).notice == "simulated"
+
+
 def test_a_calibration_of_another_shape_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "wide.toml"
     dataclasses.replace(CALIBRATION, batch_size=32).write(path)
