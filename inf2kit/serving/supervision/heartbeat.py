@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import mmap
 import os
-import struct
 import time
 from collections.abc import Mapping
 
 #: Variables that pass the file descriptors on to child processes.
 ENGINE, GATEWAY = "INF2KIT_ENGINE_HEARTBEAT_FD", "INF2KIT_GATEWAY_HEARTBEAT_FD"
-_STAMP, _LIMIT = 0, 8
-_DOUBLE = struct.Struct("d")
+_STAMP, _LIMIT = 0, 1
+_SIZE = 16
 
 
 class Heartbeat:
@@ -30,13 +29,14 @@ class Heartbeat:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        self._memory = mmap.mmap(fd, 2 * _DOUBLE.size)
+        # A double at once: struct.pack_into writes zeros first, which mean "not serving" to a reader.
+        self._doubles = memoryview(mmap.mmap(fd, _SIZE)).cast("d")
 
     @classmethod
     def create(cls) -> Heartbeat:
         """A new heartbeat, which no other process shares yet."""
         fd = os.memfd_create("inf2kit-heartbeat")
-        os.ftruncate(fd, 2 * _DOUBLE.size)
+        os.ftruncate(fd, _SIZE)
         return cls(fd)
 
     @classmethod
@@ -46,16 +46,16 @@ class Heartbeat:
 
     def begin(self, stall_s: float) -> None:
         """Start: from now on the process is stalled when it is silent for ``stall_s`` seconds."""
-        _DOUBLE.pack_into(self._memory, _LIMIT, stall_s)
+        self._doubles[_LIMIT] = stall_s
         self.beat()
 
     def beat(self) -> None:
         """Report progress, or that there is nothing to do."""
-        _DOUBLE.pack_into(self._memory, _STAMP, time.monotonic())
+        self._doubles[_STAMP] = time.monotonic()
 
     def clear(self) -> None:
         """Reset: no process serves."""
-        _DOUBLE.pack_into(self._memory, _STAMP, 0.0)
+        self._doubles[_STAMP] = 0.0
 
     @property
     def serving(self) -> bool:
@@ -73,6 +73,5 @@ class Heartbeat:
         """Whether the process has been silent for longer than it may be."""
         return self.silent_s > self._read(_LIMIT)
 
-    def _read(self, offset: int) -> float:
-        value: float = _DOUBLE.unpack_from(self._memory, offset)[0]
-        return value
+    def _read(self, place: int) -> float:
+        return self._doubles[place]
