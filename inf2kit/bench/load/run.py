@@ -6,14 +6,14 @@ import asyncio
 import dataclasses
 import datetime as dt
 import itertools
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import anyio.to_thread
 
 import inf2kit
 from inf2kit.bench.load.loops import CellRun, Until
-from inf2kit.bench.load.plan import BuildPrompt, Workload
+from inf2kit.bench.load.plan import BuildPrompt, Request, Workload
 from inf2kit.bench.load.report import Report
 from inf2kit.bench.load.samples import Cell, Load
 from inf2kit.bench.load.senders import Sender
@@ -53,28 +53,46 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far a run is.
+class Place:
+    """Where a cell is in its run.
 
     Attributes:
-        number: The cell's place, from 1.
+        number: Its place, from 1.
         total: Number of cells.
-        cell: The cell.
-        left_s: Seconds until the last call of the run is sent; None if calls are counted.
+        later_s: Seconds of all later cells; None if calls are counted.
     """
 
     number: int
     total: int
+    later_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        place: Where the cell is in its run.
+        cell: The cell.
+    """
+
+    place: Place
     cell: CellRun
-    left_s: float | None
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until the last call of the run is sent; None if calls are counted."""
+        if self.place.later_s is None or self.cell.until.calls is not None:
+            return None
+        return max(self.cell.until.seconds - self.cell.elapsed_s, 0.0) + self.place.later_s
 
     def __str__(self) -> str:
         """Return one line."""
         cell = self.cell
         rate = cell.tokens / cell.elapsed_s if cell.elapsed_s else 0.0
         line = (
-            f"{self.number}/{self.total} {cell.load}: {len(cell.samples)} calls, {cell.failed} failed, "
-            f"{cell.in_flight} under way, {rate:.0f} tokens/s"
+            f"{self.place.number}/{self.place.total} {cell.load}: {len(cell.samples)} calls, "
+            f"{cell.failed} failed, {cell.in_flight} under way, {rate:.0f} tokens/s"
         )
         if cell.is_draining:
             return f"{line}, waiting for the last answers"
@@ -85,14 +103,16 @@ class Run:
     """A run of a load benchmark.
 
     Args:
-        endpoint: The endpoint, for building prompts.
+        endpoint: The endpoint.
         sender: How calls are sent.
+        count_tokens: Returns the server's own count of a prompt's tokens.
         plan: What is measured.
         server: The container's counters.
         report: The report without cells.
         on_progress: Called twice a second.
 
     Attributes:
+        endpoint: The endpoint.
         report: The report so far.
         error: Why it was given up: every call failed.
     """
@@ -101,13 +121,14 @@ class Run:
         self,
         endpoint: Endpoint,
         sender: Sender,
+        count_tokens: Callable[[str], int],
         plan: Plan,
         server: ServerMetrics,
         report: Report,
         on_progress: Callable[[Progress], None] = lambda _: None,
     ) -> None:
-        self._endpoint, self._sender, self._plan, self._server = endpoint, sender, plan, server
-        self._on_progress = on_progress
+        self.endpoint, self._sender, self._plan, self._server = endpoint, sender, plan, server
+        self._count_tokens, self._on_progress = count_tokens, on_progress
         self._notices = dict[str, None]()
         self.report = report
         self.error: EndpointError | None = None
@@ -136,51 +157,58 @@ class Run:
             build_prompt: What ``prepare`` returned.
             stop: Ends the run; the cell that runs is kept as far as it is.
         """
-        for number, load in enumerate(self._plan.loads, 1):
-            seed = f"{self._plan.seed} {load}"
-            requests = self._plan.workload.draw(seed, build_prompt)
-            before = await self._server.read()
-            running = CellRun(
-                load,
-                self._plan.until,
-                requests,
-                self._sender,
-                streamed=self._plan.streamed,
-                on_result=self._note,
-            )
-            watch = asyncio.create_task(self._watch(running, number))
-            try:
-                cell = await running.run(seed, stop)
-            finally:
-                watch.cancel()
-            cell = dataclasses.replace(cell, server=increases(before, await self._server.read()))
-            self.report = dataclasses.replace(
-                self.report, cells=(*self.report.cells, cell), notices=tuple(self._notices)
-            )
-            yield cell
-            self.error = running.hopeless
+        plan = self._plan
+        for number, load in enumerate(plan.loads, 1):
+            left = None if plan.until.calls else (len(plan.loads) - number) * plan.until.seconds
+            requests = plan.workload.draw(f"{plan.seed} {load}", build_prompt)
+            place = Place(number, len(plan.loads), left)
+            yield await self.measure(load, plan.until, requests, place, stop)
             if stop.is_set() or self.error is not None:
                 return
+
+    async def measure(
+        self, load: Load, until: Until, requests: Iterator[Request], place: Place, stop: asyncio.Event
+    ) -> Cell:
+        """Measure one load, and add it to the report.
+
+        Args:
+            load: The load.
+            until: When it ends.
+            requests: What is sent.
+            place: The cell's place among all, for the progress.
+            stop: Ends it; what was measured is kept.
+        """
+        before = await self._server.read()
+        running = CellRun(
+            load, until, requests, self._sender, streamed=self._plan.streamed, on_result=self._note
+        )
+        watch = asyncio.create_task(self._watch(running, place))
+        try:
+            cell = await running.run(f"{self._plan.seed} {load}", stop)
+        finally:
+            watch.cancel()
+        cell = dataclasses.replace(cell, server=increases(before, await self._server.read()))
+        self.report = dataclasses.replace(
+            self.report, cells=(*self.report.cells, cell), notices=tuple(self._notices)
+        )
+        self.error = running.hopeless
+        return cell
+
+    async def server_metrics(self) -> dict[str, float] | None:
+        """Return what the container's ``/metrics`` say now; None if they cannot be read."""
+        return await self._server.read()
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._sender.aclose()
 
-    async def _watch(self, running: CellRun, number: int) -> None:
-        plan = self._plan
+    async def _watch(self, running: CellRun, place: Place) -> None:
         while True:
-            left_s = None
-            if plan.until.calls is None:
-                cells = len(plan.loads) - number
-                left_s = max(plan.until.seconds - running.elapsed_s, 0.0) + cells * plan.until.seconds
-            self._on_progress(Progress(number, len(plan.loads), running, left_s))
+            self._on_progress(Progress(place, running))
             await asyncio.sleep(_REPORT_S)
 
     def _measure_words(self) -> BuildPrompt:
-        builder = PromptBuilder.measure(
-            lambda text: self._endpoint.generate(text, max_new_tokens=1).input_tokens
-        )
-        return builder.build
+        return PromptBuilder.measure(self._count_tokens).build
 
     def _note(self, result: TextResult) -> None:
         for warning in itertools.islice(result.warnings, _NOTICES):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import httpx
 
 #: Counters and sums that a cell adds to.
-_INCREASING = ("_total", "_sum", "_count")
+_INCREASING = ("_total", "_sum", "_count", "_restarts")
 _TIMEOUT_S = 10.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -28,15 +29,13 @@ class Address:
     """Which endpoint is called.
 
     Attributes:
-        endpoint: Its name, or a preset's.
-        is_preset: Whether it is a preset's.
+        endpoint: Its name.
         endpoint_url: The address to call.
         region_name: The AWS region.
         profile_name: A profile of the AWS configuration.
     """
 
     endpoint: str
-    is_preset: bool = False
     endpoint_url: str | None = None
     region_name: str | None = None
     profile_name: str | None = None
@@ -47,10 +46,6 @@ class Address:
         Raises:
             EndpointError: there cannot be such an endpoint, or AWS cannot be called.
         """
-        if self.is_preset:
-            return Endpoint.from_preset(
-                self.endpoint, region_name=self.region_name, profile_name=self.profile_name
-            )
         return Endpoint(
             self.endpoint,
             endpoint_url=self.endpoint_url,
@@ -58,16 +53,12 @@ class Address:
             profile_name=self.profile_name,
         )
 
-    async def open_async(self) -> AsyncEndpoint:
+    def open_async(self) -> AsyncEndpoint:
         """Return the endpoint for asyncio.
 
         Raises:
             EndpointError: as ``open`` does.
         """
-        if self.is_preset:
-            return await AsyncEndpoint.from_preset(
-                self.endpoint, region_name=self.region_name, profile_name=self.profile_name
-            )
         return AsyncEndpoint(
             self.endpoint,
             endpoint_url=self.endpoint_url,
@@ -103,21 +94,24 @@ async def open_run(
     if transport == "boto3":
         sender = BotoSender(endpoint.with_options(timeout=timeout_s, max_retries=0), streamed=plan.streamed)
     else:
-        caller = (await address.open_async()).with_options(timeout=timeout_s, max_retries=0)
+        caller = address.open_async().with_options(timeout=timeout_s, max_retries=0)
         if transport == "jobs":
             sender = JobSender(caller, timeout_s or _JOB_S)
         else:
             sender = AsyncSender(caller, streamed=plan.streamed)
     name = endpoint.name
-    gateway_url = local_gateway_url(name) if _is_local(address, name) else None
+    is_here = endpoint.is_local and address.endpoint_url in (None, local_endpoint_url(name))
+    gateway_url = local_gateway_url(name) if is_here else None
     server = ServerMetrics(metrics_url or (gateway_url and f"{gateway_url}/metrics"))
     where = repr(endpoint).strip("<>").removeprefix("Endpoint ")
     report = new_report(name, where, describe_processor(), TRANSPORTS[transport], plan)
-    return Run(endpoint, sender, plan, server, report, on_progress)
+    count_tokens = functools.partial(_count_tokens, endpoint, as_jobs=transport == "jobs")
+    return Run(endpoint, sender, count_tokens, plan, server, report, on_progress)
 
 
-def _is_local(address: Address, name: str) -> bool:
-    """Whether calls go to a local endpoint of inf2kit, whose container is on this machine too."""
-    if address.region_name or address.profile_name:
-        return False
-    return address.endpoint_url is None or address.endpoint_url == local_endpoint_url(name)
+def _count_tokens(endpoint: Endpoint, text: str, *, as_jobs: bool) -> int:
+    """Return the server's own count of a prompt's tokens."""
+    if not as_jobs:
+        return endpoint.generate(text, allow_long=True, max_new_tokens=1).input_tokens
+    result = endpoint.submit(text, max_new_tokens=1).result(timeout=_JOB_S)
+    return result[0].input_tokens if isinstance(result, list) else result.input_tokens

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from inf2kit.cli.bench.load_output import ProgressLine, ReportWriter, print_report, summary
+from inf2kit.cli.bench.load_output import ProgressLine, ReportWriter, print_calibration, print_report, summary
 from inf2kit.cli.bench.types import LengthsType, Numbers, Slo
 from inf2kit.cli.calling import address_options
 from inf2kit.cli.extras import needs
 
 if TYPE_CHECKING:
+    from inf2kit.bench.load.calibrate import Calibrator
     from inf2kit.bench.load.plan import Lengths
     from inf2kit.bench.load.run import Plan, Run
-    from inf2kit.bench.load.samples import Load
+    from inf2kit.bench.load.samples import Cell, Load
+    from inf2kit.catalog.calibration import Calibration
 
 #: The loads of a command that names none.
 _CALLERS = "1,2,4,8,16"
@@ -27,7 +29,16 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @click.command("load")
 @click.argument("endpoint")
-@click.option("--preset", is_flag=True, help="ENDPOINT is a preset, whose endpoint is looked up.")
+@click.option("--preset", help="The preset that --calibrate is of, where it is not known.")
+@click.option(
+    "--calibrate", is_flag=True, help="Measure what 'inf2kit plan' wants, and store it for the preset."
+)
+@click.option(
+    "--engines", type=click.IntRange(1), default=1, show_default=True, help="Engines, for --calibrate."
+)
+@click.option(
+    "--on-device-sampling", is_flag=True, help="--calibrate a model that was compiled with that option."
+)
 @click.option("--callers", type=Numbers(int), help=f"Closed loops of so many callers. Default: {_CALLERS}.")
 @click.option("--rate", "rates", type=Numbers(float), help="Open loops of so many calls a second (Poisson).")
 @click.option(
@@ -90,7 +101,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 def load(
     endpoint: str,
     *,
-    preset: bool,
+    preset: str | None,
+    calibrate: bool,
+    engines: int,
+    on_device_sampling: bool,
     callers: tuple[int, ...] | None,
     rates: tuple[float, ...] | None,
     transport: str,
@@ -107,38 +121,47 @@ def load(
 
     It prints rates and percentiles, and writes load.json with the raw samples, report.html, and a
     profile_export_aiperf.json for each load. Ctrl-C ends it and keeps what was measured.
+
+    With --calibrate, the loads are those that 'inf2kit plan' wants: ten calls alone, a closed loop with a
+    caller for each row, and a rate of 70 % of what it can do.
     """
     import matplotlib as mpl  # noqa: F401 - a missing extra is said before the measurement, not after it
 
+    from inf2kit.bench.load.calibrate import Calibrator
     from inf2kit.bench.load.run import parse_loads
     from inf2kit.bench.load.start import Address, open_run
+    from inf2kit.bench.load.subject import find_subject
 
+    if calibrate and (callers or rates):
+        raise click.UsageError("--calibrate chooses the loads itself; leave out --callers and --rate")
     if callers is None and rates is None:
         callers = tuple(map(int, _CALLERS.split(",")))
     plan = _plan(parse_loads(callers or (), rates or ()), transport, **options)
-    address = Address(endpoint, preset, endpoint_url, region_name, profile_name)
+    if calibrate and (not plan.streamed or transport == "jobs" or not plan.workload.needs_prompts):
+        raise click.UsageError("--calibrate needs streamed answers, and lengths or a trace of lengths")
+    address = Address(endpoint, endpoint_url, region_name, profile_name)
     writer = ReportWriter(output or Path(f"load-{endpoint}-{dt.datetime.now(dt.timezone.utc):%Y%m%d-%H%M%S}"))
-
     progress = ProgressLine(quiet=quiet)
 
-    async def measure() -> tuple[Run, int]:
+    async def measure() -> tuple[Run, int, Calibration | None]:
         run = await open_run(
-            address,
-            transport,
-            plan,
-            timeout_s=timeout,
-            metrics_url=metrics_url,
-            on_progress=progress,
+            address, transport, plan, timeout_s=timeout, metrics_url=metrics_url, on_progress=progress
         )
-        return run, await _measure(run, writer, progress)
+        calibrator = None
+        if calibrate:
+            subject = await find_subject(run, preset, on_device_sampling=on_device_sampling, engines=engines)
+            calibrator = Calibrator(run, subject, plan.workload, plan.until.seconds, plan.seed)
+        return run, *await _measure(run, calibrator, writer, progress)
 
-    run, status = asyncio.run(measure())
+    run, status, calibration = asyncio.run(measure())
     if run.report.cells:
         writer.finish(run.report)
         print_report(run.report)
         click.echo(f"report: {writer.folder / 'report.html'}")
     if run.error is not None:
         raise click.ClickException(f"given up, since every call failed: {run.error}")
+    if calibration is not None:
+        print_calibration(calibration, calibration.save())
     return status
 
 
@@ -175,8 +198,14 @@ def _plan(
     return Plan(loads, Until(seconds, requests), workload, warm_up, seed, streamed, slo)
 
 
-async def _measure(run: Run, writer: ReportWriter, progress: ProgressLine) -> int:
-    """Measure all loads, and return the command's status: a signal's, if one has ended it."""
+async def _measure(
+    run: Run, calibrator: Calibrator | None, writer: ReportWriter, progress: ProgressLine
+) -> tuple[int, Calibration | None]:
+    """Measure all loads.
+
+    Returns:
+        The command's status, which is a signal's if one has ended it, and the calibration.
+    """
     stop = asyncio.Event()
     status = 0
     event_loop = asyncio.get_running_loop()
@@ -189,16 +218,22 @@ async def _measure(run: Run, writer: ReportWriter, progress: ProgressLine) -> in
         for each in _SIGNALS:
             event_loop.remove_signal_handler(each)
 
+    def keep(cell: Cell) -> None:
+        """Whatever happens later, this load is kept."""
+        writer.keep(run.report)
+        progress.print_line(f"{cell.load}: {summary(cell, run.report.slo)}")
+
     try:
         build_prompt = await run.prepare()
         for number in _SIGNALS:
             event_loop.add_signal_handler(number, end, number)
+        if calibrator is not None:
+            calibration = await calibrator.measure(build_prompt, stop, keep)
+            return status, calibration
         async for cell in run.cells(build_prompt, stop):
-            # Whatever happens later, this is kept.
-            writer.keep(run.report)
-            progress.print_line(f"{cell.load}: {summary(cell, run.report.slo)}")
+            keep(cell)
     finally:
         for number in _SIGNALS:
             event_loop.remove_signal_handler(number)
         await run.aclose()
-    return status
+    return status, None

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from inf2kit.bench.load.report import Report
     from inf2kit.bench.load.run import Progress
     from inf2kit.bench.load.samples import Cell
+    from inf2kit.catalog.calibration import Calibration
 
 #: Seconds between two lines of progress where they add up.
 _LOG_S = 10.0
@@ -111,3 +112,25 @@ def print_report(report: Report) -> None:
         click.echo()
         for line in lines:
             click.echo(line)
+
+
+def print_calibration(calibration: Calibration, path: Path) -> None:
+    """Print what was fitted, and where it is."""
+    prefills = ", ".join(
+        f"{tokens} tokens {1000 * seconds:.1f} ms"
+        for tokens, seconds in zip(calibration.prefill_tokens, calibration.prefill_s, strict=True)
+    )
+    sampling = "device" if calibration.on_device_sampling else "host"
+    rows = [
+        ("CALIBRATION", f"{calibration.preset} on {calibration.machine}, {calibration.measured}"),
+        ("prefill", prefills),
+        ("step alone", f"{1000 * (calibration.step_s + calibration.row_step_s):.2f} ms"),
+        ("each further row", f"{1000 * calibration.row_step_s:.2f} ms (sampling on the {sampling})"),
+        ("stall behind a prefill", f"{1000 * calibration.stall_s:.1f} ms"),
+        ("new tokens", f"{calibration.new_tokens:g}, deviation {calibration.new_tokens_deviation:g}"),
+        ("round trip", f"{1000 * calibration.round_trip_s:.1f} ms"),
+        ("notice", calibration.notice or "-"),
+        ("file", str(path)),
+    ]
+    click.echo()
+    print_table(rows)

@@ -1,0 +1,45 @@
+"""Which preset an endpoint serves, and what it runs on: what a calibration is of."""
+
+from __future__ import annotations
+
+from inf2kit import names
+from inf2kit.bench.load.calibrate import Subject
+from inf2kit.bench.load.run import Run
+from inf2kit.bench.machine import describe_processor
+from inf2kit.client.local import local_endpoint_preset
+from inf2kit.errors import Inf2KitError
+from inf2kit.presets import load_preset, preset_names
+
+
+async def find_subject(run: Run, preset: str | None, *, on_device_sampling: bool, engines: int) -> Subject:
+    """Find out what is calibrated.
+
+    Args:
+        run: The run, for its endpoint and its container's counters.
+        preset: The preset's name or file; None for the one that a local endpoint was started with, or that
+            gives an endpoint this name.
+        on_device_sampling: Whether the device chooses the tokens; no call tells.
+        engines: Engines behind the endpoint.
+
+    Raises:
+        Inf2KitError: it is not known which preset the endpoint serves.
+    """
+    name = run.endpoint.name
+    preset = preset or local_endpoint_preset(name)
+    if preset is None:
+        preset = next((each for each in preset_names() if names.endpoint_name(each) == name), None)
+    if preset is None:
+        raise Inf2KitError(
+            f"a calibration is of a preset, and none gives an endpoint the name {name!r}; say which one it "
+            "serves: --preset NAME or --preset FILE.toml"
+        )
+    known = load_preset(preset)
+    counters = await run.server_metrics() or {}
+    return Subject(
+        known.name,
+        int(counters.get("inf2kit_rows", 0)) or known.shapes.batch_size,
+        known.shapes.sequence_length,
+        engines,
+        on_device_sampling,
+        describe_processor() if run.endpoint.is_local else known.compute.instance_type,
+    )
