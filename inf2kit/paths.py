@@ -42,14 +42,14 @@ def prices() -> Path:
     return home() / "prices.toml"
 
 
-def speeds() -> Path:
-    """Return the file of the user's own measurements of presets, which may not exist."""
-    return home() / "speeds.toml"
+def calibrations() -> Path:
+    """Return the folder of the user's own measurements of presets, which may not exist."""
+    return home() / "calibrations"
 
 
 def calibration(preset: str) -> Path:
     """Return the file of the user's own measurement of a preset, which may not exist."""
-    return home() / "calibrations" / f"{preset}.toml"
+    return calibrations() / f"{preset}.toml"
 
 
 def manifest(digest: str) -> Path:

@@ -1,4 +1,4 @@
-"""How fast the presets are, by the user's own measurements or by published tables."""
+"""How fast the presets are, by the user's own calibrations or by published tables."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from inf2kit import paths, toml
+from inf2kit.catalog.calibration import Calibration
 from inf2kit.errors import EndpointError, Inf2KitError
 
 _FILE = Path(__file__).with_name("speeds.toml")
@@ -19,15 +20,17 @@ _TOKENS = (256, 512, 768)
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds of a preset's calls, one batch at a time.
+    """Seconds of a preset's calls.
 
     Attributes:
-        encoding_s: Seconds to the first token, for 256, 512 and 768 input tokens.
-        step_s: Seconds of each further token, for the whole batch.
+        prompt_tokens: Input tokens of the prompts whose encoding is known, ascending.
+        encoding_s: Seconds to the first token, for each of these lengths.
+        step_s: Seconds of each further token, with all rows busy.
         source: Who measured it.
     """
 
-    encoding_s: tuple[float, float, float]
+    prompt_tokens: tuple[int, ...]
+    encoding_s: tuple[float, ...]
     step_s: float
     source: str
 
@@ -41,47 +44,64 @@ class Speed:
         return 0 if room_s < 0 else int(room_s / self.step_s) + 1
 
     def first_token_s(self, input_tokens: int) -> float:
-        """Seconds to the first token: linear between the table's columns and beyond them, never below."""
-        low, high = (0, 1) if input_tokens <= _TOKENS[1] else (1, 2)
-        share = max(input_tokens - _TOKENS[low], 0) / (_TOKENS[high] - _TOKENS[low])
-        return self.encoding_s[low] + share * (self.encoding_s[high] - self.encoding_s[low])
+        """Seconds to the first token: linear between known lengths and beyond them, never below the first."""
+        lengths, seconds = self.prompt_tokens, self.encoding_s
+        if input_tokens <= lengths[0] or len(lengths) == 1:
+            return seconds[0]
+        high = next(
+            (place for place, length in enumerate(lengths) if length >= input_tokens), len(lengths) - 1
+        )
+        low = high - 1
+        share = (input_tokens - lengths[low]) / (lengths[high] - lengths[low])
+        return max(seconds[low] + share * (seconds[high] - seconds[low]), seconds[0])
 
 
-def speeds() -> Mapping[str, Speed]:
-    """Return the speed of each preset that has one: the user's own file before the published tables.
+def find_speed(preset: str) -> Speed | None:
+    """Return the speed of a preset: the user's own calibration before the published tables; None without one.
 
     Raises:
-        EndpointError: the user's file cannot be read.
+        EndpointError: the user's calibration cannot be read.
     """
     try:
-        own = paths.speeds()
-    except Inf2KitError:  # nobody's home folder is known, as in some containers
-        own = None
-    return _read_all(own)
+        path = paths.calibration(preset)
+        status = path.stat()
+    except (OSError, Inf2KitError):  # there is none, or nobody's home folder is known, as in some containers
+        return published_speeds().get(preset)
+    return _calibrated(path, status.st_mtime_ns)
+
+
+def measured_presets() -> list[str]:
+    """Return the presets of which there is a speed."""
+    try:
+        own = {path.stem for path in paths.calibrations().glob("*.toml")}
+    except Inf2KitError:
+        own = set()
+    return sorted(own | set(published_speeds()))
 
 
 @functools.cache
-def _read_all(own: Path | None) -> Mapping[str, Speed]:
-    published = {preset: _parse(values) for preset, values in toml.read(_FILE).items()}
-    if own is None:
-        return MappingProxyType(published)
+def published_speeds() -> Mapping[str, Speed]:
+    """Return the published speed of each preset that has one."""
+    return MappingProxyType({preset: _parse(values) for preset, values in toml.read(_FILE).items()})
+
+
+@functools.lru_cache(maxsize=8)
+def _calibrated(path: Path, _written_ns: int) -> Speed:
+    """Read a calibration, again only if it was written again."""
     try:
-        measured = {preset: _parse(values, f"your own {own}") for preset, values in toml.read(own).items()}
-    except (FileNotFoundError, NotADirectoryError):
-        measured = {}
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise EndpointError(
-            f"{own} cannot be read ({error!r}); it must have a table for each preset, with encoding_s and "
-            "end_to_end_s of three numbers each; correct or delete it"
-        ) from None
-    return MappingProxyType({**published, **measured})
+        calibration = Calibration.read(path)
+    except Inf2KitError as error:
+        raise EndpointError(f"{error}, or delete it") from None
+    return Speed(
+        calibration.prefill_tokens,
+        tuple(seconds + calibration.round_trip_s for seconds in calibration.prefill_s),
+        calibration.step_s + calibration.batch_size * calibration.row_step_s,
+        f"your own {path}",
+    )
 
 
-def _parse(values: Mapping[str, Sequence[float]], source: str = _PUBLISHED) -> Speed:
+def _parse(values: Mapping[str, Sequence[float]]) -> Speed:
     first, second, third = map(float, values["encoding_s"])
     *_, longest = map(float, values["end_to_end_s"])
     # The longest row has the smallest error of rounding.
-    step_s = (longest - first) / (_TOKENS[2] - 1)
-    if not 0 < first <= second <= third or not step_s > 0:
-        raise ValueError("times must be above 0 and grow with the number of tokens")
-    return Speed((first, second, third), step_s, source)
+    return Speed(_TOKENS, (first, second, third), (longest - first) / (_TOKENS[2] - 1), _PUBLISHED)

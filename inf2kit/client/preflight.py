@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from inf2kit import names
-from inf2kit.catalog.speeds import Speed, speeds
+from inf2kit.catalog import speeds
+from inf2kit.catalog.speeds import Speed
 from inf2kit.client.batch import LENGTHS
 from inf2kit.client.published import PublishedEndpoint
 from inf2kit.errors import CallTooLongError
@@ -19,12 +20,16 @@ _CHARACTERS_PER_TOKEN = 4
 
 
 def find_speed(endpoint: str, published: PublishedEndpoint | None) -> Speed | None:
-    """Return the speed of the preset that an endpoint serves, if it is known."""
+    """Return the speed of the preset that an endpoint serves, if it is known.
+
+    Raises:
+        EndpointError: the user's own calibration of the preset cannot be read.
+    """
     if published is not None:
-        return speeds().get(published.preset)
-    for preset, speed in speeds().items():
+        return speeds.find_speed(published.preset)
+    for preset in speeds.measured_presets():
         if names.endpoint_name(preset) == endpoint:
-            return speed
+            return speeds.find_speed(preset)
     return None
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import datetime as dt
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,8 @@ import boto3
 import pytest
 
 from inf2kit import AsyncEndpoint, CallTooLongError, Endpoint, EndpointError
-from inf2kit.catalog.speeds import speeds
+from inf2kit.catalog.calibration import Calibration
+from inf2kit.catalog.speeds import Speed, find_speed, measured_presets, published_speeds
 from inf2kit.client.preflight import WHOLE_LIMIT_S, too_long
 from inf2kit.client.published import PublishedEndpoint
 from inf2kit.client.target import Target
@@ -32,20 +35,20 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("preset", PUBLISHED)
 def test_the_published_times_are_computed_and_never_much_too_low(preset: str) -> None:
-    speed = speeds()[preset]
+    speed = published_speeds()[preset]
     for new_tokens, seconds in zip((256, 512, 768), PUBLISHED[preset], strict=True):
         assert 0.95 * seconds <= speed.call_s(256, new_tokens) <= 1.25 * seconds
     assert speed.call_s(256, 768) == pytest.approx(PUBLISHED[preset][2])
 
 
 def test_each_published_preset_is_one_that_ships() -> None:
-    assert set(speeds()) == set(PUBLISHED) <= set(preset_names())
+    assert set(published_speeds()) == set(PUBLISHED) <= set(preset_names())
 
 
 @pytest.mark.parametrize("preset", PUBLISHED)
 @pytest.mark.parametrize("input_tokens", [0, 256, 600, 1500])
 def test_the_length_that_is_offered_fits_and_one_more_does_not(preset: str, input_tokens: int) -> None:
-    speed, prompt = speeds()[preset], "x" * (4 * input_tokens)
+    speed, prompt = published_speeds()[preset], "x" * (4 * input_tokens)
 
     def check(new_tokens: int) -> CallTooLongError | None:
         return too_long("e", speed, 1, [prompt], {"max_new_tokens": new_tokens}, 100)
@@ -57,43 +60,71 @@ def test_the_length_that_is_offered_fits_and_one_more_does_not(preset: str, inpu
     assert check(error.max_new_tokens + 1) is not None
 
 
-def test_the_users_own_measurements_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("INF2KIT_HOME", str(tmp_path))
-    file = tmp_path / "speeds.toml"
-    file.write_text(
-        "[mine]\nencoding_s = [1, 2, 4]\nend_to_end_s = [256, 512, 768]\n"
-        f"[{BUDGET}]\nencoding_s = [0.2, 0.3, 0.4]\nend_to_end_s = [8, 16, 24]\n",
-        encoding="utf-8",
+def calibration(preset: str) -> Calibration:
+    return Calibration(
+        preset=preset,
+        batch_size=4,
+        sequence_length=2048,
+        engines=1,
+        on_device_sampling=False,
+        prefill_tokens=(128, 256, 512),
+        prefill_s=(0.1, 0.2, 0.6),
+        step_s=0.02,
+        row_step_s=0.001,
+        stall_s=0.0,
+        new_tokens=100.0,
+        new_tokens_deviation=5.0,
+        round_trip_s=0.01,
+        measured=dt.date(2026, 1, 1),
+        machine="ml.inf2.xlarge",
     )
-    assert speeds()["mine"].call_s(384, 1) == 1.5
-    assert speeds()[BUDGET].call_s(256, 768) == pytest.approx(24)
-    error = too_long("e", speeds()[BUDGET], 1, ["x"], {"max_new_tokens": 2000}, 100)
+
+
+def test_the_users_own_calibrations_come_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INF2KIT_HOME", str(tmp_path))
+    assert measured_presets() == sorted(PUBLISHED)
+    calibration("mine").save()
+    file = calibration(BUDGET).save()
+    assert measured_presets() == sorted([*PUBLISHED, "mine"])
+    speed = find_speed(BUDGET)
+    assert speed
+    assert speed.call_s(256, 101) == pytest.approx(0.01 + 0.2 + 100 * 0.024), "with all four rows busy"
+    error = too_long("e", speed, 1, ["x"], {"max_new_tokens": 3000}, 100)
     assert f"by your own {file}" in str(error)
-    assert speeds()["llama2-7b-latency"].source.startswith("the tables")
+    assert find_speed("llama2-7b-latency") == published_speeds()["llama2-7b-latency"]
+    # A second calibration counts at once.
+    dataclasses.replace(calibration(BUDGET), step_s=1.0).save()
+    again = find_speed(BUDGET)
+    assert again
+    assert again.step_s == pytest.approx(1.004)
 
 
 @pytest.mark.parametrize(
-    "content",
-    [
-        "not toml",
-        "x = 1",
-        "[x]\nencoding_s = [1, 2, 3]",
-        "[x]\nencoding_s = [1, 2]\nend_to_end_s = [1, 2, 3]",
-        "[x]\nencoding_s = [3, 2, 1]\nend_to_end_s = [4, 5, 6]",
-        "[x]\nencoding_s = [1, 2, 3]\nend_to_end_s = [1, 1, 1]",
-    ],
+    ("input_tokens", "seconds"), [(0, 0.1), (128, 0.1), (192, 0.15), (256, 0.2), (384, 0.4), (768, 1.0)]
 )
-def test_measurements_that_cannot_be_read_are_a_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+def test_encoding_is_linear_between_lengths_and_beyond(input_tokens: int, seconds: float) -> None:
+    speed = Speed((128, 256, 512), (0.1, 0.2, 0.6), 0.02, "somebody")
+    assert speed.first_token_s(input_tokens) == pytest.approx(seconds)
+    assert Speed((128,), (0.1,), 0.02, "somebody").first_token_s(input_tokens) == 0.1
+
+
+@pytest.mark.parametrize("content", ["not toml", "x = 1", 'preset = "x"', b"\xff"])
+def test_a_calibration_that_cannot_be_read_is_a_sentence(
+    isolated: Path, server: FaultServer, content: str | bytes
 ) -> None:
-    monkeypatch.setenv("INF2KIT_HOME", str(tmp_path))
-    (tmp_path / "speeds.toml").write_text(content, encoding="utf-8")
-    with pytest.raises(EndpointError, match=r"speeds\.toml cannot be read .* correct or delete it"):
-        speeds()
+    """And it concerns the calls of its own preset only."""
+    file = calibration(BUDGET).save()
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    client = endpoint(Endpoint, server)
+    with pytest.raises(EndpointError, match=r"is no calibration .* or delete it"):
+        client.generate("x", max_new_tokens=5)
+    assert server.requests["e"] == 0
+    other = Endpoint("other", endpoint_url=server.url)
+    assert other.generate("x", max_new_tokens=5).text == TEXT
 
 
 def test_texts_that_do_not_fit_the_rows_take_turns() -> None:
-    speed = speeds()[BUDGET]
+    speed = published_speeds()[BUDGET]
     assert too_long("e", speed, 1, ["x"] * 2, {"max_new_tokens": 400}, 100) is None
     assert too_long("e", speed, 1, ["x"] * 3, {"max_new_tokens": 400}, 100)
     assert too_long("e", speed, 1, ["x"], {"max_new_tokens": 400, "n": 3}, 100)
