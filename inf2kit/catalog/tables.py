@@ -32,6 +32,20 @@ class PublishedTables:
     end_to_end_s: tuple[float, ...]
     throughput: tuple[float, ...]
 
+    def unrounded_end_to_end_s(self, rows: int) -> list[float]:
+        """Return the latencies with more digits than were printed.
+
+        Each one is rounded to a tenth of a second, and the throughput, which is
+        ``rows x (input + new tokens) / latency``, to a whole number: it is the middle of what both allow.
+        """
+        latencies = []
+        for length, printed_s, throughput in zip(LENGTHS, self.end_to_end_s, self.throughput, strict=True):
+            tokens = rows * (INPUT_TOKENS + length)
+            low = max(printed_s - 0.05, tokens / (throughput + 0.5))
+            high = min(printed_s + 0.05, tokens / (throughput - 0.5))
+            latencies.append((low + high) / 2)
+        return latencies
+
 
 @functools.cache
 def published_tables() -> Mapping[str, PublishedTables]:

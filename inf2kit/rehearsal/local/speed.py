@@ -43,17 +43,18 @@ def speed_variables(speed: str, preset: Preset) -> dict[str, str]:
 def _published(tables: PublishedTables, rows: int) -> Iterator[tuple[str, float]]:
     """The published times as those of one prompt and of one step.
 
-    Encoding was published of the whole batch, whose prompts are prefilled one by one. A step's time is that
-    between two columns of the end-to-end latency, and so has the rounding of both.
+    Encoding was published of the whole batch, whose prompts are prefilled one by one here. So the last row
+    begins ``rows - 1`` steps after the first one, and a call has that many steps more.
     """
     for length, encoding_s in zip(LENGTHS, tables.encoding_s, strict=True):
         yield f"PREFILL_{length}", encoding_s / rows
     tokens, elapsed_s = 1, tables.encoding_s[0]
-    for length, end_to_end_s in zip(LENGTHS, tables.end_to_end_s, strict=True):
-        step_s = (end_to_end_s - elapsed_s) / (length - tokens)
+    for length, end_to_end_s in zip(LENGTHS, tables.unrounded_end_to_end_s(rows), strict=True):
+        step_s = (end_to_end_s - elapsed_s) / (length - tokens + rows - 1)
         # The step that gives the second token finds the prompt alone in its row.
         yield ("STEP" if tokens == 1 else f"STEP_{INPUT_TOKENS + tokens - 1}"), step_s
-        tokens, elapsed_s = length, end_to_end_s
+        elapsed_s += (length - tokens) * step_s
+        tokens = length
 
 
 def _calibrated(calibration: Calibration) -> Iterator[tuple[str, float]]:
