@@ -129,7 +129,7 @@ class Run:
     ) -> None:
         self.endpoint, self._sender, self._plan, self._server = endpoint, sender, plan, server
         self._count_tokens, self._on_progress = count_tokens, on_progress
-        self._notices = dict[str, None]()
+        self._notices = dict.fromkeys(report.notices)
         self.report = report
         self.error: EndpointError | None = None
 

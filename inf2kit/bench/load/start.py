@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from inf2kit.bench.load.openai_sender import OpenAISender
 from inf2kit.bench.load.run import Plan, Progress, Run, new_report
 from inf2kit.bench.load.senders import AsyncSender, BotoSender, JobSender, Sender
 from inf2kit.bench.load.server import ServerMetrics
@@ -18,6 +20,7 @@ from inf2kit.client.local import local_endpoint_url, local_gateway_url
 TRANSPORTS = {
     "async": "inf2kit.AsyncEndpoint (httpx)",
     "boto3": "inf2kit.Endpoint (boto3) in threads",
+    "openai": "SageMaker's OpenAI route (httpx), as chats",
     "jobs": "asynchronous jobs, found by looking into S3 every 0.5 s and more seldom later",
 }
 #: Seconds to wait for a job.
@@ -97,6 +100,8 @@ async def open_run(
         caller = address.open_async().with_options(timeout=timeout_s, max_retries=0)
         if transport == "jobs":
             sender = JobSender(caller, timeout_s or _JOB_S)
+        elif transport == "openai":
+            sender = OpenAISender(caller, streamed=plan.streamed, timeout_s=timeout_s)
         else:
             sender = AsyncSender(caller, streamed=plan.streamed)
     name = endpoint.name
@@ -105,13 +110,18 @@ async def open_run(
     server = ServerMetrics(metrics_url or (gateway_url and f"{gateway_url}/metrics"))
     where = repr(endpoint).strip("<>").removeprefix("Endpoint ")
     report = new_report(name, where, describe_processor(), TRANSPORTS[transport], plan)
-    count_tokens = functools.partial(_count_tokens, endpoint, as_jobs=transport == "jobs")
+    if endpoint.is_local:
+        report = dataclasses.replace(report, notices=("on this machine: no Neuron device was used",))
+    count_tokens = functools.partial(_count_tokens, endpoint, transport)
     return Run(endpoint, sender, count_tokens, plan, server, report, on_progress)
 
 
-def _count_tokens(endpoint: Endpoint, text: str, *, as_jobs: bool) -> int:
-    """Return the server's own count of a prompt's tokens."""
-    if not as_jobs:
-        return endpoint.generate(text, allow_long=True, max_new_tokens=1).input_tokens
-    result = endpoint.submit(text, max_new_tokens=1).result(timeout=_JOB_S)
+def _count_tokens(endpoint: Endpoint, transport: str, text: str) -> int:
+    """Return the server's own count of a prompt's tokens, sent as the transport sends it."""
+    if transport == "openai":
+        return endpoint.chat([{"role": "user", "content": text}], max_tokens=1).input_tokens
+    if transport == "jobs":
+        result = endpoint.submit(text, max_new_tokens=1).result(timeout=_JOB_S)
+    else:
+        result = endpoint.generate(text, allow_long=True, max_new_tokens=1)
     return result[0].input_tokens if isinstance(result, list) else result.input_tokens

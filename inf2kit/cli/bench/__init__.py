@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from inf2kit.cli.bench.compare import compare
 from inf2kit.cli.bench.load import load
 from inf2kit.cli.bench.tables import charts, tables
 
@@ -16,3 +17,4 @@ def bench() -> None:
 bench.add_command(tables)
 bench.add_command(charts)
 bench.add_command(load)
+bench.add_command(compare)

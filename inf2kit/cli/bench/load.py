@@ -70,10 +70,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 @click.option("--stream/--no-stream", default=True, show_default=True, help="Streamed or whole answers.")
 @click.option(
     "--transport",
-    type=click.Choice(["async", "boto3", "jobs"]),
+    type=click.Choice(["async", "boto3", "openai", "jobs"]),
     default="async",
     show_default=True,
-    help="How calls are sent: asyncio, boto3 in threads, or asynchronous jobs through S3.",
+    help="How calls are sent: asyncio, boto3 in threads, OpenAI's route, or asynchronous jobs through S3.",
 )
 @click.option("--slo", type=Slo(), default={}, help="Limits for goodput, such as ttft=1,latency=30,itl=0.1.")
 @click.option(

@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from inf2kit.rehearsal.local.state import EndpointState
 from tests.helpers.servers import wait_until
 
@@ -21,9 +23,22 @@ def read(folder: Path) -> dict[str, Any]:
     return report
 
 
-def test_the_clients_sums_are_the_servers(eager: EndpointState, tmp_path: Path) -> None:
+@pytest.mark.parametrize("transport", ["async", "boto3", "openai"])
+def test_the_clients_sums_are_the_servers(eager: EndpointState, tmp_path: Path, transport: str) -> None:
     options = ("--callers", "2", "--requests", "24", "--input-tokens", "32-64", "--new-tokens", "4-16")
-    command = [INF2KIT, "bench", "load", eager.name, *options, "--rate", "40", "--output", "out"]
+    command = [
+        INF2KIT,
+        "bench",
+        "load",
+        eager.name,
+        *options,
+        "--rate",
+        "40",
+        "--transport",
+        transport,
+        "--output",
+        "out",
+    ]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
     assert result.returncode == 0, result.stderr
     assert "simulated" in result.stdout

@@ -34,6 +34,7 @@ NEED = {
         "plan llama2-7b-throughput --rate 1 --seeds 2 --chart {folder}/plan",
         "bench tables nobody",
         "bench load nobody",
+        "bench compare {folder}/model/config.json {folder}/model/config.json",
     ],
     "local": ["local up smollm2-135m-local", "local status", "local logs nobody", "local down nobody"],
     "local,cloud": ["cloud up", "cloud env", "cloud status", "cloud logs nobody", "cloud down"],
