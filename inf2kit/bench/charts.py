@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inf2kit import paths
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -198,7 +196,7 @@ def save(figure: Figure, path: Path) -> list[Path]:
         ".svg": b'<?xml version="1.0" encoding="utf-8"?>\n' + svg(figure).encode(),
     }
     for suffix, content in files.items():
-        paths.replace_file(path.with_name(path.name + suffix), content)
+        path.with_name(path.name + suffix).write_bytes(content)
     return [path.with_name(path.name + suffix) for suffix in files]
 
 

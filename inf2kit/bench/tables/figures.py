@@ -12,8 +12,8 @@ from inf2kit.bench.tables.samples import Measurement
 #: The charts: file, table, title, what the groups are, what the bars are.
 _CHARTS = (
     ("encoding", "Encoding time", "input tokens", "seconds"),
-    ("end_to_end", "End-to-end latency, 256 input tokens", "new tokens", "seconds"),
-    ("throughput", "Throughput, input and new tokens", "new tokens", "tokens/s"),
+    ("end_to_end", "End-to-end latency", "new tokens, after 256 input tokens", "seconds"),
+    ("throughput", "Throughput", "new tokens", "input and new tokens/s"),
 )
 
 

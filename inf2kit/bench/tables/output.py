@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from inf2kit import paths
 from inf2kit.bench.tables.aggregate import aggregate
 from inf2kit.bench.tables.render import csv_text, markdown, optimum_json
 from inf2kit.bench.tables.samples import Measurement
@@ -32,7 +31,7 @@ def write(measurement: Measurement, folder: Path, *, charts: bool) -> list[Path]
         "optimum-neuron.json": optimum_json(measurement, tables),
     }
     for name, text in texts.items():
-        paths.replace_file(folder / name, text.encode())
+        (folder / name).write_text(text, encoding="utf-8")
     files = [folder / RESULT, *(folder / name for name in texts)]
     if charts and measurement.samples:
         from inf2kit.bench.tables.figures import draw_charts

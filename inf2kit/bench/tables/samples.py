@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from inf2kit import paths
 from inf2kit.errors import Inf2KitError
 
 #: Increased when a file of an earlier version cannot be read as one of this.
@@ -137,7 +136,7 @@ class Measurement:
     def write(self, path: Path, aggregates: Mapping[str, Any]) -> None:
         """Write the samples, and behind them what was computed from them."""
         text = json.dumps({**self.to_dict(), **aggregates}, indent=1, ensure_ascii=False)
-        paths.replace_file(path, text.encode() + b"\n")
+        path.write_text(text + "\n", encoding="utf-8")
 
 
 def _sample(values: Mapping[str, Any]) -> Sample:
