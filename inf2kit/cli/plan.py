@@ -50,7 +50,9 @@ def _objectives(_: click.Context, __: click.Parameter, value: str) -> Objectives
 @click.argument("preset")
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Calls per second, at random times.")
 @click.option(
-    "--callers", type=click.IntRange(1), help="Callers who each wait for their answer and call again."
+    "--callers",
+    type=click.IntRange(1, 100_000),
+    help="Callers who each wait for their answer and call again.",
 )
 @click.option(
     "--input-tokens",
@@ -163,6 +165,8 @@ def plan(
     --calibrate' measured, else published ones of the same model and shape, else what the sizes of model and
     device allow. The plan says which, and the error to expect.
     """
+    if rate is not None and not rate < float("inf"):
+        raise click.BadParameter(f"{rate} is no number of calls per second", param_hint="'--rate'")
     if rate is not None and callers is not None:
         raise click.UsageError("give --rate or --callers, not both")
     if rate is None and callers is None and trace_path is None:

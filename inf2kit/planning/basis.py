@@ -90,15 +90,14 @@ def find(preset: Preset, *, sampling: str = "host", calibration: Path | None = N
     if engine is not None:
         source = (
             f"published figures of the same model and shape ({engine.model}, optimum-neuron "
-            f"{engine.version}, "
-            f"{engine.date}, {engine.measured}; {engine.source})"
+            f"{engine.version}, {engine.date}, {engine.measured}; {engine.source})"
         )
         return Basis("published", source, engine.times, PUBLISHED)
     if sampling == "host" and shapes.batch_size > 1:
         raise PlanError(
-            f"nobody has published how fast {name} is with all rows busy, and no formula says what choosing "
-            f"tokens on the host adds for each row: plans without it were 35 % too fast; {_CALIBRATE}; or, "
-            "for a model compiled with --on-device-sampling, give --sampling device"
+            f"nobody has published how fast {name} is with all rows busy, and no formula says what "
+            "choosing tokens on the host adds for each row: plans without it were 35 % too fast; "
+            f"{_CALIBRATE}; or, for a model compiled with --on-device-sampling, give --sampling device"
         )
     return Basis(
         "roofline",

@@ -63,26 +63,15 @@ def least_instances(predictor: Predictor, errors: Errors, amount: float | None =
         PlanError: a hundred instances are not enough, or no number is.
     """
     check_alone(predictor, errors)
-    low, high = 0, 1
-    if not predictor.demand.callers:
-        rate = amount or predictor.demand.rate or 0.0
-        most = HIGHEST_LOAD * predictor.largest_rate / (1 + errors.throughput)
-        high = math.ceil(rate / most)
-        low = high - 1
-        if high > MOST_INSTANCES:
-            raise PlanError(
-                f"{rate:g} calls a second need at least {high} instances, as one takes {most:.3g} a second, "
-                f"and an "
-                f"endpoint of inf2kit has at most {MOST_INSTANCES}; use several endpoints, or a preset with "
-                f"more rows"
-            )
+    high = _start(predictor, errors, amount)
+    low = high - 1
     best = predictor.predict(high, amount)
     while not is_enough(best, errors):
         if high >= MOST_INSTANCES:
             raise PlanError(
                 f"{MOST_INSTANCES} instances are not enough for these objectives: {best.good.value:.1%} of "
-                f"the calls "
-                "meet them there; ask for fewer new tokens, allow more time, or take a faster preset"
+                "the calls meet them there; ask for fewer new tokens, allow more time, or take a faster "
+                "preset"
             )
         low, high = high, min(2 * high, MOST_INSTANCES)
         best = predictor.predict(high, amount)
@@ -94,6 +83,30 @@ def least_instances(predictor: Predictor, errors: Errors, amount: float | None =
         else:
             low = middle
     return best
+
+
+def _start(predictor: Predictor, errors: Errors, amount: float | None) -> int:
+    """The number of instances below which a demand cannot be served, by the closed form or by the places.
+
+    Raises:
+        PlanError: an endpoint cannot have so many.
+    """
+    demand, engine = predictor.demand, predictor.engine
+    if demand.callers:
+        places = engine.rows + engine.queue_size
+        asked, reason = f"{demand.amount} need", f"one holds {places}"
+        number = math.ceil((amount or demand.callers) / places)
+    else:
+        rate = amount or demand.rate or 0.0
+        most = HIGHEST_LOAD * predictor.largest_rate / (1 + errors.throughput)
+        asked, reason = f"{rate:g} calls a second need", f"one takes {most:.3g} of them"
+        number = math.ceil(rate / most)
+    if number > MOST_INSTANCES:
+        raise PlanError(
+            f"{asked} at least {number} instances, as {reason}, and an endpoint of inf2kit has at most "
+            f"{MOST_INSTANCES}; use several endpoints, or a preset with more rows"
+        )
+    return number
 
 
 def check_alone(predictor: Predictor, errors: Errors) -> None:
@@ -108,11 +121,10 @@ def check_alone(predictor: Predictor, errors: Errors) -> None:
     alone_s = closed_form.alone_s(engine, predictor.mean_input, predictor.mean_new)
     if objectives.ttft_s and first_s > objectives.ttft_s:
         raise PlanError(
-            f"no number of instances gives a first token in time: a call of {predictor.mean_input:.0f} input "
-            f"tokens that has an instance to itself waits {first_s:.2g} s for it, and with the error to "
-            f"expect "
-            f"{first_s * (1 + errors.first_token):.2g} s; send shorter prompts, or take a preset with more "
-            f"cores"
+            f"no number of instances gives a first token in time: a call of {predictor.mean_input:.0f} "
+            f"input tokens that has an instance to itself waits {first_s:.2g} s for it, and with the error "
+            f"to expect {first_s * (1 + errors.first_token):.2g} s; send shorter prompts, or take a preset "
+            "with more cores"
         )
     limit_s = min(objectives.latency_s or math.inf, engine.deadline_s)
     if alone_s > limit_s:
@@ -121,8 +133,8 @@ def check_alone(predictor: Predictor, errors: Errors) -> None:
         raise PlanError(
             f"no number of instances gives answers in time: {predictor.mean_new:.0f} new tokens take "
             f"{alone_s:.3g} s where a call has an instance to itself, with the error to expect up to "
-            f"{alone_s * (1 + latency):.3g} s, and calls are cut at {engine.deadline_s:g} s; ask for at most "
-            f"{fitting} new tokens, or take a faster preset"
+            f"{alone_s * (1 + latency):.3g} s, and calls are cut at {engine.deadline_s:g} s; ask for at "
+            f"most {fitting} new tokens, or take a faster preset"
         )
     quiet = (
         predictor.with_callers(1, 1)
@@ -132,12 +144,10 @@ def check_alone(predictor: Predictor, errors: Errors) -> None:
     if quiet.good.value < GOOD_SHARE:
         raise PlanError(
             f"no number of instances is enough: in an instance that is nearly idle {quiet.good.value:.1%} "
-            f"of the "
-            "calls meet these objectives with the error to expect, and nineteen of twenty must; the 95th "
-            f"percentiles are {quiet.time_to_first_token['p95'].value:.2g} s to the first token and "
-            f"{quiet.request_latency['p95'].value:.3g} s to the last; ask for fewer new tokens, allow more "
-            f"time, "
-            "or take a faster preset"
+            "of the calls meet these objectives with the error to expect, and nineteen of twenty must; "
+            f"the 95th percentiles are {quiet.time_to_first_token['p95'].value:.2g} s to the first token "
+            f"and {quiet.request_latency['p95'].value:.3g} s to the last; ask for fewer new tokens, allow "
+            "more time, or take a faster preset"
         )
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from inf2kit.errors import PlanError
 from inf2kit.planning.simulation import Call
 
+#: A number of tokens that no row has.
+MOST_TOKENS = 10_000_000
 _NUMBER = r"\d+(?:\.\d+)?"
 _FORMS = "a number such as 256, a range such as 100-500, or MEAN~DEVIATION such as 220~90"
 
@@ -41,6 +43,8 @@ class Lengths:
         if match is None:
             raise ValueError(f"{text!r} is no length; give {_FORMS}")
         first, sign, second = float(match[1]), match[2], float(match[3] or match[1])
+        if max(first, second) > MOST_TOKENS:
+            raise ValueError(f"{text!r} is more than the {MOST_TOKENS:,} tokens of any model's row")
         if first < 1:
             raise ValueError(f"{text!r} has fewer tokens than 1; give {_FORMS}")
         if sign == "~":

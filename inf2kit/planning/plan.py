@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from dataclasses import dataclass
 from pathlib import Path
 
 from inf2kit import catalog
-from inf2kit.errors import Inf2KitError
+from inf2kit.errors import Inf2KitError, PlanError
 from inf2kit.planning import basis as bases
 from inf2kit.planning import capacity, cost, scaling
 from inf2kit.planning.basis import Basis
@@ -115,6 +116,12 @@ def make(preset: Preset, situation: Situation, *, calibration: Path | None = Non
         PlanError: no number of instances is enough, or nothing is known of the preset's speed.
         Inf2KitError: a file cannot be read.
     """
+    longest = preset.shapes.max_context_length
+    if situation.demand.mean_input > longest:
+        raise PlanError(
+            f"prompts have {situation.demand.mean_input:.0f} tokens on average, and {preset.name} refuses "
+            f"those of more than {longest}; plan for shorter ones, or for a preset with longer rows"
+        )
     basis = bases.find(preset, sampling=situation.sampling, calibration=calibration)
     engine = engine_model(preset, basis, situation)
     predictor = _predictor(preset, engine, basis, situation)
@@ -200,15 +207,16 @@ def _notes(preset: Preset, basis: Basis, demand: Demand) -> list[str]:
         notes.append(f"the image has optimum-neuron {image}; the figures are of another version")
     if basis.kind == "published" and preset.shapes.batch_size > 1 and not demand.callers:
         notes.append("no run with calls at random times was published for this shape")
-    if demand.mean_input > preset.shapes.max_context_length:
+    shapes = preset.shapes
+    inputs = [demand.lengths(random.Random(seed))[0] for seed in range(1000)]  # noqa: S311
+    if too_long := sum(tokens > shapes.max_context_length for tokens in inputs):
         notes.append(
-            f"prompts are longer than the {preset.shapes.max_context_length} tokens that {preset.name} "
-            f"takes; "
-            "such calls are refused with 422, and are planned as the longest possible ones"
+            f"{too_long / len(inputs):.1%} of the prompts have more than the {shapes.max_context_length} "
+            f"tokens that {preset.name} takes; such calls are refused with 422, and planned as the longest "
+            "possible"
         )
-    elif demand.mean_input + demand.longest_new > preset.shapes.sequence_length:
+    if demand.mean_input + demand.longest_new > shapes.sequence_length:
         notes.append(
-            f"a row has {preset.shapes.sequence_length} tokens, so that the longest answers end before "
-            f"their length"
+            f"a row has {shapes.sequence_length} tokens, so that the longest answers end before their length"
         )
     return notes

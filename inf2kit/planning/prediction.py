@@ -20,8 +20,6 @@ from inf2kit.serving.shapes import StaticShapes
 _T = (math.nan, 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
 #: The shares of the calls that are left out, in their order: before it is steady, and where none follow.
 _WARM_UP, _TAIL = 0.15, 0.1
-#: Seconds after which a refused caller tries again, as ``retry_after_s`` says at least.
-_RETRY_S = 1.0
 _PERCENTILES = (50, 90, 95, 99)
 #: Seconds in which SageMaker must have a whole answer.
 WHOLE_LIMIT_S = 60.0
@@ -51,9 +49,10 @@ class Estimate:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Estimate:
-        """The mean of simulations with different seeds."""
-        if len(values) == 1:
-            return cls(values[0], math.nan)
+        """The mean of simulations with different seeds; NaN if none of them has a value."""
+        values = [value for value in values if not math.isnan(value)]
+        if len(values) < 2:
+            return cls(values[0] if values else math.nan, math.nan)
         deviation = statistics.stdev(values) / math.sqrt(len(values))
         return cls(statistics.fmean(values), _T[min(len(values) - 1, len(_T) - 1)] * deviation)
 
@@ -165,11 +164,14 @@ class Predictor:
             starts = sorted(generator.uniform(0, alone_s) for _ in range(callers))
             first = self._fit([Call(start, *self.demand.lengths(generator)) for start in starts])
             left = number - callers
+            # As the gateway says in ``retry_after_s``: the batches inside, and the seconds of each.
+            batches = (self.engine.rows + self.engine.queue_size) / self.engine.rows
+            retry_s = max(1.0, batches * alone_s)
 
             def next_call(ended: Call, now: float) -> Call | None:
                 nonlocal left
                 if ended.ending in (Ending.REFUSED, Ending.TIMED_OUT):
-                    return Call(now + _RETRY_S, ended.input_tokens, ended.new_tokens)
+                    return Call(now + retry_s, ended.input_tokens, ended.new_tokens)
                 left -= 1
                 if left < 0:
                     return None

@@ -94,8 +94,8 @@ def _head(plan: Plan) -> list[str]:
         f"asked of 19 calls in 20: {', '.join(asked) or 'a whole answer, not refused'}",
         f"by {basis.source}",
         f"error to expect: latency up to {latency:.0%} longer than predicted, first token "
-        f"{errors.first_token:.0%}, "
-        f"throughput {errors.throughput:.0%} lower; the number of instances allows for it",
+        f"{errors.first_token:.0%}, throughput {errors.throughput:.0%} lower; the number of instances "
+        "allows for it",
     ]
 
 
@@ -112,27 +112,29 @@ def _figures(plan: Plan) -> list[str]:
     lines = _columns(rows)
     return [
         *lines,
-        f"inter token latency {1000 * prediction.inter_token_latency.value:.3g} ms, "
-        f"{prediction.output_token_throughput.value:,.0f} new tokens a second, "
-        f"inside an instance {prediction.inside.value:.2g} calls, {prediction.rows_live.value:.2g} of them "
-        f"decoding",
+        f"inter token latency {_number(1000 * prediction.inter_token_latency.value)} ms, "
+        f"{prediction.output_token_throughput.value:,.0f} new tokens a second, inside an instance "
+        f"{prediction.inside.value:.2g} calls, {prediction.rows_live.value:.2g} of them decoding",
         f"load: {prediction.load:.0%} of what the instances can take; failures: "
-        f"{prediction.refused.value:.2%} "
-        f"refused (429), {prediction.cut.value:.2%} cut at {plan.preset.serving.deadline_s:g} s",
+        f"{prediction.refused.value:.2%} refused (429), {prediction.cut.value:.2%} cut at "
+        f"{plan.preset.serving.deadline_s:g} s",
         f"simulated {plan.situation.seeds} times with different seeds; ± is a 95 % confidence interval "
-        f"between them",
+        "between them",
     ]
 
 
 def _limits(plan: Plan) -> list[str]:
     knee = plan.knee
-    unit = "callers" if knee.callers else "calls a second"
-    amount = knee.callers or knee.rate
-    lines = [f"WHEN THE LOAD GROWS on {plan.prediction.instances} instances, whole loads simulated:"]
-    lines += [f"  from {_number(limit.amount)} {unit}: {limit.what}" for limit in plan.limits]
+    number = plan.prediction.instances
+
+    def words(amount: float) -> str:
+        return f"{amount:.0f} callers" if knee.callers else f"{_number(amount)} calls a second"
+
+    lines = [f"WHEN THE LOAD GROWS on {number} instance{'s' if number > 1 else ''}, of the loads simulated:"]
+    lines += [f"  from {words(limit.amount)}: {limit.what}" for limit in plan.limits]
     lines.append(
-        f"  knee at {_number(amount)} {unit}: beyond it, latency grows faster than throughput (p95 there: "
-        f"{_number(knee.request_latency['p95'].value)} s)"
+        f"  knee at {words(knee.callers or knee.rate)}: beyond it, latency grows faster than throughput "
+        f"(p95 there: {_number(knee.request_latency['p95'].value)} s)"
     )
     return lines
 
@@ -141,15 +143,13 @@ def _long_answers(plan: Plan) -> list[str]:
     over, deadline_s = plan.unlimited.over_60_s.value, plan.preset.serving.deadline_s
     lines = [
         f"CALLS OVER {WHOLE_LIMIT_S:g} s: {over:.1%} would take longer than SageMaker waits for a whole "
-        f"answer; an "
-        f"instance cuts them at {deadline_s:g} s, which is {_number(plan.longest_answer)} new tokens where "
-        f"a call "
-        "is alone"
+        f"answer; an instance cuts them at {deadline_s:g} s, which is {_number(plan.longest_answer)} new "
+        "tokens where a call is alone"
     ]
     if over > 0 or plan.prediction.cut.value > 0:
         gap_s = plan.unlimited.inter_token_latency.value
         first_s = plan.unlimited.time_to_first_token["p95"].value
-        fitting = max(1, int((deadline_s - first_s) / gap_s))
+        fitting = max(1, int((deadline_s - first_s) / gap_s)) if gap_s > 0 else 1
         lines += [
             f"  fewer tokens: at most {fitting} new tokens fit under this load",
             f"  stream: SageMaker allows {_STREAM_S // 60} minutes; needs a preset with a longer deadline_s",
@@ -165,18 +165,16 @@ def _cost_lines(plan: Plan) -> list[str]:
         price = plan.cost
         apart_input, apart_new = price.usd_per_million_apart
         lines += [
-            f"COST  ${price.usd_per_hour:,.2f} an hour, ${price.usd_per_month:,.0f} a month ({price.region}, "
-            f"{price.date}; on demand)",
+            f"COST  ${price.usd_per_hour:,.2f} an hour, ${price.usd_per_month:,.0f} a month "
+            f"({price.region}, {price.date}; on demand)",
             f"  a million new tokens at this load: ${price.usd_per_million_new:,.2f}; or apart, by the "
-            f"engines' time: "
-            f"input ${apart_input:,.2f}, new ${apart_new:,.2f}",
+            f"engines' time: input ${apart_input:,.2f}, new ${apart_new:,.2f}",
         ]
     code = cost.quota_code(instance_type)
     if code:
         lines.append(
             f"QUOTA  {scaling.max_instances} of '{instance_type} for endpoint usage' ({code}), twice as "
-            f"many while "
-            "an update runs"
+            "many while an update runs"
         )
     return lines
 
@@ -186,16 +184,14 @@ def _scaling_lines(plan: Plan) -> list[str]:
     if plan.preset.compute.backend != "neuron":
         return []
     lines = [
-        f"SCALING  for a peak of {growth.peak:g} times the demand, growing by up to {growth.per_minute:.0%} "
-        f"a minute, "
-        f"with {growth.delay_s:g} s until a new instance answers:",
+        f"SCALING  for a peak of {growth.peak:g} times the demand, growing by up to "
+        f"{growth.per_minute:.0%} a minute, with {growth.delay_s:g} s until a new instance answers:",
         f"  cdk deploy {' '.join(scaling.context)}",
     ]
     if not scaling.is_exact:
         lines.append(
-            "  the objectives hold only below one text in an instance, which scaling cannot aim at: so "
-            "there are "
-            "always enough instances for the peak"
+            "  the load that an instance can have is no target of scaling, which is from one text to all "
+            "rows: so there are always enough instances for the peak"
         )
     return lines
 

@@ -46,7 +46,8 @@ class Scaling:
         scale_out_cooldown_s: Until the last added instance answers.
         scale_in_cooldown_s: Long, as an instance that was removed too early takes its whole start to return.
         growth: What they are for.
-        is_exact: Whether the objectives hold at the target; a preset of one row cannot aim below one text.
+        is_exact: Whether the load that is aimed at can be a target, which is from one text to all rows. If it
+            cannot, the bounds are both the peak's.
     """
 
     min_instances: int
@@ -88,16 +89,16 @@ def plan(predictor: Predictor, instances: int, errors: Errors, growth: Growth) -
     aimed = low / (1 + growth.while_waiting)
     inside = predictor.predict(instances, aimed).inside.value
     rows = predictor.engine.rows
-    target = math.floor(100 * min(float(rows), inside)) / 100
+    target = math.floor(100 * inside) / 100
     needed = math.ceil(instances * amount / aimed) if aimed < amount else instances
     least = min(MOST_INSTANCES, max(instances, needed))
     most = max(least, least_instances(predictor, errors, growth.peak * amount).instances)
-    is_exact = target >= 1
+    is_exact = 1 <= target <= rows
     return Scaling(
         # Without a target that holds, the bounds must.
         least if is_exact else most,
         most,
-        max(1.0, target),
+        min(max(1.0, target), float(rows)),
         min(_LONGEST_OUT_S, math.ceil(growth.delay_s)),
         min(_LONGEST_IN_S, max(_LEAST_IN_S, math.ceil(2 * growth.delay_s))),
         growth,

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from inf2kit.cli import main
+from inf2kit.planning import trace
 
 PLAN = ["plan", "llama2-7b-throughput"]
 
@@ -39,13 +40,13 @@ def test_a_plan_says_what_it_rests_on_and_what_to_deploy() -> None:
 
 
 def test_a_plan_as_json_is_strict_and_has_the_sweep(tmp_path: Path) -> None:
-    trace = tmp_path / "calls.csv"
+    path = tmp_path / "calls.csv"
     lines = [
         "time_s,input_tokens,new_tokens",
         *(f"{index / 2},{100 + index},{50 + index}" for index in range(60)),
     ]
-    trace.write_text("\n".join(lines))
-    result = CliRunner().invoke(main, [*PLAN, "--trace", str(trace), "--json", "--seeds", "2"])
+    path.write_text("\n".join(lines))
+    result = CliRunner().invoke(main, [*PLAN, "--trace", str(path), "--json", "--seeds", "2"])
     assert result.exit_code == 0, result.output
     document = json.loads(result.output, parse_constant=pytest.fail)
     assert document["demand"]["rate"] == pytest.approx(2.0)
@@ -56,6 +57,16 @@ def test_a_plan_as_json_is_strict_and_has_the_sweep(tmp_path: Path) -> None:
     hours = document["cost"]["usd_per_hour"] / 3600 / document["prediction"]["request_throughput"]["value"]
     each = apart["input"] * 129.5 + apart["new"] * 79.5
     assert each / 1e6 == pytest.approx(hours, rel=0.1)
+
+
+def test_more_callers_than_an_instance_holds_and_answers_of_one_token() -> None:
+    result = CliRunner().invoke(
+        main, [*PLAN, "--callers", "100", "--new-tokens", "1", "--json", "--seeds", "2"]
+    )
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.output, parse_constant=pytest.fail)
+    assert document["instances"] >= 3
+    assert document["prediction"]["inter_token_latency"]["value"] is None
 
 
 def test_a_plan_is_drawn(tmp_path: Path) -> None:
@@ -73,6 +84,11 @@ def test_a_plan_is_drawn(tmp_path: Path) -> None:
         ([], "how much is asked? Give --rate, --callers, or a --trace with times"),
         (["--rate", "1", "--callers", "2"], "give --rate or --callers, not both"),
         (["--rate", "0"], "0"),
+        (["--rate", "inf"], "inf is no number of calls per second"),
+        (["--rate", "nan"], "nan"),
+        (["--rate", "5000"], "an endpoint of inf2kit has at most 100"),
+        (["--callers", "100000"], "need at least 2778 instances"),
+        (["--rate", "1", "--input-tokens", "4000"], "refuses those of more than 2047"),
         (["--rate", "1", "--new-tokens", "500-100"], "write 100-500"),
         (["--rate", "1", "--input-tokens", "many"], "'many' is no length"),
         (["--rate", "1", "--slo", "tfft=1"], "did you mean 'ttft'?"),
@@ -111,6 +127,6 @@ def test_traces_of_others_are_understood(tmp_path: Path) -> None:
         + "\n".join(f"2023-11-16 18:15:{n:02d}.6805900,300,40" for n in range(0, 18, 2))
     )
     for path, rate in ((mooncake, 2.0), (azure, 0.5)):
-        result = CliRunner().invoke(main, [*PLAN, "--trace", str(path), "--json", "--seeds", "2"])
-        assert result.exit_code == 0, result.output
-        assert json.loads(result.output)["demand"]["rate"] == pytest.approx(rate)
+        calls = trace.read(path)
+        assert calls.rate == pytest.approx(rate)
+        assert (calls.input_tokens, calls.new_tokens) == ((300,) * 9, (40,) * 9)
