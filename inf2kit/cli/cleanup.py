@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from inf2kit import aws
+from inf2kit.catalog import prices
 from inf2kit.cli.account import REGION_DEFAULT, profile_option
 from inf2kit.cli.output import confirm, print_table, step_printer
 from inf2kit.errors import DeploymentError, Inf2KitError
@@ -77,7 +78,8 @@ def cleanup(
                     if outcome.error:
                         errors.append(outcome.error)
                     else:
-                        click.echo(f"deleted {outcome.resource.label}")
+                        verb = "stopped" if outcome.resource.kind == "compilation job" else "deleted"
+                        click.echo(f"{verb} {outcome.resource.label}")
         if store and packages:
             for sentence in packaging.prune(
                 store, packages, foreign_accounts_checked=foreign_accounts_checked
@@ -156,6 +158,12 @@ def _print_account(inventory: Inventory, plan: CleanupPlan, place: str | None) -
         click.echo("nothing has inf2kit's tag")
     else:
         print_table(rows)
+    if inventory.billing:
+        price_list = prices.current()
+        click.echo(
+            f"together ${inventory.usd_per_hour:.2f} an hour as far as prices are known; prices of "
+            f"{price_list.date}, {price_list.source}"
+        )
     for command in dict.fromkeys(retained.command for retained in plan.retained if retained.command):
         click.echo(f"run: {command}")
     if inventory.package_places and not place:

@@ -54,6 +54,7 @@ def doctor(
         aws.check_region(region)
     surroundings = Surroundings(
         preset=inf2kit.load_preset(preset) if preset else None,
+        preset_argument=preset or "",
         region=region,
         offline=offline,
         packages=packages,

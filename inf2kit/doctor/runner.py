@@ -83,7 +83,7 @@ def _subject(surroundings: Surroundings) -> str:
 
 def _next_step(findings: list[Finding], surroundings: Surroundings) -> str:
     preset = surroundings.preset
-    again = f"inf2kit doctor {preset.name}" if preset else "inf2kit doctor"
+    again = surroundings.same_again
     problems = [finding for finding in findings if finding.status is Status.PROBLEM]
     commands = [finding.command for finding in problems if finding.command]
     if commands:
@@ -91,11 +91,11 @@ def _next_step(findings: list[Finding], surroundings: Surroundings) -> str:
     if problems:
         return f"mend the lines with [x], then run again: {again}"
     if preset is not None and not surroundings.is_deployment:
-        return f"start it: inf2kit local up {preset.name}"
+        return f"start it: inf2kit local up {surroundings.preset_argument}"
     if not any(
         finding.check == "identity" and finding.status is not Status.NOT_CHECKED for finding in findings
     ):
         return "rehearse without an account: inf2kit cloud up, or inf2kit local up smollm2-135m-local"
     if preset is None:
         return "choose a preset ('inf2kit presets'), and look at it: inf2kit doctor PRESET"
-    return f"compile it: inf2kit compile {preset.name} --output s3://BUCKET/models"
+    return f"compile it: inf2kit compile {surroundings.preset_argument} --output s3://BUCKET/models"

@@ -40,6 +40,7 @@ class Surroundings:
 
     Args:
         preset: The preset that is to be deployed; None for a general look.
+        preset_argument: How commands name it: its name, or the path of its file; its name by default.
         region: The region; boto3's own by default.
         offline: Whether neither AWS nor the hub is asked.
         packages: ``s3://BUCKET/PREFIX`` where packages are or will be.
@@ -51,6 +52,7 @@ class Surroundings:
         self,
         *,
         preset: Preset | None = None,
+        preset_argument: str = "",
         region: str | None = None,
         offline: bool = False,
         packages: str | None = None,
@@ -58,6 +60,7 @@ class Surroundings:
         today: dt.date | None = None,
     ) -> None:
         self.preset, self.offline, self.packages, self.role = preset, offline, packages, role
+        self.preset_argument = preset_argument or (preset.name if preset else "")
         self.today = today or dt.datetime.now(dt.timezone.utc).date()
         self._region = region
         self._clients: dict[tuple[str, str], Any] = {}
@@ -82,6 +85,12 @@ class Surroundings:
         if self.preset is not None:
             return (self.preset.compute.instance_type,)
         return tuple(name for name in catalog.instances() if name.startswith("ml."))
+
+    @property
+    def same_again(self) -> str:
+        """The command that looks at the same again."""
+        region = f"--region {self._region}" if self._region else ""
+        return " ".join(filter(None, ("inf2kit doctor", self.preset_argument, region)))
 
     @property
     def session(self) -> Any:
@@ -129,6 +138,16 @@ class Surroundings:
         """
         _ = self.account
         return self._inventory.get()
+
+    def credentials(self) -> Any:
+        """Return botocore's credentials of the caller.
+
+        Raises:
+            NotCheckedError: AWS cannot be called.
+        """
+        _ = self.account
+        with self._clients_lock:  # a session is not safe for threads
+            return self.session.get_credentials()
 
     def client(self, service: str, region: str | None = None) -> Any:
         """Return a boto3 client that gives up within half a minute.

@@ -7,7 +7,7 @@ deleted.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -56,19 +56,20 @@ class _Scan:
             def tagged(resources: list[Resource]) -> list[Resource]:
                 return [resource for resource in pool.map(self._read_tags, resources) if resource]
 
+            own = tagged([endpoint.resource for endpoint in endpoints or ()])
             listed = [
-                *tagged([endpoint.resource for endpoint in endpoints or ()]),
+                *own,
                 *(self._try("compilation jobs", lambda: tagged(list(self._jobs()))) or ()),
                 *(self._try("endpoint configurations", lambda: tagged(list(self._configurations()))) or ()),
                 *(self._try("models", lambda: tagged(list(self._models()))) or ()),
                 *(self._try("parameters", lambda: list(self._parameters())) or ()),
-                *(self._try("log groups", lambda: list(self._log_groups())) or ()),
+                *(self._try("log groups", lambda: list(self._log_groups(own))) or ()),
             ]
         users = _users(endpoints or ())
         resources = [
             replace(
                 resource,
-                stack=resource.stack or (ownership.stack_of(resource) if ownership else ""),
+                stack=ownership.stack_of(resource) if ownership else resource.stack,
                 used_by=tuple(sorted(users.get((resource.kind, resource.name), ()))),
             )
             for resource in listed
@@ -166,7 +167,8 @@ class _Scan:
                     self._add_place(_package_of(parameter["Value"]))
                     yield resource
 
-    def _log_groups(self) -> Iterator[Resource]:
+    def _log_groups(self, endpoints: Sequence[Resource]) -> Iterator[Resource]:
+        names = {log_group_name(endpoint.name) for endpoint in endpoints}
         logs = self._client("logs")
         pages = logs.get_paginator("describe_log_groups")
         for page in pages.paginate(logGroupNamePrefix=log_group_name("")):
@@ -175,9 +177,11 @@ class _Scan:
                 arn = group["arn"].removesuffix(":*")
                 tags = logs.list_tags_for_resource(resourceArn=arn)["tags"]
                 name, size = group["logGroupName"], group.get("storedBytes", 0)
-                resource = _owned(Resource("log group", name, arn, detail=f"{size / 1e6:.1f} MB"), tags)
-                if resource:
-                    yield resource
+                resource = Resource("log group", name, arn, detail=f"{size / 1e6:.1f} MB")
+                if owned := _owned(resource, tags):
+                    yield owned
+                elif name in names:
+                    yield replace(resource, tagged=False)
 
     def _add_place(self, uri: str) -> None:
         """Remember the place of a package, ``s3://BUCKET/PREFIX/DIGEST/``."""

@@ -122,6 +122,9 @@ def _reason_to_stay(resource: Resource, inventory: Inventory, deletions: list[Re
     if resource.stack:
         reason = f"belongs to the stack {resource.stack}"
         return Retained(resource, reason, f"cdk destroy {resource.stack}")
+    if not resource.tagged:
+        command = f"aws logs delete-log-group --region {inventory.region} --log-group-name {resource.name}"
+        return Retained(resource, "has no tag of inf2kit: SageMaker made it", command)
     if "stacks" in inventory.unlisted:
         return Retained(resource, "may belong to a stack: the stacks could not be listed")
     if resource.kind in ("endpoint configuration", "model"):

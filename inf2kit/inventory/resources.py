@@ -23,6 +23,8 @@ class Resource:
         usd_per_hour: What that costs; None where no price is known.
         stack: The CloudFormation stack that it belongs to; empty if it belongs to none.
         used_by: Names of the endpoints that use it.
+        tagged: Whether it has inf2kit's tag. Only the log group of an endpoint with the tag is listed without
+            one: SageMaker makes it where no stack has.
     """
 
     kind: str
@@ -35,6 +37,7 @@ class Resource:
     usd_per_hour: float | None = 0.0
     stack: str = ""
     used_by: tuple[str, ...] = ()
+    tagged: bool = True
 
     @property
     def label(self) -> str:

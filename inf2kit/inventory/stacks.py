@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,10 +34,12 @@ class Ownership:
     Attributes:
         stacks: The stacks.
         owners: The stack of each physical id: an ARN or a name.
+        existing: Names of all stacks of the region, of inf2kit or not.
     """
 
     stacks: tuple[Stack, ...]
     owners: Mapping[str, str]
+    existing: frozenset[str]
 
     @classmethod
     def read(cls, cloudformation: Any) -> Ownership:
@@ -46,7 +48,8 @@ class Ownership:
         Raises:
             botocore.exceptions.ClientError: CloudFormation refuses.
         """
-        stacks = list_stacks(cloudformation)
+        descriptions = list(_describe_stacks(cloudformation))
+        stacks = [_parse(stack) for stack in descriptions if _is_own(stack)]
         owners = {}
         for stack in stacks:
             pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack.name)
@@ -54,10 +57,16 @@ class Ownership:
                 for resource in page["StackResourceSummaries"]:
                     if resource["ResourceStatus"] != "DELETE_COMPLETE":
                         owners[resource.get("PhysicalResourceId", "")] = stack.name
-        return cls(tuple(stacks), owners)
+        existing = frozenset(stack["StackName"] for stack in descriptions)
+        return cls(tuple(stacks), owners, existing)
 
     def stack_of(self, resource: Resource) -> str:
-        """Return the name of the stack that a resource belongs to; empty if it belongs to none."""
+        """Return the name of the stack that a resource belongs to; empty if it belongs to none.
+
+        What a deleted stack has retained still has the tag of that stack, and belongs to nobody.
+        """
+        if resource.stack in self.existing:
+            return resource.stack
         return self.owners.get(resource.arn) or self.owners.get(resource.name, "")
 
 
@@ -67,11 +76,19 @@ def list_stacks(cloudformation: Any) -> list[Stack]:
     Raises:
         botocore.exceptions.ClientError: CloudFormation refuses.
     """
-    stacks = []
+    return [_parse(stack) for stack in _describe_stacks(cloudformation) if _is_own(stack)]
+
+
+def _describe_stacks(cloudformation: Any) -> Iterator[dict[str, Any]]:
     for page in cloudformation.get_paginator("describe_stacks").paginate():
-        for stack in page["Stacks"]:
-            name, tags = stack["StackName"], {tag["Key"] for tag in stack.get("Tags", ())}
-            if PRESET_TAG in tags or name == COMPILE_ROLE_STACK:
-                outputs = {item["OutputKey"]: item["OutputValue"] for item in stack.get("Outputs", ())}
-                stacks.append(Stack(name, stack["StackStatus"], stack.get("StackStatusReason", ""), outputs))
-    return stacks
+        yield from page["Stacks"]
+
+
+def _is_own(stack: Mapping[str, Any]) -> bool:
+    tags = {tag["Key"] for tag in stack.get("Tags", ())}
+    return PRESET_TAG in tags or stack["StackName"] == COMPILE_ROLE_STACK
+
+
+def _parse(stack: Mapping[str, Any]) -> Stack:
+    outputs = {item["OutputKey"]: item["OutputValue"] for item in stack.get("Outputs", ())}
+    return Stack(stack["StackName"], stack["StackStatus"], stack.get("StackStatusReason", ""), outputs)

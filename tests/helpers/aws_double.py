@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
+_DENIED = b"<Error><Code>AccessDenied</Code><Message>refused by the double</Message></Error>"
 #: An answer: its body, a function of the request's body, or an exception as ``Refusal``.
 Answer = Any
 
@@ -55,8 +56,12 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "inf2kit-aws-double"
 
     def do_POST(self) -> None:
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        if "X-Amz-Target" not in self.headers:  # a service with XML, such as CloudFormation
+            self._send(403, "text/xml", b"<ErrorResponse>" + _DENIED + b"</ErrorResponse>")
+            return
         operation = self.headers["X-Amz-Target"].rpartition(".")[2]
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        request = json.loads(content)
         self.double.requests.append((operation, request))
         answer = self.double.answers.get(operation, Refusal("AccessDeniedException"))
         if isinstance(answer, Callable):  # type: ignore[arg-type]
@@ -64,9 +69,11 @@ class _Handler(BaseHTTPRequestHandler):
         status = 200
         if isinstance(answer, Refusal):
             status, answer = 400, {"__type": answer.code, "message": answer.message}
-        body = json.dumps(answer).encode()
+        self._send(status, "application/x-amz-json-1.1", json.dumps(answer).encode())
+
+    def _send(self, status: int, content_type: str, body: bytes) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/x-amz-json-1.1")
+        self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

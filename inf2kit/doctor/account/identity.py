@@ -39,8 +39,7 @@ def caller(surroundings: Surroundings) -> Iterator[Finding]:
 
 def expiry(surroundings: Surroundings) -> Iterator[Finding]:
     """How long the credentials are valid."""
-    _ = surroundings.account
-    credentials = surroundings.session.get_credentials()
+    credentials = surroundings.credentials()
     # botocore has no public name for it. Credentials that refresh themselves have one too.
     ends = getattr(credentials, "_expiry_time", None)
     if ends is None:

@@ -33,13 +33,20 @@ def endpoint_usage(surroundings: Surroundings) -> Iterator[Finding]:
             text = f"{surroundings.region} has no quota {name!r}"
             yield problem(text, "the instance is not offered there; choose another --region")
             continue
-        used = inventory.instances_in_use(instance_type)
+        unknown = "endpoints" in inventory.unlisted
+        used = None if unknown else inventory.instances_in_use(instance_type)
         pending = _find_pending(quotas, quota.code)
         yield _judge(surroundings, name, quota, used, pending)
 
 
-def _judge(surroundings: Surroundings, name: str, quota: _Quota, used: int, pending: int | None) -> Finding:
-    text = f"{name}: {used} of {quota.limit} used"
+def _judge(
+    surroundings: Surroundings, name: str, quota: _Quota, used: int | None, pending: int | None
+) -> Finding:
+    if used is None:
+        text = f"{name}: {quota.limit} allowed; how many are in use could not be listed"
+        used = 0
+    else:
+        text = f"{name}: {used} of {quota.limit} used"
     free = quota.limit - used
     desired = used + (1 if free < 1 else _WITH_UPDATE)
     if pending is not None:

@@ -62,5 +62,5 @@ def _from_list(region: str, reason: str, surroundings: Surroundings) -> Finding:
 
 def _elsewhere(surroundings: Surroundings) -> tuple[str, str]:
     regions = catalog.regions()["ec2_inf2"]
-    name = f" {surroundings.preset.name}" if surroundings.preset else ""
-    return f"EC2 has inf2 in {', '.join(regions)}", f"inf2kit doctor{name} --region us-east-1"
+    command = " ".join(filter(None, ("inf2kit doctor", surroundings.preset_argument, "--region us-east-1")))
+    return f"EC2 has inf2 in {', '.join(regions)}", command

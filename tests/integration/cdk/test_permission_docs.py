@@ -29,6 +29,7 @@ SECTIONS = {
 SERVICES = {
     "sagemaker": ("sagemaker", "sagemaker-runtime"),
     "kms": ("kms",),
+    "servicequotas": ("service-quotas",),
     "s3": ("s3",),
 }
 #: Actions that are named by no operation.

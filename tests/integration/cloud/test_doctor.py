@@ -23,6 +23,7 @@ from inf2kit.names import PRESET_TAG
 from tests.helpers.aws_double import AwsDouble, Refusal
 from tests.helpers.cloudformation import IMPOSSIBLE, StackMaker, log_group, parameter
 from tests.helpers.sagemaker import ROLE, ResourceMaker
+from tests.helpers.servers import wait_until
 
 PRESET = "llama2-7b-budget"
 INSTANCE = load_preset(PRESET).compute.instance_type
@@ -131,7 +132,7 @@ def test_regions(double: AwsDouble, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (finding.status, finding.reason) == (PROBLEM, "no region is configured")
 
 
-def test_quotas(double: AwsDouble) -> None:
+def test_quotas(double: AwsDouble, monkeypatch: pytest.MonkeyPatch) -> None:
     assert look_at("quota").reason == f"{QUOTA}: 0 of 4 used"
     double.answers["GetServiceQuota"] = {"Quota": {"QuotaName": QUOTA, "QuotaCode": CODE, "Value": 0.0}}
     none = look_at("quota")
@@ -157,6 +158,11 @@ def test_quotas(double: AwsDouble) -> None:
     double.answers["GetServiceQuota"] = Refusal("NoSuchResourceException")
     double.answers["ListServiceQuotas"] = double.answers["ListAWSDefaultServiceQuotas"] = {"Quotas": []}
     assert look_at("quota").reason == f"us-east-1 has no quota '{QUOTA}'"
+    double.answers["GetServiceQuota"] = {"Quota": {"QuotaName": QUOTA, "QuotaCode": CODE, "Value": 3.0}}
+    with monkeypatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", double.url)  # it denies to list endpoints
+        unknown = look_at("quota")
+    assert unknown.reason == f"{QUOTA}: 3 allowed; how many are in use could not be listed"
     del double.answers["GetServiceQuota"]
     denied = look_at("quota")
     assert (denied.status, "AccessDenied" in denied.reason) == (NOT_CHECKED, True)
@@ -269,11 +275,16 @@ def test_what_bills_is_named_and_cleaned_up(
     # The clean-up of a home removes the rehearsal cloud too, and this one is shared.
     monkeypatch.setenv("INF2KIT_HOME", str(tmp_path))
     logs, ssm = aws("logs"), aws("ssm")
-    logs.create_log_group(logGroupName="/aws/sagemaker/Endpoints/own", tags={PRESET_TAG: PRESET})
-    logs.create_log_group(logGroupName="/aws/sagemaker/Endpoints/foreign")
+    groups = {name: f"/aws/sagemaker/Endpoints/{name}" for name in ("own", "earlier", "foreign", "owned")}
+    logs.create_log_group(logGroupName=groups["earlier"], tags={PRESET_TAG: PRESET})
+    logs.create_log_group(logGroupName=groups["foreign"])
+    wait_until(
+        lambda: logs.describe_log_groups(logGroupNamePrefix=groups["own"])["logGroups"],
+        "the endpoint's log group",
+    )
     tagged = {"Tags": TAGS, "Type": "String"}
     ssm.put_parameter(Name="/inf2kit/presets/own", Value="{}", **tagged)
-    owned = log_group("/aws/sagemaker/Endpoints/owned")
+    owned = log_group(groups["owned"])
     owned["Properties"]["Tags"] = TAGS
     stacks.create("inf2-owned", {"Log": owned, "Other": parameter("/other", "x")}, Tags=TAGS)
 
@@ -295,6 +306,8 @@ def test_what_bills_is_named_and_cleaned_up(
         "parameter               /inf2kit/presets/own",
         "stays: belongs to the stack inf2-owned",
         "run: cdk destroy inf2-owned",
+        "stays: has no tag of inf2kit: SageMaker made it",
+        f"run: aws logs delete-log-group --region us-east-1 --log-group-name {groups['own']}",
         "packages in s3://models/llm stay",
     ):
         assert line in listing, listing
@@ -302,15 +315,16 @@ def test_what_bills_is_named_and_cleaned_up(
     assert deployed.describe_endpoint(EndpointName="own")["EndpointStatus"] != "Deleting"
     output = clean("--yes")
     assert output.index("deleted endpoint own") < output.index("deleted endpoint configuration own")
-    assert output.index("deleted model own") < output.index("deleted log group /aws/sagemaker/Endpoints/own")
+    assert output.index("deleted model own") < output.index(f"deleted log group {groups['earlier']}")
     maker.forget_all()
     names = {group["logGroupName"] for group in logs.describe_log_groups()["logGroups"]}
-    assert {"/aws/sagemaker/Endpoints/foreign", "/aws/sagemaker/Endpoints/owned"} <= names
-    assert "/aws/sagemaker/Endpoints/own" not in names
+    assert {groups["foreign"], groups["owned"], groups["own"]} <= names, "they have no tag, or are a stack's"
+    assert groups["earlier"] not in names
     assert deployed.list_endpoints()["Endpoints"] == []
     assert "deleted" not in clean("--yes")
     assert look_at("what bills").reason.startswith("nothing of inf2kit bills in us-east-1")
-    logs.delete_log_group(logGroupName="/aws/sagemaker/Endpoints/foreign")
+    for name in ("foreign", "own"):
+        logs.delete_log_group(logGroupName=groups[name])
 
 
 def test_the_whole_report(double: AwsDouble, monkeypatch: pytest.MonkeyPatch) -> None:

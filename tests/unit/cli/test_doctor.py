@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,3 +63,15 @@ def test_mistakes_are_sentences() -> None:
     assert "there is no preset 'llama'" in run("llama").output
     wrong = run("--region", "eu-west")
     assert (wrong.exit_code, "'eu-west' is not the name of a region" in wrong.output) == (1, True)
+
+
+def test_a_terminal_sees_which_checks_run() -> None:
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        command = [sys.executable, "-m", "inf2kit.cli", "doctor", "--offline", "smollm2-135m-local"]
+        ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, text=True, check=False)
+        os.close(theirs)
+        shown = terminal.read(65536).decode()
+    assert re.match(r"\r\x1b\[K\S checking \w", shown)
+    assert shown.endswith("\r\x1b[K"), "its line is erased"
+    assert "checking" not in ended.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
@@ -14,6 +15,7 @@ from inf2kit.doctor.checks import CHECKS, MACHINE, Check
 from inf2kit.doctor.finding import NotCheckedError, ok, problem
 from inf2kit.errors import PackageError
 
+ROOT = Path(__file__).parents[3]
 OFFLINE = Surroundings(offline=True)
 
 
@@ -82,6 +84,14 @@ def test_the_worst_finding_and_what_to_do_next() -> None:
     assert report.worst is Status.PROBLEM
     assert report.next_step == "run: mend it   then again: inf2kit doctor llama2-7b-budget"
     assert examine(OFFLINE, checks=checks[:1]).worst is Status.OK
+
+
+def test_the_document_names_every_check() -> None:
+    text = (ROOT / "docs" / "doctor.md").read_text(encoding="utf-8")
+    _, _, table = text.partition("### The checks")
+    cells = [row.split("|")[1].strip() for row in table.splitlines() if row.startswith("|")]
+    names = {name for cell in cells for name in cell.split(", ")}
+    assert {check.name for check in CHECKS} <= names
 
 
 def test_which_checks_fit() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from inf2kit.inventory import Inventory, Resource, plan_cleanup
 from inf2kit.inventory.packages import select_unused
+from inf2kit.inventory.stacks import Ownership
 from inf2kit.package import ListedPackage
 from inf2kit.package.stores.base import StoredPackage
 
@@ -38,6 +39,18 @@ def test_what_a_stack_has_created_is_the_stacks() -> None:
         ("belongs to the stack inf2-e", "cdk destroy inf2-e"),
         ("is used by the endpoint e", ""),
     ]
+
+
+def test_a_log_group_that_sagemaker_made_stays() -> None:
+    (retained,) = plan_cleanup(inventory(replace(LOG, tagged=False))).retained
+    assert retained.command.endswith(f"--region eu-west-1 --log-group-name {LOG.name}")
+
+
+def test_what_a_deleted_stack_has_retained_belongs_to_nobody() -> None:
+    tagged = replace(LOG, stack="inf2-e")
+    assert Ownership((), {}, frozenset(["inf2-e"])).stack_of(tagged) == "inf2-e"
+    assert Ownership((), {}, frozenset(["other"])).stack_of(tagged) == ""
+    assert Ownership((), {LOG.name: "own"}, frozenset(["own"])).stack_of(LOG) == "own"
 
 
 @pytest.mark.parametrize(("unlisted", "count"), [("stacks", 0), ("endpoints", 1)])
