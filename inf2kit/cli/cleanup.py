@@ -12,7 +12,7 @@ from inf2kit import aws
 from inf2kit.catalog import prices
 from inf2kit.cli.account import REGION_DEFAULT, profile_option
 from inf2kit.cli.output import confirm, print_table, step_printer
-from inf2kit.errors import DeploymentError, Inf2KitError
+from inf2kit.errors import DeploymentError, Inf2KitError, PackageError
 
 if TYPE_CHECKING:
     from inf2kit.doctor import Surroundings
@@ -51,9 +51,6 @@ def cleanup(
     That is what has inf2kit's tag in one region, and local endpoints and the rehearsal cloud of this
     machine. What belongs to a CloudFormation stack stays: 'cdk destroy' deletes it.
     """
-    from inf2kit import package as packaging
-    from inf2kit.inventory import delete
-
     errors: list[str] = []
     leftovers = _list_leftovers(errors)
     surroundings = None if only_local else _reach_aws(region, errors)
@@ -69,22 +66,8 @@ def cleanup(
     if not count:
         click.echo("nothing to delete" if not errors else "nothing to delete of what could be listed")
     elif not dry_run and (yes or confirm(f"delete these {count}?")):
-        if surroundings and plan.deletions:
-            # Somebody may have deployed, or changed a stack, while the question was open.
-            surroundings = _reach_aws(region, errors)
-            now = _plan(surroundings.inventory if surroundings else None).restricted_to(plan)
-            if surroundings:
-                for outcome in delete(now, surroundings.client, step_printer()):
-                    if outcome.error:
-                        errors.append(outcome.error)
-                    else:
-                        verb = "stopped" if outcome.resource.kind == "compilation job" else "deleted"
-                        click.echo(f"{verb} {outcome.resource.label}")
-        if store and packages:
-            for sentence in packaging.prune(
-                store, packages, foreign_accounts_checked=foreign_accounts_checked
-            ):
-                click.echo(sentence)
+        _delete_on_aws(plan, region, errors)
+        _delete_packages(store, packages, foreign_accounts_checked, errors)
         _remove(leftovers, errors)
     for error in dict.fromkeys(errors):
         click.echo(f"Error: {error}", err=True)
@@ -113,19 +96,52 @@ def _plan(inventory: Inventory | None) -> CleanupPlan:
     return plan_cleanup(inventory) if inventory else CleanupPlan((), ())
 
 
+def _delete_on_aws(plan: CleanupPlan, region: str | None, errors: list[str]) -> None:
+    from inf2kit.inventory import delete
+
+    # Somebody may have deployed, or changed a stack, while the question was open.
+    surroundings = _reach_aws(region, errors) if plan.deletions else None
+    if surroundings is None:
+        return
+    plan_now = _plan(surroundings.inventory).restricted_to(plan)
+    for outcome in delete(plan_now, surroundings.client, step_printer()):
+        if outcome.error:
+            errors.append(outcome.error)
+            continue
+        verb = "stopped" if outcome.resource.kind == "compilation job" else "deleted"
+        click.echo(f"{verb} {outcome.resource.label}")
+
+
+def _delete_packages(
+    store: Store | None, packages: Sequence[ListedPackage], foreign_accounts_checked: bool, errors: list[str]
+) -> None:
+    from inf2kit import package as packaging
+
+    if store is None or not packages:
+        return
+    try:
+        for sentence in packaging.prune(store, packages, foreign_accounts_checked=foreign_accounts_checked):
+            click.echo(sentence)
+    except PackageError as error:
+        errors.append(str(error))
+
+
 def _list_packages(
     place: str, surroundings: Surroundings | None, plan: CleanupPlan
 ) -> tuple[Store | None, list[ListedPackage]]:
     """List the packages of a place that nothing uses once the plan is carried out."""
     from inf2kit import package as packaging
-    from inf2kit.inventory.packages import select_unused
+    from inf2kit.inventory.packages import split_unused
 
     if surroundings is None:
         return None, []
     store = packaging.open_store(place, surroundings.region)
     models = {resource.name for resource in plan.deletions if resource.kind == "model"}
     now = dt.datetime.now(dt.timezone.utc)
-    return store, select_unused(packaging.list_packages(store), models, now)
+    unused, new = split_unused(packaging.list_packages(store), models, now)
+    if new:
+        click.echo(f"{len(new)} packages in {place} are used by nothing, but younger than an hour: they stay")
+    return store, unused
 
 
 def _list_leftovers(errors: list[str]) -> list[Leftover]:

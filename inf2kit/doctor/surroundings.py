@@ -6,6 +6,7 @@ import datetime as dt
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -20,6 +21,8 @@ _Value = TypeVar("_Value")
 #: Services that a rehearsal cloud has nothing of, though it may answer.
 _NOT_REHEARSED = ("service-quotas", "pricing", "ecr")
 _CONNECT_S, _READ_S = 5, 20
+#: The same for every check that needs an account, so that they share a line.
+_NO_AWS = "AWS cannot be called"
 
 
 @dataclass(frozen=True)
@@ -102,9 +105,14 @@ class Surroundings:
         """The region.
 
         Raises:
-            NotCheckedError: none is configured.
+            NotCheckedError: none is configured, or AWS's configuration cannot be read.
         """
-        region = self._region or self.session.region_name
+        from botocore.exceptions import BotoCoreError
+
+        try:
+            region = self._region or self.session.region_name
+        except BotoCoreError:  # the check of the identity says what is wrong
+            raise NotCheckedError(_NO_AWS) from None
         if not region:
             raise NotCheckedError("no region is configured", "export AWS_REGION=us-east-1")
         return str(region)
@@ -119,7 +127,7 @@ class Surroundings:
         try:
             return self._account.get()
         except DeploymentError:
-            raise NotCheckedError("AWS cannot be called") from None
+            raise NotCheckedError(_NO_AWS) from None
 
     def identify(self) -> Account:
         """Return the account that calls.
@@ -195,18 +203,13 @@ class _Once(Generic[_Value]):
 
     def __init__(self, compute: Callable[[], _Value]) -> None:
         self._compute, self._lock = compute, threading.Lock()
-        self._value: _Value | None = None
-        self._error: Exception | None = None
-        self._done = False
+        self._result: Future[_Value] = Future()
 
     def get(self) -> _Value:
         with self._lock:
-            if not self._done:
+            if not self._result.done():
                 try:
-                    self._value = self._compute()
+                    self._result.set_result(self._compute())
                 except Exception as error:
-                    self._error = error
-                self._done = True
-        if self._error is not None:
-            raise self._error
-        return self._value  # type: ignore[return-value]
+                    self._result.set_exception(error)
+        return self._result.result()

@@ -16,7 +16,7 @@ def offers_inf2(surroundings: Surroundings) -> Iterator[Finding]:
     try:
         region = surroundings.region
     except NotCheckedError as error:
-        if surroundings.is_deployment:
+        if surroundings.is_deployment and error.command:
             yield problem(str(error), "or give --region", error.command)
             return
         raise

@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from inf2kit import catalog, load_preset
+from inf2kit.aws import default_profile
 from inf2kit.cli import main
 from inf2kit.doctor import Finding, Report, Status, Surroundings, examine
 from inf2kit.doctor.checks import ACCOUNT, CHECKS
@@ -58,10 +59,14 @@ def _hosting_price() -> str:
     )
 
 
-def look(*names: str, region: str = "us-east-1", preset: str | None = PRESET, **options: Any) -> Report:
-    """Run checks by name."""
-    surroundings = Surroundings(preset=load_preset(preset) if preset else None, region=region, **options)
-    return examine(surroundings, checks=[check for check in CHECKS if check.name in names])
+def surroundings_of(preset: str | None = PRESET, region: str = "us-east-1", **options: Any) -> Surroundings:
+    return Surroundings(preset=load_preset(preset) if preset else None, region=region, **options)
+
+
+def look(*names: str, surroundings: Surroundings | None = None, **options: Any) -> Report:
+    """Run checks by name. Surroundings that are passed on keep their clients, which take long to make."""
+    checks = [check for check in CHECKS if check.name in names]
+    return examine(surroundings or surroundings_of(**options), checks=checks)
 
 
 def look_at(name: str, **options: Any) -> Finding:
@@ -84,6 +89,17 @@ def test_without_credentials(
     others = look(*account).findings
     assert {(other.status, other.reason) for other in others} == {(NOT_CHECKED, "AWS cannot be called")}
     assert "endpoints were not looked up (AWS cannot be called)" in look_at("region").reason
+
+
+def test_a_profile_that_is_not_there(aws: Callable[..., Any]) -> None:
+    with default_profile("nobody"):
+        report = examine(
+            Surroundings(),
+            checks=[check for check in CHECKS if check.name in ("identity", "region", "prices")],
+        )
+    identity, region, prices = report.findings
+    assert "there is no profile 'nobody'" in identity.reason
+    assert (region.reason, prices.status) == ("AWS cannot be called", OK)
 
 
 def test_credentials_that_are_refused_or_end(
@@ -133,9 +149,10 @@ def test_regions(double: AwsDouble, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_quotas(double: AwsDouble, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert look_at("quota").reason == f"{QUOTA}: 0 of 4 used"
+    shared = surroundings_of()
+    assert look_at("quota", surroundings=shared).reason == f"{QUOTA}: 0 of 4 used"
     double.answers["GetServiceQuota"] = {"Quota": {"QuotaName": QUOTA, "QuotaCode": CODE, "Value": 0.0}}
-    none = look_at("quota")
+    none = look_at("quota", surroundings=shared)
     assert (none.status, none.reason) == (PROBLEM, f"{QUOTA}: 0 of 0 used")
     assert none.command == (
         "aws service-quotas request-service-quota-increase --service-code sagemaker "
@@ -143,7 +160,7 @@ def test_quotas(double: AwsDouble, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     pending = {"RequestedQuotas": [{"Status": "CASE_OPENED", "DesiredValue": 2.0}]}
     double.answers["ListRequestedServiceQuotaChangeHistoryByQuota"] = pending
-    waiting = look_at("quota")
+    waiting = look_at("quota", surroundings=shared)
     assert waiting.status is ADVICE
     assert waiting.reason.endswith("an increase to 2 is requested")
     double.answers["ListRequestedServiceQuotaChangeHistoryByQuota"] = {"RequestedQuotas": []}
@@ -152,31 +169,32 @@ def test_quotas(double: AwsDouble, monkeypatch: pytest.MonkeyPatch) -> None:
     double.answers["ListServiceQuotas"] = {
         "Quotas": [{"QuotaName": QUOTA, "QuotaCode": "L-NEW", "Value": 1.0}]
     }
-    renamed = look_at("quota")
+    renamed = look_at("quota", surroundings=shared)
     assert (renamed.status, renamed.reason) == (OK, f"{QUOTA}: 0 of 1 used")
     assert "--quota-code L-NEW" in renamed.command
     double.answers["GetServiceQuota"] = Refusal("NoSuchResourceException")
     double.answers["ListServiceQuotas"] = double.answers["ListAWSDefaultServiceQuotas"] = {"Quotas": []}
-    assert look_at("quota").reason == f"us-east-1 has no quota '{QUOTA}'"
+    assert look_at("quota", surroundings=shared).reason == f"us-east-1 has no quota '{QUOTA}'"
     double.answers["GetServiceQuota"] = {"Quota": {"QuotaName": QUOTA, "QuotaCode": CODE, "Value": 3.0}}
     with monkeypatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", double.url)  # it denies to list endpoints
         unknown = look_at("quota")
     assert unknown.reason == f"{QUOTA}: 3 allowed; how many are in use could not be listed"
     del double.answers["GetServiceQuota"]
-    denied = look_at("quota")
+    denied = look_at("quota", surroundings=shared)
     assert (denied.status, "AccessDenied" in denied.reason) == (NOT_CHECKED, True)
 
 
 def test_images(double: AwsDouble) -> None:
-    assert look_at("image").status is OK
+    shared = surroundings_of()
+    assert look_at("image", surroundings=shared).status is OK
     double.answers["BatchGetImage"] = {"images": [], "failures": [{"failureCode": "ImageNotFound"}]}
-    finding = look_at("image")
+    finding = look_at("image", surroundings=shared)
     assert (finding.status, finding.reason.endswith(f"{catalog.image().tag} is not there")) == (PROBLEM, True)
     double.answers["BatchGetImage"] = Refusal("RepositoryNotFoundException")
-    assert look_at("image").reason.startswith("us-east-1 has no repository")
+    assert look_at("image", surroundings=shared).reason.startswith("us-east-1 has no repository")
     del double.answers["BatchGetImage"]
-    assert look_at("image").status is NOT_CHECKED
+    assert look_at("image", surroundings=shared).status is NOT_CHECKED
 
 
 def test_what_the_rehearsal_has_none_of_is_said(aws: Callable[..., Any]) -> None:
@@ -189,12 +207,13 @@ def test_what_the_rehearsal_has_none_of_is_said(aws: Callable[..., Any]) -> None
 def test_bootstrap(aws: Callable[..., Any]) -> None:
     # Other tests bootstrap the cloud's own region.
     region, name = "eu-west-1", "/cdk-bootstrap/hnb659fds/version"
-    missing = look_at("bootstrap", region=region)
+    shared = surroundings_of(region=region)
+    missing = look_at("bootstrap", surroundings=shared)
     assert (missing.status, missing.command) == (PROBLEM, "cdk bootstrap aws://123456789012/eu-west-1")
     ssm = boto3.session.Session(region_name=region).client("ssm")
     for value, status in (("3", PROBLEM), ("33", OK)):
         ssm.put_parameter(Name=name, Value=value, Type="String", Overwrite=True)
-        assert look_at("bootstrap", region=region).status is status
+        assert look_at("bootstrap", surroundings=shared).status is status
     ssm.delete_parameter(Name=name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -32,19 +33,28 @@ EMPTY = {
 Client = Callable[..., Any]
 
 
-@pytest.fixture
-def double() -> Iterator[AwsDouble]:
-    """An account where nothing exists, and whose stacks may not be listed."""
-    with AwsDouble(answers=dict(EMPTY)).serving() as server:
+@pytest.fixture(scope="module")
+def _server() -> Iterator[AwsDouble]:
+    with AwsDouble().serving() as server:
         yield server
 
 
-@pytest.fixture
-def client(double: AwsDouble) -> Client:
+@pytest.fixture(scope="module")
+def client(_server: AwsDouble) -> Client:
+    """Makes clients of the double; each service's description is read once."""
     session = aws.local_session(region_name="eu-west-1")
-    return lambda service, _region=None: aws.client(
-        service, session=session, endpoint_url=double.url, retries={"total_max_attempts": 1}
+    return functools.cache(
+        lambda service: aws.client(
+            service, session=session, endpoint_url=_server.url, retries={"total_max_attempts": 1}
+        )
     )
+
+
+@pytest.fixture
+def double(_server: AwsDouble) -> AwsDouble:
+    """An account where nothing exists, and whose stacks may not be listed."""
+    _server.answers = dict(EMPTY)
+    return _server
 
 
 def test_a_compilation_job_is_listed_and_stopped(double: AwsDouble, client: Client) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from inf2kit.inventory import Inventory, Resource, plan_cleanup
-from inf2kit.inventory.packages import select_unused
+from inf2kit.inventory.packages import split_unused
 from inf2kit.inventory.stacks import Ownership
 from inf2kit.package import ListedPackage
 from inf2kit.package.stores.base import StoredPackage
@@ -83,5 +83,6 @@ def test_packages_in_use_and_new_ones_stay() -> None:
         return ListedPackage(stored, "p", "m", used_by)
 
     packages = [package("a", 90), package("b", 5), package("c", 90, "m"), package("d", 90, "m", "other")]
-    selected = select_unused(packages, {"m"}, now)
-    assert [listed.stored.digest for listed in selected] == ["a", "c"]
+    unused, new = split_unused(packages, {"m"}, now)
+    assert [listed.stored.digest for listed in unused] == ["a", "c"]
+    assert [listed.stored.digest for listed in new] == ["b"]
