@@ -17,6 +17,7 @@ from benchmarks import (
     long_text,
     package,
     rehearsal,
+    sampling,
     servers,
     stack,
     step,
@@ -31,7 +32,18 @@ from inf2kit.errors import suggest
 from inf2kit.rehearsal import model
 from inf2kit.serving.engine.backend.cpu.backend import native_dtypes
 
-PARTS = ("throughput", "engine", "step", "long_text", "stack", "client", "package", "synth", "rehearsal")
+PARTS = (
+    "throughput",
+    "engine",
+    "sampling",
+    "step",
+    "long_text",
+    "stack",
+    "client",
+    "package",
+    "synth",
+    "rehearsal",
+)
 
 
 def main() -> None:
@@ -66,6 +78,8 @@ def main() -> None:
     if "engine" in parts:
         engine.measure_overhead(report, prompts, options.runs)
         engine.measure_prefills_per_step(report, weights, prompts, options.runs)
+    if "sampling" in parts:
+        sampling.measure_sampling(report, weights, prompts)
     if "step" in parts:
         step.measure_breakdown(report, weights, options.runs)
     if "long_text" in parts:
