@@ -8,33 +8,43 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from inf2kit.serving.engine.buffers import buffer
+from inf2kit.serving.engine.selection import Floats, least_of_best, lists, most_selected
 
-def logprobs(logits: torch.Tensor, ids: Sequence[int]) -> list[float | None]:
-    """Return the natural logarithm of each chosen token's probability; None where that is no number.
+
+def logprobs(
+    logits: torch.Tensor, ids: Sequence[int], counts: Sequence[int]
+) -> tuple[list[float | None], list[list[tuple[int, float]]]]:
+    """Return the logarithm of each chosen token's probability, and each row's most likely tokens.
 
     Args:
         logits: float32, shape ``[rows, vocabulary]``, unprocessed.
         ids: One chosen id per row.
+        counts: Number of most likely tokens per row.
+
+    Returns:
+        One natural logarithm per row, None where that is no number; and ids with logarithms for each row, the
+        best first. Where several tokens are equally likely, the lowest ids come first, as in greedy search.
     """
-    values = torch.log_softmax(logits, dim=-1)[torch.arange(len(ids)), torch.tensor(ids)]
-    return [value if math.isfinite(value) else None for value in values.tolist()]
+    rows, vocabulary = logits.shape
+    logs = torch.log_softmax(logits, dim=-1, out=buffer("logprobs", rows, vocabulary)).numpy()
+    chosen = logs[np.arange(rows), ids].tolist()
+    top = _top(logits, logs, counts) if any(counts) else [[] for _ in counts]
+    return [value if math.isfinite(value) else None for value in chosen], top
 
 
-def top_logprobs(logits: torch.Tensor, counts: Sequence[int]) -> list[list[tuple[int, float]]]:
-    """Return the most likely tokens of each row with their log-probabilities, best first.
-
-    Args:
-        logits: float32, shape ``[rows, vocabulary]``, unprocessed.
-        counts: Number of tokens per row, at least one of them above 0. Where several tokens are equally
-            likely, the lowest ids come first, as in greedy search.
-    """
-    most = min(max(counts), logits.shape[1])
-    best = torch.topk(logits, most).values.numpy()
-    logs = torch.log_softmax(logits, dim=-1).numpy()
-    rows: list[list[tuple[int, float]]] = []
-    for values, row_best, row_logs, count in zip(logits.numpy(), best, logs, counts, strict=True):
-        ids = np.flatnonzero(values >= row_best[min(count, most) - 1])
-        ids = ids[np.argsort(-values[ids], kind="stable")][:count]
-        pairs = [(int(token_id), float(row_logs[token_id])) for token_id in ids]
-        rows.append([(token_id, value) for token_id, value in pairs if math.isfinite(value)])
-    return rows
+def _top(logits: torch.Tensor, logs: Floats, counts: Sequence[int]) -> list[list[tuple[int, float]]]:
+    vocabulary = logits.shape[1]
+    at_least_one = [min(max(count, 1), vocabulary) for count in counts]
+    most = max(at_least_one)
+    if most <= most_selected(vocabulary):
+        bounds = least_of_best(logits.numpy(), at_least_one)
+    else:
+        best = torch.topk(logits, most).values.numpy()
+        bounds = best[np.arange(len(counts)), np.array(at_least_one) - 1]
+    top: list[list[tuple[int, float]]] = []
+    for row_logs, ids, values, count in zip(logs, *lists(logits.numpy(), bounds), counts, strict=True):
+        ids = ids[np.argsort(-values, kind="stable")[:count]]
+        pairs = zip(ids.tolist(), row_logs[ids].tolist(), strict=True)
+        top.append([(token_id, value) for token_id, value in pairs if math.isfinite(value)])
+    return top

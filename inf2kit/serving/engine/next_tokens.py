@@ -7,7 +7,7 @@ from collections.abc import Sequence as Rows
 
 from inf2kit.errors import RequestError
 from inf2kit.serving.engine.backend import StepOutput
-from inf2kit.serving.engine.logprobs import logprobs, top_logprobs
+from inf2kit.serving.engine.logprobs import logprobs
 from inf2kit.serving.engine.sampler import NO_TOKEN, sample
 from inf2kit.serving.engine.sequence import NextToken, Sequence
 
@@ -37,8 +37,8 @@ def choose_tokens(step: StepOutput, sequences: Rows[Sequence]) -> list[NextToken
     logits = step.select(listed).logits
     chosen = [token.id for index in listed if isinstance(token := tokens[index], NextToken)]
     counts = [sequences[index].request.parameters.top_n_tokens for index in listed]
-    top: list[list[tuple[int, float]]] = top_logprobs(logits, counts) if any(counts) else [[] for _ in listed]
-    for index, token_id, value, row in zip(listed, chosen, logprobs(logits, chosen), top, strict=True):
+    values, top = logprobs(logits, chosen, counts)
+    for index, token_id, value, row in zip(listed, chosen, values, top, strict=True):
         tokens[index] = NextToken(token_id, value, tuple(row))
     return tokens
 

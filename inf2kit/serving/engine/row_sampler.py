@@ -6,10 +6,14 @@ import random
 import secrets
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from inf2kit.serving.wire import Parameters
 
 #: Seeds are 64-bit integers, as in OpenAI's schema.
 _SEED_BITS = 64
+_NO_IDS = np.empty(0, dtype=np.int64)
 
 
 class RowSampler:
@@ -29,14 +33,11 @@ class RowSampler:
         draws: Whether the row takes a random token of those that its options leave.
         bias_ids: Ids of ``logit_bias``, each once.
         biases: What is added to their logits.
-        penalised_ids: Ids seen so far, each once; empty without a repetition penalty.
-        new_ids: Ids of the new text, each once; empty without presence and frequency penalty.
-        counts: How often each of them is in the new text.
     """
 
     def __init__(self, parameters: Parameters, prompt_ids: Sequence[int], banned_ids: Sequence[int]) -> None:
         self.parameters = parameters
-        self._banned_ids = banned_ids
+        self._banned_ids = np.array(banned_ids, dtype=np.int64)
         self._new_tokens = 0
         self.seed: int | None = None
         if parameters.do_sample:
@@ -45,22 +46,34 @@ class RowSampler:
         # A top_p of 0 leaves nothing but the best token.
         self.draws = parameters.do_sample and parameters.top_p > 0
         bias = dict(parameters.logit_bias)
-        self.bias_ids, self.biases = list(bias), list(bias.values())
+        self.bias_ids = np.array(list(bias), dtype=np.int64)
+        self.biases = np.array(list(bias.values()), dtype=np.float32)
         self._has_penalty = parameters.repetition_penalty != 1.0
-        # Ordered, for numpy, and as a set, for a quick test.
-        self.penalised_ids: list[int] = list(dict.fromkeys(prompt_ids)) if self._has_penalty else []
-        self._seen = set(self.penalised_ids)
         self._counts_new = parameters.presence_penalty != 0 or parameters.frequency_penalty != 0
-        self.new_ids: list[int] = []
-        self.counts: list[int] = []
-        self._places: dict[int, int] = {}
+        self._seen = _CountedIds(prompt_ids if self._has_penalty else ())
+        self._new = _CountedIds(())
         self._has_processors = bool(bias) or self._has_penalty or self._counts_new
         self.is_greedy = not (parameters.do_sample or self._has_processors or parameters.min_new_tokens)
 
     @property
-    def banned_ids(self) -> Sequence[int]:
+    def penalised_ids(self) -> NDArray[np.int64]:
+        """Ids seen so far, each once; empty without a repetition penalty."""
+        return self._seen.ids
+
+    @property
+    def new_ids(self) -> NDArray[np.int64]:
+        """Ids of the new text, each once; empty without presence and frequency penalty."""
+        return self._new.ids
+
+    @property
+    def counts(self) -> NDArray[np.float32]:
+        """How often each of them is in the new text."""
+        return self._new.counts
+
+    @property
+    def banned_ids(self) -> NDArray[np.int64]:
         """Ids that must not come next."""
-        return self._banned_ids if self._new_tokens < self.parameters.min_new_tokens else ()
+        return self._banned_ids if self._new_tokens < self.parameters.min_new_tokens else _NO_IDS
 
     @property
     def changes_logits(self) -> bool:
@@ -74,15 +87,37 @@ class RowSampler:
     def record(self, token_id: int) -> None:
         """Record the id that was chosen."""
         self._new_tokens += 1
-        if self._has_penalty and token_id not in self._seen:
+        if self._has_penalty:
             self._seen.add(token_id)
-            self.penalised_ids.append(token_id)
         if self._counts_new:
-            place = self._places.setdefault(token_id, len(self.new_ids))
-            if place == len(self.new_ids):
-                self.new_ids.append(token_id)
-                self.counts.append(0)
-            self.counts[place] += 1
+            self._new.add(token_id)
+
+
+class _CountedIds:
+    """Ids, each once, and how often each was added, as arrays that grow."""
+
+    def __init__(self, ids: Sequence[int]) -> None:
+        self._places: dict[int, int] = {}
+        self._ids = np.empty(max(64, 2 * len(ids)), dtype=np.int64)
+        self._counts = np.zeros(len(self._ids), dtype=np.float32)
+        for token_id in ids:
+            self.add(token_id)
+
+    @property
+    def ids(self) -> NDArray[np.int64]:
+        return self._ids[: len(self._places)]
+
+    @property
+    def counts(self) -> NDArray[np.float32]:
+        return self._counts[: len(self._places)]
+
+    def add(self, token_id: int) -> None:
+        place = self._places.setdefault(token_id, len(self._places))
+        if place == len(self._ids):
+            self._ids = np.concatenate([self._ids, np.empty_like(self._ids)])
+            self._counts = np.concatenate([self._counts, np.zeros_like(self._counts)])
+        self._ids[place] = token_id
+        self._counts[place] += 1
 
 
 def random_seed() -> int:

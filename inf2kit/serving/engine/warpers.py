@@ -1,152 +1,251 @@
 """Warpers: which tokens a row draws from, by temperature, top-k, top-p, min-p and typical-p, in this order.
 
-They leave what transformers' own warpers leave, in the order of ``GenerationMixin._get_logits_processor``,
-but look at few tokens only.
+They leave what transformers' own warpers leave, in the order of ``GenerationMixin._get_logits_processor``.
+What reads all logits is done for all rows at once. Where few tokens are left, a row goes on with a list of
+them; where many are, with the whole vocabulary and zeros for those that are dropped. Which of both depends on
+the row alone, so that it draws the same in any batch.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from inf2kit.serving.engine.cutoff import cut, safe_bounds, sample_stride, stays
+from inf2kit.serving.engine.probabilities import Doubles, Floats, block_sums, probabilities
+from inf2kit.serving.engine.selection import least_of_best, lists, most_selected, take
 from inf2kit.serving.wire import Parameters
 
-#: top-p counts tokens in bins of a quarter of a nat below the best one; the last bin has all that is lower.
-_BINS_PER_NAT, _LAST_BIN = 4, 400
-#: Nats by which rounding may move a token below the border of min-p.
-_MIN_P_MARGIN = 1e-3
+#: A row that may keep more than one token in so many has no list.
+_MOST_LISTED = 8
+#: How much a bound is lower than what rounding may make of it.
+_MARGIN = 1e-3
+#: The share of what typical-p drops that is left out of its list, as it drops likely tokens, too.
+_TYPICAL_TAIL = 0.1
 
-Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 
-def leaves_all(parameters: Parameters) -> bool:
-    """Whether a row draws from the whole vocabulary."""
-    return (
-        parameters.top_k <= 0
-        and parameters.top_p >= 1
-        and parameters.min_p <= 0
-        and parameters.typical_p >= 1
-    )
+class Remaining(NamedTuple):
+    """The tokens that a row draws from.
+
+    Attributes:
+        weights: Proportional to the tokens' probabilities, 0 for those that are dropped: of a list, or of the
+            padded vocabulary in float32.
+        ids: The ids of the list in ascending order, or None for the whole vocabulary.
+        sums: The block sums of the whole vocabulary's weights; empty for a list.
+    """
+
+    weights: Floats
+    ids: Ints | None
+    sums: Doubles = np.empty(0)
 
 
-def candidates(values: Floats, parameters: Sequence[Parameters]) -> tuple[Ints, Ints, Floats]:
-    """Return the tokens of each row that its warpers leave.
+def warp(values: Floats, parameters: Sequence[Parameters]) -> list[Remaining]:
+    """Return what the warpers of each row leave.
 
     Args:
-        values: Processed logits, shape ``[rows, vocabulary]``.
+        values: Processed logits, shape ``[rows, vocabulary]``; each row has a finite best value.
         parameters: One per row.
+    """
+    bounds = _bounds_of_logits(values, parameters)
+    if bounds is None:
+        return _warp_probabilities(values, parameters)
+    limited = [index for index, bound in enumerate(bounds) if bound > -math.inf]
+    others = [index for index, bound in enumerate(bounds) if bound == -math.inf]
+    of_limited = _warp_logits(
+        take(values, limited), bounds[limited], [parameters[index] for index in limited]
+    )
+    remaining = dict(zip(limited, of_limited, strict=True))
+    if others:
+        of_others = _warp_probabilities(values[others], [parameters[index] for index in others])
+        remaining.update(zip(others, of_others, strict=True))
+    return [remaining[index] for index in range(len(parameters))]
+
+
+def _bounds_of_logits(values: Floats, parameters: Sequence[Parameters]) -> Floats | None:
+    """Return a logit that each row's remaining tokens are not below, by a small top-k or by min-p alone.
+
+    It is minus infinity where neither leaves few tokens; None if that is so in each row.
+    """
+    most = most_selected(values.shape[1])
+    limited = [index for index, row in enumerate(parameters) if 0 < row.top_k <= most]
+    by_min_p = [index for index, row in enumerate(parameters) if _has_min_p_alone(row)]
+    if not limited and not by_min_p:
+        return None
+    bounds = np.full(len(parameters), -np.inf, dtype=np.float32)
+    if limited:
+        least = least_of_best(take(values, limited), [parameters[index].top_k for index in limited])
+        # A banned token has no probability: it is never a candidate.
+        bounds[limited] = np.maximum(least, np.finfo(np.float32).min)
+    for index in by_min_p:
+        row = parameters[index]
+        sample = values[index, :: sample_stride(values.shape[1])]
+        bound = values[index].max() + np.float32((math.log(row.min_p) - _MARGIN) * row.temperature)
+        if np.count_nonzero(sample >= bound) * _MOST_LISTED <= len(sample):
+            bounds[index] = bound
+    return bounds
+
+
+def _warp_logits(values: Floats, bounds: Floats, parameters: Sequence[Parameters]) -> list[Remaining]:
+    """List the tokens of rows whose logits are bounded, and apply all warpers to the lists."""
+    remaining = []
+    for ids, logits, row in zip(*lists(values, bounds), parameters, strict=True):
+        if 0 < row.top_k < len(ids):
+            # Those that tie with the k-th stay, as in transformers.
+            stay = logits >= np.sort(logits)[-row.top_k]
+            ids, logits = ids[stay], logits[stay]
+        scaled = logits / np.float32(row.temperature)
+        weights = np.exp((scaled - scaled.max()).astype(np.float64))
+        droppable = (1 - row.top_p) * float(weights.sum())
+        remaining.append(Remaining(_warp_list(weights, row, droppable), ids))
+    return remaining
+
+
+def _warp_probabilities(values: Floats, parameters: Sequence[Parameters]) -> list[Remaining]:
+    """Do the same for rows whose options need the probabilities of all tokens."""
+    weights = probabilities(values, [row.temperature for row in parameters])
+    unbounded = [_leaves_all(row) for row in parameters]
+    sums = block_sums(weights) if any(unbounded) else None
+    bounds = _bounds(weights, parameters)
+    listed = lists(weights, bounds) if bounds is not None else None
+    remaining = []
+    for index, row in enumerate(parameters):
+        if sums is not None and unbounded[index]:
+            remaining.append(Remaining(weights[index], None, sums[index]))
+            continue
+        if bounds is not None and listed is not None and bounds[index] < np.inf:
+            ids, shares = listed[0][index], listed[1][index]
+            rest = _warp_head(shares, float(bounds[index]), weights[index], values[index], row)
+            if rest is not None:
+                remaining.append(Remaining(rest, ids))
+                continue
+        rest = _warp_row(weights[index], row, values[index])
+        remaining.append(Remaining(rest, None, block_sums(rest)))
+    return remaining
+
+
+def _bounds(weights: Floats, parameters: Sequence[Parameters]) -> Floats | None:
+    """Return a weight for each row that its remaining tokens are most likely not below; infinite for no list.
+
+    None if no row has a list.
+    """
+    rows = [index for index, row in enumerate(parameters) if _may_have_list(row)]
+    if not rows:
+        return None
+    stride = sample_stride(weights.shape[1])
+    sample = np.ascontiguousarray(take(weights[:, ::stride], rows))
+    lowest = safe_bounds(sample, stride, np.array([_tail(parameters[index]) for index in rows]))
+    few = (sample >= lowest[:, None]).sum(-1) * _MOST_LISTED <= sample.shape[1]
+    if not few.any():
+        return None
+    bounds = np.full(len(parameters), np.inf, dtype=np.float32)
+    bounds[rows] = np.where(few, lowest, np.inf)
+    return bounds
+
+
+def _may_have_list(row: Parameters) -> bool:
+    return row.top_k <= 0 and (row.top_p < 1 or (row.typical_p < 1 and row.min_p <= 0))
+
+
+def _tail(row: Parameters) -> float:
+    """Return the probability of the tokens that a row's list may leave out."""
+    return 1 - row.top_p if row.top_p < 1 else (1 - row.typical_p) * _TYPICAL_TAIL
+
+
+def _leaves_all(row: Parameters) -> bool:
+    return row.top_k <= 0 and row.top_p >= 1 and row.min_p <= 0 and row.typical_p >= 1
+
+
+def _has_min_p_alone(row: Parameters) -> bool:
+    return row.min_p > 0 and row.top_k <= 0 and row.top_p >= 1 and row.typical_p >= 1
+
+
+def _warp_head(
+    shares: Floats, bound: float, weights: Floats, values: Floats, row: Parameters
+) -> Floats | None:
+    """Warp the list of the tokens that are at least as likely as a bound.
+
+    Args:
+        shares: Their probabilities.
+        bound: What the others are below.
+        weights: The probabilities of all tokens.
+        values: The logits of all tokens.
+        row: The parameters.
 
     Returns:
-        Row, id and weight of every candidate, each of shape ``[candidates of all rows]``, ordered by row and
-        then by id. The weights of a row are proportional to the tokens' probabilities.
+        The list's weights with zeros for those that are dropped; None if more than the list may be left.
     """
-    vocabulary = values.shape[1]
-    ids: list[Ints] = [np.empty(0, dtype=np.int64)] * len(parameters)
-    tail = np.zeros(len(parameters))
-    limited = [index for index, row in enumerate(parameters) if 0 < row.top_k < vocabulary]
-    for index, best_ids in zip(limited, _top_k(values, limited, parameters), strict=True):
-        ids[index] = best_ids
-    for index, row in enumerate(parameters):
-        if index not in limited:
-            ids[index], tail[index] = _superset(values[index], row)
-    segment = np.repeat(np.arange(len(parameters)), [len(row_ids) for row_ids in ids])
-    flat = np.concatenate(ids)
-    temperature = np.array([row.temperature for row in parameters], dtype=values.dtype)
-    scaled = values[segment, flat] / temperature[segment]
-    best = np.maximum.reduceat(scaled, np.searchsorted(segment, np.arange(len(parameters))))
-    weights = np.exp((scaled - best[segment]).astype(np.float64))
-    top_p = np.array([row.top_p for row in parameters])
-    if (top_p < 1).any():
-        stays = _top_p(segment, weights, top_p, tail)
-        segment, flat, weights = segment[stays], flat[stays], weights[stays]
-    min_p = np.array([row.min_p for row in parameters])
-    if (min_p > 0).any():
-        # The weight of a row's best token is 1.
-        stays = weights >= min_p[segment]
-        segment, flat, weights = segment[stays], flat[stays], weights[stays]
-    typical = [index for index, row in enumerate(parameters) if row.typical_p < 1]
-    if typical:
-        stays = np.ones(len(segment), dtype=np.bool_)
-        for index in typical:
-            start, end = np.searchsorted(segment, [index, index + 1])
-            stays[start:end] = _typical_p(weights[start:end], parameters[index].typical_p)
-        segment, flat, weights = segment[stays], flat[stays], weights[stays]
-    return segment, flat, weights
+    tail = 1 - float(shares.sum(dtype=np.float64))
+    if row.top_p < 1:
+        droppable = 1 - row.top_p - tail
+        return _warp_list(shares, row, droppable) if droppable >= 0 else None
+    droppable = 1 - row.typical_p - tail
+    if droppable < 0:
+        return None
+    entropy = _entropy(weights, values, row.temperature)
+    merits = -np.abs(np.log(shares) + entropy)
+    stay = stays(merits, shares, droppable, with_ties=True)
+    # All others are farther from the entropy than the bound is.
+    return shares * stay if merits[stay].min() > math.log(bound) + entropy else None
 
 
-def _top_k(values: Floats, limited: Sequence[int], parameters: Sequence[Parameters]) -> Iterator[Ints]:
-    """Yield the k best ids of each limited row, and ids that tie with the k-th, as in transformers."""
-    if not limited:
-        return
-    top_k = [parameters[index].top_k for index in limited]
-    rows = torch.from_numpy(values[limited] if len(limited) < len(values) else values)
-    top = torch.topk(rows, min(max(top_k) + 1, values.shape[1]))
-    for index, count, best, best_ids in zip(
-        limited, top_k, top.values.numpy(), top.indices.numpy(), strict=True
-    ):
-        # A banned token has no probability: it is never a candidate.
-        least = max(best[count - 1], np.finfo(values.dtype).min)
-        if best[count] == best[count - 1] or best[count - 1] < least:
-            yield np.flatnonzero(values[index] >= least)
-        else:
-            yield np.sort(best_ids[:count])
+def _entropy(weights: Floats, values: Floats, temperature: float) -> np.float32:
+    """Return the entropy of one row's probabilities in nats."""
+    best = int(values.argmax())
+    logs = np.zeros_like(weights)
+    # A banned token has no weight, and a logarithm that must not spoil the sum.
+    above = np.maximum(values, np.finfo(np.float32).min / 4)
+    np.subtract(above, values[best], out=above)
+    np.divide(above, np.float32(temperature), out=logs[: len(values)])
+    logs *= weights
+    return np.float32(-math.log(weights[best]) - block_sums(logs).sum())
 
 
-def _superset(values: Floats, parameters: Parameters) -> tuple[Ints, float]:
-    """Return ids of one row without top-k that include all that its warpers leave.
+def _warp_row(weights: Floats, row: Parameters, values: Floats) -> Floats:
+    """Return weights of the whole vocabulary, with zeros for the tokens that the warpers drop."""
+    if 0 < row.top_k < len(values):
+        merits = np.full(len(weights), -np.inf, dtype=np.float32)
+        merits[: len(values)] = values
+        ones = np.ones(len(weights), dtype=np.float32)
+        weights = weights * cut(merits, ones, len(ones), len(ones) - row.top_k, with_ties=True)
+    if row.top_p < 1:
+        total = float(block_sums(weights).sum())
+        weights = cut(weights, weights, total, (1 - row.top_p) * total, with_ties=False)
+    if row.min_p > 0:
+        weights = weights * (weights >= np.float32(row.min_p) * weights.max())
+    if row.typical_p < 1:
+        sums = block_sums(weights)
+        total = float(sums.sum())
+        logs = np.log(np.maximum(weights, np.finfo(np.float32).tiny)) - np.float32(np.log(total))
+        entropy = np.float32(-block_sums(weights * logs).sum() / total)
+        merits = -np.abs(logs + entropy)
+        weights = cut(merits, weights, total, (1 - row.typical_p) * total, with_ties=True)
+    return weights
 
-    Where top-p is the reason, the weight of the others comes with them.
 
-    Counting tokens in bins below the best one avoids sorting the vocabulary: a token more than a bin below
-    the one that reaches top-p is dropped, whatever the order within the bins.
+def _warp_list(weights: Floats, row: Parameters, droppable: float) -> Floats:
+    """Return the weights of a list, with zeros for the tokens that top-p, min-p and typical-p drop.
+
+    Args:
+        weights: Of the list, at least one.
+        row: The parameters.
+        droppable: The weight that top-p may drop of the list.
     """
-    if parameters.top_p >= 1:
-        least = -np.inf
-        if parameters.min_p > 0 and parameters.typical_p >= 1:
-            below = (math.log(parameters.min_p) - _MIN_P_MARGIN) * parameters.temperature
-            least = float(values.max()) + below
-        return np.flatnonzero((values > -np.inf) & (values >= least)), 0.0
-    below = (values.max() - values) / values.dtype.type(parameters.temperature)
-    weights = np.exp(-below)
-    bins = np.minimum(below * _BINS_PER_NAT, _LAST_BIN).astype(np.intp)
-    running = np.cumsum(np.bincount(bins, weights, minlength=_LAST_BIN + 1))
-    # One bin more than reaches top-p, as sums in another order differ in their last bits.
-    last = np.searchsorted(running, parameters.top_p * running[-1]) + 1
-    ids = np.flatnonzero(bins <= last)
-    return ids, float(running[-1] - running[min(last, _LAST_BIN)])
-
-
-def _top_p(segment: Ints, weights: Floats, top_p: Floats, tail: Floats) -> NDArray[np.bool_]:
-    """Return which candidates stay: the least likely go as long as they are within 1 - top_p together."""
-    order = np.lexsort((weights, segment))
-    ends = np.searchsorted(segment, np.arange(len(top_p)), side="right")
-    total = np.add.reduceat(weights, np.concatenate([[0], ends[:-1]])) + tail
-    running = np.cumsum(weights[order])
-    before = np.concatenate([[0.0], running[ends[:-1] - 1]])
-    dropped = (running - before[segment] + tail[segment]) / total[segment] <= (1 - top_p)[segment]
-    dropped[top_p[segment] >= 1] = False
-    dropped[ends - 1] = False  # the best one always stays
-    stays = np.empty(len(segment), dtype=np.bool_)
-    stays[order] = ~dropped
-    return stays
-
-
-def _typical_p(weights: Floats, mass: float) -> NDArray[np.bool_]:
-    """Return which candidates of one row stay: those whose surprise is nearest to the expected one.
-
-    They are taken until their probabilities sum to ``mass``, and with the last one all that are as near.
-    """
-    logs = np.log(weights / weights.sum(), where=weights > 0, out=np.full(len(weights), -np.inf))
-    probabilities = np.exp(logs)
-    possible = probabilities > 0
-    entropy = -np.sum(probabilities[possible] * logs[possible])
-    distances = np.abs(-logs - entropy)
-    order = np.argsort(distances, kind="stable")
-    taken = int((np.cumsum(probabilities[order]) < mass).sum())
-    return np.asarray(distances <= distances[order[min(taken, len(order) - 1)]])
+    if row.top_p < 1:
+        weights = weights * stays(weights, weights, droppable, with_ties=False)
+    if row.min_p > 0:
+        weights = weights * (weights >= row.min_p * weights.max())
+    if row.typical_p < 1:
+        remaining = weights.nonzero()[0]
+        shares = weights[remaining] / weights.sum(dtype=np.float64)
+        logs = np.log(shares)
+        merits = -np.abs(logs - (shares * logs).sum())
+        weights = np.zeros_like(weights)
+        weights[remaining] = shares * stays(merits, shares, 1 - row.typical_p, with_ties=True)
+    return weights

@@ -14,8 +14,8 @@ from inf2kit.serving.engine.logprobs import logprobs
 from inf2kit.serving.engine.processors import apply_processors
 from inf2kit.serving.engine.row_sampler import RowSampler
 from inf2kit.serving.engine.sampler import sample
-from inf2kit.serving.engine.warpers import candidates
 from inf2kit.serving.wire import Parameters
+from tests.helpers.distributions import distributions
 from tests.helpers.reference_model import build_processors
 
 VOCABULARY = 300
@@ -50,7 +50,7 @@ def transformers_distribution(
 def test_all_rows_at_once_leave_what_transformers_leaves_of_each(
     given_rows: list[tuple[Parameters, int, float]], coarse: bool
 ) -> None:
-    rows, logits, distributions = [], [], []
+    rows, logits, all_expected = [], [], []
     for parameters, seed, spread in given_rows:
         rng = random.Random(seed)
         row_logits = torch.randn(VOCABULARY, generator=torch.Generator().manual_seed(seed)) * spread
@@ -63,16 +63,13 @@ def test_all_rows_at_once_leave_what_transformers_leaves_of_each(
             row.record(token_id)
         rows.append(row)
         logits.append(row_logits)
-        distributions.append(transformers_distribution(row_logits, parameters, prompt, new))
+        all_expected.append(transformers_distribution(row_logits, parameters, prompt, new))
     stacked = torch.stack(logits)
     before = stacked.clone()
     scores = apply_processors(stacked.numpy(), rows)
-    segment, ids, weights = candidates(scores, [parameters for parameters, _, _ in given_rows])
+    all_actual = distributions(scores, [parameters for parameters, _, _ in given_rows])
     assert torch.equal(stacked, before), "the logits are left as they are"
-    for index, distribution in enumerate(distributions):
-        in_row = segment == index
-        actual = np.zeros(VOCABULARY)
-        actual[ids[in_row]] = weights[in_row] / weights[in_row].sum()
+    for index, (actual, distribution) in enumerate(zip(all_actual, all_expected, strict=True)):
         expected = distribution.double().numpy()
         far_below = np.maximum(actual, expected) < TINY
         actual[far_below], expected[far_below] = 0, 0
@@ -147,20 +144,19 @@ def test_logits_that_are_no_numbers_spoil_their_own_row_only() -> None:
 def test_logprobs_are_those_of_the_models_own_distribution(vocabulary: int) -> None:
     logits = torch.randn(3, vocabulary) * 4
     expected = torch.log_softmax(logits, dim=-1)[torch.arange(3), torch.tensor([0, 5, 9])]
-    assert logprobs(logits, [0, 5, 9]) == pytest.approx(expected.tolist(), abs=1e-5)
+    assert logprobs(logits, [0, 5, 9], [0, 0, 0])[0] == pytest.approx(expected.tolist(), abs=1e-5)
     logits[0, 0] = float("-inf")
-    assert logprobs(logits, [0, 5, 9])[0] is None
+    assert logprobs(logits, [0, 5, 9], [0, 0, 0])[0][0] is None
 
 
-def test_a_row_without_bounds_draws_what_its_candidates_give() -> None:
+def test_a_row_without_bounds_draws_by_the_running_sum_of_its_probabilities() -> None:
     rng = random.Random(5)
     for seed in range(40):
         logits = torch.randn(1, 5_000, generator=torch.Generator().manual_seed(seed)) * 3
         logits[0, rng.randrange(5_000)] = -torch.inf
         parameters = Parameters(do_sample=True, seed=seed, temperature=rng.choice([0.3, 1.0, 2.5]))
         (chosen,) = sample(logits, [RowSampler(parameters, [1], EOS)])
-        segment, ids, weights = candidates(logits.numpy(), [parameters])
-        assert (segment == 0).all()
-        running = np.cumsum(weights)
+        running = transformers_distribution(logits[0], parameters, [1], []).double().cumsum(-1).numpy()
         draw = RowSampler(parameters, [1], EOS).draw()
-        assert chosen == ids[np.searchsorted(running, draw * running[-1], side="right")]
+        borders = running[max(chosen - 1, 0)] * (chosen > 0), running[chosen]
+        assert borders[0] - 1e-6 <= draw <= borders[1] + 1e-6

@@ -12,12 +12,12 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from inf2kit.serving.engine.logprobs import logprobs, top_logprobs
+from inf2kit.serving.engine.logprobs import logprobs
 from inf2kit.serving.engine.processors import apply_processors
 from inf2kit.serving.engine.row_sampler import RowSampler, seed_of_answer
 from inf2kit.serving.engine.sampler import NO_TOKEN, sample
-from inf2kit.serving.engine.warpers import candidates
 from inf2kit.serving.wire import Parameters
+from tests.helpers.distributions import distributions
 from tests.helpers.reference_model import build_processors
 
 VOCABULARY = 300
@@ -114,12 +114,9 @@ def test_every_option_leaves_what_transformers_and_openais_formula_leave(
     stacked = torch.stack(logits)
     before = stacked.clone()
     processed = apply_processors(stacked.numpy(), rows)
-    segment, ids, weights = candidates(processed, [parameters for parameters, _ in given_rows])
+    all_actual = distributions(processed, [parameters for parameters, _ in given_rows])
     assert torch.equal(stacked, before), "the logits are left as they are"
-    for index, (parameters, _) in enumerate(given_rows):
-        in_row = segment == index
-        actual = np.zeros(VOCABULARY)
-        actual[ids[in_row]] = weights[in_row] / weights[in_row].sum()
+    for index, ((parameters, _), actual) in enumerate(zip(given_rows, all_actual, strict=True)):
         if not any(
             np.abs(actual - distribution).max() < 1e-4
             for distribution in expected(stacked[index], parameters, *texts[index])
@@ -210,18 +207,22 @@ def test_top_tokens_are_the_first_of_a_full_sort(seed: int, counts: list[int]) -
     if not any(counts):
         return
     logs = torch.log_softmax(logits.double(), dim=-1)
-    for row, (count, top) in enumerate(zip(counts, top_logprobs(logits, counts), strict=True)):
+    for row, (count, top) in enumerate(
+        zip(counts, logprobs(logits, [0] * len(counts), counts)[1], strict=True)
+    ):
         order = sorted(range(VOCABULARY), key=lambda token_id: (-float(logits[row, token_id]), token_id))
         assert [token_id for token_id, _ in top] == order[:count]
         assert [value for _, value in top] == pytest.approx(
             [float(logs[row, i]) for i in order[:count]], abs=1e-5
         )
         if top:
-            assert logprobs(logits[row][None], [top[0][0]]) == [top[0][1]], "the same number in both places"
+            assert logprobs(logits[row][None], [top[0][0]], [0])[0] == [top[0][1]], (
+                "the same number in both places"
+            )
 
 
 def test_top_tokens_of_damaged_logits_are_none() -> None:
     logits = torch.zeros(2, VOCABULARY)
     logits[0, 4] = torch.nan
     logits[1, 1:] = -torch.inf
-    assert top_logprobs(logits, [2, 2]) == [[], [(0, 0.0)]]
+    assert logprobs(logits, [0, 0], [2, 2])[1] == [[], [(0, 0.0)]]
