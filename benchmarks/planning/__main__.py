@@ -15,16 +15,18 @@ def main() -> None:
     parser.add_argument("--write-docs", action="store_true", help="write docs/planning.md")
     parser.add_argument(
         "--rehearsal",
-        type=float,
-        metavar="SECONDS",
-        help="measure a local endpoint on this machine first, so many seconds for each load",
+        choices=list(rehearsal.ENDPOINTS),
+        help="measure a local endpoint first, and do only that",
     )
+    parser.add_argument("--seconds", type=float, default=40.0, help="of each load on it (default: 40)")
     options = parser.parse_args()
     if options.rehearsal:
-        rehearsal.measure(options.rehearsal, lambda phrase: print(phrase, file=sys.stderr))
+        for cell in rehearsal.measure(options.rehearsal, options.seconds, _progress):
+            print(cell.demand, f"{cell.load:.0%}", cell.calls, cell.measured, cell.predicted)
+        return
     seconds, calls = sensitivity.speed()
     print(f"{calls:,} calls simulated in {seconds:.2f} s")
-    comparisons = validation.compare_all(lambda phrase: print(phrase, file=sys.stderr))
+    comparisons = validation.compare_all(_progress)
     for each in comparisons:
         cells = (
             " ".join(f"{name} {100 * error:+.1f} %" for name, error in each.errors(base).items())
@@ -35,6 +37,10 @@ def main() -> None:
         path = Path("docs/planning.md")
         documents.write(path, comparisons, validation.compare_raw())
         print(f"wrote {path}")
+
+
+def _progress(phrase: str) -> None:
+    print(phrase, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -16,19 +16,61 @@ from pathlib import Path
 from typing import Any
 
 import inf2kit
+from inf2kit import paths
 from inf2kit.bench.machine import describe_processor
+from inf2kit.catalog.calibration import Calibration
 from inf2kit.planning import basis
 from inf2kit.planning.demand import Demand, Lengths
 from inf2kit.planning.plan import Situation, engine_model
 from inf2kit.planning.prediction import Objectives, Prediction, Predictor
 
-_SAVED = Path(__file__).with_name("data") / "rehearsal.json"
-PRESET = "smollm2-135m-local"
-_INPUT, _NEW = "32-96", "16-48"
+_DATA = Path(__file__).with_name("data")
 #: Shares of the largest rate, and multiples of the rows.
 _LOADS = (0.2, 0.35, 0.5, 0.6, 0.7, 0.8, 0.9, 1.05)
-_CALLERS = (0.125, 0.25, 0.5, 1.0, 1.5, 2.0)
+_CALLERS = (0.25, 0.5, 1.0, 1.5, 2.0)
 _METRICS = {"latency": "request_latency", "ttft": "time_to_first_token"}
+#: The times of the simulated backend: some of a small device's, so that there are many calls in a minute.
+_SPEED = Calibration(
+    preset="llama2-7b-throughput",
+    batch_size=4,
+    sequence_length=2048,
+    engines=1,
+    on_device_sampling=False,
+    prefill_tokens=(128,),
+    prefill_s=(0.06,),
+    step_s=0.016,
+    row_step_s=0.001,
+    stall_s=0.006,
+    new_tokens=32.0,
+    new_tokens_deviation=9.2,
+    round_trip_s=0.0,
+    measured=dt.date(2026, 11, 26),
+    machine="the simulated backend",
+    notice="simulated",
+)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What is measured.
+
+    Attributes:
+        preset: The preset.
+        input_tokens: Lengths of the prompts.
+        new_tokens: Lengths of the answers.
+        speed: The times of the simulated backend; None to measure those of this machine's CPU.
+    """
+
+    preset: str
+    input_tokens: str
+    new_tokens: str
+    speed: Calibration | None = None
+
+
+ENDPOINTS = {
+    "cpu": Endpoint("smollm2-135m-local", "16-48", "8-24"),
+    "simulated": Endpoint("llama2-7b-throughput", "32-96", "16-48", _SPEED),
+}
 
 
 @dataclass(frozen=True)
@@ -65,56 +107,72 @@ class Cell:
     predicted: dict[str, float]
 
 
-def saved() -> list[Cell]:
-    """The cells of the last measurement; none if there was none."""
-    if not _SAVED.exists():
+def saved(kind: str) -> list[Cell]:
+    """The cells of the last measurement of an endpoint; none if there was none."""
+    path = _DATA / f"rehearsal-{kind}.json"
+    if not path.exists():
         return []
-    return [Cell(**cell) for cell in json.loads(_SAVED.read_text(encoding="utf-8"))]
+    return [Cell(**cell) for cell in json.loads(path.read_text(encoding="utf-8"))]
 
 
-def measure(seconds: float, progress: Callable[[str], None]) -> list[Cell]:
-    """Start the endpoint, calibrate it, put the loads on it, and save the cells.
+def measure(kind: str, seconds: float, progress: Callable[[str], None]) -> list[Cell]:
+    """Start an endpoint, calibrate it, put the loads on it, and save the cells.
 
     Args:
+        kind: A key of ``ENDPOINTS``.
         seconds: Duration of each load.
         progress: Called with a sentence before each step.
     """
-    name = "planning"
-    progress("starting the endpoint")
-    _run("local", "up", PRESET, "--name", name)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            lengths = ("--input-tokens", _INPUT, "--new-tokens", _NEW)
-            progress("calibrating")
-            _run("bench", "load", name, "--calibrate", *lengths, "--quiet", "--output", f"{folder}/first")
-            predictor = _predictor()
+    endpoint, name = ENDPOINTS[kind], f"planning-{kind}"
+    with tempfile.TemporaryDirectory() as folder:
+        speed: list[str] = []
+        calibration = Path(folder, "calibration.toml")
+        if endpoint.speed:
+            endpoint.speed.write(calibration)
+            speed = ["--speed", str(calibration)]
+        progress("starting the endpoint")
+        _run("local", "up", endpoint.preset, "--name", name, *speed)
+        try:
+            lengths = ("--input-tokens", endpoint.input_tokens, "--new-tokens", endpoint.new_tokens)
+            if not endpoint.speed:
+                progress("calibrating")
+                _run("bench", "load", name, "--calibrate", *lengths, "--quiet", "--output", f"{folder}/first")
+                calibration = paths.calibration(endpoint.preset)
+            predictor = _predictor(endpoint, calibration)
             rates = [round(share * predictor.largest_rate, 3) for share in _LOADS]
             callers = [max(1, round(share * predictor.engine.rows)) for share in _CALLERS]
             progress(f"measuring {len(rates)} rates and {len(callers)} closed loops, {seconds:g} s each")
-            before = os.getloadavg()[1]
             _run(
                 *("bench", "load", name, *lengths, "--quiet", "--output", f"{folder}/loads"),
                 *("--rate", ",".join(map(str, rates)), "--callers", ",".join(map(str, callers))),
                 *("--seconds", str(seconds), "--warm-up", str(predictor.engine.rows)),
             )
+            busy = os.getloadavg()[2]
             report = json.loads(Path(folder, "loads", "load.json").read_text(encoding="utf-8"))
-    finally:
-        _run("local", "down", name)
-    remark = f"Other programs ran on the machine meanwhile: its load average was {before:.1f} before."
-    cells = [_cell(cell, predictor, remark) for cell in report["cells"]]
-    _SAVED.write_text(json.dumps([dataclasses.asdict(cell) for cell in cells], indent=1) + "\n")
+        finally:
+            _run("local", "down", name)
+    remark = (
+        f"Other programs ran on the {os.cpu_count()} processors meanwhile: the load average was {busy:.0f}."
+        if busy > os.cpu_count()  # type: ignore[operator]
+        else ""
+    )
+    cells = [_cell(cell, endpoint, predictor, remark) for cell in report["cells"]]
+    document = json.dumps([dataclasses.asdict(cell) for cell in cells], indent=1)
+    (_DATA / f"rehearsal-{kind}.json").write_text(f"{document}\n", encoding="utf-8")
     return cells
 
 
-def _predictor() -> Predictor:
-    preset = inf2kit.load_preset(PRESET)
-    demand = Demand.of_lengths(Lengths.parse(_INPUT), Lengths.parse(_NEW), rate=1.0)
-    situation = Situation(demand, Objectives())
-    times = basis.find(preset)
-    return Predictor(engine_model(preset, times, situation), preset.shapes, demand, Objectives(), calls=2000)
+def _predictor(endpoint: Endpoint, calibration: Path) -> Predictor:
+    preset = inf2kit.load_preset(endpoint.preset)
+    lengths = Lengths.parse(endpoint.input_tokens), Lengths.parse(endpoint.new_tokens)
+    demand = Demand.of_lengths(*lengths, rate=1.0)
+    engine = engine_model(
+        preset, basis.find(preset, calibration=calibration), Situation(demand, Objectives())
+    )
+    return Predictor(engine, preset.shapes, demand, Objectives(), calls=2000)
 
 
-def _cell(cell: dict[str, Any], predictor: Predictor, remark: str) -> Cell:
+def _cell(cell: dict[str, Any], endpoint: Endpoint, predictor: Predictor, remark: str) -> Cell:
     is_open = cell["load"]["kind"] == "rate"
     value, metrics = cell["load"]["value"], cell["metrics"]
     prediction = predictor.at_rate(value, 1) if is_open else predictor.with_callers(round(value), 1)
@@ -125,10 +183,10 @@ def _cell(cell: dict[str, Any], predictor: Predictor, remark: str) -> Cell:
     }
     measured["tokens"] = metrics["output_token_throughput"]["avg"]
     return Cell(
-        PRESET,
+        endpoint.preset,
         describe_processor(),
         dt.datetime.now(dt.timezone.utc).date().isoformat(),
-        f"{_INPUT} input and {_NEW} new tokens",
+        f"{endpoint.input_tokens} input and {endpoint.new_tokens} new tokens",
         remark,
         f"{value:g} a second" if is_open else f"{value:g} callers",
         is_open,

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 import inf2kit
 from inf2kit.cli.extras import needs
 from inf2kit.errors import PlanError, suggest
-from inf2kit.planning import plan as plans
-from inf2kit.planning import report, trace
-from inf2kit.planning.demand import Demand, Lengths
-from inf2kit.planning.plan import Plan, Situation
-from inf2kit.planning.prediction import Objectives
-from inf2kit.planning.scaling import Growth
+
+if TYPE_CHECKING:
+    from inf2kit.planning.demand import Lengths
+    from inf2kit.planning.plan import Plan
+    from inf2kit.planning.prediction import Objectives
 
 _OBJECTIVES = {"ttft": "ttft_s", "latency": "latency_s"}
 
 
 def _lengths(_: click.Context, __: click.Parameter, value: str) -> Lengths:
     """Read a distribution of lengths."""
+    from inf2kit.planning.demand import Lengths
+
     try:
         return Lengths.parse(value)
     except ValueError as error:
@@ -30,6 +32,8 @@ def _lengths(_: click.Context, __: click.Parameter, value: str) -> Lengths:
 
 def _objectives(_: click.Context, __: click.Parameter, value: str) -> Objectives:
     """Read ``ttft=1,latency=30``."""
+    from inf2kit.planning.prediction import Objectives
+
     seconds = {}
     for part in filter(None, value.split(",")):
         name, _equals, number = (text.strip() for text in part.partition("="))
@@ -165,6 +169,11 @@ def plan(
     --calibrate' measured, else published ones of the same model and shape, else what the sizes of model and
     device allow. The plan says which, and the error to expect.
     """
+    from inf2kit.planning import plan as plans
+    from inf2kit.planning import report, trace
+    from inf2kit.planning.demand import Demand
+    from inf2kit.planning.scaling import Growth
+
     if rate is not None and not rate < float("inf"):
         raise click.BadParameter(f"{rate} is no number of calls per second", param_hint="'--rate'")
     if rate is not None and callers is not None:
@@ -178,7 +187,7 @@ def plan(
         demand = Demand.of_trace(trace.read(trace_path), rate=rate, callers=callers)
     else:
         demand = Demand.of_lengths(inputs, new, rate=rate, callers=callers)
-    situation = Situation(
+    situation = plans.Situation(
         demand,
         slo,
         Growth(peak, growth / 100, scale_out_delay),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -94,10 +95,9 @@ def _time(values: Mapping[str, Any]) -> float | None:
     try:
         seconds = float(values[name])
     except ValueError:
-        text = str(values[name]).replace("Z", "+00:00")
-        # Azure's have seven decimals, and Python before 3.11 reads six.
-        head, dot, decimals = text.partition(".")
-        text = f"{head}.{decimals[:6]}" if dot and decimals.isdigit() else text
+        # Azure's have seven decimals, and Python before 3.11 reads exactly six, and no Z.
+        text = re.sub(r"\.(\d+)", lambda match: f".{match[1][:6]:0<6}", str(values[name]))
+        text = text.replace("Z", "+00:00")
         return dt.datetime.fromisoformat(text).timestamp()
     return seconds / 1000 if name == _MILLISECONDS else seconds
 
