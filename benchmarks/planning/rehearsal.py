@@ -136,7 +136,8 @@ def measure(kind: str, seconds: float, progress: Callable[[str], None]) -> list[
             lengths = ("--input-tokens", endpoint.input_tokens, "--new-tokens", endpoint.new_tokens)
             if not endpoint.speed:
                 progress("calibrating")
-                _run("bench", "load", name, "--calibrate", *lengths, "--quiet", "--output", f"{folder}/first")
+                first = ("--calibrate", "--seconds", str(seconds), "--output", f"{folder}/first")
+                _run("bench", "load", name, *lengths, *first, "--quiet")
                 calibration = paths.calibration(endpoint.preset)
             predictor = _predictor(endpoint, calibration)
             rates = [round(share * predictor.largest_rate, 3) for share in _LOADS]
