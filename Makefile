@@ -6,10 +6,11 @@ BIN := $(VENV)/bin
 PIP_INSTALL := pip install --quiet --disable-pip-version-check
 PIP := $(BIN)/$(PIP_INSTALL)
 TOOLS := $(VENV)/tools
+UV := $(TOOLS)/bin/uv
 # Stamps of what is installed: the demonstration, tests and checks, and environments that only some tests need.
 DEMO := $(VENV)/.demo
 DEV := $(VENV)/.dev
-CLIENTS := $(VENV)/clients/.installed
+CLIENTS := $(VENV)/clients-aws/.installed $(VENV)/clients-others/.installed
 NEURON := $(VENV)/neuron-0.4.1/.installed $(VENV)/neuron-0.4.5/.installed
 CONTAINER := $(VENV)/container/.installed
 INSTALLED := $(DEMO) $(DEV) $(CLIENTS) $(NEURON) $(CONTAINER)
@@ -66,10 +67,13 @@ $(DEV): $(DEMO) constraints-dev.txt
 	@$(PIP) --require-hashes --no-deps --no-build-isolation -r constraints-dev.txt
 	@touch $@
 
-$(CLIENTS): tests/integration/cloud/clients/requirements.txt
-	@echo "setup: other clients of AWS, which need other versions, for tests"
-	@$(PYTHON) -m venv $(@D)
-	@$(@D)/bin/$(PIP_INSTALL) -r $<
+# By uv: pip takes two minutes longer.
+$(VENV)/clients-%/.installed: tests/integration/clients/environments/%.txt | $(TOOLS)/.installed
+	@echo "setup: clients of other projects ($*), which need other versions than ours, for tests"
+	@$(UV) venv --quiet --clear --python "$(PYTHON)" $(@D)
+	@$(UV) pip install --quiet --python $(@D)/bin/python --require-hashes --no-deps -r $<
+# inf2kit itself, whose tokens the clients of OpenAI's route use.
+	@echo "$(CURDIR)" > "$$($(@D)/bin/python -c 'import site; print(site.getsitepackages()[0])')/inf2kit.pth"
 	@touch $@
 
 $(VENV)/neuron-%/.installed: tests/contract/neuron/environment.py | $(DEV)
@@ -111,9 +115,9 @@ $(TOOLS)/.installed: constraints-tools.txt
 	@$(TOOLS)/bin/$(PIP_INSTALL) --require-hashes -r constraints-tools.txt
 	@touch $@
 
-# The files constraints*.txt anew, with the hashes of the versions that they say: for after one of them, or
-# pyproject.toml, was changed.
-LOCK := $(TOOLS)/bin/uv pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header
+# The files constraints*.txt, and those of the clients, anew with the hashes of the versions that they say: for
+# after one of them, a client's version in its .in file, or pyproject.toml was changed.
+LOCK := pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header
 hashes: $(TOOLS)/.installed
 	mkdir -p build
 	for file in constraints constraints-dev constraints-build constraints-tools; do \
@@ -122,14 +126,17 @@ hashes: $(TOOLS)/.installed
 	done
 	cat build/constraints.in build/constraints-dev.in > build/all.in
 	echo "torch; python_version < '3'" > build/without-torch.txt
-	$(LOCK) --extra local --extra infra --extra cloud -c build/all.in --overrides build/without-torch.txt \
+	$(UV) $(LOCK) --extra local --extra infra --extra cloud -c build/all.in --overrides build/without-torch.txt \
 		pyproject.toml >> build/constraints.txt
-	$(LOCK) --extra local --extra infra --extra cloud --extra bench --extra dev -c build/all.in --overrides build/without-torch.txt \
+	$(UV) $(LOCK) --extra local --extra infra --extra cloud --extra bench --extra dev -c build/all.in --overrides build/without-torch.txt \
 		$$(sed -n 's/^\([A-Za-z0-9._-]*\)==.*/--no-emit-package \1/p' build/constraints.txt) \
 		pyproject.toml >> build/constraints-dev.txt
-	$(LOCK) --no-deps build/constraints-build.in >> build/constraints-build.txt
-	$(LOCK) --no-deps build/constraints-tools.in >> build/constraints-tools.txt
+	$(UV) $(LOCK) --no-deps build/constraints-build.in >> build/constraints-build.txt
+	$(UV) $(LOCK) --no-deps build/constraints-tools.in >> build/constraints-tools.txt
 	cp build/constraints*.txt .
+	cd tests/integration/clients/environments && for name in aws others; do \
+		$(abspath $(UV)) $(LOCK) --overrides left-out.txt $$name.in --output-file $$name.txt > /dev/null || exit 1; \
+	done
 
 # What the development environment and the container's code/vendor are made of, as CycloneDX.
 sbom: $(INSTALLED) $(TOOLS)/.installed

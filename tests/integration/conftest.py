@@ -1,12 +1,18 @@
-"""The preset and the files that tests of endpoints and of containers start."""
+"""What tests of several folders start: a preset with the simulated backend, and a rehearsal cloud."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from inf2kit.rehearsal.cloud import lifecycle
+from inf2kit.rehearsal.cloud.settings import CloudSettings
+from inf2kit.rehearsal.container import processes
 from tests.helpers import packages
+from tests.helpers.cloud import boto3_client
+from tests.helpers.sagemaker import create_role
 
 TEST_PRESET = """
 description = "The simulated backend: eight rows, tokens made up"
@@ -33,6 +39,21 @@ def simulated_preset(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("presets") / "simulated.toml"
     path.write_text(TEST_PRESET, encoding="utf-8")
     return str(path)
+
+
+@pytest.fixture(scope="session")
+def cloud(home: Path) -> Iterator[CloudSettings]:
+    """A cloud whose minutes last one second; the end of the session checks that nothing is left of it."""
+    settings = lifecycle.up(port=0, minute_s=1.0)
+    boto3_client(settings, "s3").create_bucket(Bucket="models")
+    create_role(boto3_client(settings, "iam"))
+    yield settings
+    lifecycle.down()
+    log = settings.folder.with_suffix(".log").read_text(encoding="utf-8")
+    assert processes.list_processes(settings.run_dir, nested=True) == []
+    assert not settings.run_dir.exists()
+    assert not settings.folder.exists()
+    assert "Traceback" not in log, log
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Fixtures: a rehearsal cloud in a process of its own, and clients that find it by their environment."""
+"""Fixtures: clients that find the rehearsal cloud by their environment, packages, resources."""
 
 from __future__ import annotations
 
@@ -17,27 +17,11 @@ from inf2kit.package import collect
 from inf2kit.package.environment import container_environment
 from inf2kit.rehearsal.cloud import lifecycle
 from inf2kit.rehearsal.cloud.settings import CloudSettings
-from inf2kit.rehearsal.container import processes
 from tests.helpers import packages
-from tests.helpers.cloud import BIN, ROOT, boto3_client, publish_package, shell_environment
+from tests.helpers.cloud import BIN, ROOT, publish_package, shell_environment
 from tests.helpers.cloud_contents import BOOTSTRAP_STACK, CloudContents
 from tests.helpers.cloudformation import StackMaker
-from tests.helpers.sagemaker import ResourceMaker, create_role
-
-
-@pytest.fixture(scope="session")
-def cloud(home: Path) -> Iterator[CloudSettings]:
-    """A cloud whose minutes last one second; the end of the session checks that nothing is left of it."""
-    settings = lifecycle.up(port=0, minute_s=1.0)
-    boto3_client(settings, "s3").create_bucket(Bucket="models")
-    create_role(boto3_client(settings, "iam"))
-    yield settings
-    lifecycle.down()
-    log = settings.folder.with_suffix(".log").read_text(encoding="utf-8")
-    assert processes.list_processes(settings.run_dir, nested=True) == []
-    assert not settings.run_dir.exists()
-    assert not settings.folder.exists()
-    assert "Traceback" not in log, log
+from tests.helpers.sagemaker import ResourceMaker
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,38 @@
+import os
+
+import litellm
+
+question = [{"role": "user", "content": "Hi"}]
+call = {"model": "sagemaker_chat/llama2-7b-throughput", "max_tokens": 16, "aws_region_name": "us-east-1"}
+streamed_call = {**call, "stream": True}
+# Only for the rehearsal: it does not read AWS_ENDPOINT_URL, and needs the whole URL of a call.
+if url := os.environ.get("AWS_ENDPOINT_URL"):
+    call["sagemaker_base_url"] = f"{url}/endpoints/llama2-7b-throughput/invocations"
+    streamed_call["sagemaker_base_url"] = call["sagemaker_base_url"] + "-response-stream"
+
+
+def chat() -> str:
+    return litellm.completion(**call, messages=question).choices[0].message.content
+
+
+def chat_stream() -> str:
+    chunks = litellm.completion(**streamed_call, messages=question)
+    return "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+
+
+async def chat_awaited() -> str:
+    response = await litellm.acompletion(**call, messages=question)
+    return response.choices[0].message.content
+
+
+async def chat_awaited_stream() -> str:
+    chunks = await litellm.acompletion(**streamed_call, messages=question)
+    return "".join([chunk.choices[0].delta.content or "" async for chunk in chunks])
+
+
+def refused() -> str:
+    try:
+        litellm.completion(**call, messages=question, top_p=2)
+    except Exception as error:
+        return str(error)
+    return ""
