@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from inf2kit.presets import Preset
 from inf2kit.serving import variables
+from inf2kit.serving.gateway.bodies import MAX_BODY
 from inf2kit.serving.model_dir import CODE_FOLDER, HANDLER
 
 #: Workers beyond the batch size, so that the next call is waiting when a sequence ends.
@@ -35,6 +36,8 @@ def container_environment(
         variables.MODEL_SERVER_WORKERS: str(preset.shapes.batch_size + _SPARE_WORKERS),
         # The limit of a worker's call and of model_fn, which returns at once. The engine ends calls earlier.
         "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS": f"{worker_timeout_s:.0f}",
+        # The gateway's limit, instead of the model server's own 6.5 MB.
+        "MMS_MAX_REQUEST_SIZE": str(MAX_BODY),
         # Details of many long texts may be longer than the model server's 6.5 MB.
         "MMS_MAX_RESPONSE_SIZE": "20000000",
         # Workers are forked from one that has imported everything: 4 MB each instead of 330 MB.

@@ -1,6 +1,6 @@
 """SageMaker's runtime API as an ASGI application, which passes calls on to the endpoints' containers.
 
-It has the limits of AWS: 60 s for a call, 6 MB for a request body, and only the headers that AWS passes on.
+It has the limits of AWS: 60 s for a call, 25 MB for a request body, and only the headers that AWS passes on.
 Signatures are not checked, but the bearer tokens of OpenAI's clients are.
 """
 

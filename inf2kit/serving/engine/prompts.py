@@ -83,7 +83,7 @@ class PromptTokenizer:
         return TokenizedPrompt(list(ids), warnings)
 
     def _cut(self, text: str, truncate: int | None) -> str:
-        """The end of a text that has the tokens to keep, so that the time for 6 MB is bounded."""
+        """The end of a text that has the tokens to keep, so that the time for 25 MB is bounded."""
         if not truncates(truncate, self._shapes):
             return text
         characters = (self._shapes.max_context_length + _CUT_MARGIN) * self.longest_token

@@ -60,7 +60,7 @@ class EngineServer:
         self._engine: Engine | None = None
         self._watchers: set[Events] = set()
         self._metrics = EngineMetrics(settings.shapes.batch_size)
-        # One thread: a tokenizer must not be used by several, and a text of 6 MB must not stall the socket.
+        # One thread: a tokenizer must not be used by several, and a text of 25 MB must not stall the socket.
         self._input_thread = ThreadPoolExecutor(1)
         self._outbox: list[tuple[Events, Event]] = []
         # The requests of each call, by the call's arrival, which identifies it.

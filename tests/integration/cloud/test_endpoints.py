@@ -103,8 +103,8 @@ def test_the_life_of_an_endpoint(cloud: CloudSettings, maker: ResourceMaker, aws
     with pytest.raises(ClientError, match="not an asynchronous one"):
         runtime.invoke_endpoint_async(EndpointName="life", Body=b"{}")
     check_parameters_of_calls(runtime)
-    with pytest.raises(ClientError, match="larger than 6,291,456 bytes"):
-        generate(runtime, "life", "x" * 6_300_000)
+    with pytest.raises(ClientError, match="larger than 25,000,000 bytes"):
+        generate(runtime, "life", "x" * 25_000_000)
     killed = find_model_server(cloud, "life")
     killed.kill()
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import httpx
 import pytest
 from botocore.exceptions import ClientError
 
 from inf2kit import Endpoint
 from inf2kit.errors import EndpointError
 from inf2kit.rehearsal.local.state import EndpointState
+from inf2kit.serving.gateway.bodies import MAX_BODY
 from tests.helpers.local_endpoint import EndpointCaller, find_processes
 
 JSON = "application/json"
@@ -129,13 +131,46 @@ def test_unusual_but_fine(caller: EndpointCaller, body: object, content_type: st
     assert caller.invoke(body, content_type)
 
 
-def test_a_body_of_seven_megabytes(caller: EndpointCaller) -> None:
+def body_of(size: int, *, stream: bool = False) -> bytes:
+    """A call of so many bytes. What writes its letters in ASCII on the way makes six bytes of two."""
+    call = {"inputs": "", "parameters": {"max_new_tokens": 2, "truncate": 8}, "stream": stream}
+    letters, spaces = divmod(size - len(json.dumps(call)), 2)
+    return json.dumps({**call, "inputs": " " * spaces + "\u0436" * letters}, ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_sagemaker_passes_on_25_megabytes(caller: EndpointCaller, stream: bool) -> None:
+    client = caller.client
+    operation = client.invoke_endpoint_with_response_stream if stream else client.invoke_endpoint
+
+    def call(size: int) -> bytes:
+        body = body_of(size, stream=stream)
+        assert len(body) == size
+        response = operation(EndpointName=caller.name, ContentType=JSON, Body=body)
+        return b"".join(part["PayloadPart"]["Bytes"] if stream else part for part in response["Body"])
+
+    assert b"generated_text" in call(25_000_000)
     with pytest.raises(ClientError) as refused:
-        caller.invoke(json.dumps({"inputs": "x" * 7_000_000}))
+        call(25_000_001)
     assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 413
-    with pytest.raises(ClientError) as just_under:
+
+
+def test_a_container_takes_a_little_more_than_sagemaker_passes_on(served: EndpointState) -> None:
+    """Gateway, model server, worker and engine all do, in case SageMaker means 25 MiB."""
+
+    def post(size: int) -> httpx.Response:
+        url = f"http://127.0.0.1:{served.gateway_port}/invocations"
+        return httpx.post(url, content=body_of(size), headers={"content-type": JSON}, timeout=120)
+
+    assert post(MAX_BODY).json()[0]["generated_text"]
+    refused = post(MAX_BODY + 1)
+    assert (refused.status_code, refused.json()["error_type"]) == (413, "body_too_large")
+
+
+def test_six_megabytes_of_text(caller: EndpointCaller) -> None:
+    with pytest.raises(ClientError) as refused:
         caller.invoke(json.dumps({"inputs": "word " * 1_200_000}))
-    assert "prompt_too_long" in just_under.value.response["OriginalMessage"]
+    assert "prompt_too_long" in refused.value.response["OriginalMessage"]
 
 
 def test_a_refused_stream_has_a_status_of_its_own(served: EndpointState) -> None:
