@@ -68,12 +68,17 @@ $(DEV): $(DEMO) constraints-dev.txt
 	@touch $@
 
 # By uv: pip takes two minutes longer.
-$(VENV)/clients-%/.installed: tests/integration/clients/environments/%.txt | $(TOOLS)/.installed
+$(VENV)/clients-%/.installed: tests/integration/clients/environments/%.txt | $(DEMO) $(TOOLS)/.installed
 	@echo "setup: clients of other projects ($*), which need other versions than ours, for tests"
 	@$(UV) venv --quiet --clear --python "$(PYTHON)" $(@D)
 	@$(UV) pip install --quiet --python $(@D)/bin/python --require-hashes --no-deps -r $<
 # inf2kit itself, whose tokens the clients of OpenAI's route use.
 	@echo "$(CURDIR)" > "$$($(@D)/bin/python -c 'import site; print(site.getsitepackages()[0])')/inf2kit.pth"
+# guidellm loads its prompts with torch, which is lent: as the index has it, it would be gigabytes more.
+	@for name in torch torchgen functorch sympy mpmath nvidia; do \
+		lent=$$(echo $(abspath $(VENV))/lib/python3*/site-packages/$$name); \
+		[ ! -e "$$lent" ] || ln -sfn "$$lent" $(@D)/lib/python3*/site-packages/; \
+	done
 	@touch $@
 
 $(VENV)/neuron-%/.installed: tests/contract/neuron/environment.py | $(DEV)

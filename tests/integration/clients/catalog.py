@@ -91,8 +91,8 @@ CLIENTS = (
         "sagemaker-core",
         "aws",
         "sagemaker_sdk.py",
-        "`sagemaker.core` is all it needs, and `pip install sagemaker` brings it. It cannot read a stream, so the "
-        "client that it brings along does.",
+        "`AWS_MAX_ATTEMPTS=1`: it repeats a call that timed out up to ten times (`sagemaker/core/utils/utils.py`). It needs "
+        "`sagemaker.core` only, which `pip install sagemaker` brings. It cannot read a stream, so the boto3 that it brings does.",
         (
             Gap(
                 "stream",
@@ -148,7 +148,7 @@ CLIENTS = (
         "langchain-aws",
         "others",
         "langchain_aws.py",
-        "A content handler: its `transform_output` gets the whole answer, or one line of a stream, of which every "
+        "A read timeout and no repetitions, as with boto3. A content handler, whose `transform_output` gets the whole answer, or one line of a stream, of which every "
         "second one is empty. Give stop texts among the parameters: LangChain's own `stop=` is not sent, but cut off each piece.",
     ),
     Client(
@@ -157,7 +157,7 @@ CLIENTS = (
         "others",
         "llama_index.py",
         "`return_full_text`, since it cuts the prompt's length off each answer; `temperature=0`, since its default is "
-        "0.5; no repetitions; and its `completion_to_prompt` replaced, which writes Llama 2's chat template by hand.",
+        "0.5; no repetitions (its `timeout` is the time to connect only); and its `completion_to_prompt` replaced, which writes Llama 2's chat template by hand.",
         (
             Gap(
                 "stream",
@@ -180,7 +180,7 @@ CLIENTS = (
         "llmeter",
         "others",
         "llmeter.py",
-        "Nothing.",
+        "`AWS_MAX_ATTEMPTS=1`.",
         (
             Gap(
                 "whole",
@@ -228,11 +228,20 @@ CLIENTS = (
         "The same, but it takes no function for `api_key`: make a client anew before its token ends.",
     ),
     Client(
+        "guidellm",
+        "guidellm",
+        "others",
+        "guidellm.sh",
+        "A `model`, and no validation: else it asks for `/v1/models` and `/health`, which SageMaker's route does not have. "
+        "`continuous_usage_stats` off: it is an extension of vLLM that guidellm always asks for, and it is refused. A token "
+        "that lasts as long as the run. Its percentiles count the requests that succeeded; look at its number of errors, too.",
+    ),
+    Client(
         "Strands Agents, `SageMakerAIModel`",
         "strands-agents",
         "aws",
         "strands.py",
-        "`strands-agents[sagemaker]`. An `Agent` raises `MaxTokensReachedException` where `max_tokens` ends an answer, "
+        "`strands-agents[sagemaker]`; a read timeout and no repetitions, as with boto3. An `Agent` raises `MaxTokensReachedException` where `max_tokens` ends an answer, "
         "so leave it generous.",
     ),
 )

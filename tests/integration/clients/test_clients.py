@@ -73,16 +73,39 @@ def test_the_document_is_what_the_clients_did() -> None:
     assert written == document.render(), "python -m tests.integration.clients.document writes it"
 
 
-def test_aws_command_line(environment: dict[str, str], texts: dict[str, str], tmp_path: Path) -> None:
-    (client,) = (client for client in CLIENTS if client.package == "awscli")
-    shell = {**environment, "PATH": f"{Path(program('aws', 'aws')).parent}:{environment['PATH']}"}
+def run_shell(
+    client: Client, environment: dict[str, str], cwd: Path
+) -> dict[str, subprocess.CompletedProcess[str]]:
+    """Run each call of a client's script with its own environment's programs."""
+    path = f"{Path(program(client.environment, 'python')).parent}:{environment['PATH']}"
     parts = re.split(r"^# (\w+)\n", client.path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
-    results = {
+    return {
         name: subprocess.run(
-            ["/bin/bash", "-ec", lines], env=shell, cwd=tmp_path, capture_output=True, text=True, check=False
+            ["/bin/bash", "-ec", lines],
+            env={**environment, "PATH": path},
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         for name, lines in zip(parts[::2], parts[1::2], strict=True)
     }
+
+
+def test_guidellm(environment: dict[str, str], texts: dict[str, str], tmp_path: Path) -> None:
+    (client,) = (client for client in CLIENTS if client.package == "guidellm")
+    result = run_shell(client, environment, tmp_path)["chat_stream"]
+    assert result.returncode == 0, result.stderr
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    requests = report["benchmarks"][0]["requests"]
+    assert requests["errored"] == []
+    assert [request["output"] for request in requests["successful"]] == [texts["chat"]] * 3
+    assert requests["successful"][0]["output_tokens"] == CHAT["max_tokens"]
+
+
+def test_aws_command_line(environment: dict[str, str], texts: dict[str, str], tmp_path: Path) -> None:
+    (client,) = (client for client in CLIENTS if client.package == "awscli")
+    results = run_shell(client, environment, tmp_path)
     answer = json.loads((tmp_path / "answer.json").read_text(encoding="utf-8"))
     assert answer[0]["generated_text"] == texts["text"]
     assert json.loads(results["whole"].stdout)["InvokedProductionVariant"] == "main"

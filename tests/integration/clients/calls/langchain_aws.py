@@ -1,5 +1,6 @@
 import json
 
+from botocore.config import Config
 from langchain_aws.llms import SagemakerEndpoint
 from langchain_aws.llms.sagemaker_endpoint import LLMContentHandler
 
@@ -18,7 +19,10 @@ class Handler(LLMContentHandler):
 
 
 llm = SagemakerEndpoint(
-    endpoint_name="llama2-7b-throughput", content_handler=Handler(), model_kwargs={"max_new_tokens": 16}
+    endpoint_name="llama2-7b-throughput",
+    content_handler=Handler(),
+    model_kwargs={"max_new_tokens": 16},
+    config=Config(read_timeout=70, retries={"total_max_attempts": 1}),
 )
 
 

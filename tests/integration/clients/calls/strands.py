@@ -1,9 +1,11 @@
 import asyncio
 
+from botocore.config import Config
 from strands import Agent
 from strands.models.sagemaker import SageMakerAIModel
 
 endpoint = {"endpoint_name": "llama2-7b-throughput", "region_name": "us-east-1"}
+no_retries = Config(read_timeout=70, retries={"total_max_attempts": 1})
 hi = [{"role": "user", "content": [{"text": "Hi"}]}]
 
 
@@ -15,12 +17,19 @@ async def _read(model: SageMakerAIModel) -> str:
 
 
 def chat() -> str:
-    model = SageMakerAIModel(endpoint_config=endpoint, payload_config={"max_tokens": 16, "stream": False})
+    model = SageMakerAIModel(
+        endpoint_config=endpoint,
+        payload_config={"max_tokens": 16, "stream": False},
+        boto_client_config=no_retries,
+    )
     return asyncio.run(_read(model))
 
 
 async def chat_stream() -> str:
-    return await _read(SageMakerAIModel(endpoint_config=endpoint, payload_config={"max_tokens": 16}))
+    model = SageMakerAIModel(
+        endpoint_config=endpoint, payload_config={"max_tokens": 16}, boto_client_config=no_retries
+    )
+    return await _read(model)
 
 
 def refused() -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from inf2kit.errors import RequestError
-from inf2kit.serving.gateway.bodies import Bodies
+from inf2kit.serving.gateway.bodies import MAX_BODY, Bodies
 
 BUDGET = 64 * 1024 * 1024
 #: A body that counts.
@@ -77,7 +77,7 @@ async def status_of(bodies: Bodies, sender: Sender, **headers: str) -> int:
     [
         (Sender(b"x" * COUNTED), {"content-length": str(COUNTED)}, 200),
         (Sender(b"x" * COUNTED, b"y" * COUNTED), {}, 200),
-        (Sender(b"x" * COUNTED, b"y" * 6 * COUNTED), {}, 413),
+        (Sender(b"x" * COUNTED, b"y" * MAX_BODY), {}, 413),
         (Sender(b"x" * COUNTED, leaves=True), {}, 400),
         (Sender(b"x" * COUNTED, leaves=True), {"content-length": str(2 * COUNTED)}, 400),
         (Sender(b"x"), {"content-length": "9" * 18}, 200),
