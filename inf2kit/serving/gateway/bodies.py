@@ -12,7 +12,7 @@ from inf2kit.errors import RequestError
 from inf2kit.serving.asgi import DisconnectedError, Receive, body_parts
 from inf2kit.serving.wire import decode_body
 
-#: Most bytes of a body: SageMaker's "25 MB" in its larger meaning. The model server is told the same, whose own
+#: Most bytes of a body: SageMaker's "25 MB" in its larger meaning. The model server is told the same; its own
 #: default is 6,553,500.
 MAX_BODY = 26_214_400
 #: Most bytes of all bodies together, and bytes of a body that is too small to count.
