@@ -117,7 +117,8 @@ def test_leaving_sagemakers_stream_frees_its_row(victim: EndpointState) -> None:
         httpx.Client(trust_env=False, timeout=PATIENCE_S) as client,
         client.stream("POST", path, headers=headers, json=body) as response,
     ):
-        next(response.iter_raw())
+        parts = response.iter_raw()  # kept, as a generator that is dropped closes its connection
+        next(parts)
         wait_until(lambda: read_metrics(victim)["inf2kit_rows_busy"], "it has a row")
     wait_until(lambda: _is_empty(victim), "its row is free")
 
