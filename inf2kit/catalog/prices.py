@@ -46,6 +46,16 @@ class PriceList:
     source: str
     usd_per_hour: Mapping[str, Mapping[str, float]]
 
+    @property
+    def dated(self) -> str:
+        """The day of the figures, and whether they are an estimate, in words."""
+        return f"{self.date}{' (estimate)' if self.is_estimate else ''}"
+
+    @property
+    def is_estimate(self) -> bool:
+        """Whether the figures are not AWS's own."""
+        return self.source.startswith("estimate")
+
     def find(self, instance_type: str, region: str | None = None) -> Price | None:
         """Return the price in a region, or in the first region that has one; None if there is none."""
         for name in filter(None, (region, *self.usd_per_hour)):

@@ -175,11 +175,8 @@ def _print_account(inventory: Inventory, plan: CleanupPlan, place: str | None) -
     else:
         print_table(rows)
     if inventory.billing:
-        price_list = prices.current()
-        click.echo(
-            f"together ${inventory.usd_per_hour:.2f} an hour as far as prices are known; prices of "
-            f"{price_list.date}, {price_list.source}"
-        )
+        total = f"${inventory.usd_per_hour:.2f} an hour"
+        click.echo(f"together {total}, as far as prices are known; prices of {prices.current().dated}")
     for command in dict.fromkeys(retained.command for retained in plan.retained if retained.command):
         click.echo(f"run: {command}")
     if inventory.package_places and not place:

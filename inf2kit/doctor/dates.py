@@ -26,19 +26,17 @@ def prices(surroundings: Surroundings) -> Iterator[Finding]:
         regions.add(price.region)
         parts.append(f"{instance_type} ${price.usd_per_hour:.2f}")
     age = (surroundings.today - price_list.date).days
-    is_estimate = price_list.source.startswith("estimate")
     where = f" an hour in {', '.join(sorted(regions))}" if regions else ""
-    dated = f"{price_list.date}{' (estimate)' if is_estimate else ''}"
-    text = f"{', '.join(parts)}{where}, of {dated}"
+    text = f"{', '.join(parts)}{where}, of {price_list.dated}"
     refresh = f"inf2kit prices refresh{f' --region {region}' if region else ''}"
     if age > _OLD_DAYS:
         yield advice(text, f"{age} days old", refresh)
     elif region and regions - {region}:
         yield advice(text, f"not those of {region}", refresh)
+    elif price_list.is_estimate:
+        yield ok(text, "AWS's own prices are a command away", refresh)
     else:
-        yield ok(
-            text, "AWS's own prices are a command away" if is_estimate else "", refresh if is_estimate else ""
-        )
+        yield ok(text)
 
 
 def support(surroundings: Surroundings) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +24,10 @@ _ORDER = (
 )
 #: Seconds between two looks at an endpoint that is being deleted, and how many looks: 15 minutes in all.
 _WAIT = {"Delay": 2, "MaxAttempts": 450}
+
+
+#: Seconds that an endpoint has to settle; its creation may take an hour and more.
+_SETTLE_S, _POLL_S = 5400.0, 2.0
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,7 @@ def delete(
     requested = []
     for resource in plan.deletions:
         if resource.kind == "endpoint":
-            error = _try(resource, partial(_delete_endpoint, client("sagemaker"), resource))
+            error = _try(resource, partial(_delete_endpoint, client("sagemaker"), resource, progress))
             if error:
                 failed.add(resource.name)
                 yield Outcome(resource, error)
@@ -158,8 +163,24 @@ def _is_gone(error: Any) -> bool:
     return code in ("ParameterNotFound", "ResourceNotFoundException") or "Could not find" in message
 
 
-def _delete_endpoint(sagemaker: Any, endpoint: Resource) -> None:
-    sagemaker.delete_endpoint(EndpointName=endpoint.name)
+def _delete_endpoint(sagemaker: Any, endpoint: Resource, progress: Callable[[str], None]) -> None:
+    """Delete an endpoint, once it has settled: SageMaker deletes none that it is creating or updating."""
+    from botocore.exceptions import ClientError
+
+    deadline = time.monotonic() + _SETTLE_S
+    waits = False
+    while True:
+        try:
+            sagemaker.delete_endpoint(EndpointName=endpoint.name)
+        except ClientError as error:
+            if "in-progress" not in str(error) or time.monotonic() > deadline:
+                raise
+        else:
+            return
+        if not waits:
+            progress(f"waiting until {endpoint.name} has settled: SageMaker does not delete it before")
+            waits = True
+        time.sleep(_POLL_S)
 
 
 def _wait_until_gone(sagemaker: Any, endpoint: Resource) -> None:

@@ -46,7 +46,12 @@ def _look(surroundings: Surroundings, arn: str) -> Iterator[Finding]:
     try:
         policy = iam.get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"]
     except iam.exceptions.NoSuchEntityException:
-        yield problem(f"there is no role {name}", "correct --role; 'cdk deploy' makes a role of its own")
+        hint = (
+            "correct --role; 'cdk deploy' makes a role of its own"
+            if surroundings.role
+            else "a model of inf2kit names it, whose endpoint can start no new instance"
+        )
+        yield problem(f"there is no role {name}", hint)
         return
     if any(_lets_sagemaker_in(statement) for statement in as_list(policy.get("Statement"))):
         yield ok(f"SageMaker may assume {name}")

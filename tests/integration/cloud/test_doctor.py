@@ -318,11 +318,12 @@ def test_what_bills_is_named_and_cleaned_up(
         assert ended.exit_code == 0, ended.output
         return ended.output
 
-    listing = clean("--dry-run")
+    listing = "\n".join(" ".join(line.split()) for line in clean("--dry-run").splitlines())
     for line in (
-        f"endpoint                own                             Creating  1 x {INSTANCE}  $2.36/h",
-        "model                   own",
-        "parameter               /inf2kit/presets/own",
+        "endpoint own",
+        f"1 x {INSTANCE} $2.36/h",
+        "model own",
+        "parameter /inf2kit/presets/own",
         "stays: belongs to the stack inf2-owned",
         "run: cdk destroy inf2-owned",
         "stays: has no tag of inf2kit: SageMaker made it",
