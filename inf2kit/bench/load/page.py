@@ -23,7 +23,7 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2rem; }
 .notice { border-left: 4px solid #555; padding: 0.3rem 0.8rem; background: #f2f2f2; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 0.9rem; }
 th, td { border-bottom: 1px solid #ccc; padding: 0.25rem 0.6rem; text-align: right; white-space: nowrap; }
-th:first-child, td:first-child, td.text { text-align: left; }
+th:first-child, td:first-child, th:last-child, td.text { text-align: left; }
 td.text { white-space: normal; min-width: 16rem; }
 tr.marked td { font-weight: bold; } dt { font-family: monospace; margin-top: 0.5rem; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1rem; }
@@ -99,7 +99,7 @@ def _charts(report: Report) -> list[str]:
     drawn = []
     for kind in ("callers", "rate"):
         of_kind = [(cell, statistics) for cell, statistics in measured if cell.load.kind == kind]
-        if of_kind:
+        if len(of_kind) > 1:
             drawn.append(_latency_against_throughput(report, kind, of_kind))
             if any("time_to_first_token" in statistics for _, statistics in of_kind):
                 drawn.append(_first_token(report, kind, of_kind))
@@ -129,7 +129,7 @@ def _latency_against_throughput(
             label = (
                 f"{cell.load.value:g}{'/s' if kind == 'rate' else ''}{' (knee)' if cell.load == knee else ''}"
             )
-            axes.annotate(label, (x, y), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=9)
+            axes.annotate(label, (x, y), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=9)
         axes.set_ylim(bottom=0)
         axes.margins(x=0.12, y=0.15)
         return charts.svg(figure)
@@ -159,7 +159,7 @@ def _timeline(report: Report, cells: list[Cell]) -> str:
             axes, {str(cell.load): token_rates(cell) for cell in shown}, "seconds of the load", "new tokens/s"
         )
         for line in axes.get_lines():
-            line.set_marker("")
+            line.set_markevery(max(len(line.get_xydata()) // 8, 1))
         axes.set_ylim(bottom=0)
         return charts.svg(figure)
 
