@@ -17,13 +17,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import anyio.to_thread
-
 from inf2kit.bench.load.loops import Until
 from inf2kit.bench.load.metrics import Window, values_of
 from inf2kit.bench.load.plan import BuildPrompt, Workload, built_request
 from inf2kit.bench.load.run import Place, Run
 from inf2kit.bench.load.samples import Cell, Load, Sample
+from inf2kit.bench.load.threads import run_in_thread
 from inf2kit.catalog.calibration import Calibration
 from inf2kit.errors import EndpointError, EndpointRequestError, Inf2KitError
 
@@ -86,7 +85,7 @@ class Calibrator:
             EndpointError: the endpoint cannot be called.
             Inf2KitError: what was measured gives no times.
         """
-        round_trip_s = await anyio.to_thread.run_sync(self._time_round_trips, abandon_on_cancel=True)
+        round_trip_s = await run_in_thread(self._time_round_trips)
         single = await self._cell(1, Load("callers", 1), Until(0, SINGLE_CALLS), build_prompt, stop)
         keep(single)
         prefills = {}

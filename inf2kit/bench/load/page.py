@@ -159,7 +159,7 @@ def _timeline(report: Report, cells: list[Cell]) -> str:
             axes, {str(cell.load): token_rates(cell) for cell in shown}, "seconds of the load", "new tokens/s"
         )
         for line in axes.get_lines():
-            line.set_markevery(max(len(line.get_xydata()) // 8, 1))
+            line.set_markevery(0.15)
         axes.set_ylim(bottom=0)
         return charts.svg(figure)
 

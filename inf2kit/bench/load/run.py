@@ -9,8 +9,6 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import anyio.to_thread
-
 import inf2kit
 from inf2kit.bench.load.loops import CellRun, Until
 from inf2kit.bench.load.plan import BuildPrompt, Request, Workload
@@ -18,6 +16,7 @@ from inf2kit.bench.load.report import Report
 from inf2kit.bench.load.samples import Cell, Load
 from inf2kit.bench.load.senders import Sender
 from inf2kit.bench.load.server import ServerMetrics, increases
+from inf2kit.bench.load.threads import run_in_thread
 from inf2kit.bench.prompts import PromptBuilder
 from inf2kit.client.endpoint import Endpoint
 from inf2kit.client.results import TextResult
@@ -141,7 +140,7 @@ class Run:
         """
         build_prompt: BuildPrompt = _no_prompts
         if self._plan.workload.needs_prompts:
-            build_prompt = await anyio.to_thread.run_sync(self._measure_words, abandon_on_cancel=True)
+            build_prompt = await run_in_thread(self._measure_words)
         requests = self._plan.workload.draw(f"{self._plan.seed} warm-up", build_prompt)
         calls = (self._sender.send(next(requests), _ignore) for _ in range(self._plan.warm_up))
         for outcome in await asyncio.gather(*calls, return_exceptions=True):

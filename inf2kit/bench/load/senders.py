@@ -6,10 +6,8 @@ import abc
 from collections.abc import Callable
 from typing import Any
 
-import anyio
-import anyio.to_thread
-
 from inf2kit.bench.load.plan import Request
+from inf2kit.bench.load.threads import run_in_thread
 from inf2kit.client.async_endpoint import AsyncEndpoint
 from inf2kit.client.endpoint import Endpoint
 from inf2kit.client.results import TextResult
@@ -17,8 +15,6 @@ from inf2kit.errors import EndpointRequestError
 
 #: Called when a piece of a streamed text has come.
 OnPiece = Callable[[], None]
-#: Threads of boto3: as many calls can be under way.
-_THREADS = 512
 
 
 class Sender(abc.ABC):
@@ -81,13 +77,10 @@ class BotoSender(Sender):
 
     def __init__(self, endpoint: Endpoint, *, streamed: bool) -> None:
         self._endpoint, self._streamed = endpoint, streamed
-        self._threads = anyio.CapacityLimiter(_THREADS)
 
     async def send(self, request: Request, on_piece: OnPiece) -> TextResult:
         """Make a call in a thread, and return its result."""
-        return await anyio.to_thread.run_sync(
-            self._call, request, on_piece, limiter=self._threads, abandon_on_cancel=True
-        )
+        return await run_in_thread(self._call, request, on_piece)
 
     def _call(self, request: Request, on_piece: OnPiece) -> TextResult:
         parameters = dict(request.parameters)

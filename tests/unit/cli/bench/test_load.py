@@ -4,15 +4,23 @@
 from __future__ import annotations
 
 import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from inf2kit import paths
+from inf2kit.catalog.calibration import Calibration
 from inf2kit.cli import main
 from tests.helpers.fault_server import FaultServer, fault_server, refuse
 from tests.helpers.faulty_endpoint import FaultyEndpoint
+from tests.helpers.servers import wait_until
 
 
 @pytest.fixture
@@ -111,3 +119,72 @@ def test_an_endpoint_that_refuses_everything_after_the_warm_up(server: FaultServ
     assert "given up, since every call failed" in result.output
     (cell,) = json.loads((tmp_path / "out" / "load.json").read_bytes())["cells"]
     assert set(cell["failures"]) == {"access: AccessDeniedException"}
+
+
+def test_a_calibration_is_stored_for_the_preset(server: FaultServer, tmp_path: Path) -> None:
+    """The double answers its calls independently of each other, so a full loop takes as long as a call "
+    "alone."""
+    server.plans["double"] = [FaultyEndpoint(step_s=0.01)]
+    arguments = ["bench", "load", "double", "--endpoint-url", server.url, "--input-tokens", "24"]
+    options = ["--new-tokens", "10", "--seconds", "1", "--calibrate", "--output", "out", "--quiet"]
+    unknown = CliRunner().invoke(main, [*arguments, *options])
+    assert unknown.exit_code == 1
+    assert "--preset NAME" in unknown.output
+    result = CliRunner().invoke(main, [*arguments, *options, "--preset", "llama2-7b-throughput"])
+    assert result.exit_code == 0, result.output
+    path = paths.calibration("llama2-7b-throughput")
+    assert str(path) in result.output
+    calibration = Calibration.read(path)
+    assert (calibration.batch_size, calibration.new_tokens) == (4, 10)
+    assert calibration.prefill_tokens == (16, 24, 96)
+    assert calibration.step_s + calibration.row_step_s > 0.009
+    report = json.loads((tmp_path / "out" / "load.json").read_bytes())
+    labels = [cell["label"] for cell in report["cells"]]
+    assert labels[:2] == ["1 caller", "4 callers"]
+    assert labels[2].endswith("/s")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--callers", "2"], "chooses the loads itself"),
+        (["--no-stream"], "needs streamed answers"),
+        (["--transport", "jobs"], "needs streamed answers"),
+    ],
+)
+def test_what_a_calibration_cannot_be_made_of(server: FaultServer, options: list[str], sentence: str) -> None:
+    result = load(server, "--calibrate", *options)
+    assert result.exit_code == 2
+    assert sentence in result.output
+
+
+@pytest.mark.parametrize("transport", ["async", "boto3"])
+def test_an_interruption_waits_for_no_answer(server: FaultServer, tmp_path: Path, transport: str) -> None:
+    """Calls that hang are left behind: the command ends, and not only when they do."""
+    (tmp_path / "trace.jsonl").write_text('"Once"\n', encoding="utf-8")
+    released = threading.Event()
+
+    def hang(connection: socket.socket, is_stream: bool) -> None:
+        released.wait()
+
+    server.plans["double"] = [FaultyEndpoint(), hang]
+    options = ["--trace", "trace.jsonl", "--warm-up", "0", "--callers", "2", "--transport", transport]
+    inf2kit = str(Path(sys.executable).parent / "inf2kit")
+    command = subprocess.Popen(
+        [inf2kit, "bench", "load", "double", "--endpoint-url", server.url, *options, "--output", "out"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    try:
+        wait_until(lambda: server.requests["double"] >= 3, "one call has ended, and two hang")
+        command.send_signal(signal.SIGINT)
+        # The client itself would give a call up after 70 s.
+        output, _ = command.communicate(timeout=60)
+    finally:
+        command.kill()
+        released.set()
+    assert command.returncode == 128 + signal.SIGINT
+    assert "it was interrupted" in output
