@@ -188,7 +188,7 @@ def guidellm(setting: Setting) -> Figures:
         "--output",
         "kind=json,path=guidellm.json",
     ]
-    _run([*command, "--disable-console"], setting.folder, "guidellm")
+    _run([*command, "--disable-console"], setting.folder, "guidellm", HF_HUB_OFFLINE="1")
     report = json.loads((setting.folder / "guidellm.json").read_text(encoding="utf-8"))
     metrics = report["benchmarks"][0]["metrics"]
 
@@ -348,10 +348,9 @@ def _run(command: list[str], folder: Path, name: str, **variables: str) -> None:
     Raises:
         RuntimeError: it failed; with its last line.
     """
-    credentials = {"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
-    # Nothing is fetched: the tokenizer is on this machine.
-    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-    environment = {**os.environ, **credentials, **offline, **variables}
+    credentials = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
+    credentials["AWS_DEFAULT_REGION"] = "us-east-1"
+    environment = {**os.environ, **credentials, **variables}
     with (folder / f"{name}.log").open("w", encoding="utf-8") as log:
         try:
             subprocess.run(
