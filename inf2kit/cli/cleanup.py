@@ -175,8 +175,11 @@ def _print_account(inventory: Inventory, plan: CleanupPlan, place: str | None) -
     else:
         print_table(rows)
     if inventory.billing:
-        total = f"${inventory.usd_per_hour:.2f} an hour"
-        click.echo(f"together {total}, as far as prices are known; prices of {prices.current().dated}")
+        price_list, total = prices.current(), f"${inventory.usd_per_hour:.2f} an hour"
+        elsewhere = (
+            "" if inventory.region in price_list.usd_per_hour else f", not those of {inventory.region}"
+        )
+        click.echo(f"together {total}, as far as prices are known; prices of {price_list.dated}{elsewhere}")
     for command in dict.fromkeys(retained.command for retained in plan.retained if retained.command):
         click.echo(f"run: {command}")
     if inventory.package_places and not place:

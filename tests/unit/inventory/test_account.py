@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from inf2kit import aws
-from inf2kit.inventory import delete, plan_cleanup, scan_account
+from inf2kit.inventory import CleanupPlan, Outcome, Resource, delete, plan_cleanup, scan_account
 from inf2kit.names import PRESET_TAG
 from tests.helpers.aws_double import AwsDouble, Refusal
 
@@ -74,7 +74,7 @@ def test_a_compilation_job_is_listed_and_stopped(double: AwsDouble, client: Clie
     plan = plan_cleanup(inventory)
     assert plan.deletions == ()
     assert plan.retained[0].reason == "may belong to a stack: the stacks could not be listed"
-    (outcome,) = delete(type(plan)((job,), ()), client)
+    (outcome,) = delete(CleanupPlan((job,), ()), client)
     assert outcome.error == ""
     assert double.requests[-1] == ("StopProcessingJob", {"ProcessingJobName": "inf2kit-llama"})
 
@@ -105,6 +105,21 @@ def test_what_may_not_be_listed_is_said(double: AwsDouble, client: Client, opera
     assert any(sentence.startswith(f"listing {what} in eu-west-1 failed") for sentence in inventory.failures)
 
 
+def test_an_endpoint_is_deleted_once_it_has_settled(double: AwsDouble, client: Client) -> None:
+    refusals = [Refusal("ValidationException", 'Cannot update in-progress endpoint "e".')]
+    double.answers |= {
+        "DeleteEndpoint": lambda _: refusals.pop() if refusals else {},
+        "DescribeEndpoint": Refusal("ValidationException", 'Could not find endpoint "e".'),
+    }
+    endpoint = Resource("endpoint", "e", f"{ARN}endpoint/e")
+    steps: list[str] = []
+    assert list(delete(CleanupPlan((endpoint,), ()), client, steps.append)) == [Outcome(endpoint)]
+    assert steps == [
+        "waiting until e has settled: SageMaker does not delete it before",
+        "waiting until the endpoint e is gone",
+    ]
+
+
 def test_a_refused_deletion_keeps_the_others_going(double: AwsDouble, client: Client) -> None:
     endpoint = {"EndpointName": "e", "EndpointArn": f"{ARN}endpoint/e", "EndpointStatus": "InService"}
     double.answers |= {
@@ -130,8 +145,7 @@ def test_a_refused_deletion_keeps_the_others_going(double: AwsDouble, client: Cl
         ("model", "-"),
         ("log group", "-"),
     ]
-    plan = plan_cleanup(inventory)
-    outcomes = list(delete(type(plan)(inventory.resources, ()), client))
+    outcomes = list(delete(CleanupPlan(inventory.resources, ()), client))
     assert [outcome.error.partition(" failed")[0] for outcome in outcomes] == [
         "deleting the endpoint e",
         "model m stays, as the endpoint e uses it",
