@@ -23,6 +23,11 @@ from inf2kit import (
     JobError,
     TextResult,
 )
+from inf2kit.bench.load.loops import Until
+from inf2kit.bench.load.plan import Request, Workload
+from inf2kit.bench.load.run import Plan
+from inf2kit.bench.load.samples import Load, Sample
+from inf2kit.bench.load.start import Address, open_run
 from inf2kit.client.jobs import Ticket
 from inf2kit.client.submission import MAX_INLINE
 from tests.helpers.fault_server import FaultServer, fault_server, head, read_request, whole_body
@@ -187,3 +192,25 @@ def test_a_bucket_that_is_gone_is_a_sentence(s3: Any) -> None:
         Job.statuses([elsewhere])
     with pytest.raises(EndpointError):
         Job(dataclasses.replace(TICKET, output="s3://jobs/"), s3).status()
+
+
+def test_a_load_benchmark_measures_jobs(s3: Any, runtime: FaultServer) -> None:
+    put(s3, TICKET.output, whole_body())
+    workload = Workload("one text", requests=(Request("Once", (), {"max_new_tokens": 4}),))
+    plan = Plan((Load("callers", 2),), Until(60, 6), workload, 0, 0, False, {"latency": 60.0})
+
+    async def measure() -> list[Sample]:
+        address = Address("e")
+        run = await open_run(
+            address, "jobs", plan, timeout_s=30, metrics_url=None, on_progress=lambda _: None
+        )
+        cells = [cell async for cell in run.cells(await run.prepare(), asyncio.Event())]
+        await run.aclose()
+        return [sample for cell in cells for sample in cell.samples]
+
+    samples = asyncio.run(measure())
+    assert [(each.failure, each.generated_tokens, each.chunk_s) for each in samples] == [(None, 4, ())] * 6
+    put(s3, TICKET.failure, FAILURE.encode())
+    s3.delete_object(Bucket="jobs", Key=TICKET.output.removeprefix("s3://jobs/"))
+    failed = asyncio.run(measure())
+    assert {each.failure for each in failed} == {"job: x"}
