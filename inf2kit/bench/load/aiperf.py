@@ -15,6 +15,7 @@ from inf2kit.bench.load.samples import Cell
 #: The version of AIPerf's schema that this is.
 _SCHEMA_VERSION = "1.3"
 _UNITS = {"tokens/s": "tokens/sec", "requests/s": "requests/sec"}
+_PER_USER = ("output_token_throughput_per_user", "e2e_output_token_throughput")
 #: Times that AIPerf gives in seconds.
 _SECONDS = {"benchmark_duration": "sec"}
 
@@ -55,12 +56,15 @@ def _to_object(report: Report, cell: Cell, statistics: dict[str, Statistic]) -> 
             {"error_details": {"code": None, "type": kind, "message": messages[kind]}, "count": count}
             for kind, count in count_failures(counted).items()
         ],
-        "input_config": {
-            "endpoint": {"model_names": [report.endpoint], "streaming": cell.streamed, "url": report.where},
-            "input": {"random_seed": report.seed, "workload": report.workload},
-            "loadgen": load,
-            "producer": f"inf2kit {report.version}",
+        # AIPerf's own reader allows for further keys here, and for none of others inside "input_config".
+        "inf2kit": {
+            "version": report.version,
+            "endpoint": report.endpoint,
             "notice": report.notice,
+            "streaming": cell.streamed,
+            "workload": report.workload,
+            "random_seed": report.seed,
+            **load,
         },
     }
 
@@ -69,6 +73,8 @@ def _metric(tag: str, statistic: Statistic) -> dict[str, Any]:
     is_time = statistic.unit == "s" and tag not in _SECONDS
     factor = 1000.0 if is_time else 1.0
     unit = "ms" if is_time else _SECONDS.get(tag, _UNITS.get(statistic.unit, statistic.unit))
+    if tag in _PER_USER:
+        unit = "tokens/sec/user"
     metric: dict[str, Any] = {"unit": unit, "avg": factor * statistic.avg}
     if statistic.percentiles is not None:
         metric |= {f"p{number}": factor * value for number, value in statistic.percentiles.items()}

@@ -96,7 +96,8 @@ def test_aiperfs_shape_and_units(run_load: Callable[..., Report]) -> None:
     }  # fmt: skip
     assert values["output_token_throughput"]["unit"] == "tokens/sec"
     assert values["error_summary"][0]["error_details"]["type"].startswith("interrupted")
-    assert values["input_config"]["loadgen"] == {"concurrency": 2}
+    assert values["inf2kit"]["concurrency"] == 2
+    assert values["output_token_throughput_per_user"]["unit"] == "tokens/sec/user"
 
 
 @pytest.mark.parametrize(
