@@ -79,3 +79,9 @@ def find_processes(endpoint: EndpointState, word: str) -> list[psutil.Process]:
         except psutil.Error:
             continue
     return matches
+
+
+def find_model_server(endpoint: EndpointState) -> psutil.Process:
+    """Return the endpoint's model server, which is Java's."""
+    (java,) = [process for process in find_processes(endpoint, "ModelServer") if "java" in process.name()]
+    return java

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psutil
 import pytest
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 import inf2kit
 from inf2kit.package.environment import container_environment
 from inf2kit.rehearsal.cloud.settings import CloudSettings
 from inf2kit.rehearsal.container import processes
 from tests.helpers.cloud import generate
-from tests.helpers.cloudformation import StackMaker, log_group
 from tests.helpers.sagemaker import ResourceMaker
 from tests.helpers.servers import wait_until
 
@@ -39,21 +36,6 @@ def find_model_server(cloud: CloudSettings, endpoint: str) -> psutil.Process:
             if "java" in process.name() and f"/{endpoint}/" in base_dir:
                 return process
     raise LookupError(f"no container of {endpoint} runs")
-
-
-def highest(aws: Callable[..., Any], namespace: str, name: str, dimensions: dict[str, str]) -> float:
-    """The maximum of a metric within the last five minutes; 0 without data."""
-    now = dt.datetime.now(dt.timezone.utc)
-    points = aws("cloudwatch").get_metric_statistics(
-        Namespace=namespace,
-        MetricName=name,
-        Dimensions=[{"Name": key, "Value": value} for key, value in dimensions.items()],
-        StartTime=now - dt.timedelta(minutes=5),
-        EndTime=now + dt.timedelta(minutes=1),
-        Period=300,
-        Statistics=["Maximum"],
-    )["Datapoints"]
-    return max((float(point["Maximum"]) for point in points), default=0.0)
 
 
 def check_parameters_of_calls(runtime: Any) -> None:
@@ -122,35 +104,6 @@ def test_the_life_of_an_endpoint(cloud: CloudSettings, maker: ResourceMaker, aws
     aws("logs").delete_log_group(logGroupName=group["logGroupName"])
 
 
-def test_an_instance_is_stopped_while_calls_run_in_it(maker: ResourceMaker, aws: Callable[..., Any]) -> None:
-    """SageMaker does not wait for running calls before it sends its signal."""
-    maker.create_model("slow", INF2KIT_SIMULATED_STEP_SECONDS="0.1")
-    maker.create_config("before", "slow")
-    maker.create_config("after", "slow")
-    maker.create_endpoint("stopped", "before")
-    assert maker.wait_until_settled("stopped")["EndpointStatus"] == "InService"
-    runtime, tokens = aws("sagemaker-runtime", read_timeout=70), 450
-
-    def call() -> int:
-        """Return the number of new tokens; 0 for a call that was cut off."""
-        try:
-            (answer,) = generate(runtime, "stopped", max_new_tokens=tokens, details=True)
-        except (ClientError, BotoCoreError):
-            return 0
-        return int(answer["details"]["generated_tokens"])
-
-    def concurrent_requests() -> float:
-        dimensions = {"EndpointName": "stopped", "VariantName": "main"}
-        return highest(aws, "AWS/SageMaker", "ConcurrentRequestsPerModel", dimensions)
-
-    with ThreadPoolExecutor() as pool:
-        running = pool.submit(call)
-        wait_until(concurrent_requests, "the call runs")
-        maker.sagemaker.update_endpoint(EndpointName="stopped", EndpointConfigName="after")
-        assert maker.wait_until_settled("stopped")["EndpointConfigName"] == "after"
-        assert running.result() < tokens
-
-
 def test_a_failed_endpoint_says_why(maker: ResourceMaker, aws: Callable[..., Any]) -> None:
     """The container never answers /ping with 200."""
     maker.create_model("m", INF2KIT_BACKEND="nonsense")
@@ -181,47 +134,3 @@ def test_a_container_that_writes_to_its_model_is_refused(
         assert "read-only" in reason or "Permission denied" in reason, json.dumps(reason)
     finally:
         maker.delete_all()
-
-
-def test_a_running_call_is_part_of_the_backlog(
-    maker: ResourceMaker, stacks: StackMaker, aws: Callable[..., Any]
-) -> None:
-    """The queue is empty, and one call runs. A metric filter counts a line of the container's log."""
-    runtime = aws("sagemaker-runtime")
-    transformation = {"MetricName": "Instances", "MetricNamespace": "inf2kit", "MetricValue": "1"}
-    metric_filter = {
-        "LogGroupName": {"Ref": "Log"},
-        "FilterPattern": '"processes on this machine"',
-        "MetricTransformations": [transformation],
-    }
-    resources = {
-        "Log": log_group("/aws/sagemaker/Endpoints/counted"),
-        "Started": {"Type": "AWS::Logs::MetricFilter", "Properties": metric_filter},
-    }
-    assert stacks.create("counted", resources) == "CREATE_COMPLETE"
-    maker.create_model("slow", INF2KIT_SIMULATED_STEP_SECONDS="0.1")
-    output = {"OutputConfig": {"S3OutputPath": "s3://models/answers"}}
-    maker.create_config("slow", "slow", asynchronous=output)
-    maker.create_endpoint("counted", "slow")
-    with pytest.raises(ClientError, match="Endpoint counted is in status Creating"):
-        runtime.invoke_endpoint_async(EndpointName="counted", Body=b"{}")
-    assert maker.wait_until_settled("counted")["EndpointStatus"] == "InService"
-    for wrong, message in (
-        ({"RequestTTLSeconds": 21_601}, "'requestTTLSeconds' failed .* less than or equal to 21600"),
-        ({"InvocationTimeoutSeconds": 3601}, "less than or equal to 3600"),
-        ({"CustomAttributes": 1025 * "x"}, "'customAttributes' failed"),
-    ):
-        with pytest.raises(ClientError, match=f"ValidationError.*{message}"):
-            runtime.invoke_endpoint_async(EndpointName="counted", Body=b"{}", **wrong)
-    body = json.dumps({"inputs": "Hello", "parameters": {"max_new_tokens": 60}})
-    call = {"EndpointName": "counted", "ContentType": "application/json", "Body": body}
-    response = runtime.invoke_endpoint_async(**call, S3OutputPathExtension="today", Filename="first.json")
-    assert response["OutputLocation"] == "s3://models/answers/today/first.json"
-
-    dimensions = {"EndpointName": "counted"}
-    wait_until(
-        lambda: highest(aws, "AWS/SageMaker", "ApproximateBacklogSize", dimensions) == 1, "a running call"
-    )
-    wait_until(lambda: highest(aws, "inf2kit", "Instances", {}) == 1, "the line that the filter counts")
-    assert stacks.delete("counted") == "DELETE_COMPLETE"
-    assert aws("logs").describe_metric_filters()["metricFilters"] == []

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
+from tests.helpers.cloud import generate
+from tests.helpers.cloud_metrics import find_maximum
 from tests.helpers.sagemaker import IMAGE, ROLE, ResourceMaker
+from tests.helpers.servers import wait_until
 
 
 @pytest.mark.parametrize(
@@ -114,9 +118,12 @@ def test_another_region_has_no_endpoints(aws: Callable[..., Any]) -> None:
 
 
 def test_updates(maker: ResourceMaker, aws: Callable[..., Any]) -> None:
-    """To the configuration in use, to an asynchronous one, and with a canary that does not fit the fleet."""
+    """To the configuration in use, to an asynchronous one, and with a canary that does not fit the fleet.
+
+    In the end, one that is not refused.
+    """
     sagemaker = maker.sagemaker
-    maker.create_model("m")
+    maker.create_model("m", INF2KIT_SIMULATED_STEP_SECONDS="0.1")
     maker.create_config("one", "m")
     maker.create_config("two", "m", InitialInstanceCount=2)
     asynchronous = {"OutputConfig": {"S3OutputPath": "s3://models/answers"}}
@@ -173,3 +180,31 @@ def test_updates(maker: ResourceMaker, aws: Callable[..., Any]) -> None:
         update("two", DeploymentConfig=watched)
     cloudwatch.delete_alarms(AlarmNames=["watching"])
     assert maker.wait_until_settled("updated")["EndpointConfigName"] == "one"
+    maker.create_config("three", "m")
+    check_instance_is_stopped_under_a_call(maker, aws, "updated", "three")
+
+
+def check_instance_is_stopped_under_a_call(
+    maker: ResourceMaker, aws: Callable[..., Any], endpoint: str, config: str
+) -> None:
+    """SageMaker does not wait for running calls before it sends its signal."""
+    runtime, tokens = aws("sagemaker-runtime", read_timeout=70), 450
+
+    def call() -> int:
+        """Return the number of new tokens; 0 for a call that was cut off."""
+        try:
+            (answer,) = generate(runtime, endpoint, max_new_tokens=tokens, details=True)
+        except (ClientError, BotoCoreError):
+            return 0
+        return int(answer["details"]["generated_tokens"])
+
+    dimensions = {"EndpointName": endpoint, "VariantName": "main"}
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(call)
+        wait_until(
+            lambda: find_maximum(aws, "AWS/SageMaker", "ConcurrentRequestsPerModel", dimensions),
+            "the call runs",
+        )
+        maker.sagemaker.update_endpoint(EndpointName=endpoint, EndpointConfigName=config)
+        assert maker.wait_until_settled(endpoint)["EndpointConfigName"] == config
+        assert running.result() < tokens

@@ -180,22 +180,9 @@ def test_sigterm_under_load_loses_no_call(second: Container, figure: Callable[[s
     assert took_s < KILLED_AFTER_S
     wait_until(lambda: not second.find_processes("inf2kit.serving"), "engine and gateway have ended")
     assert second.init.is_running(), "the container does not end with its model server"
-
-
-def test_a_container_outlives_its_model_server_and_only_ping_tells(
-    run: Callable[..., Container], deployable: Deployable, figure: Callable[[str], None]
-) -> None:
-    """The first package again; its model server then ends by itself."""
-    third = run(deployable)
-    figure(f"faithful container: ready again {third.wait_until_ready():.1f} s after a restart")
-    (server,) = [process for process in third.processes if process.name() == "java"]
-    server.kill()
-    wait_until(lambda: ping(third.port) != 200, "/ping tells")
-    wait_until(lambda: not third.find_processes("inf2kit.serving"), "engine and gateway end with it")
-    assert third.init.is_running()
-    assert third.keeper.poll() is None
+    assert second.keeper.poll() is None
     began = time.monotonic()
-    assert processes.stop(third.run_dir) == []
+    assert processes.stop(second.run_dir) == []
     assert time.monotonic() - began < KILLED_AFTER_S, "an empty container is not waited for"
 
 

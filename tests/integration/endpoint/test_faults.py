@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +12,6 @@ import pytest
 from botocore.exceptions import ClientError, EventStreamError
 
 from inf2kit.rehearsal.container import processes
-from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.state import EndpointState
 from tests.helpers.local_endpoint import EndpointCaller, find_processes
 from tests.helpers.servers import PATIENCE_S, ping, wait_until
@@ -121,22 +118,6 @@ def test_a_supervisor_is_replaced_even_when_the_workers_parent_is_gone(victim: E
     wait_until(lambda: ping(victim.gateway_port) != 200, "the gateway has ended with its supervisor")
     serves_again(victim)
     assert len(find_processes(victim, "supervision.supervisor")) == 1
-
-
-def test_everything_killed_at_once_leaves_nothing_after_down(victim: EndpointState) -> None:
-    host = LocalEndpoint(victim.name).read_state().host()  # type: ignore[union-attr]
-    assert host is not None
-    for process in [
-        host,
-        *find_processes(victim, "inf2kit.serving"),
-        *find_processes(victim, "model_service_worker"),
-    ]:
-        with contextlib.suppress(psutil.Error):  # it may have ended with one that was killed before
-            process.send_signal(signal.SIGKILL)
-    assert LocalEndpoint(victim.name).stop()
-    assert processes.list_processes(Path(victim.run_dir)) == []
-    assert not Path(victim.run_dir).exists()
-    assert LocalEndpoint(victim.name).read_state() is None
 
 
 def _talks_to_the_engine(worker: psutil.Process) -> bool:

@@ -8,14 +8,8 @@ from benchmarks.soak import Soak
 from inf2kit.rehearsal.local.state import EndpointState
 
 
-def test_a_minute_at_8_callers_leaks_nothing(
-    start: Callable[..., EndpointState],
-    simulated_preset: str,
-    figure: Callable[[str], None],
-) -> None:
-    variables = {"INF2KIT_SIMULATED_STEP_SECONDS": "0.02"}
-    endpoint = start(simulated_preset, name="soaked", variables=variables)
-    outcome = Soak(endpoint).run(60, kill_every_s=25)
+def test_a_minute_at_8_callers_leaks_nothing(victim: EndpointState, figure: Callable[[str], None]) -> None:
+    outcome = Soak(victim).run(60, kill_every_s=25)
     assert (outcome.wrong, outcome.differing) == ([], {})
     assert outcome.kills == 2
     assert outcome.exact > 50

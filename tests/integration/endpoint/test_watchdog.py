@@ -15,7 +15,7 @@ from botocore.exceptions import ClientError
 
 from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.state import EndpointState
-from tests.helpers.local_endpoint import EndpointCaller, find_processes, read_metrics
+from tests.helpers.local_endpoint import EndpointCaller, find_model_server, find_processes, read_metrics
 from tests.helpers.servers import ping, wait_until
 
 DEADLINE_S = 8.0
@@ -96,8 +96,7 @@ def test_a_stopped_model_server_is_told_by_ping(frail: dict[str, EndpointState])
     """Nobody waits beyond the deadline and its grace, and whole calls are not promised meanwhile."""
     crashing = frail["crashing"]
     caller = EndpointCaller(crashing)
-    (java,) = [process for process in find_processes(crashing, "ModelServer") if "java" in process.name()]
-    with stopped(java):
+    with stopped(find_model_server(crashing)):
         assert refusal(caller) == (503, "unavailable")
         wait_until(lambda: ping(crashing.gateway_port) == 503, "/ping answers 503")
     wait_until(lambda: ping(crashing.gateway_port) == 200, "/ping answers 200 when it answers again")
