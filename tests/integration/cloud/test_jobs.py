@@ -1,4 +1,4 @@
-"""Asynchronous calls against the rehearsal cloud, by boto3 and by inf2kit's client with the stack's parameter."""
+"""Asynchronous calls against the rehearsal cloud: by boto3, and by inf2kit with the parameter of a stack."""
 
 from __future__ import annotations
 
