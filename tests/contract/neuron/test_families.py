@@ -10,38 +10,45 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.contract.neuron.test_compile import PRESET, VERSION
 from tests.helpers.neuron import ROOT, find_python, run_module
 from tests.helpers.servers import PATIENCE_S
 from tests.helpers.small_models import write_model
 
-CODE = (
-    "import inf2kit, sys; m = inf2kit.load(sys.argv[1]); "
-    "print('TEXTS', [r.text for r in m.generate(['Rome is', 'abcdef'], max_new_tokens=10)])"
-)
+#: The most different from Llama: biases of the attention, norms and sizes of the heads.
+FAMILIES = ("qwen2", "qwen3")
+CODE = """
+import inf2kit, sys
+for folder in sys.argv[1:]:
+    model = inf2kit.load(folder)
+    print("TEXTS", [result.text for result in model.generate(["Rome is", "abcdef"], max_new_tokens=10)])
+"""
 
 
-@pytest.mark.parametrize("family", ["qwen2", "qwen3"])
-def test_a_compiled_model_gives_the_texts_of_the_cpu(family: str, tmp_path: Path) -> None:
-    """These differ most from Llama: biases of the attention, norms and sizes of the heads."""
-    write_model(family, tmp_path / family)
-    preset, output = tmp_path / "own.toml", tmp_path / "packages"
+def test_compiled_models_give_the_texts_of_the_cpu(tmp_path: Path) -> None:
+    preset = tmp_path / "own.toml"
     preset.write_text(PRESET, encoding="utf-8")
-    arguments = ["--model", str(tmp_path / family), "--output", str(output), "--max-context-length", "32"]
-    ended = run_module(VERSION, "inf2kit.cli", "compile", str(preset), *arguments)
-    assert ended.returncode == 0, ended.stdout
-    (manifest,) = output.glob("*/inf2kit.json")
+    sources: list[Path] = []
+    compiled: list[Path] = []
+    for family in FAMILIES:
+        sources.append(tmp_path / family)
+        write_model(family, sources[-1])
+        output = tmp_path / f"{family}-packages"
+        arguments = ["--model", str(sources[-1]), "--output", str(output), "--max-context-length", "32"]
+        ended = run_module(VERSION, "inf2kit.cli", "compile", str(preset), *arguments)
+        assert ended.returncode == 0, ended.stdout
+        (manifest,) = output.glob("*/inf2kit.json")
+        compiled.append(manifest.parent)
     texts = []
-    for python, folder in ((find_python(VERSION), manifest.parent), (sys.executable, tmp_path / family)):
+    for python, folders in ((find_python(VERSION), compiled), (sys.executable, sources)):
         ran = subprocess.run(
-            [python, "-c", CODE, str(folder)],
+            [python, "-c", CODE, *map(str, folders)],
             cwd=ROOT,
             capture_output=True,
             text=True,
             check=True,
             timeout=PATIENCE_S,
         )
-        texts += [line for line in ran.stdout.splitlines() if line.startswith("TEXTS")]
+        texts.append([line for line in ran.stdout.splitlines() if line.startswith("TEXTS")])
     assert texts[0] == texts[1]
+    assert len(texts[0]) == len(FAMILIES)
