@@ -14,9 +14,9 @@ CLIENTS := $(VENV)/clients-aws/.installed $(VENV)/clients-others/.installed
 NEURON := $(VENV)/neuron-0.4.1/.installed $(VENV)/neuron-0.4.5/.installed
 CONTAINER := $(VENV)/container/.installed
 INSTALLED := $(DEMO) $(DEV) $(CLIENTS) $(NEURON) $(CONTAINER)
-# Tests wait as much as they compute, so there is one more worker than two cores. tests/conftest.py pins each to
-# a core, and groups the tests that share endpoints.
-WORKERS := -n 3 --dist loadgroup --no-loadscope-reorder
+# Tests wait as much as they compute, so two workers share each of two cores. tests/conftest.py pins them, and
+# groups the tests that share endpoints.
+WORKERS := -n 4 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: setup container-3.10 demo test test-unit check bench bench-docs bench-peers kills soak hashes sbom clean
 

@@ -8,13 +8,17 @@ import sysconfig
 from pathlib import Path
 
 
-def seed(prefix: Path) -> None:
+def seed(prefix: Path, at: Path | None = None) -> None:
     """Link what pip has compiled into a folder for ``PYTHONPYCACHEPREFIX``, unless that was done before.
 
     Otherwise the first endpoint compiles 3,000 modules, which takes 20 s of one core.
+
+    Args:
+        prefix: The folder.
+        at: Where those processes see this environment's packages, if not where they are.
     """
     source = Path(sysconfig.get_path("purelib"))
-    target = prefix / source.relative_to("/")
+    target = prefix / (at or source).relative_to("/")
     if (target / ".seeded").exists():
         return
     for folder, _, files in os.walk(source):

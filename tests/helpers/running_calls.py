@@ -14,7 +14,7 @@ from tests.helpers.servers import wait_until
 def begin_eight_calls(
     endpoint: EndpointState, pool: ThreadPoolExecutor, lengths: Sequence[int]
 ) -> list[Future[str]]:
-    """Begin four whole and four streamed calls, and wait until all are inside.
+    """Begin four whole and four streamed calls, and wait until each has a row.
 
     Args:
         endpoint: An endpoint that serves nobody else.
@@ -28,7 +28,7 @@ def begin_eight_calls(
     calls = [pool.submit(_whole, caller, tokens) for tokens in lengths]
     calls += [pool.submit(_streamed, caller, tokens, begun) for tokens in lengths]
     wait_until(lambda: len(begun) > 20, "the streams are under way")
-    wait_until(lambda: read_metrics(endpoint)["inf2kit_texts_inside"] == 8, "eight calls are inside")
+    wait_until(lambda: read_metrics(endpoint)["inf2kit_rows_busy"] == 8, "the engine has all eight")
     return calls
 
 
@@ -39,7 +39,8 @@ def _whole(caller: EndpointCaller, tokens: int) -> str:
 
 def _streamed(caller: EndpointCaller, tokens: int, begun: list[int]) -> str:
     events = []
-    for part in caller.parts({"inputs": "x", "parameters": {"max_new_tokens": tokens}, "stream": True}):
+    parameters = {"max_new_tokens": tokens, "ignore_eos": True}
+    for part in caller.parts({"inputs": "x", "parameters": parameters, "stream": True}):
         begun.append(1)
         events.append(part)
     last = json.loads(b"".join(events).split(b"\n\n")[-2].removeprefix(b"data: "))

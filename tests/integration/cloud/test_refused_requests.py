@@ -187,13 +187,16 @@ def test_updates(maker: ResourceMaker, aws: Callable[..., Any]) -> None:
 def check_instance_is_stopped_under_a_call(
     maker: ResourceMaker, aws: Callable[..., Any], endpoint: str, config: str
 ) -> None:
-    """SageMaker does not wait for running calls before it sends its signal."""
-    runtime, tokens = aws("sagemaker-runtime", read_timeout=70), 450
+    """SageMaker does not wait for running calls before it sends its signal.
+
+    The call would take 200 s, and is not cut off by SageMaker's runtime before 60 s.
+    """
+    runtime, tokens = aws("sagemaker-runtime", read_timeout=70), 2000
 
     def call() -> int:
         """Return the number of new tokens; 0 for a call that was cut off."""
         try:
-            (answer,) = generate(runtime, endpoint, max_new_tokens=tokens, details=True)
+            (answer,) = generate(runtime, endpoint, max_new_tokens=tokens, ignore_eos=True, details=True)
         except (ClientError, BotoCoreError):
             return 0
         return int(answer["details"]["generated_tokens"])

@@ -15,7 +15,7 @@ import inf2kit
 from inf2kit.package import collect
 from inf2kit.rehearsal.container import namespaces, processes
 from inf2kit.rehearsal.container.namespaces import Python
-from tests.helpers import containers, packages
+from tests.helpers import bytecode, containers, packages
 from tests.helpers.containers import Container, Deployable
 
 PRESET = "tinyllama-1.1b-starter"
@@ -36,7 +36,9 @@ def image_python(home: Path) -> Python:
     folder = next((folder for folder in folders if (folder / "bin" / "python").exists()), None)
     if folder is None:
         pytest.fail(f"{folders[-1]} is missing; run 'make setup'")
-    return Python.from_executable(folder / "bin" / "python")
+    python = Python.from_executable(folder / "bin" / "python")
+    bytecode.seed(namespaces.bytecode_folder(python))
+    return python
 
 
 @pytest.fixture(scope="module")

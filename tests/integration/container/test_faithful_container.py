@@ -153,7 +153,7 @@ def test_sigterm_under_load_loses_no_call(second: Container, figure: Callable[[s
     """Four streams and four whole calls; some take longer than the container may."""
     with ThreadPoolExecutor(8) as pool:
         calls = [
-            pool.submit(call, f"call {number}", max_new_tokens=length, details=True)
+            pool.submit(call, f"call {number}", max_new_tokens=length, ignore_eos=True, details=True)
             for call, lengths in (
                 (second.stream, (200, 200, 1200, 1200)),
                 (second.generate, (100, 100, 1200, 1200)),

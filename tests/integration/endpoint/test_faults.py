@@ -13,8 +13,11 @@ from botocore.exceptions import ClientError, EventStreamError
 
 from inf2kit.rehearsal.container import processes
 from inf2kit.rehearsal.local.state import EndpointState
-from tests.helpers.local_endpoint import EndpointCaller, find_processes
+from tests.helpers.local_endpoint import EndpointCaller, find_processes, read_metrics
 from tests.helpers.servers import PATIENCE_S, ping, wait_until
+
+#: A text that takes 8 s, whatever its tokens are.
+LONG = {"max_new_tokens": 400, "ignore_eos": True}
 
 
 @pytest.fixture
@@ -26,7 +29,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 def whole(caller: EndpointCaller) -> str:
     """A call's end: its finish reason, or what it was refused with."""
     try:
-        return str(caller.generate("x", max_new_tokens=400, details=True)[0]["details"]["finish_reason"])
+        return str(caller.generate("x", details=True, **LONG)[0]["details"]["finish_reason"])
     except ClientError as error:
         return str(
             error.response.get("OriginalStatusCode") or error.response["ResponseMetadata"]["HTTPStatusCode"]
@@ -35,7 +38,7 @@ def whole(caller: EndpointCaller) -> str:
 
 def streamed(caller: EndpointCaller, begun: list[int]) -> str:
     """A stream's end: its finish reason, or how it broke off."""
-    body = {"inputs": "x", "parameters": {"max_new_tokens": 400}, "stream": True}
+    body = {"inputs": "x", "parameters": LONG, "stream": True}
     received = b""
     try:
         for part in caller.parts(body):
@@ -54,6 +57,7 @@ def eight_calls(victim: EndpointState, pool: ThreadPoolExecutor) -> list[Future[
     calls = [pool.submit(whole, caller) for _ in range(4)]
     calls += [pool.submit(streamed, caller, begun) for _ in range(4)]
     wait_until(lambda: len(begun) == 4, "four streams have begun")
+    wait_until(lambda: read_metrics(victim)["inf2kit_rows_busy"] == 8, "the engine has all eight")
     return calls
 
 
