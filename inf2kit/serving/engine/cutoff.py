@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from inf2kit.serving.engine.buffers import buffer
 from inf2kit.serving.engine.probabilities import Doubles, Floats, block_sums
 
 #: Every so manieth token of a large vocabulary is in the sample, and at least so many tokens of a small one.
@@ -30,6 +31,7 @@ _BOUNDS = np.concatenate([[0.0], _EDGES]).astype(np.float32)
 _SQUARED_ERRORS = _EDGES * _DEVIATIONS**2
 
 Bools = NDArray[np.bool_]
+Ints = NDArray[np.int32]
 
 
 def sample_stride(vocabulary: int) -> int:
@@ -56,8 +58,8 @@ def safe_bounds(sample: Floats, stride: int, droppable: Doubles) -> Floats:
     return bounds
 
 
-def cut(merits: Floats, weights: Floats, total: float, droppable: float, *, with_ties: bool) -> Floats:
-    """Return the weights of one row, with zeros for the tokens with the least merit, which are dropped.
+def cut(merits: Floats, weights: Floats, total: float, droppable: float, *, with_ties: bool) -> None:
+    """Set the weights of one row's tokens with the least merit, which are dropped, to 0.
 
     Args:
         merits: float32, shape ``[padded vocabulary]``.
@@ -67,45 +69,45 @@ def cut(merits: Floats, weights: Floats, total: float, droppable: float, *, with
         with_ties: Whether all tokens with the same merit as the least one that stays stay, too. Otherwise the
             lowest ids of them are dropped first.
     """
-    stride = sample_stride(len(merits))
-    low, high = _bracket(merits[::stride], weights[::stride], droppable / stride)
+    low, high = _bracket(merits, weights, droppable)
+    certain = buffer("certain", 1, len(weights))[0]
     if merits is weights:
-        result: Floats = torch.threshold(torch.from_numpy(weights), float(high), 0.0).numpy()
+        torch.threshold(torch.from_numpy(weights), float(high), 0.0, out=certain)
     else:
-        result = weights * (merits > high)
+        np.multiply(weights, merits > high, out=certain.numpy())
     ids = ((merits > low) & (merits <= high)).nonzero()[0]
     between = weights[ids]
     undecided = float(between.sum(dtype=np.float64))
-    dropped = total - float(block_sums(result).sum()) - undecided
-    if not dropped <= droppable < dropped + undecided:
-        return weights * stays(merits, weights, droppable, with_ties=with_ties)
-    merits_between = between if merits is weights else merits[ids]
-    result[ids] = between * stays(merits_between, between, droppable - dropped, with_ties=with_ties)
-    return result
+    dropped = total - float(block_sums(certain.numpy()).sum()) - undecided
+    if dropped <= droppable < dropped + undecided:
+        merits_between = between if merits is weights else merits[ids]
+        between *= stays(merits_between, between, droppable - dropped, with_ties=with_ties)
+        np.copyto(weights, certain.numpy())
+        weights[ids] = between
+    else:
+        weights *= stays(merits, weights, droppable, with_ties=with_ties)
 
 
 def _bracket(merits: Floats, weights: Floats, droppable: float) -> tuple[float, float]:
     """Return two merits: the least one that stays is most likely above the first, not above the second."""
+    stride = sample_stride(len(merits))
     if merits is weights:
-        merits = weights = np.sort(merits)
+        ordered = ordered_weights = np.sort(merits[::stride])
     else:
-        order = merits.argsort()
-        merits, weights = merits[order], weights[order]
-    sums = weights.cumsum(dtype=np.float64)
-    errors = _DEVIATIONS * np.sqrt((weights * weights).cumsum(dtype=np.float64))
-    least = int(np.count_nonzero(sums + errors <= droppable))
-    most = int(np.count_nonzero(sums - errors <= droppable))
-    low = float(merits[least - 1]) if least else -np.inf
-    return low, float(merits[most]) if most < len(merits) else np.inf
+        order = merits[::stride].argsort()
+        ordered, ordered_weights = merits[::stride][order], weights[::stride][order]
+    sums = ordered_weights.cumsum(dtype=np.float64)
+    errors = _DEVIATIONS * np.sqrt((ordered_weights * ordered_weights).cumsum(dtype=np.float64))
+    least = int(np.count_nonzero(sums + errors <= droppable / stride))
+    most = int(np.count_nonzero(sums - errors <= droppable / stride))
+    low = float(ordered[least - 1]) if least else -np.inf
+    return low, float(ordered[most]) if most < len(ordered) else np.inf
 
 
 def stays(merits: Floats, weights: Floats, droppable: float, *, with_ties: bool) -> Bools:
     """Return which tokens of a list stay; the list is in ascending order of ids, and has at least one."""
-    if len(merits) > _LONG:
-        lowest, highest = merits.min(), merits.max()
-        if lowest < highest and np.isfinite(highest - lowest):
-            bins = ((merits - lowest) * (_BINS / (highest - lowest))).astype(np.intp)
-            return _stays_by_bins(bins, merits, weights, droppable, with_ties=with_ties)
+    if len(merits) > _LONG and (bins := _bins(merits, weights)) is not None:
+        return _stays_by_bins(bins, merits, weights, droppable, with_ties=with_ties)
     if merits is weights:
         ordered = ordered_weights = np.sort(weights)
     else:
@@ -122,8 +124,23 @@ def stays(merits: Floats, weights: Floats, droppable: float, *, with_ties: bool)
     return result
 
 
+def _bins(merits: Floats, weights: Floats) -> Ints | None:
+    """Return numbers from 0 on that increase with the merits; None if all would be the same."""
+    if merits is weights and weights.dtype == np.float32:
+        # The bits of a float32 above 0 increase with it; these are the exponent and 7 bits after it.
+        bins: Ints = weights.view(np.int32) >> 16
+        lowest, highest = bins.min(), bins.max()
+        if lowest < highest:
+            bins -= lowest
+            return bins
+    lowest, highest = merits.min(), merits.max()
+    if not (lowest < highest and np.isfinite(highest - lowest)):
+        return None
+    return ((merits - lowest) * (_BINS / (highest - lowest))).astype(np.int32)
+
+
 def _stays_by_bins(
-    bins: NDArray[np.intp], merits: Floats, weights: Floats, droppable: float, *, with_ties: bool
+    bins: Ints, merits: Floats, weights: Floats, droppable: float, *, with_ties: bool
 ) -> Bools:
     """Sort only the tokens that are in the same bin as the least one that stays."""
     sums = np.bincount(bins, weights).cumsum()

@@ -43,7 +43,7 @@ def _top(logits: torch.Tensor, logs: Floats, counts: Sequence[int]) -> list[list
         best = torch.topk(logits, most).values.numpy()
         bounds = best[np.arange(len(counts)), np.array(at_least_one) - 1]
     top: list[list[tuple[int, float]]] = []
-    for row_logs, ids, values, count in zip(logs, *lists(logits.numpy(), bounds), counts, strict=True):
+    for row_logs, (ids, values), count in zip(logs, lists(logits.numpy(), bounds), counts, strict=True):
         ids = ids[np.argsort(-values, kind="stable")[:count]]
         pairs = zip(ids.tolist(), row_logs[ids].tolist(), strict=True)
         top.append([(token_id, value) for token_id, value in pairs if math.isfinite(value)])

@@ -37,7 +37,9 @@ def apply_processors(values: Floats, rows: Sequence[RowSampler]) -> Floats:
         if len(row.penalised_ids):
             penalty = np.float32(row.parameters.repetition_penalty)
             seen = scores[row.penalised_ids]
-            scores[row.penalised_ids] = np.where(seen < 0, seen * penalty, seen / penalty)
+            # The product where it is below 0, else the quotient.
+            lower_or_higher = np.minimum if penalty > 1 else np.maximum
+            scores[row.penalised_ids] = lower_or_higher(seen * penalty, seen / penalty)
         if len(row.new_ids):
             # OpenAI's definition: mu[j] -= c[j] * frequency + (c[j] > 0) * presence.
             frequency = np.float32(row.parameters.frequency_penalty)

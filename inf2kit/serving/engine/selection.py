@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -37,14 +36,17 @@ def least_of_best(values: Floats, counts: Sequence[int]) -> Floats:
     return np.asarray(best[np.arange(len(counts)), np.array(counts) - 1])
 
 
-def lists(values: Floats, bounds: Floats) -> tuple[list[Ints], list[Floats]]:
+def lists(values: Floats, bounds: Floats) -> list[tuple[Ints, Floats]]:
     """Return for each row the ids of the values that are not below its bound, and these values."""
     rows, columns = values.shape
     flat = (values >= bounds[:, None]).ravel().nonzero()[0]
     listed = values.ravel()[flat]
-    ends = [0, *flat.searchsorted(np.arange(1, rows + 1) * columns).tolist()]
-    parts = [slice(*pair) for pair in pairwise(ends)]
-    return [flat[part] - row * columns for row, part in enumerate(parts)], [listed[part] for part in parts]
+    starts = range(0, rows * columns, columns)
+    ends = [*flat.searchsorted(starts).tolist(), len(flat)]
+    return [
+        (flat[begin:end] - start, listed[begin:end])
+        for start, begin, end in zip(starts, ends, ends[1:], strict=False)
+    ]
 
 
 def take(values: Floats, rows: Sequence[int]) -> Floats:

@@ -25,7 +25,7 @@ _MOST_LISTED = 8
 #: How much a bound is lower than what rounding may make of it.
 _MARGIN = 1e-3
 #: The share of what typical-p drops that is left out of its list, as it drops likely tokens, too.
-_TYPICAL_TAIL = 0.1
+_TYPICAL_TAIL = 0.7
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -95,14 +95,14 @@ def _bounds_of_logits(values: Floats, parameters: Sequence[Parameters]) -> Float
 def _warp_logits(values: Floats, bounds: Floats, parameters: Sequence[Parameters]) -> list[Remaining]:
     """List the tokens of rows whose logits are bounded, and apply all warpers to the lists."""
     remaining = []
-    for ids, logits, row in zip(*lists(values, bounds), parameters, strict=True):
+    for (ids, logits), row in zip(lists(values, bounds), parameters, strict=True):
         if 0 < row.top_k < len(ids):
             # Those that tie with the k-th stay, as in transformers.
-            stay = logits >= np.sort(logits)[-row.top_k]
+            stay = logits >= np.partition(logits, -row.top_k)[-row.top_k]
             ids, logits = ids[stay], logits[stay]
         scaled = logits / np.float32(row.temperature)
-        weights = np.exp((scaled - scaled.max()).astype(np.float64))
-        droppable = (1 - row.top_p) * float(weights.sum())
+        weights = np.exp(scaled - scaled.max(), dtype=np.float64)
+        droppable = (1 - row.top_p) * float(weights.sum()) if row.top_p < 1 else 0.0
         remaining.append(Remaining(_warp_list(weights, row, droppable), ids))
     return remaining
 
@@ -120,13 +120,13 @@ def _warp_probabilities(values: Floats, parameters: Sequence[Parameters]) -> lis
             remaining.append(Remaining(weights[index], None, sums[index]))
             continue
         if bounds is not None and listed is not None and bounds[index] < np.inf:
-            ids, shares = listed[0][index], listed[1][index]
-            rest = _warp_head(shares, float(bounds[index]), weights[index], values[index], row)
+            ids, shares = listed[index]
+            rest = _warp_head(shares, float(bounds[index]), weights[index], row)
             if rest is not None:
                 remaining.append(Remaining(rest, ids))
                 continue
-        rest = _warp_row(weights[index], row, values[index])
-        remaining.append(Remaining(rest, None, block_sums(rest)))
+        _warp_row(weights[index], row, values[index])
+        remaining.append(Remaining(weights[index], None, block_sums(weights[index])))
     return remaining
 
 
@@ -166,16 +166,13 @@ def _has_min_p_alone(row: Parameters) -> bool:
     return row.min_p > 0 and row.top_k <= 0 and row.top_p >= 1 and row.typical_p >= 1
 
 
-def _warp_head(
-    shares: Floats, bound: float, weights: Floats, values: Floats, row: Parameters
-) -> Floats | None:
+def _warp_head(shares: Floats, bound: float, weights: Floats, row: Parameters) -> Floats | None:
     """Warp the list of the tokens that are at least as likely as a bound.
 
     Args:
         shares: Their probabilities.
         bound: What the others are below.
         weights: The probabilities of all tokens.
-        values: The logits of all tokens.
         row: The parameters.
 
     Returns:
@@ -188,45 +185,40 @@ def _warp_head(
     droppable = 1 - row.typical_p - tail
     if droppable < 0:
         return None
-    entropy = _entropy(weights, values, row.temperature)
+    entropy = _logs_and_entropy(weights, 1.0)[1]
     merits = -np.abs(np.log(shares) + entropy)
     stay = stays(merits, shares, droppable, with_ties=True)
     # All others are farther from the entropy than the bound is.
     return shares * stay if merits[stay].min() > math.log(bound) + entropy else None
 
 
-def _entropy(weights: Floats, values: Floats, temperature: float) -> np.float32:
-    """Return the entropy of one row's probabilities in nats."""
-    best = int(values.argmax())
-    logs = np.zeros_like(weights)
-    # A banned token has no weight, and a logarithm that must not spoil the sum.
-    above = np.maximum(values, np.finfo(np.float32).min / 4)
-    np.subtract(above, values[best], out=above)
-    np.divide(above, np.float32(temperature), out=logs[: len(values)])
-    logs *= weights
-    return np.float32(-math.log(weights[best]) - block_sums(logs).sum())
+def _logs_and_entropy(weights: Floats, total: float) -> tuple[Floats, np.float32]:
+    """Return the logarithms of one row's probabilities, ``weights / total``, and their entropy in nats."""
+    logs = np.maximum(weights, np.finfo(np.float32).tiny)
+    np.log(logs, out=logs)
+    logs -= np.float32(math.log(total))
+    return logs, np.float32(-block_sums(logs * weights).sum() / total)
 
 
-def _warp_row(weights: Floats, row: Parameters, values: Floats) -> Floats:
-    """Return weights of the whole vocabulary, with zeros for the tokens that the warpers drop."""
+def _warp_row(weights: Floats, row: Parameters, values: Floats) -> None:
+    """Set the weights of the tokens that the warpers drop to 0, in a row of the whole vocabulary."""
     if 0 < row.top_k < len(values):
         merits = np.full(len(weights), -np.inf, dtype=np.float32)
         merits[: len(values)] = values
-        ones = np.ones(len(weights), dtype=np.float32)
-        weights = weights * cut(merits, ones, len(ones), len(ones) - row.top_k, with_ties=True)
+        best = np.ones(len(weights), dtype=np.float32)
+        cut(merits, best, len(best), len(best) - row.top_k, with_ties=True)
+        weights *= best
     if row.top_p < 1:
-        total = float(block_sums(weights).sum())
-        weights = cut(weights, weights, total, (1 - row.top_p) * total, with_ties=False)
+        total = float(block_sums(weights).sum()) if row.top_k > 0 else 1.0
+        cut(weights, weights, total, (1 - row.top_p) * total, with_ties=False)
     if row.min_p > 0:
-        weights = weights * (weights >= np.float32(row.min_p) * weights.max())
+        weights *= weights >= np.float32(row.min_p) * weights.max()
     if row.typical_p < 1:
-        sums = block_sums(weights)
-        total = float(sums.sum())
-        logs = np.log(np.maximum(weights, np.finfo(np.float32).tiny)) - np.float32(np.log(total))
-        entropy = np.float32(-block_sums(weights * logs).sum() / total)
-        merits = -np.abs(logs + entropy)
-        weights = cut(merits, weights, total, (1 - row.typical_p) * total, with_ties=True)
-    return weights
+        total = float(block_sums(weights).sum())
+        logs, entropy = _logs_and_entropy(weights, total)
+        logs += entropy
+        merits = np.negative(np.abs(logs, out=logs), out=logs)
+        cut(merits, weights, total, (1 - row.typical_p) * total, with_ties=True)
 
 
 def _warp_list(weights: Floats, row: Parameters, droppable: float) -> Floats:
