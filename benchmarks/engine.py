@@ -68,7 +68,8 @@ def measure_overhead(report: Report, prompts: Prompts, runs: int) -> None:
     """Measure a decode step without a model, and compare it with a published step of a real device."""
     kinds: dict[str, dict[str, object]] = {
         "greedy": {},
-        "greedy with logprobs (streams)": {},
+        "greedy, streams": {},
+        "greedy with logprobs, streams": {},
         "repetition penalty": {"repetition_penalty": 1.2},
         "top-k 50, top-p 0.9": {"do_sample": True, "top_k": 50, "top_p": 0.9, "temperature": 0.7},
         "top-p 0.9": {"do_sample": True, "top_p": 0.9},
@@ -80,7 +81,14 @@ def measure_overhead(report: Report, prompts: Prompts, runs: int) -> None:
             parameters = Parameters(max_new_tokens=2000, ignore_eos=True, **values)  # type: ignore[arg-type]
             for count in (4, 8, 48):
                 samples = [
-                    1e6 * _null_step(tokenizer, count, parameters, with_tokens="logprobs" in kind)
+                    1e6
+                    * _null_step(
+                        tokenizer,
+                        count,
+                        parameters,
+                        with_tokens="streams" in kind,
+                        with_logprobs="logprobs" in kind,
+                    )
                     for _ in range(max(runs, 3))
                 ]
                 share = statistics.median(samples) / 1e6 / PUBLISHED_STEP_S
@@ -88,9 +96,14 @@ def measure_overhead(report: Report, prompts: Prompts, runs: int) -> None:
                 rows.append(Row(f"{kind}, {count} rows", samples, "µs", note=note, decimals=0))
 
 
-def _null_step(tokenizer: PlainDecoder, rows: int, parameters: Parameters, *, with_tokens: bool) -> float:
+def _null_step(
+    tokenizer: PlainDecoder, rows: int, parameters: Parameters, *, with_tokens: bool, with_logprobs: bool
+) -> float:
     scheduler = Scheduler(NullBackend(rows), tokenizer, frozenset([2]), queue_size=0)
-    scheduler.submit([make_request([1, 2, 3], parameters, with_tokens=with_tokens) for _ in range(rows)])
+    requests = [make_request([1, 2, 3], parameters, with_tokens=with_tokens) for _ in range(rows)]
+    for request in requests:
+        request.with_logprobs = with_logprobs
+    scheduler.submit(requests)
     for _ in range(rows + 5):
         scheduler.step()
     steps = 100

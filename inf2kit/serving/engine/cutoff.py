@@ -136,7 +136,7 @@ def _bins(merits: Floats, weights: Floats) -> Ints | None:
     lowest, highest = merits.min(), merits.max()
     if not (lowest < highest and np.isfinite(highest - lowest)):
         return None
-    return ((merits - lowest) * (_BINS / (highest - lowest))).astype(np.int32)
+    return np.asarray((merits - lowest) * (_BINS / (highest - lowest)), dtype=np.int32)
 
 
 def _stays_by_bins(

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from inf2kit.serving.engine.buffers import buffer
 from inf2kit.serving.engine.cutoff import cut, safe_bounds, sample_stride, stays
 from inf2kit.serving.engine.probabilities import Doubles, Floats, block_sums, probabilities
 from inf2kit.serving.engine.selection import least_of_best, lists, most_selected, take
@@ -24,11 +25,10 @@ from inf2kit.serving.wire import Parameters
 _MOST_LISTED = 8
 #: How much a bound is lower than what rounding may make of it.
 _MARGIN = 1e-3
-#: The share of what typical-p drops that is left out of its list, as it drops likely tokens, too.
+#: The share of what typical-p drops that is left out of its head, as it drops likely tokens, too.
 _TYPICAL_TAIL = 0.7
 
 Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 
 class Remaining(NamedTuple):
@@ -112,49 +112,58 @@ def _warp_probabilities(values: Floats, parameters: Sequence[Parameters]) -> lis
     weights = probabilities(values, [row.temperature for row in parameters])
     unbounded = [_leaves_all(row) for row in parameters]
     sums = block_sums(weights) if any(unbounded) else None
-    bounds = _bounds(weights, parameters)
-    listed = lists(weights, bounds) if bounds is not None else None
     remaining = []
-    for index, row in enumerate(parameters):
+    for index, (row, head) in enumerate(zip(parameters, _heads(weights, parameters), strict=True)):
         if sums is not None and unbounded[index]:
             remaining.append(Remaining(weights[index], None, sums[index]))
-            continue
-        if bounds is not None and listed is not None and bounds[index] < np.inf:
-            ids, shares = listed[index]
-            rest = _warp_head(shares, float(bounds[index]), weights[index], row)
-            if rest is not None:
-                remaining.append(Remaining(rest, ids))
-                continue
-        _warp_row(weights[index], row, values[index])
-        remaining.append(Remaining(weights[index], None, block_sums(weights[index])))
+        elif head and (rest := _warp_head(head, weights[index], row)) is not None:
+            remaining.append(Remaining(rest, head.ids))
+        else:
+            _warp_row(weights[index], row, values[index])
+            remaining.append(Remaining(weights[index], None, block_sums(weights[index])))
     return remaining
 
 
-def _bounds(weights: Floats, parameters: Sequence[Parameters]) -> Floats | None:
-    """Return a weight for each row that its remaining tokens are most likely not below; infinite for no list.
+class _Head(NamedTuple):
+    """The tokens of one row that are at least as likely as a bound.
 
-    None if no row has a list.
+    Attributes:
+        bound: What the others are below.
+        ids: The ids in ascending order.
+        shares: The probabilities.
     """
-    rows = [index for index, row in enumerate(parameters) if _may_have_list(row)]
+
+    bound: float
+    ids: Ints
+    shares: Floats
+
+
+def _heads(weights: Floats, parameters: Sequence[Parameters]) -> Sequence[_Head | None]:
+    """Return the tokens of each row that most likely include all that remain; None where these are many."""
+    rows = [index for index, row in enumerate(parameters) if _may_have_head(row)]
+    heads: list[_Head | None] = [None] * len(parameters)
     if not rows:
-        return None
+        return heads
     stride = sample_stride(weights.shape[1])
     sample = np.ascontiguousarray(take(weights[:, ::stride], rows))
     lowest = safe_bounds(sample, stride, np.array([_tail(parameters[index]) for index in rows]))
     few = (sample >= lowest[:, None]).sum(-1) * _MOST_LISTED <= sample.shape[1]
     if not few.any():
-        return None
+        return heads
     bounds = np.full(len(parameters), np.inf, dtype=np.float32)
     bounds[rows] = np.where(few, lowest, np.inf)
-    return bounds
+    return [
+        _Head(bound, ids, shares) if bound < math.inf else None
+        for bound, (ids, shares) in zip(bounds.tolist(), lists(weights, bounds), strict=True)
+    ]
 
 
-def _may_have_list(row: Parameters) -> bool:
+def _may_have_head(row: Parameters) -> bool:
     return row.top_k <= 0 and (row.top_p < 1 or (row.typical_p < 1 and row.min_p <= 0))
 
 
 def _tail(row: Parameters) -> float:
-    """Return the probability of the tokens that a row's list may leave out."""
+    """Return the probability of the tokens that a row's head may leave out."""
     return 1 - row.top_p if row.top_p < 1 else (1 - row.typical_p) * _TYPICAL_TAIL
 
 
@@ -166,38 +175,41 @@ def _has_min_p_alone(row: Parameters) -> bool:
     return row.min_p > 0 and row.top_k <= 0 and row.top_p >= 1 and row.typical_p >= 1
 
 
-def _warp_head(shares: Floats, bound: float, weights: Floats, row: Parameters) -> Floats | None:
-    """Warp the list of the tokens that are at least as likely as a bound.
+def _warp_head(head: _Head, weights: Floats, row: Parameters) -> Floats | None:
+    """Return the probabilities of a head, with zeros for the tokens that the warpers drop.
 
     Args:
-        shares: Their probabilities.
-        bound: What the others are below.
+        head: The head.
         weights: The probabilities of all tokens.
         row: The parameters.
 
     Returns:
-        The list's weights with zeros for those that are dropped; None if more than the list may be left.
+        None if tokens that are not in the head may remain.
     """
-    tail = 1 - float(shares.sum(dtype=np.float64))
+    tail = 1 - float(head.shares.sum(dtype=np.float64))
     if row.top_p < 1:
         droppable = 1 - row.top_p - tail
-        return _warp_list(shares, row, droppable) if droppable >= 0 else None
+        return _warp_list(head.shares, row, droppable) if droppable >= 0 else None
     droppable = 1 - row.typical_p - tail
     if droppable < 0:
         return None
-    entropy = _logs_and_entropy(weights, 1.0)[1]
-    merits = -np.abs(np.log(shares) + entropy)
-    stay = stays(merits, shares, droppable, with_ties=True)
+    entropy = -_logs(weights)[1]
+    merits = -np.abs(np.log(head.shares) + entropy)
+    stay = stays(merits, head.shares, droppable, with_ties=True)
     # All others are farther from the entropy than the bound is.
-    return shares * stay if merits[stay].min() > math.log(bound) + entropy else None
+    return head.shares * stay if merits[stay].min() > math.log(head.bound) + entropy else None
 
 
-def _logs_and_entropy(weights: Floats, total: float) -> tuple[Floats, np.float32]:
-    """Return the logarithms of one row's probabilities, ``weights / total``, and their entropy in nats."""
-    logs = np.maximum(weights, np.finfo(np.float32).tiny)
+def _logs(weights: Floats) -> tuple[Floats, np.float32]:
+    """Return the logarithms of one row's weights, and the sum of the weights times their logarithms.
+
+    The logarithms are in memory that the next call on this thread uses again.
+    """
+    logs, products = buffer("logs", 2, len(weights)).numpy()
+    np.maximum(weights, np.finfo(np.float32).tiny, out=logs)
     np.log(logs, out=logs)
-    logs -= np.float32(math.log(total))
-    return logs, np.float32(-block_sums(logs * weights).sum() / total)
+    np.multiply(logs, weights, out=products)
+    return logs, np.float32(block_sums(products).sum())
 
 
 def _warp_row(weights: Floats, row: Parameters, values: Floats) -> None:
@@ -215,8 +227,9 @@ def _warp_row(weights: Floats, row: Parameters, values: Floats) -> None:
         weights *= weights >= np.float32(row.min_p) * weights.max()
     if row.typical_p < 1:
         total = float(block_sums(weights).sum())
-        logs, entropy = _logs_and_entropy(weights, total)
-        logs += entropy
+        # The entropy of w / total is log(total) - sum(w log w) / total; a surprise is log(total) - log(w).
+        logs, product = _logs(weights)
+        logs -= product / np.float32(total)
         merits = np.negative(np.abs(logs, out=logs), out=logs)
         cut(merits, weights, total, (1 - row.typical_p) * total, with_ties=True)
 
