@@ -13,7 +13,7 @@ from inf2kit.bench.tables.callers import Caller
 from inf2kit.bench.tables.protocol import PROTOCOL, Cell, why_too_short
 from inf2kit.bench.tables.samples import Measurement, Sample
 from inf2kit.client.results import TextResult
-from inf2kit.errors import Inf2KitError
+from inf2kit.errors import EndpointError, Inf2KitError
 from inf2kit.serving.shapes import StaticShapes
 
 #: New tokens of the warm-up, by which later calls are estimated.
@@ -105,23 +105,42 @@ class Bench:
         shortest = min(self._prompts)
         for cell in (Cell(shortest, 1), Cell(shortest, _WARM_UP_TOKENS)):
             self._say(f"warm-up: {cell}")
-            with self._timed(cell):
-                results = self._call(cell, stream=False)
-            for warning in (warning for result in results for warning in result.warnings):
+            for warning in (warning for result in self._call_first(cell) for warning in result.warnings):
                 if warning not in self._measurement.notices:
                     self._measurement.notices.append(warning)
         # The first one opens a connection.
         trips = [self._caller.round_trip_s() for _ in range(_ROUND_TRIPS)][1:]
         self._measurement.round_trips_s += [seconds for seconds in trips if seconds is not None]
 
+    def _call_first(self, cell: Cell) -> list[TextResult]:
+        """Make a call of whose duration nothing is known; it is streamed if its whole answer came too late.
+
+        Raises:
+            Inf2KitError: it failed for another reason, or as a stream, too.
+        """
+        if not self._is_too_long(cell):
+            try:
+                with self._timed(cell):
+                    return self._call(cell, stream=False)
+            except EndpointError:
+                if self._long == "skip" or not self._is_too_long(cell):
+                    raise
+                self._say(f"warm-up: {cell}, streamed")
+        with self._timed(cell):
+            return self._call(cell, stream=True)
+
+    def _is_too_long(self, cell: Cell) -> bool:
+        """Whether the whole answer is expected after the time by which it must come."""
+        limit_s, expected_s = self._caller.whole_limit_s, self._expected_s(cell)
+        return limit_s is not None and expected_s is not None and expected_s > limit_s
+
     def _measure(self, cell: Cell, run: int) -> bool:
         """Make one call and keep its sample; False if all calls of this kind are to be skipped."""
-        limit_s, expected_s = self._caller.whole_limit_s, self._expected_s(cell)
-        stream = limit_s is not None and expected_s is not None and expected_s > limit_s
+        stream = self._is_too_long(cell)
         if stream and self._long == "skip":
             self._measurement.left_out[cell.key] = (
-                f"skipped: it is expected to take {expected_s:.0f} s, and a whole answer must come within "
-                f"{limit_s:.0f} s"
+                f"skipped: it is expected to take {self._expected_s(cell):.0f} s, and a whole answer must "
+                f"come within {self._caller.whole_limit_s:.0f} s"
             )
             return False
         self._say(f"run {run} of {self._measurement.runs}: {cell}{', streamed' if stream else ''}")
@@ -150,12 +169,21 @@ class Bench:
 
     @contextmanager
     def _timed(self, cell: Cell) -> Iterator[list[float]]:
-        """Time a call, and yield a list that has its seconds at the end."""
+        """Time a call, and yield a list that has its seconds at the end.
+
+        A failure counts for what is expected only if it came too late: others say nothing of the duration.
+        """
         seconds: list[float] = []
         began = time.perf_counter()
-        yield seconds
-        seconds.append(time.perf_counter() - began)
-        self._seconds[cell] = max(seconds[0], self._seconds.get(cell, 0.0))
+        failed = True
+        try:
+            yield seconds
+            failed = False
+        finally:
+            seconds.append(time.perf_counter() - began)
+            limit_s = self._caller.whole_limit_s
+            if not failed or (limit_s is not None and seconds[0] > limit_s):
+                self._seconds[cell] = max(seconds[0], self._seconds.get(cell, 0.0))
 
     def _expected_s(self, cell: Cell) -> float | None:
         """Seconds that a call took before, or that it takes at the step of the longest call before it."""

@@ -12,7 +12,7 @@ from inf2kit.bench.tables.figures import draw_charts
 from inf2kit.bench.tables.measure import Bench, Step
 from inf2kit.bench.tables.protocol import PROTOCOL, Cell
 from inf2kit.client.results import TextResult
-from inf2kit.errors import EndpointBusyError, Inf2KitError
+from inf2kit.errors import EndpointBusyError, EndpointTimeoutError, Inf2KitError
 from tests.helpers.recorded_tables import ROWS, measurement
 
 
@@ -89,6 +89,22 @@ def test_calls_that_would_come_too_late_are_streamed_or_skipped(long: str) -> No
     else:
         assert result.samples == []
         assert all("a whole answer must come within 0 s" in entry.remarks[0] for entry in entries)
+
+
+def test_an_endpoint_too_slow_for_whole_answers_is_measured_by_streams() -> None:
+    class SlowDouble(CallerDouble):
+        def call(self, prompt: str, rows: int, cell: Cell, *, stream: bool) -> list[TextResult]:
+            if not stream:
+                raise EndpointTimeoutError("no answer in time")
+            return super().call(prompt, rows, cell, stream=stream)
+
+    # With a limit of 0 s, every failure has taken too long.
+    result = measurement([])
+    Bench(SlowDouble(whole_limit_s=0.0), result).run()
+    assert [sample.problem(ROWS) for sample in result.samples] == [""] * 6
+    assert all(sample.streamed for sample in result.samples)
+    with pytest.raises(EndpointTimeoutError):
+        Bench(SlowDouble(whole_limit_s=55.0), measurement([])).run()
 
 
 def test_a_call_that_fails_is_a_sample_and_the_others_go_on() -> None:
