@@ -18,7 +18,7 @@ INSTALLED := $(DEMO) $(DEV) $(CLIENTS) $(NEURON) $(CONTAINER)
 # groups the tests that share endpoints.
 WORKERS := -n 4 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: setup container-3.10 demo test test-unit check bench bench-docs bench-peers kills soak hashes sbom clean
+.PHONY: setup container-3.10 demo test test-unit check bench bench-docs bench-peers notebooks kills soak hashes sbom clean
 
 setup: $(INSTALLED)
 
@@ -102,6 +102,10 @@ bench: $(INSTALLED)
 # The same, and docs/performance.md from the samples of each section's last run.
 bench-docs: $(INSTALLED)
 	$(BIN)/python -m benchmarks --write-docs $(BENCH)
+
+# The notebooks with the outputs of a rehearsal, from their sources.
+notebooks: $(INSTALLED)
+	INF2KIT_SAVE_NOTEBOOKS=1 $(BIN)/pytest -k "not same" tests/integration/cloud/test_notebooks.py
 
 # The servers that the benchmark compares with; without them it leaves them out.
 bench-peers: $(DEMO) $(DEV)

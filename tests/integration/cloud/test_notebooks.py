@@ -1,0 +1,118 @@
+"""The notebooks, executed from the first cell to the last: on this machine, and against the rehearsal cloud.
+
+``make notebooks`` saves their outputs.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from inf2kit.rehearsal.cloud.settings import CloudSettings
+from tests.helpers.cloud import BIN, ROOT, shell_environment
+
+FOLDER = ROOT / "notebooks"
+#: Set by ``make notebooks``.
+SAVES = "INF2KIT_SAVE_NOTEBOOKS"
+SOURCES = sorted(FOLDER.glob("*.py"))
+CLOUD_PRESET = "tinyllama-1.1b-starter"
+
+
+def test_sources_and_notebooks_are_the_same() -> None:
+    assert [path.stem for path in SOURCES] == sorted(path.stem for path in FOLDER.glob("*.ipynb"))
+    for path in SOURCES:
+        source, saved = jupytext.read(path), nbformat.read(path.with_suffix(".ipynb"), as_version=4)
+        assert [(cell.cell_type, cell.source) for cell in source.cells] == [
+            (cell.cell_type, cell.source) for cell in saved.cells
+        ], f"{path.name} has changed; run make notebooks"
+        assert any("parameters" in cell.metadata.get("tags", ()) for cell in saved.cells)
+        assert all(cell.outputs or cell.execution_count for cell in saved.cells if cell.cell_type == "code")
+        ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 10))
+
+
+@pytest.mark.parametrize("name", ["01-rehearse", "04-plan", "06-bring-your-handler"])
+def test_a_notebook_runs_on_this_machine(name: str, home: Path, weights: Path) -> None:
+    output = execute(name, {"INF2KIT_HOME": str(home), "HOME": str(home)}, {})
+    assert ("no local endpoints" in output) or name == "04-plan"
+
+
+def test_the_benchmark_shows_the_published_tables(home: Path, weights: Path) -> None:
+    output = execute(
+        "03-benchmark", {"INF2KIT_HOME": str(home), "HOME": str(home)}, {"PRESET": "llama2-7b-latency"}
+    )
+    assert "simulated" in output
+
+
+def test_llama_is_deployed_called_and_destroyed(
+    cloud: CloudSettings, home: Path, aws: Callable[..., Any], package: Callable[..., str]
+) -> None:
+    values = {"PRESET": CLOUD_PRESET, "PACKAGE": package(CLOUD_PRESET), "BUCKET": "models"}
+    execute("02-deploy-llama", shell_environment(cloud, home), values)
+    assert aws("sagemaker").list_endpoints()["Endpoints"] == []
+
+
+def test_long_texts_are_answered_asynchronously(
+    cloud: CloudSettings, home: Path, aws: Callable[..., Any], package: Callable[..., str]
+) -> None:
+    values = {"PRESET": CLOUD_PRESET, "PACKAGE": package(CLOUD_PRESET), "NEW_TOKENS": 200}
+    execute("05-asynchronous", shell_environment(cloud, home), values)
+    assert aws("sagemaker").list_endpoints()["Endpoints"] == []
+
+
+def execute(name: str, environment: Mapping[str, str], parameters: Mapping[str, object]) -> str:
+    """Run every cell in a kernel of its own, and return what they printed."""
+    notebook = jupytext.read(FOLDER / f"{name}.py")
+    place = next(i for i, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", ()))
+    assigned = nbformat.v4.new_code_cell("\n".join(f"{key} = {value!r}" for key, value in parameters.items()))
+    notebook.cells.insert(place + 1, assigned)
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    # A plain terminal, as a notebook's commands have.
+    variables = {
+        **os.environ,
+        **environment,
+        "PATH": path,
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    }
+    client = NotebookClient(notebook, timeout=None, resources={"metadata": {"path": str(FOLDER)}})
+    client.execute(env=variables)
+    del notebook.cells[place + 1]
+    if os.environ.get(SAVES):
+        save(name, notebook)
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    return "\n".join(
+        output.get("text", "") or output.get("data", {}).get("text/markdown", "") for output in outputs
+    )
+
+
+def save(name: str, notebook: nbformat.NotebookNode) -> None:
+    """Write the notebook with its outputs, which do not say where they were made."""
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number}"
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = joined(cell.outputs)
+    notebook.metadata["language_info"] = {"name": "python"}
+    nbformat.write(notebook, FOLDER / f"{name}.ipynb")
+
+
+def joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Join the pieces of one stream, and name the folders of the test by what they stand for."""
+    results: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        if "text" in output:
+            text = output.text.replace(str(ROOT), ".")
+            output.text = re.sub(r"/[\w./-]*/(home\d*|pytest-[\w-]+)(?=/)", "~", text)
+            if results and results[-1].get("name") == output.name:
+                results[-1].text += output.text
+                continue
+        results.append(output)
+    return results
