@@ -115,7 +115,8 @@ import boto3
 cloudwatch, logs = boto3.client("cloudwatch"), boto3.client("logs")
 for alarm in cloudwatch.describe_alarms(AlarmNamePrefix=f"{NAME}-")["MetricAlarms"]:
     print(alarm["AlarmName"], alarm["StateValue"])
-for event in logs.filter_log_events(logGroupName=f"/aws/sagemaker/Endpoints/{NAME}", limit=5)["events"]:
+events = logs.filter_log_events(logGroupName=f"/aws/sagemaker/Endpoints/{NAME}")["events"]
+for event in events[-5:]:
     print(event["message"].rstrip())
 
 # %% [markdown]

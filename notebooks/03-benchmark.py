@@ -39,7 +39,7 @@ if IS_LOCAL:
     subprocess.run(["inf2kit", "local", "up", PRESET, "--speed", "published"], check=True)
 
 # %%
-# !inf2kit bench tables {NAME} --preset {PRESET} --runs {RUNS} --output {RESULTS} --quiet
+# !inf2kit bench tables {NAME} --preset {PRESET} --runs {RUNS} --output {RESULTS} --quiet > /dev/null
 
 # %% [markdown]
 # ## The tables, beside what was published
@@ -49,7 +49,8 @@ from pathlib import Path
 
 from IPython.display import Image, Markdown, display
 
-display(Markdown(next(Path(RESULTS).glob("*.md")).read_text(encoding="utf-8")))
+(tables,) = Path(RESULTS).glob("*.md")
+display(Markdown(tables.read_text(encoding="utf-8")))
 
 # %%
 for chart in sorted(Path(RESULTS).glob("*.png")):

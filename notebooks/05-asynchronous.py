@@ -64,7 +64,7 @@ print(Job.statuses(jobs))
 # %%
 for job in jobs:
     result = Job.from_id(job.id).result(timeout=1800)
-    print(result.generated_tokens, repr(result.text[:40]))
+    print(f"{result.generated_tokens} tokens, {len(result.text)} characters, {result.finish_reason}")
 print(Job.statuses(jobs))
 
 # %% [markdown]
