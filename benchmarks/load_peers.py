@@ -46,7 +46,7 @@ status = "simulated"
 id = "inf2kit/simulated"
 gated = false
 [shapes]
-batch_size = 4
+batch_size = 8
 sequence_length = 2048
 [compute]
 backend = "simulated"
@@ -56,7 +56,7 @@ dtype = "float32"
 [serving]
 queue_size = 32
 """
-STEP_S = 0.03
+STEP_S = 0.02
 LLMETER = """
 import asyncio, json, sys
 from llmeter.endpoints import SageMakerStreamEndpoint
@@ -247,12 +247,12 @@ def aiperf(setting: Setting) -> Figures:
 
 TOOLS: dict[str, Callable[[Setting], Figures]] = {
     "bench load": lambda setting: ours(setting, "async", "1"),
-    "bench load, boto3": lambda setting: ours(setting, "boto3", "1"),
+    "bench load (boto3)": lambda setting: ours(setting, "boto3", "1"),
     "LLMeter": llmeter,
-    "bench load, OpenAI route": lambda setting: ours(setting, "openai", "1"),
+    "bench load (OpenAI route)": lambda setting: ours(setting, "openai", "1"),
     "guidellm": guidellm,
     "AIPerf": aiperf,
-    "bench load, again": lambda setting: ours(setting, "async", "2"),
+    "bench load (again)": lambda setting: ours(setting, "async", "2"),
 }
 
 
@@ -330,8 +330,8 @@ def main() -> None:
         results = measure(setting, [name for name in options.only.split(",") if name])
     heading = (
         f"{options.calls} calls of {INPUT_TOKENS} input and {NEW_TOKENS} new tokens, {options.callers} "
-        "callers, the "
-        f"simulated backend with steps of {1000 * STEP_S:.0f} ms, on {describe_processor()}:"
+        "callers; the "
+        f"simulated backend with 8 rows\nand steps of {1000 * STEP_S:.0f} ms; {describe_processor()}."
     )
     table = f"{heading}\n\n{render(results)}"
     print(table)
