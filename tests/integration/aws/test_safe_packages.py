@@ -122,12 +122,12 @@ def test_publishing_again_mends_a_package_that_only_looks_whole(
     bucket: Any, tmp_path: Path, damage: str
 ) -> None:
     weights = packages.write_weights(tmp_path / "weights", length=1000)
-    key = publish_package(weights).removeprefix("s3://models/")
+    key = publish_small(weights).removeprefix("s3://models/")
     if damage == "a file is gone":
         bucket.Object(f"{key}config.json").delete()
     else:
         bucket.Object(f"{key}inf2kit.json").put(Body=b"{}")
-    verify(open_store(PLACE), split_uri(publish_package(weights))[1])
+    verify(open_store(PLACE), split_uri(publish_small(weights))[1])
 
 
 def test_bytes_go_up_with_their_sha256_which_s3_compares(
@@ -136,7 +136,7 @@ def test_bytes_go_up_with_their_sha256_which_s3_compares(
     weights = packages.write_weights(tmp_path / "weights", shards=1, length=PART_SIZE + 5)
     with strict.strict_proxy(aws, strict.require_sha256) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
-        uri = publish_package(weights)
+        uri = publish_small(weights)
         verify(open_store(PLACE), split_uri(uri)[1])
 
 
@@ -303,12 +303,11 @@ def test_a_folder_that_the_console_has_made_is_found_before_a_deployment_fails(
     bucket: Any, tmp_path: Path, name: str
 ) -> None:
     weights = packages.write_weights(tmp_path / "weights", length=1000)
-    uri = publish_package(weights)
+    uri = publish_small(weights)
     bucket.put_object(Key=f"{uri.removeprefix('s3://models/')}{name}", Body=b"")
     sentence = f"{name} is an object whose key ends in a slash"
     result = run_packages("verify", uri)
     assert result.exit_code == 1
     assert sentence in result.stderr
-    result = run_package(weights, "--preset", PRESET.name, "--output", PLACE)
-    assert result.exit_code == 1
-    assert sentence in result.stderr.splitlines()[-1]
+    with pytest.raises(PackageError, match=sentence):
+        publish_small(weights)
