@@ -26,8 +26,8 @@ from inf2kit.bench.load.threads import run_in_thread
 from inf2kit.catalog.calibration import Calibration
 from inf2kit.errors import EndpointError, EndpointRequestError, Inf2KitError
 
-#: Calls alone: of the workload, and with one new token of each other length of a prompt.
-SINGLE_CALLS, PREFILL_CALLS = 10, 5
+#: Calls alone: of the workload, so that ten are in their window, and of one new token at other lengths.
+SINGLE_CALLS, PREFILL_CALLS = 12, 5
 #: Refused calls that time the network.
 _ROUND_TRIPS = 7
 #: Utilisation of the rate that is measured last.

@@ -122,7 +122,7 @@ def load(
     It prints rates and percentiles, and writes load.json with the raw samples, report.html, and a
     profile_export_aiperf.json for each load. Ctrl-C ends it and keeps what was measured.
 
-    With --calibrate, the loads are those that 'inf2kit plan' wants: ten calls alone, a closed loop with a
+    With --calibrate, the loads are those that 'inf2kit plan' wants: calls alone, a closed loop with a
     caller for each row, and a rate of 70 % of what it can do.
     """
     import matplotlib as mpl  # noqa: F401 - a missing extra is said before the measurement, not after it
@@ -224,6 +224,7 @@ async def _measure(
         progress.print_line(f"{cell.load}: {summary(cell, run.report.slo)}")
 
     try:
+        progress.print_line("finding out how prompts are built, and warming up")
         build_prompt = await run.prepare()
         for number in _SIGNALS:
             event_loop.add_signal_handler(number, end, number)

@@ -102,7 +102,7 @@ def test_wrong_options_are_a_sentence(
 
 def test_an_endpoint_that_refuses_everything(server: FaultServer, tmp_path: Path) -> None:
     server.plans["double"] = [refuse(403, "AccessDeniedException", {"Message": "m"})]
-    result = load(server, "--output", "out")
+    result = load(server, "--output", "out", "--quiet")
     assert result.exit_code == 1
     assert result.output.startswith("Error: ")
     assert result.output.count("\n") == 1
