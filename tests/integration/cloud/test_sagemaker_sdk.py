@@ -11,7 +11,7 @@ from inf2kit.rehearsal.cloud.settings import CloudSettings
 from tests.helpers.cloud import BIN, shell_environment
 from tests.helpers.sagemaker import ROLE
 
-SDK = BIN.parent / "clients" / "bin" / "python"
+SDK = BIN.parent / "clients-aws" / "bin" / "python"
 SCRIPT = Path(__file__).parent / "sagemaker_sdk" / "deploy.py"
 PRESET = "tinyllama-1.1b-starter"
 #: It makes another package of the same model.
