@@ -110,7 +110,9 @@ CLIENTS = (
         "others",
         "litellm_sagemaker.py",
         "The region, in the call or as `AWS_REGION`, else it takes us-west-2. It sends the messages' texts as one "
-        "prompt, without the model's chat template: for a base model. For chats use `sagemaker_chat/`.",
+        "prompt, without the model's chat template: for a base model. For chats use `sagemaker_chat/`. A template of your own, "
+        "though it adds nothing: without one it asks the Hugging Face Hub for that of a model with the endpoint's name "
+        "(`litellm/litellm_core_utils/prompt_templates/factory.py`), and waits where there is no network.",
         (
             Gap(
                 "stream",
@@ -185,7 +187,7 @@ CLIENTS = (
             Gap(
                 "whole",
                 "Without a stream it wants a dict. The answer to `inputs` is a list, as Text Generation Inference sends "
-                "it, and other clients rely on that.",
+                "it, and other clients rely on that. (A latency that it reports there is the clock's own value.)",
                 "llmeter/endpoints/sagemaker.py",
                 'raw_response_meta = raw_response_body.get("ResponseMetadata", {})',
                 raises="'list' object has no attribute 'get'",

@@ -48,12 +48,22 @@ def texts(cloud: CloudSettings, environment: dict[str, str]) -> dict[str, str]:
     return {"text": call(TEXT)[0]["generated_text"], "chat": call(CHAT)["choices"][0]["message"]["content"]}
 
 
+@pytest.fixture(scope="module")
+def outcomes(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the calls of each client's file returned, or raised: one process for each environment, as they
+    import much of the same."""
+    outcomes: dict[str, Any] = {}
+    for name in ("aws", "others"):
+        files = [str(client.path) for client in SCRIPTED if client.environment == name]
+        command = [program(name, "python"), "-I", str(FOLDER / "run_calls.py"), *files]
+        outcomes.update(json.loads(run(command, environment, tmp_path_factory.mktemp(name)).splitlines()[-1]))
+    return outcomes
+
+
 @pytest.mark.parametrize("client", SCRIPTED, ids=lambda client: client.path.stem)
-def test_client(client: Client, environment: dict[str, str], texts: dict[str, str], tmp_path: Path) -> None:
-    python = program(client.environment, "python")
-    output = run([python, "-I", str(FOLDER / "run_calls.py"), str(client.path)], environment, tmp_path)
-    results = json.loads(output.splitlines()[-1])
-    assert list(results) == document.calls(client)
+def test_client(client: Client, texts: dict[str, str], outcomes: dict[str, Any]) -> None:
+    results = outcomes[client.path.stem]
+    assert list(results) == document.calls(client), results
     gaps = {gap.call: gap for gap in client.gaps}
     for name, result in results.items():
         gap, text = gaps.get(name), texts["chat" if name.startswith("chat") else "text"]

@@ -5,6 +5,10 @@ import litellm
 question = [{"role": "user", "content": "What is deep learning?"}]
 call = {"model": "sagemaker/llama2-7b-throughput", "max_tokens": 16, "aws_region_name": "us-east-1"}
 streamed_call = {**call, "stream": True}
+# Without a template of its own it asks the Hugging Face Hub for one, by the endpoint's name.
+litellm.register_prompt_template(
+    "llama2-7b-throughput", roles={"user": {"pre_message": "", "post_message": ""}}
+)
 # Only for the rehearsal: it does not read AWS_ENDPOINT_URL, and needs the whole URL of a call.
 if url := os.environ.get("AWS_ENDPOINT_URL"):
     call["sagemaker_base_url"] = f"{url}/endpoints/llama2-7b-throughput/invocations"
