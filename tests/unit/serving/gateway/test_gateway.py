@@ -321,7 +321,7 @@ def test_a_call_whose_body_is_coming_is_not_lost_by_sigterm(running: Running) ->
 
 
 def test_a_large_body_reaches_the_model_server_no_larger(running: Running) -> None:
-    """The model server refuses what is larger than 6.5 MB, and six bytes for each letter would be."""
+    """The model server has the gateway's limit, and six bytes for each letter would be beyond it."""
     body = {"inputs": ["\u0436" * 20_000] * 3}
     assert running.status_of(body) == 200
     assert (
