@@ -91,7 +91,7 @@ CLIENTS = (
         "sagemaker-core",
         "aws",
         "sagemaker_sdk.py",
-        "`AWS_MAX_ATTEMPTS=1`: it repeats a call that timed out up to ten times (`sagemaker/core/utils/utils.py`). It needs "
+        "`AWS_MAX_ATTEMPTS=1` in its environment: else it repeats a call up to ten times (`sagemaker/core/utils/utils.py`). It needs "
         "`sagemaker.core` only, which `pip install sagemaker` brings. It cannot read a stream, so the boto3 that it brings does.",
         (
             Gap(
@@ -182,7 +182,7 @@ CLIENTS = (
         "llmeter",
         "others",
         "llmeter.py",
-        "`AWS_MAX_ATTEMPTS=1`.",
+        "A session with a read timeout and no repetitions, which would count as one call.",
         (
             Gap(
                 "whole",

@@ -22,8 +22,8 @@ written by `python -m tests.integration.clients.document`, and a test compares i
 On AWS they find credentials and region as boto3 does. In a shell after `eval "$(inf2kit cloud env)"` they call the rehearsal.
 
 A call that timed out may have been generated, and is paid for again when it is repeated. Whatever uses boto3 repeats it twice, after
-60 s, which is SageMaker's own limit. The code below turns that off where the client has an option for it; for the others set
-`AWS_MAX_ATTEMPTS=1` in their environment.
+60 s, which is SageMaker's own limit. The code below turns that off: a test counts one request for each call, also when its answer
+breaks off. The SageMaker SDK and the aws command line need `AWS_MAX_ATTEMPTS=1` in their environment for that.
 
 """
 _WORDS = {

@@ -12,6 +12,7 @@ import pytest
 
 from inf2kit.rehearsal.cloud.settings import CloudSettings
 from tests.helpers.cloud import BIN, boto3_client
+from tests.helpers.fault_server import fault_server, reset_before_the_answer
 from tests.integration.clients import document
 from tests.integration.clients.catalog import CLIENTS, ENDPOINT, FOLDER, Client
 
@@ -81,6 +82,24 @@ def test_client(client: Client, texts: dict[str, str], outcomes: dict[str, Any])
 def test_the_document_is_what_the_clients_did() -> None:
     written = document.DOCUMENT.read_text(encoding="utf-8")
     assert written == document.render(), "python -m tests.integration.clients.document writes it"
+
+
+def test_no_call_is_sent_twice(environment: dict[str, str], tmp_path: Path) -> None:
+    """The server ends each connection before it answers: a second request would be a second generation."""
+    clients = [client for client in SCRIPTED if client.package != "sagemaker-core"]  # it has no option for it
+    sent = [
+        (client.path.stem, call)
+        for client in clients
+        for call in document.calls(client)
+        if not any(gap.call == call and gap.raises == "NotImplementedError" for gap in client.gaps)
+    ]
+    with fault_server() as server:
+        server.plans[ENDPOINT] = [reset_before_the_answer]
+        for name in ("aws", "others"):
+            files = [str(client.path) for client in clients if client.environment == name]
+            command = [program(name, "python"), "-I", str(FOLDER / "run_calls.py"), *files]
+            run(command, {**environment, "AWS_ENDPOINT_URL": server.url}, tmp_path)
+        assert server.requests[ENDPOINT] == len(sent), sent
 
 
 def run_shell(

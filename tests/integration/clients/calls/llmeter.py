@@ -1,8 +1,13 @@
+import boto3
+import botocore.session
+from botocore.config import Config
 from llmeter.endpoints import SageMakerEndpoint, SageMakerStreamEndpoint
 
+session = botocore.session.get_session()
+session.set_default_client_config(Config(read_timeout=70, retries={"total_max_attempts": 1}))
 name = "llama2-7b-throughput"
-whole_endpoint = SageMakerEndpoint(endpoint_name=name, model_id=name)
-stream_endpoint = SageMakerStreamEndpoint(endpoint_name=name, model_id=name)
+options = {"endpoint_name": name, "model_id": name, "boto3_session": boto3.Session(botocore_session=session)}
+whole_endpoint, stream_endpoint = SageMakerEndpoint(**options), SageMakerStreamEndpoint(**options)
 
 
 def whole() -> str:

@@ -4,38 +4,33 @@ from botocore.config import Config
 from strands import Agent
 from strands.models.sagemaker import SageMakerAIModel
 
-endpoint = {"endpoint_name": "llama2-7b-throughput", "region_name": "us-east-1"}
-no_retries = Config(read_timeout=70, retries={"total_max_attempts": 1})
-hi = [{"role": "user", "content": [{"text": "Hi"}]}]
+
+def _model(**options) -> SageMakerAIModel:
+    return SageMakerAIModel(
+        endpoint_config={"endpoint_name": "llama2-7b-throughput", "region_name": "us-east-1"},
+        payload_config={"max_tokens": 16, **options},
+        boto_client_config=Config(read_timeout=70, retries={"total_max_attempts": 1}),
+    )
 
 
 async def _read(model: SageMakerAIModel) -> str:
-    events = [event async for event in model.stream(hi)]
+    events = [event async for event in model.stream([{"role": "user", "content": [{"text": "Hi"}]}])]
     return "".join(
         event["contentBlockDelta"]["delta"]["text"] for event in events if "contentBlockDelta" in event
     )
 
 
 def chat() -> str:
-    model = SageMakerAIModel(
-        endpoint_config=endpoint,
-        payload_config={"max_tokens": 16, "stream": False},
-        boto_client_config=no_retries,
-    )
-    return asyncio.run(_read(model))
+    return asyncio.run(_read(_model(stream=False)))
 
 
 async def chat_stream() -> str:
-    model = SageMakerAIModel(
-        endpoint_config=endpoint, payload_config={"max_tokens": 16}, boto_client_config=no_retries
-    )
-    return await _read(model)
+    return await _read(_model())
 
 
 def refused() -> str:
-    model = SageMakerAIModel(endpoint_config=endpoint, payload_config={"max_tokens": 16, "top_p": 2})
     try:
-        Agent(model=model, callback_handler=None)("Hi")
+        Agent(model=_model(top_p=2), callback_handler=None)("Hi")
     except Exception as error:
         return str(error)
     return ""
