@@ -20,7 +20,7 @@ from tests.helpers.sagemaker import ResourceMaker
 from tests.helpers.servers import PATIENCE_S
 
 #: Has the SageMaker SDK.
-SDK = BIN.parent / "clients" / "bin" / "python"
+SDK = BIN.parent / "clients-aws" / "bin" / "python"
 BODY = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 4}
 
 
