@@ -22,8 +22,8 @@ class FaultyEndpoint:
     """A fault for ``FaultServer``, with what is wrong; nothing by default.
 
     Attributes:
-        drop_every: Each so-manieth call breaks off in its middle; 0 for none.
-        stall_every: Each so-manieth call stands still for ``stall_s`` in its middle; 0 for none.
+        drop_every: Each so-manieth stream breaks off in its middle; 0 for none.
+        stall_every: Each so-manieth stream stands still for ``stall_s`` in its middle; 0 for none.
         stall_s: Seconds of that.
         streams: Whether text comes when it is generated, and not at the end.
         counted: Tokens that it counts for each that it generates.
@@ -45,7 +45,7 @@ class FaultyEndpoint:
     def __call__(self, connection: socket.socket, is_stream: bool) -> None:
         """Answer one call."""
         body = json.loads(read_request()[1])
-        number = next(self._numbers)
+        number = next(self._numbers) if is_stream else 0
         tokens = max(int(self.generated * body["parameters"]["max_new_tokens"]), 1)
         words = list(itertools.islice(WORDS, tokens))
         generation = Generation(

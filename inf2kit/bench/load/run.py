@@ -136,17 +136,21 @@ class Run:
         """Find out how to build prompts, and warm every replica up.
 
         Raises:
-            EndpointError: a call failed.
+            EndpointError: every call failed.
         """
         build_prompt: BuildPrompt = _no_prompts
         if self._plan.workload.needs_prompts:
             build_prompt = await run_in_thread(self._measure_words)
         requests = self._plan.workload.draw(f"{self._plan.seed} warm-up", build_prompt)
         calls = (self._sender.send(next(requests), _ignore) for _ in range(self._plan.warm_up))
-        for outcome in await asyncio.gather(*calls, return_exceptions=True):
-            if isinstance(outcome, BaseException):
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        results = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+        for outcome in outcomes:
+            # A failure among others is for the measurement to count.
+            if isinstance(outcome, BaseException) and (not results or not isinstance(outcome, EndpointError)):
                 raise outcome
-            self._note(outcome)
+        for result in results:
+            self._note(result)
         return build_prompt
 
     async def cells(self, build_prompt: BuildPrompt, stop: asyncio.Event) -> AsyncIterator[Cell]:

@@ -112,7 +112,7 @@ async def open_run(
     report = new_report(name, where, describe_processor(), TRANSPORTS[transport], plan)
     if endpoint.is_local:
         report = dataclasses.replace(report, notices=("on this machine: no Neuron device was used",))
-    count_tokens = functools.partial(_count_tokens, endpoint, transport)
+    count_tokens = functools.partial(_count_tokens, endpoint.with_options(idempotent=True), transport)
     return Run(endpoint, sender, count_tokens, plan, server, report, on_progress)
 
 
