@@ -168,3 +168,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     os.environ.pop("INF2KIT_HOME")
     if before is not None:
         os.environ["INF2KIT_HOME"] = before
+
+
+@pytest.fixture
+def empty_home(home: Path, tmp_path: Path) -> Path:
+    """A home without endpoints, beside that of the session, whose endpoints other tests have started."""
+    path = tmp_path / "home0"
+    path.mkdir()
+    for name in ("models", "bytecode"):
+        (path / name).symlink_to((home / name).resolve())
+    return path

@@ -41,15 +41,14 @@ def test_sources_and_notebooks_are_the_same() -> None:
 
 
 @pytest.mark.parametrize("name", ["01-rehearse", "04-plan", "06-bring-your-handler"])
-def test_a_notebook_runs_on_this_machine(name: str, home: Path, weights: Path) -> None:
-    output = execute(name, {"INF2KIT_HOME": str(home), "HOME": str(home)}, {})
+def test_a_notebook_runs_on_this_machine(name: str, empty_home: Path) -> None:
+    output = execute(name, {"INF2KIT_HOME": str(empty_home), "HOME": str(empty_home)}, {})
     assert ("no local endpoints" in output) or name == "04-plan"
 
 
-def test_the_benchmark_shows_the_published_tables(home: Path, weights: Path) -> None:
-    output = execute(
-        "03-benchmark", {"INF2KIT_HOME": str(home), "HOME": str(home)}, {"PRESET": "llama2-7b-latency"}
-    )
+def test_the_benchmark_shows_the_published_tables(empty_home: Path) -> None:
+    variables = {"INF2KIT_HOME": str(empty_home), "HOME": str(empty_home)}
+    output = execute("03-benchmark", variables, {"PRESET": "llama2-7b-latency"})
     assert "simulated" in output
 
 
