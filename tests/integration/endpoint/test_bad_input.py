@@ -14,6 +14,7 @@ from inf2kit.errors import EndpointError
 from inf2kit.rehearsal.local.state import EndpointState
 from inf2kit.serving.gateway.bodies import MAX_BODY
 from tests.helpers.local_endpoint import EndpointCaller, find_processes
+from tests.helpers.servers import PATIENCE_S
 
 JSON = "application/json"
 X: dict[str, Any] = {"inputs": "x"}
@@ -160,7 +161,7 @@ def test_a_container_takes_a_little_more_than_sagemaker_passes_on(served: Endpoi
 
     def post(size: int) -> httpx.Response:
         url = f"http://127.0.0.1:{served.gateway_port}/invocations"
-        return httpx.post(url, content=body_of(size), headers={"content-type": JSON}, timeout=120)
+        return httpx.post(url, content=body_of(size), headers={"content-type": JSON}, timeout=PATIENCE_S)
 
     assert post(MAX_BODY).json()[0]["generated_text"]
     refused = post(MAX_BODY + 1)

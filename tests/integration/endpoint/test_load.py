@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from inf2kit.rehearsal.local.state import EndpointState
-from tests.helpers.servers import wait_until
+from tests.helpers.servers import PATIENCE_S, wait_until
 
 INF2KIT = str(Path(sys.executable).parent / "inf2kit")
 
@@ -39,7 +39,9 @@ def test_the_clients_sums_are_the_servers(eager: EndpointState, tmp_path: Path, 
         "--output",
         "out",
     ]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    result = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=PATIENCE_S
+    )
     assert result.returncode == 0, result.stderr
     assert "simulated" in result.stdout
     report = read(tmp_path / "out")
@@ -60,13 +62,11 @@ def test_ctrl_c_keeps_what_there_is(victim: EndpointState, tmp_path: Path) -> No
         stdout=subprocess.PIPE,
         stderr=(tmp_path / "progress").open("w"),
         text=True,
-        # As in a terminal: a shell starts what runs in its background with SIGINT ignored, tests among it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     try:
         wait_until(lambda: "0 calls" not in last_line(tmp_path / "progress"), "some calls have ended")
         command.send_signal(signal.SIGINT)
-        output, _ = command.communicate(timeout=60)
+        output, _ = command.communicate(timeout=PATIENCE_S)
     finally:
         command.kill()
     assert command.returncode == 128 + signal.SIGINT

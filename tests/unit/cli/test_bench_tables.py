@@ -21,7 +21,7 @@ from inf2kit.presets import load_preset
 from inf2kit.serving.wire import AnswerOptions, Generation, response_writer
 from tests.helpers.fault_server import Fault, FaultServer, fault_server, head, read_request, refuse
 from tests.helpers.recorded_tables import measurement
-from tests.helpers.servers import wait_until
+from tests.helpers.servers import PATIENCE_S, wait_until
 from tests.integration.conftest import TEST_PRESET
 
 PRESET = "llama2-7b-throughput"
@@ -157,7 +157,7 @@ def test_ctrl_c_writes_what_there_is(server: FaultServer, tmp_path: Path) -> Non
     )
     wait_until(lambda: waiting, "the fifth call")
     process.send_signal(signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, stderr
     assert "Traceback" not in stderr
     assert "interrupted: not all calls were made" in stdout

@@ -111,7 +111,7 @@ def test_an_answer_passes_as_it_is(url: str, container: Container) -> None:
 
 def test_a_streams_events_pass_as_they_come(url: str, container: Container) -> None:
     container.read.clear()
-    client = httpx.Client(trust_env=False, timeout=60)
+    client = httpx.Client(trust_env=False, timeout=PATIENCE_S)
     path = f"{url}/up/openai/v1/chat/completions"
     with client.stream("POST", path, headers=token(), json={"wish": "stream"}) as response:
         assert response.headers["content-type"] == "text/event-stream"
