@@ -136,7 +136,7 @@ def _stalls(_cell: Cell, _window: Window, counted: list[Sample]) -> Iterator[str
     limit_s = max(_STALL_S, _STALL_STEPS * percentile(gaps, 50))
     if stalls := [gap for gap in gaps if gap > limit_s]:
         yield (
-            f"{len(stalls)} stalls: streams stood still for up to {stalls[-1]:.2f} s, when the median gap is "
+            f"streams stood still {len(stalls)} times, for up to {stalls[-1]:.2f} s, when the median gap is "
             f"{1000 * percentile(gaps, 50):.1f} ms. Means of calls hide that; see inter_chunk_latency"
         )
 
