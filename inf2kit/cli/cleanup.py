@@ -140,7 +140,7 @@ def _list_packages(
     now = dt.datetime.now(dt.timezone.utc)
     unused, new = split_unused(packaging.list_packages(store), models, now)
     if new:
-        click.echo(f"{len(new)} packages in {place} are used by nothing, but younger than an hour: they stay")
+        click.echo(f"packages in {place} that nothing uses, but younger than an hour, stay: {len(new)}")
     return store, unused
 
 

@@ -114,7 +114,7 @@ class ResourceMaker:
 
     def forget_all(self) -> None:
         """Delete nothing at the end: everything is deleted already."""
-        self._created.clear()
+        self._created.pop_all()
 
     def delete_all(self) -> None:
         """Delete everything that was created here, the newest first; what fails keeps nothing else."""

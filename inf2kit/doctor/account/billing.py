@@ -25,5 +25,5 @@ def what_bills(surroundings: Surroundings) -> Iterator[Finding]:
         return
     if not inventory.failures:
         idle = len(inventory.resources)
-        rest = f"; {idle} other resources cost nothing by the hour" if idle else ""
+        rest = f"; resources that cost nothing by the hour: {idle}" if idle else ""
         yield ok(f"nothing of inf2kit bills in {surroundings.region}{rest}", command=command if idle else "")

@@ -342,8 +342,8 @@ def test_what_bills_is_named_and_cleaned_up(
     assert groups["earlier"] not in names
     assert deployed.list_endpoints()["Endpoints"] == []
     assert "deleted" not in clean("--yes")
-    stay = "in s3://models/llm are used by nothing, but younger than an hour: they stay"
-    assert stay in clean("--dry-run", "--packages", "s3://models/llm")
+    new = "packages in s3://models/llm that nothing uses, but younger than an hour, stay: "
+    assert new in clean("--dry-run", "--packages", "s3://models/llm")
     assert look_at("what bills").reason.startswith("nothing of inf2kit bills in us-east-1")
     for name in ("foreign", "own"):
         logs.delete_log_group(logGroupName=groups[name])
