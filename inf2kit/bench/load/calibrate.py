@@ -110,8 +110,7 @@ class Calibrator:
         return stop.is_set() or self._run.error is not None
 
     def _time_round_trips(self) -> float:
-        """Seconds until a call is refused before any work: network, SageMaker and gateway, without a "
-        "model."""
+        """Seconds until a call is refused before any work: those of network, SageMaker and gateway."""
         endpoint, trips = self._run.endpoint.with_options(max_retries=0), []
         for _ in range(_ROUND_TRIPS):
             began = time.perf_counter()
@@ -178,8 +177,7 @@ def fit(
     if not steps or not counted:
         raise Inf2KitError(
             "the calls say nothing of prefill and step: they must be streamed, succeed, and have 2 new "
-            "tokens or "
-            "more; look at the checks above, and measure longer (--seconds)"
+            "tokens or more; look at the checks above, and measure longer (--seconds)"
         )
     step_alone_s = statistics.median(steps)
     first_s = {round(statistics.fmean(values_of("input_sequence_length", single.ended))): single.ended}

@@ -53,8 +53,7 @@ def _failures(cell: Cell, _window: Window, _counted: list[Sample]) -> Iterator[s
         message = next(sample.message for sample in cell.ended if sample.failure == next(iter(kinds)))
         yield (
             f"{failed} of {len(cell.ended)} calls failed ({_kinds(kinds)}), and percentiles are those of "
-            "the others. "
-            f"The most frequent one: {message}"
+            f"the others. The most frequent one: {message}"
         )
 
 
@@ -62,8 +61,7 @@ def _few_calls(cell: Cell, window: Window, counted: list[Sample]) -> Iterator[st
     if window.is_whole:
         yield (
             "it is too short to cut its warm-up and its tail, so its rates are too low; measure longer "
-            "(--seconds or "
-            "--requests)"
+            "(--seconds or --requests)"
         )
     elif len(counted) < _FEW:
         yield f"only {len(counted)} calls are in its window; measure longer (--seconds or --requests)"
@@ -81,8 +79,7 @@ def _littles_law(cell: Cell, window: Window, _counted: list[Sample]) -> Iterator
         what = "callers" if cell.load.kind == "callers" else "calls in flight"
         yield (
             f"rate x mean latency is {by_law:.2f}, and there were {offered:.2f} {what}: rates or latencies "
-            "are off "
-            f"by {abs(by_law / offered - 1):.0%}. Callers that wait after a failure, or a window of few "
+            f"are off by {abs(by_law / offered - 1):.0%}. Callers that wait after a failure, or a window of few "
             "calls, do that"
         )
 
@@ -160,8 +157,7 @@ def _lengths(what: str, pairs: list[tuple[int | None, int]]) -> Iterator[str]:
         want, got = (statistics.fmean(column) for column in zip(*wanted, strict=True))
         yield (
             f"{len(wrong)} of {len(wanted)} answers have other lengths than asked for: {got:.1f} {what} on "
-            "average, "
-            f"not {want:.1f}, so this is not the load that it is called"
+            f"average, not {want:.1f}, so this is not the load that it is called"
         )
 
 
@@ -177,16 +173,14 @@ def _token_counts(_cell: Cell, _window: Window, counted: list[Sample]) -> Iterat
         yield (
             f"the server's counts are wrong in {len(fewer)} of {len(answers)} answers: one counts "
             f"{worst.generated_tokens} new tokens for a text of {worst.words} words in "
-            f"{len(worst.chunk_s)} pieces, so "
-            "tokens per second mean nothing"
+            f"{len(worst.chunk_s)} pieces, so tokens per second mean nothing"
         )
     if more:
         worst = max(more, key=lambda s: s.generated_tokens - s.characters)
         yield (
             f"the server's counts do not fit the texts in {len(more)} of {len(answers)} answers: one counts "
             f"{worst.generated_tokens} new tokens for a text of {worst.characters} characters (special "
-            "tokens, if not a "
-            "wrong count)"
+            "tokens, if not a wrong count)"
         )
 
 
@@ -203,8 +197,7 @@ def _client_share(cell: Cell, _window: Window, counted: list[Sample]) -> Iterato
     if cell.client.cpu > _CPU_SHARE:
         yield (
             f"the client used {cell.client.cpu:.0%} of a processor, and can send no more than that: the "
-            "endpoint may "
-            "take more. Run it on several machines, or without streaming"
+            "endpoint may take more. Run it on several machines, or without streaming"
         )
 
 
@@ -216,8 +209,7 @@ def _late_sends(cell: Cell, _window: Window, counted: list[Sample]) -> Iterator[
     if cell.load.kind == "rate" and count:
         yield (
             f"{count} of {len(late)} calls were sent up to {max(late):.2f} s late; latencies count from "
-            "when they "
-            "were due"
+            "when they were due"
         )
 
 

@@ -139,8 +139,7 @@ class Workload:
             except (KeyError, TypeError, ValueError):
                 raise Inf2KitError(
                     f"{where} is no record of SageMaker's data capture with a JSON request; give a .jsonl "
-                    "file "
-                    "of the capture's destination in S3, and capture the endpoint's input"
+                    "file of the capture's destination in S3, and capture the endpoint's input"
                 ) from None
             requests += _requests(where, body)
         if not requests:
