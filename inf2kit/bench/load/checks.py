@@ -79,8 +79,8 @@ def _littles_law(cell: Cell, window: Window, _counted: list[Sample]) -> Iterator
         what = "callers" if cell.load.kind == "callers" else "calls in flight"
         yield (
             f"rate x mean latency is {by_law:.2f}, and there were {offered:.2f} {what}: rates or latencies "
-            f"are off by {abs(by_law / offered - 1):.0%}. Callers that wait after a failure, or a window of few "
-            "calls, do that"
+            f"are off by {abs(by_law / offered - 1):.0%}. Callers that wait after a failure, or a window of "
+            "few calls, do that"
         )
 
 
