@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import inf2kit
-from inf2kit.bench.tables.aggregate import Entry, Tables, aggregate
+from inf2kit.bench.tables.aggregate import Entry, aggregate
 from inf2kit.bench.tables.output import RESULT
 from inf2kit.bench.tables.samples import Measurement
 from inf2kit.catalog.tables import published_tables
@@ -72,27 +72,29 @@ def compare(measurements: Sequence[Measurement]) -> str:
     """Return the three tables as Markdown: each cell measured, published and by how much they differ."""
     all_tables = {each.preset: aggregate(each) for each in measurements}
     first = measurements[0]
-    worst = max(abs(entry.ratio - 1) if entry.ratio else 1.0 for entry in _entries(all_tables))
     trips = [tables.round_trip_s or 0.0 for tables in all_tables.values()]
     runs = min(each.runs for each in measurements)
     lines = [
         f"Measured {first.measured[:10]} on {first.machine}, inf2kit {inf2kit.__version__}: **simulated**, "
         f"made-up tokens at the published speed, no Neuron device. Medians of {runs} runs less the round "
         f"trip, which was {min(trips) * 1000:.0f} to {max(trips) * 1000:.0f} ms; in brackets the published "
-        f"figure. The largest difference of all cells is {worst:.1%}.",
+        "figure.",
     ]
     for table, title in _TITLES.items():
         names = [preset.removeprefix("llama2-") for preset in all_tables]
         lines += ["", f"| {title} | {' | '.join(names)} |", "|---|" + "---:|" * len(names)]
-        rows = zip(*(getattr(tables, table) for tables in all_tables.values()), strict=True)
-        for row in rows:
+        columns: list[Sequence[Entry]] = [getattr(tables, table) for tables in all_tables.values()]
+        for row in zip(*columns, strict=True):
             length = row[0].input_tokens if table == "encoding" else row[0].new_tokens
             lines.append(f"| {length} | {' | '.join(_cell(entry) for entry in row)} |")
+        worst = [f"{_worst(column):.1%}" for column in columns]
+        lines.append(f"| largest difference | {' | '.join(worst)} |")
     return "\n".join(lines) + "\n"
 
 
-def _entries(all_tables: dict[str, Tables]) -> list[Entry]:
-    return [entry for tables in all_tables.values() for table in _TITLES for entry in getattr(tables, table)]
+def _worst(entries: Sequence[Entry]) -> float:
+    """The largest difference from the published figures, as a share of them."""
+    return max(abs(entry.ratio - 1) if entry.ratio else 1.0 for entry in entries)
 
 
 def _cell(entry: Entry) -> str:

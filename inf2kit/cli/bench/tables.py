@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -229,7 +230,7 @@ def _measurement(
         sequence_length=shapes.sequence_length,
         max_context_length=shapes.max_context_length,
         where=where,
-        machine=describe_processor(),
+        machine=f"{describe_processor()}, load average {os.getloadavg()[0]:.1f} before",
         measured=dt.datetime.now().astimezone().isoformat(timespec="seconds"),
         version=inf2kit.__version__,
         runs=runs,
