@@ -25,6 +25,8 @@ WIDTH, PANEL_HEIGHT = 4.8, 3.2
 #: PNGs stay sharp at 200 %.
 _DOTS_PER_INCH = 220
 _CAPTION_COLUMNS = 66
+#: Letters of a series' name that two columns of a legend have room for.
+_LEGEND_COLUMNS = 16
 _STYLE: Any = {
     "axes.axisbelow": True,
     "axes.grid": True,
@@ -228,5 +230,9 @@ def _label(axes: Axes, x_label: str, y_label: str, series: int) -> None:
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     if series > 1:
-        # Above the panel, where it covers nothing.
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, borderaxespad=0.2)
+        # Above the panel, where it covers nothing; a legend wider than the panel would make that narrow.
+        legend: dict[str, Any] = {"ncols": 2, "columnspacing": 1.0, "handlelength": 1.6, "borderaxespad": 0.2}
+        longest = max(len(str(label)) for label in axes.get_legend_handles_labels()[1])
+        if longest > _LEGEND_COLUMNS:
+            legend["fontsize"] = 8.5
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.1, 1.0), **legend)

@@ -27,7 +27,7 @@ def draw_charts(measurements: Sequence[Measurement], folder: Path) -> list[Path]
     Returns:
         The files.
     """
-    notices = dict.fromkeys(measurement.notice for measurement in measurements if measurement.notice)
+    notices = dict.fromkeys(notice for measurement in measurements for notice in measurement.notices)
     runs = min(measurement.runs for measurement in measurements)
     medians = f"medians of {runs} runs" if runs > 1 else "one run"
     notice = "; ".join((*notices, medians)) + "."
