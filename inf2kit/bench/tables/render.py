@@ -46,7 +46,8 @@ def markdown(measurement: Measurement, tables: Tables) -> str:
     computed = (
         "Of new tokens alone nothing was published; that column is computed from the published latency."
     )
-    lines += ["", published, computed]
+    if any(entry.published for entry in tables.end_to_end):
+        lines += ["", published, computed]
     if notes:
         lines += ["", *(f"[{number}] {note}." for number, note in enumerate(notes, 1))]
     return "\n".join(lines) + "\n"
