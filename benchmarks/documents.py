@@ -36,10 +36,12 @@ of the same input are computed as one, and the step is recorded, without the Pyt
 (`backend/cpu/recording.py`).""",
     "engine's own": """What the engine adds to every step of a device: choosing the tokens, their text, the rows' rules. The
 yardstick is the step that the blog post's tables give for Llama 2 7B at 4 rows, 7.1 ms; they are for greedy search.""",
-    "choosing tokens": """One step of all rows, with `torch.logsumexp` over the same logits and with the same threads as the
-yardstick. Both are the fastest of many that alternate; with one thread they are its processor time, which other processes do not
-add to. Recorded logits are cut to 32,000 ids
-and repeated, each copy 5 lower, to fill 128,256.""",
+    "choosing tokens, logits": """One step of all rows, with `torch.logsumexp` over the same logits and with the same threads as
+the yardstick. Both are the fastest of many that alternate; with one thread they are its processor time, which other processes do not
+add to. The logits are cut to 32,000 ids, and repeated, each copy 5 lower, to fill 128,256. Half of the rows leave 40 tokens or fewer
+to top-p 0.9.""",
+    "choosing tokens, random logits, deviation 3": """Top-p 0.9 is left one token in twenty.""",
+    "choosing tokens, random logits, deviation 1": """Top-p 0.9 is left six tokens of ten: a row is looked at by itself.""",
     "one token, one": """Each line is the whole way from that hop on; the differences are the hops.""",
     "perplexity": """`"overflow": "sinks"`: when a row is full, its first 4 tokens and the most recent ones, half a row
 together, are encoded anew and the text goes on. The cost is one prefill of half a row for every half row of new tokens,
