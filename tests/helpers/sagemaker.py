@@ -7,6 +7,8 @@ import json
 from contextlib import ExitStack
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from tests.helpers.servers import wait_until
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/huggingface-pytorch-inference-neuronx:x"
@@ -42,8 +44,18 @@ def create_role(iam: Any, name: str = "execution", policy: str = "") -> str:
 
 
 def delete_endpoint(sagemaker: Any, name: str) -> None:
-    """Delete an endpoint, and wait until it is gone."""
-    sagemaker.delete_endpoint(EndpointName=name)
+    """Delete an endpoint as soon as SageMaker lets it be deleted, and wait until it is gone."""
+
+    def is_being_deleted() -> bool:
+        try:
+            sagemaker.delete_endpoint(EndpointName=name)
+        except ClientError as error:
+            if "in-progress endpoint" in str(error):
+                return False
+            raise
+        return True
+
+    wait_until(is_being_deleted, f"{name} can be deleted")
 
     def is_gone() -> bool:
         endpoints = sagemaker.list_endpoints(NameContains=name)["Endpoints"]
