@@ -20,6 +20,7 @@ FOLDER = sys.argv[1]
 VALUES = {
     "answers_file": f"{FOLDER}/answers.jsonl",
     "endpoint": "nobody",
+    "first_file": f"{FOLDER}/model/config.json",
     "name": "nobody",
     "output": f"{FOLDER}/packages",
     "package": f"{FOLDER}/packages/{'0' * 64}",
@@ -28,6 +29,7 @@ VALUES = {
     "prompt": "Hello",
     "requests_file": f"{FOLDER}/requests.jsonl",
     "results": f"{FOLDER}/model/config.json",
+    "second_file": f"{FOLDER}/model/config.json",
     "source": f"{FOLDER}/model",
 }
 #: Other ways to run a command, which need other modules.
