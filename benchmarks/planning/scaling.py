@@ -142,8 +142,9 @@ def _publish(preset: Preset, calibration: Path, folder: Path) -> str:
     packages.write_small_model(weights, vocabulary=49152)
     handler = folder / "handler.py"
     handler.write_text(_HANDLER.format(variables=speed_variables(str(calibration), preset)))
-    contents = collect(preset, weights, rehearsal=True, handler=handler)
-    upload = publish.plan(packages.with_simulated_backend(contents), open_store("s3://models/llm"))
+    real = collect(preset, weights, rehearsal=True, handler=handler)
+    contents = packages.with_simulated_backend(real)
+    upload = publish.plan(contents, open_store("s3://models/llm"))
     publish.execute(upload)
     paths.save_manifest(upload.digest, contents.manifest.to_bytes())
     return upload.uri
