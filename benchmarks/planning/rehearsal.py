@@ -152,11 +152,9 @@ def measure(kind: str, seconds: float, progress: Callable[[str], None]) -> list[
             report = json.loads(Path(folder, "loads", "load.json").read_text(encoding="utf-8"))
         finally:
             _run("local", "down", name)
-    remark = (
-        f"Other programs ran on the {os.cpu_count()} processors meanwhile: the load average was {busy:.0f}."
-        if busy > os.cpu_count()  # type: ignore[operator]
-        else ""
-    )
+    remark = f"Each load lasted {seconds:g} s, so that few calls came at low rates, and none above the
+    largest rate had settled." if busy > (os.cpu_count() or 1):
+        remark += f" Other programs ran on the {os.cpu_count()} processors: the load average was {busy:.0f}."
     cells = [_cell(cell, endpoint, predictor, remark) for cell in report["cells"]]
     document = json.dumps([dataclasses.asdict(cell) for cell in cells], indent=1)
     (_DATA / f"rehearsal-{kind}.json").write_text(f"{document}\n", encoding="utf-8")
@@ -189,7 +187,7 @@ def _cell(cell: dict[str, Any], endpoint: Endpoint, predictor: Predictor, remark
         dt.datetime.now(dt.timezone.utc).date().isoformat(),
         f"{endpoint.input_tokens} input and {endpoint.new_tokens} new tokens",
         remark,
-        f"{value:g} a second" if is_open else f"{value:g} callers",
+        f"{value:g} a second" if is_open else f"{value:g} caller{'s' if value > 1 else ''}",
         is_open,
         prediction.load,
         round(metrics["request_count"]["avg"]),
