@@ -152,8 +152,11 @@ def measure(kind: str, seconds: float, progress: Callable[[str], None]) -> list[
             report = json.loads(Path(folder, "loads", "load.json").read_text(encoding="utf-8"))
         finally:
             _run("local", "down", name)
-    remark = f"Each load lasted {seconds:g} s, so that few calls came at low rates, and none above the
-    largest rate had settled." if busy > (os.cpu_count() or 1):
+    remark = (
+        f"Each load lasted {seconds:g} s, so that few calls came at low rates, and none above the largest "
+        "rate had settled."
+    )
+    if busy > (os.cpu_count() or 1):
         remark += f" Other programs ran on the {os.cpu_count()} processors: the load average was {busy:.0f}."
     cells = [_cell(cell, endpoint, predictor, remark) for cell in report["cells"]]
     document = json.dumps([dataclasses.asdict(cell) for cell in cells], indent=1)
