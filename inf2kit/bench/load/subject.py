@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from inf2kit import names
 from inf2kit.bench.load.calibrate import Subject
 from inf2kit.bench.load.run import Run
 from inf2kit.bench.machine import describe_processor
-from inf2kit.client.local import local_endpoint_preset
+from inf2kit.bench.served import find_preset
 from inf2kit.errors import Inf2KitError
-from inf2kit.presets import load_preset, preset_names
 
 
 async def find_subject(run: Run, preset: str | None, *, on_device_sampling: bool, engines: int) -> Subject:
@@ -25,15 +23,12 @@ async def find_subject(run: Run, preset: str | None, *, on_device_sampling: bool
         Inf2KitError: it is not known which preset the endpoint serves.
     """
     name = run.endpoint.name
-    preset = preset or local_endpoint_preset(name)
-    if preset is None:
-        preset = next((each for each in preset_names() if names.endpoint_name(each) == name), None)
-    if preset is None:
+    known = find_preset(name, preset)
+    if known is None:
         raise Inf2KitError(
             f"a calibration is of a preset, and none gives an endpoint the name {name!r}; say which one it "
             "serves: --preset NAME or --preset FILE.toml"
         )
-    known = load_preset(preset)
     counters = await run.server_metrics() or {}
     return Subject(
         known.name,

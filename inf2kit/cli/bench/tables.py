@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import inf2kit
-from inf2kit import names
 from inf2kit.cli.calling import address_options, connect
 from inf2kit.cli.extras import needs
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from inf2kit.bench.tables.callers import Caller
     from inf2kit.bench.tables.measure import Step
     from inf2kit.bench.tables.samples import Measurement
-    from inf2kit.presets import Preset
     from inf2kit.serving.shapes import StaticShapes
 
 
@@ -191,9 +189,15 @@ def _prepare_endpoint(
     client: inf2kit.Endpoint, preset_name: str | None, runs: int
 ) -> tuple[Measurement, Caller]:
     from inf2kit.bench.machine import describe_processor
+    from inf2kit.bench.served import find_preset
     from inf2kit.bench.tables.callers import EndpointCaller
 
-    preset = _find_preset(client.name, preset_name)
+    preset = find_preset(client.name, preset_name)
+    if preset is None:
+        raise click.UsageError(
+            f"which preset endpoint {client.name!r} serves is not known, and neither are its rows; give "
+            "--preset, a name from 'inf2kit presets' or the path of a TOML file"
+        )
     where = repr(client).strip("<>").partition(" ")[2]
     notices = []
     if client.is_local:
@@ -235,21 +239,6 @@ def _measurement(
         version=inf2kit.__version__,
         runs=runs,
         notices=notices,
-    )
-
-
-def _find_preset(endpoint: str, preset_name: str | None) -> Preset:
-    """Return the preset that an endpoint serves: as the caller says, as it was started, or by its name."""
-    from inf2kit.client.local import local_endpoint_preset
-
-    if name := preset_name or local_endpoint_preset(endpoint):
-        return inf2kit.load_preset(name)
-    for name in inf2kit.preset_names():
-        if names.endpoint_name(name) == endpoint:
-            return inf2kit.load_preset(name)
-    raise click.UsageError(
-        f"which preset endpoint {endpoint!r} serves is not known, and neither are its rows; give --preset, "
-        "a name from 'inf2kit presets' or the path of a TOML file"
     )
 
 

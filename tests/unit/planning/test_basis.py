@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 from pathlib import Path
 
 import pytest
 
 import inf2kit
-from inf2kit.catalog.calibration import Calibration
 from inf2kit.errors import PlanError
 from inf2kit.planning import basis, published, roofline
+from tests.helpers import calibrations
 
 PRESET = inf2kit.load_preset("llama2-7b-throughput")
-CALIBRATION = Calibration(
-    preset=PRESET.name,
-    batch_size=4,
-    sequence_length=2048,
-    engines=1,
-    on_device_sampling=False,
+CALIBRATION = dataclasses.replace(
+    calibrations.CALIBRATION,
     prefill_tokens=(64, 512),
     prefill_s=(0.1, 0.2),
     step_s=0.01,
     row_step_s=0.001,
-    stall_s=0.02,
-    new_tokens=100.0,
-    new_tokens_deviation=10.0,
-    round_trip_s=0.005,
-    measured=dt.date(2026, 11, 2),
-    machine="ml.inf2.48xlarge",
+    notice="",
 )
 
 
