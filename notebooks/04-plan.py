@@ -25,7 +25,7 @@ INPUT, NEW = "256", "128~40"  # tokens of a call: mean~deviation
 SLO = "ttft=2,latency=10"  # seconds that 19 of 20 calls must meet
 
 # %%
-# !inf2kit plan {PRESET} --rate {RATE} --input {INPUT} --new {NEW} --slo {SLO}
+# !inf2kit plan {PRESET} --rate {RATE} --input-tokens {INPUT} --new-tokens {NEW} --slo {SLO}
 
 # %% [markdown]
 # ## Latency against load
@@ -37,7 +37,7 @@ from pathlib import Path
 from IPython.display import Image
 
 chart = Path(tempfile.mkdtemp()) / "plan"
-# !inf2kit plan {PRESET} --rate {RATE} --input {INPUT} --new {NEW} --slo {SLO} --chart {chart} > /dev/null
+# !inf2kit plan {PRESET} --rate {RATE} --input-tokens {INPUT} --new-tokens {NEW} --slo {SLO} --chart {chart} > /dev/null
 Image(filename=str(next(chart.parent.glob("*.png"))), width=640)
 
 # %% [markdown]
@@ -49,7 +49,7 @@ Image(filename=str(next(chart.parent.glob("*.png"))), width=640)
 import json
 import subprocess
 
-command = f"inf2kit plan {PRESET} --rate {RATE} --input {INPUT} --new {NEW} --slo {SLO} --json"
+command = f"inf2kit plan {PRESET} --rate {RATE} --input-tokens {INPUT} --new-tokens {NEW} --slo {SLO} --json"
 plan = json.loads(subprocess.run(command.split(), capture_output=True, text=True, check=True).stdout)
 print(*plan, sep="\n")
 
