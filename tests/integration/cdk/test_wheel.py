@@ -131,8 +131,9 @@ def test_an_app_of_ones_own_deploys_an_endpoint_and_grants_a_role_its_use(
         if resource["Properties"].get("AlarmName") == f"{PRESET}-IdleMoney"
     ]
     assert idle.endswith("cdk destroy llama"), "the stack's name in this app"
-    (grant,) = statements(templates["backend"])
+    grant, token = statements(templates["backend"])
     assert grant["Action"] == ["sagemaker:InvokeEndpoint", "sagemaker:InvokeEndpointWithResponseStream"]
+    assert token["Action"] == "sagemaker:CallWithBearerToken"
     assert f":endpoint/{PRESET}" in json.dumps(grant["Resource"])
     assert "Fn::ImportValue" not in json.dumps(templates), "either stack can be deployed without the other"
 
