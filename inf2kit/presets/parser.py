@@ -14,6 +14,8 @@ BACKENDS = ("neuron", "cpu", "simulated")
 DTYPES = ("float16", "bfloat16", "float32")
 #: SageMaker ends a real-time call after 60 s; the engine must answer before that.
 REAL_TIME_LIMIT_S = 60.0
+#: Seconds after which SageMaker ends a stream.
+STREAM_LIMIT_S = 480.0
 
 _T = TypeVar("_T")
 
@@ -148,8 +150,14 @@ def _parse_serving(table: _TableReader) -> Serving:
     deadline_s = table.read("deadline_s", float, "seconds", Serving.deadline_s)
     if not 0 < deadline_s < REAL_TIME_LIMIT_S:
         raise table.error("deadline_s", deadline_s, f"above 0 and under {REAL_TIME_LIMIT_S:g}")
+    stream_deadline_s = None
+    if table.has("stream_deadline_s"):
+        stream_deadline_s = table.read("stream_deadline_s", float, "seconds")
+        if not deadline_s <= stream_deadline_s < STREAM_LIMIT_S:
+            allowed = f"at least deadline_s ({deadline_s:g}) and under {STREAM_LIMIT_S:g}"
+            raise table.error("stream_deadline_s", stream_deadline_s, allowed)
     table.reject_unknown_keys()
-    return Serving(queue_size, deadline_s)
+    return Serving(queue_size, deadline_s, stream_deadline_s)
 
 
 def _parse_compile(table: _TableReader) -> Compile:

@@ -49,10 +49,13 @@ class Serving:
     Attributes:
         queue_size: Number of prompts that may wait for a row; one more is answered with 429.
         deadline_s: Seconds from arrival after which a call is answered with the text so far.
+        stream_deadline_s: Seconds from arrival after which a stream ends; None for ``deadline_s``. SageMaker
+            ends a stream after 480.
     """
 
     queue_size: int
     deadline_s: float = 55.0
+    stream_deadline_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ class Settings:
         queue_size: Prompts that may wait for a row.
         prefills_per_step: Most prefills, each of prompts or of chunks of long ones, between two decode steps.
         deadline_s: Seconds after its arrival at which a call is answered with the tokens it has.
+        stream_deadline_s: Seconds after its arrival at which a stream ends; None for ``deadline_s``.
         gateway_address: ``host:port`` of the gateway; None for plain toolkit mode, without a gateway.
         model_server_address: Address of the model server, for the gateway: ``unix:PATH`` or a URL.
         model_server_workers: Calls that the model server takes at once.
@@ -59,6 +60,11 @@ class Settings:
     stall_s: float | None
     torch_threads: int | None
     simulated: Mapping[str, float]
+    stream_deadline_s: float | None = None
+
+    def limit_s(self, *, stream: bool) -> float:
+        """Seconds after its arrival at which a stream, or a call for a whole answer, ends."""
+        return self.stream_deadline_s if stream and self.stream_deadline_s is not None else self.deadline_s
 
     @property
     def socket_path(self) -> Path:
@@ -99,6 +105,10 @@ class Settings:
                 notice=manifest.get("notice"),
                 stall_s=numbers.get(variables.STALL_SECONDS),
                 torch_threads=torch_threads(environ),
+                # A deadline that is set for this container is that of every call.
+                stream_deadline_s=None
+                if variables.DEADLINE_SECONDS in numbers
+                else _stream_deadline_s(serving),
                 simulated={
                     name.removeprefix(variables.SIMULATED_PREFIX).lower(): value
                     for name, value in numbers.items()
@@ -113,6 +123,12 @@ class Settings:
             raise ModelDirectoryError(
                 f"{model_dir / MANIFEST} has a wrong value ({error}); make the package again"
             ) from None
+
+
+def _stream_deadline_s(serving: Mapping[str, Any]) -> float | None:
+    """How long a stream may take, which packages of earlier releases do not say."""
+    seconds = serving.get("stream_deadline_s")
+    return None if seconds is None else variables.NUMBERS[variables.DEADLINE_SECONDS].read(str(seconds))
 
 
 def torch_threads(environ: Mapping[str, str] = os.environ) -> int | None:

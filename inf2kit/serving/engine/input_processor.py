@@ -125,6 +125,7 @@ class InputProcessor:
             parameters=parameters,
             max_new_tokens=max_new_tokens,
             deadline=arrival + self._settings.deadline_s,
+            stream_deadline=arrival + self._settings.limit_s(stream=True) if call.stream else None,
             on_token=on_token if call.stream else _ignore_token,
             on_end=on_end,
             on_error=on_error,

@@ -33,7 +33,8 @@ class Request:
         prompt_ids: Token ids of the prompt.
         parameters: How to generate.
         max_new_tokens: Most new tokens, after clamping to the row.
-        deadline: Monotonic time at which the generation ends with the tokens it has.
+        deadline: Monotonic time at which the generation ends with the tokens it has. A stream has its first
+            token by then.
         on_token: Called with the token's number, from 1, and the token; not for the last token.
         on_end: Called once with the number of tokens, the last token and the generation. The token is None
             if the deadline came before this request had one, but after another of its group had.
@@ -46,6 +47,7 @@ class Request:
         prompt_tokens: The prompt's tokens, if the answer lists them.
         cancelled: Set from any thread when the caller has gone away.
         group: Shared by the requests of one call.
+        stream_deadline: Monotonic time at which a stream ends instead; None for whole answers.
     """
 
     prompt_ids: Sequence[int]
@@ -63,6 +65,18 @@ class Request:
     prompt_tokens: tuple[Token, ...] = ()
     cancelled: bool = False
     group: RequestGroup = field(default_factory=RequestGroup)
+    stream_deadline: float | None = None
+
+    @property
+    def ends(self) -> float:
+        """Monotonic time at which a generation that has tokens ends."""
+        return self.deadline if self.stream_deadline is None else self.stream_deadline
+
+    def end_by(self, at: float) -> None:
+        """Let it end at a time, unless it ends before."""
+        self.deadline = min(self.deadline, at)
+        if self.stream_deadline is not None:
+            self.stream_deadline = min(self.stream_deadline, at)
 
     def end_without_tokens(self) -> None:
         """End with an empty generation, at a deadline by which other requests of the group have tokens."""

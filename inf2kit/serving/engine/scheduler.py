@@ -112,7 +112,7 @@ class Scheduler:
         with self._changed:
             now = time.monotonic()
             for request in self._all_requests():
-                request.deadline = min(request.deadline, now)
+                request.end_by(now)
             self._changed.notify()
 
     def fail_all(self, error: RequestError) -> None:

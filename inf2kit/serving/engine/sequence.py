@@ -160,7 +160,7 @@ class Sequence:
     def _limit_reached(self) -> str | None:
         if len(self.tokens) + 1 >= self.request.max_new_tokens:
             return "length"
-        if time.monotonic() >= self.request.deadline:
+        if time.monotonic() >= self.request.ends:
             return "time_limit"
         return None
 

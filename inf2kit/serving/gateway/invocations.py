@@ -178,7 +178,7 @@ class Invocations:
             json_body = encode_json(fields)
         else:
             json_body = bytes(body)
-        until = arrival + self._settings.deadline_s + GATEWAY_GRACE_S
+        until = arrival + self._settings.limit_s(stream=request.stream) + GATEWAY_GRACE_S
         return Invocation(request, fields, json_body, headers, arrival, until, gone)
 
     @contextlib.contextmanager

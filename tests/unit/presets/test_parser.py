@@ -33,6 +33,8 @@ GOOD = (Path(inf2kit.__file__).parent / "presets" / "llama2-7b-throughput.toml")
         ),
         ("gated = true", "gated = 1", r"gated is 1; it must be a bool"),
         ("[serving]", "[serving]\ndeadline_s = 60", r"deadline_s is 60\.0; it must be above 0 and under 60"),
+        ("stream_deadline_s = 470", "stream_deadline_s = 480", r"stream_deadline_s is 480\.0; .* under 480"),
+        ("stream_deadline_s = 470", "stream_deadline_s = 50", r"must be at least deadline_s \(55\)"),
         ("[shapes]", "[shape]", r"'shapes' is missing; add a table \[shapes\]; is it 'shape', misspelt"),
         ("[model]", "[model", r"is not TOML"),
     ],

@@ -78,6 +78,18 @@ def test_numbers_are_taken(model_dir: Path) -> None:
     assert Settings.read(model_dir, {}).stall_s is None
 
 
+def test_a_stream_may_take_longer_unless_the_container_has_a_deadline(model_dir: Path) -> None:
+    path = model_dir / "inf2kit.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    short = Settings.read(model_dir, {})
+    assert short.limit_s(stream=True) == short.limit_s(stream=False) == short.deadline_s
+    manifest["preset"]["serving"]["stream_deadline_s"] = 470
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+    longer = Settings.read(model_dir, {})
+    assert (longer.limit_s(stream=True), longer.limit_s(stream=False)) == (470, short.deadline_s)
+    assert Settings.read(model_dir, {"INF2KIT_DEADLINE_SECONDS": "3"}).limit_s(stream=True) == 3
+
+
 def test_an_address_without_host_or_port_is_refused(model_dir: Path) -> None:
     for value in ("", "8080", ":8080", "host:", "host:port", "host:70000", "host:-1"):
         with pytest.raises(ModelDirectoryError, match=r"INF2KIT_GATEWAY_ADDRESS is .* must be HOST:PORT"):

@@ -294,6 +294,34 @@ def test_the_deadline_gives_what_there_is() -> None:
     assert outcome.end.generated_tokens < 50
 
 
+def test_a_stream_that_has_begun_goes_on_until_its_own_deadline() -> None:
+    outcome, subject = Outcome(), scheduler()
+    request = outcome.request([1], ignore_eos=True, max_new_tokens=50)
+    request.stream_deadline = time.monotonic() + PATIENCE_S
+    subject.submit([request])
+    subject.step()
+    request.deadline = time.monotonic()
+    for _ in range(5):
+        subject.step()
+    assert outcome.end is None
+    assert len(outcome.pieces) > 4
+    subject.end_all()
+    subject.step()
+    assert outcome.end is not None
+    assert outcome.end.finish_reason == "time_limit"
+
+
+def test_a_stream_without_a_token_by_the_deadline_gets_an_error() -> None:
+    subject, outcome, waiting = scheduler(), Outcome(), Outcome()
+    for other in (outcome, Outcome(), Outcome()):
+        subject.submit([other.request([1], ignore_eos=True, max_new_tokens=60)])
+    late = waiting.request([1], deadline=time.monotonic() - 1)
+    late.stream_deadline = time.monotonic() + PATIENCE_S
+    subject.submit([late])
+    subject.step()
+    assert waiting.error is not None
+
+
 def test_a_request_that_never_got_a_row_gets_an_error() -> None:
     subject, outcomes = scheduler(), [Outcome() for _ in range(4)]
     for outcome in outcomes[:3]:
