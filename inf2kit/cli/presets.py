@@ -28,6 +28,8 @@ def presets(ctx: click.Context) -> None:
             preset = inf2kit.load_preset(name)
             compute, shapes = preset.compute, preset.shapes
             cores = str(compute.tensor_parallel_size) if compute.backend == "neuron" else "-"
+            if compute.data_parallel_size > 1:
+                cores = f"{compute.data_parallel_size} x {cores}"
             shape = (str(shapes.batch_size), str(shapes.sequence_length))
             rows.append(
                 (name, preset.model.id, compute.instance_type, cores, *shape, compute.dtype, preset.status)
@@ -57,6 +59,7 @@ class _Options:
     sequence_length: int | None
     max_context_length: int | None
     tensor_parallel_size: int | None
+    data_parallel_size: int | None
     dtype: str | None
 
 
@@ -71,6 +74,9 @@ class _Options:
 )
 @click.option("--tensor-parallel-size", type=int, help="Number of NeuronCores to split the model over.")
 @click.option(
+    "--data-parallel-size", type=click.IntRange(1, 24), help="Number of engines with cores of their own."
+)
+@click.option(
     "--dtype",
     type=click.Choice(["float16", "bfloat16", "float32"]),
     help="Precision of weights and arithmetic.",
@@ -83,6 +89,7 @@ def check(
     sequence_length: int | None,
     max_context_length: int | None,
     tensor_parallel_size: int | None,
+    data_parallel_size: int | None,
     dtype: str | None,
 ) -> None:
     """Check whether models fit their instances: weights, cache and host memory.
@@ -96,7 +103,13 @@ def check(
             --sequence-length 4096 --tensor-parallel-size 12
     """
     options = _Options(
-        instance_type, batch_size, sequence_length, max_context_length, tensor_parallel_size, dtype
+        instance_type,
+        batch_size,
+        sequence_length,
+        max_context_length,
+        tensor_parallel_size,
+        data_parallel_size,
+        dtype,
     )
     if model and names:
         raise click.UsageError("give a preset or --model")
@@ -131,6 +144,7 @@ def _fit_preset(preset: Preset, options: _Options) -> Fit:
         if options.tensor_parallel_size is None
         else options.tensor_parallel_size,
         options.dtype or compute.dtype,
+        options.data_parallel_size or compute.data_parallel_size,
     )
 
 
@@ -145,10 +159,20 @@ def _fit_model(model: str, options: _Options) -> Fit:
         )
     check_context(options.max_context_length, sequence_length)
     shapes = StaticShapes.resolve(batch_size, sequence_length, options.max_context_length)
-    return _fit(model, model, instance_type, shapes, cores, options.dtype or "float16")
+    return _fit(
+        model,
+        model,
+        instance_type,
+        shapes,
+        cores,
+        options.dtype or "float16",
+        options.data_parallel_size or 1,
+    )
 
 
-def _fit(name: str, model: str, instance_type: str, shapes: StaticShapes, cores: int, dtype: str) -> Fit:
+def _fit(
+    name: str, model: str, instance_type: str, shapes: StaticShapes, cores: int, dtype: str, engines: int
+) -> Fit:
     choices = [known for known, instance in catalog.instances().items() if instance.cores]
     if instance_type not in choices:
         close = suggest(instance_type, choices) or ";"
@@ -159,7 +183,7 @@ def _fit(name: str, model: str, instance_type: str, shapes: StaticShapes, cores:
     architecture = _find_architecture(model)
     check_cores(architecture, cores)
     check_positions(architecture, shapes.sequence_length, model)
-    return Fit(name, architecture, shapes, cores, dtype, instance_type)
+    return Fit(name, architecture, shapes, cores, dtype, instance_type, engines)
 
 
 def _find_architecture(model: str) -> Architecture:

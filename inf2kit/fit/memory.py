@@ -30,6 +30,8 @@ RUNTIME_PER_CORE = 1 * GIB
 #: 2.5 GiB are an allowance: 1.5 GiB for the engine with Python, torch and the Neuron runtime, 1 GiB for the
 #: system and SageMaker's agent.
 HOST_PROCESSES = 4 * GIB
+#: The part of ``HOST_PROCESSES`` that every further engine of an instance needs again.
+_HOST_ENGINE = 3 * GIB // 2
 #: Memory use above this share of an instance's memory is called tight.
 TIGHT = 0.9
 
@@ -43,10 +45,13 @@ class MemoryEstimate:
         kv_cache: Key-value cache on each core.
         activations: Allowance on each core for the intermediates of one layer and the logits.
         runtime: Allowance on each core for compiled code and the runtime.
-        host: Host memory while weights are loaded: the shards of all cores, and an allowance.
+        host: Host memory while weights are loaded: the shards of one engine's cores, and an allowance for the
+            processes.
+        host_processes: The part of ``host`` that is the allowance for the processes of all engines.
         cores: Number of cores that the model is split over.
         attention_heads: Number of attention heads after padding.
         key_value_heads: Number of key and value heads after padding and repetition.
+        engines: Number of engines on one instance, each with cores of its own.
     """
 
     weights: int
@@ -54,9 +59,11 @@ class MemoryEstimate:
     activations: int
     runtime: int
     host: int
+    host_processes: int
     cores: int
     attention_heads: int
     key_value_heads: int
+    engines: int
 
     @property
     def per_core(self) -> int:
@@ -65,7 +72,7 @@ class MemoryEstimate:
 
     def verdict(self, instance: Instance) -> str:
         """Return ``fits``, ``tight`` or ``does not fit``."""
-        if self.cores > instance.cores:
+        if self.engines * self.cores > instance.cores:
             return "does not fit"
         used = max(self.device_use(instance), self.host_use(instance))
         return "does not fit" if used > 1 else "tight" if used > TIGHT else "fits"
@@ -84,7 +91,7 @@ class MemoryEstimate:
 
 
 def estimate_memory(
-    architecture: Architecture, shapes: StaticShapes, cores: int, dtype: str
+    architecture: Architecture, shapes: StaticShapes, cores: int, dtype: str, engines: int = 1
 ) -> MemoryEstimate:
     """Estimate the memory of a model that is compiled for static shapes.
 
@@ -93,10 +100,12 @@ def estimate_memory(
         shapes: The static shapes.
         cores: Number of NeuronCores to split the model over.
         dtype: ``float16``, ``bfloat16`` or ``float32``.
+        engines: Number of engines on one instance, each with so many cores of its own.
     """
     size = BYTES[dtype]
     heads, key_value_heads = sharded_heads(architecture, cores)
     weights = weights_per_core(architecture, cores, dtype)
+    host_processes = HOST_PROCESSES + (engines - 1) * _HOST_ENGINE
     per_token = 2 * architecture.num_hidden_layers * (key_value_heads // cores) * architecture.head_dim * size
     return MemoryEstimate(
         weights=weights,
@@ -104,11 +113,14 @@ def estimate_memory(
         activations=_activations(architecture, shapes, cores, heads // cores, size),
         runtime=RUNTIME_PER_CORE,
         # optimum-neuron loads the shards of all cores before it sends any of them to its core
-        # (``pretrained_model._load_weights_from_path``).
-        host=weights * cores + HOST_PROCESSES,
+        # (``pretrained_model._load_weights_from_path``), and keeps none of them on the host. Engines of one
+        # instance load one after the other.
+        host=weights * cores + host_processes,
+        host_processes=host_processes,
         cores=cores,
         attention_heads=heads,
         key_value_heads=key_value_heads,
+        engines=engines,
     )
 
 

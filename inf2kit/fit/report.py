@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from inf2kit import catalog
 from inf2kit.checkpoint.architecture import Architecture
-from inf2kit.fit.memory import BYTES, GIB, HOST_PROCESSES, MemoryEstimate, estimate_memory
+from inf2kit.fit.memory import BYTES, GIB, MemoryEstimate, estimate_memory
 from inf2kit.fit.search import cheapest_instance, largest_batch_size, largest_sequence_length
 from inf2kit.serving.shapes import StaticShapes
 
@@ -35,6 +36,7 @@ class Fit:
         cores: Number of NeuronCores to split the model over.
         dtype: The precision of weights and arithmetic.
         instance_type: The instance to run it on.
+        engines: Number of engines on the instance, each with so many cores of its own.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Fit:
     cores: int
     dtype: str
     instance_type: str
+    engines: int = 1
 
     @property
     def instance(self) -> catalog.Instance:
@@ -52,7 +55,7 @@ class Fit:
     @property
     def memory(self) -> MemoryEstimate:
         """What the model needs on the instance."""
-        return estimate_memory(self.architecture, self.shapes, self.cores, self.dtype)
+        return estimate_memory(self.architecture, self.shapes, self.cores, self.dtype, self.engines)
 
     @property
     def verdict(self) -> str:
@@ -66,7 +69,7 @@ class Fit:
         return (
             self.name,
             self.instance_type,
-            str(self.cores),
+            f"{self.engines} x {self.cores}" if self.engines > 1 else str(self.cores),
             _gib(memory.weights),
             _gib(memory.kv_cache),
             f"{_gib(memory.per_core)} of {core_gib:g} GiB",
@@ -89,18 +92,24 @@ class Fit:
         return [
             f"{self.name} on {self.instance_type}: {self.verdict}",
             f"  {shapes.batch_size} rows of {shapes.sequence_length} tokens, prompts up to "
-            f"{shapes.max_context_length}, {self.dtype}, {cores} of {instance.cores} cores",
+            f"{shapes.max_context_length}, {self.dtype}, {self._cores()} of {instance.cores} cores",
             "",
             f"  {'':26}{'each core':>12}{'all ' + str(cores):>12}",
             *[f"  {name:26}{_gib(size):>8} GiB{_gib(size * cores):>8} GiB" for name, size in parts.items()],
             f"  {'available':26}{_gib(core_bytes):>8} GiB{_gib(core_bytes * cores):>8} GiB"
             f"   {100 * memory.device_use(instance):.0f} % used",
             f"  host, while it loads: {_gib(memory.host)} of {instance.host_memory_gib} GiB, "
-            f"{100 * memory.host_use(instance):.0f} % used: the shards of all cores at once, and "
-            f"{_gib(HOST_PROCESSES)} GiB for processes (measured in part)",
+            f"{100 * memory.host_use(instance):.0f} % used: {self._shards()} at once, and "
+            f"{_gib(memory.host_processes)} GiB for processes (measured in part)",
             "",
             *[f"  {reason}" for reason in self._reasons(memory)],
         ]
+
+    def _cores(self) -> str:
+        return f"{self.engines} engines of {self.cores} cores each," if self.engines > 1 else str(self.cores)
+
+    def _shards(self) -> str:
+        return "the shards of all cores of one engine" if self.engines > 1 else "the shards of all cores"
 
     def _reasons(self, memory: MemoryEstimate) -> list[str]:
         model, instance = self.architecture, self.instance
@@ -134,22 +143,30 @@ class Fit:
         return reasons
 
     def _cheapest(self) -> str:
-        choice = cheapest_instance(self.architecture, self.shapes, self.dtype)
+        choice = cheapest_instance(self.architecture, self.shapes, self.dtype, engines=self.engines)
         if choice is None:
             return "no instance has room for it; use fewer rows, shorter ones, or float16"
         price = choice.price
+        cores = f"{choice.tensor_parallel_size} cores"
+        if self.engines > 1:
+            cores = f"{self.engines} engines of {cores}"
         step_s = choice.memory.step_floor_s(catalog.instances()[choice.instance_type])
         return (
-            f"cheapest instance with room for it: {choice.instance_type}, {choice.tensor_parallel_size} "
-            f"cores, ${price.usd_per_hour:.2f} an hour in {price.region} ({price.date}), "
+            f"cheapest instance with room for it: {choice.instance_type}, {cores}, "
+            f"${price.usd_per_hour:.2f} an hour in {price.region} ({price.date}), "
             f"at least {1e3 * step_s:.1f} ms a step"
         )
 
     def _largest_batch_size(self) -> int:
-        return largest_batch_size(self.architecture, self.shapes, self.cores, self.dtype, self.instance)
+        return self._largest(largest_batch_size)
 
     def _largest_sequence_length(self) -> int:
-        return largest_sequence_length(self.architecture, self.shapes, self.cores, self.dtype, self.instance)
+        return self._largest(largest_sequence_length)
+
+    def _largest(self, search: Callable[..., int]) -> int:
+        return search(
+            self.architecture, self.shapes, self.cores, self.dtype, self.instance, engines=self.engines
+        )
 
 
 def _gib(size: float) -> str:

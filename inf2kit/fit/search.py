@@ -34,19 +34,30 @@ class Choice:
 
 
 def largest_batch_size(
-    architecture: Architecture, shapes: StaticShapes, cores: int, dtype: str, instance: Instance
+    architecture: Architecture,
+    shapes: StaticShapes,
+    cores: int,
+    dtype: str,
+    instance: Instance,
+    engines: int = 1,
 ) -> int:
-    """Return the largest number of rows that fit, tightly or not; 0 if not even one does."""
+    """Return the largest number of an engine's rows that fit, tightly or not; 0 if not even one does."""
 
     def fits(batch_size: int) -> bool:
         candidate = StaticShapes(batch_size, shapes.sequence_length, shapes.max_context_length)
-        return estimate_memory(architecture, candidate, cores, dtype).verdict(instance) != "does not fit"
+        memory = estimate_memory(architecture, candidate, cores, dtype, engines)
+        return memory.verdict(instance) != "does not fit"
 
     return _largest(fits, _MAX_BATCH_SIZE)
 
 
 def largest_sequence_length(
-    architecture: Architecture, shapes: StaticShapes, cores: int, dtype: str, instance: Instance
+    architecture: Architecture,
+    shapes: StaticShapes,
+    cores: int,
+    dtype: str,
+    instance: Instance,
+    engines: int = 1,
 ) -> int:
     """Return the longest row that fits and that the model has positions for; 0 if there is none.
 
@@ -56,14 +67,20 @@ def largest_sequence_length(
     def fits(sequence_length: int) -> bool:
         # Static shapes hold two tokens or more, which need no less memory than one.
         candidate = StaticShapes.resolve(shapes.batch_size, max(sequence_length, 2))
-        return estimate_memory(architecture, candidate, cores, dtype).verdict(instance) != "does not fit"
+        memory = estimate_memory(architecture, candidate, cores, dtype, engines)
+        return memory.verdict(instance) != "does not fit"
 
     largest = _largest(fits, architecture.max_position_embeddings)
     return largest if largest > 1 else 0
 
 
 def cheapest_instance(
-    architecture: Architecture, shapes: StaticShapes, dtype: str, region: str | None = None
+    architecture: Architecture,
+    shapes: StaticShapes,
+    dtype: str,
+    region: str | None = None,
+    *,
+    engines: int = 1,
 ) -> Choice | None:
     """Return the cheapest instance that these shapes fit, with as many of its cores as the model can use.
 
@@ -74,9 +91,9 @@ def cheapest_instance(
     for name, instance in catalog.instances().items():
         price = prices.find(name, region)
         for cores in reversed(catalog.TENSOR_PARALLEL_SIZES):
-            if price is None or cores > instance.cores or not can_be_split(architecture, cores):
+            if price is None or engines * cores > instance.cores or not can_be_split(architecture, cores):
                 continue
-            memory = estimate_memory(architecture, shapes, cores, dtype)
+            memory = estimate_memory(architecture, shapes, cores, dtype, engines)
             if memory.verdict(instance) != "does not fit":
                 choices.append(Choice(name, cores, price, memory))
                 break

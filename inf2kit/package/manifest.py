@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inf2kit.errors import PackageError
-from inf2kit.presets import Preset
+from inf2kit.presets import Compute, Preset
 from inf2kit.serving.model_dir import FORMAT, digest_of
 from inf2kit.serving.shapes import StaticShapes
 
@@ -136,7 +136,9 @@ class Manifest:
                 f"the package {self.digest} was made for the preset {self.preset_name!r}, not for "
                 f"{preset.name!r}; deploy that one, or package for this one with --preset {preset.name}"
             )
-        packaged_values = {**self.preset, "shapes": dataclasses.asdict(self.shapes)}
+        # Packages of one engine do not name their number of engines.
+        compute = {"data_parallel_size": Compute.data_parallel_size, **self.preset["compute"]}
+        packaged_values = {**self.preset, "shapes": dataclasses.asdict(self.shapes), "compute": compute}
         preset_values = dataclasses.asdict(preset)
         for path in _COMPARED_VALUES:
             packaged, expected = _get(packaged_values, path), _get(preset_values, path)
@@ -162,6 +164,7 @@ _COMPARED_VALUES = (
     ("compute", "backend"),
     ("compute", "tensor_parallel_size"),
     ("compute", "dtype"),
+    ("compute", "data_parallel_size"),
 )
 
 

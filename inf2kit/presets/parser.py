@@ -135,14 +135,22 @@ def _parse_compute(table: _TableReader) -> Compute:
             "instance_types", instance_types, f"a list that holds instance_type {instance_type!r}"
         )
     tensor_parallel_size = table.read_int("tensor_parallel_size", 1, 64)
+    data_parallel_size = table.read_int("data_parallel_size", 1, 24, Compute.data_parallel_size)
     for name in instance_types if backend == "neuron" else ():
         cores = instances[name].cores
         if tensor_parallel_size > cores:
             raise table.error(
                 "tensor_parallel_size", tensor_parallel_size, f"at most {cores}, the cores of {name}"
             )
+        if (engines := cores // tensor_parallel_size) < data_parallel_size:
+            allowed = (
+                f"at most {engines}: {name} has {cores} cores for engines of {tensor_parallel_size} each"
+            )
+            raise table.error("data_parallel_size", data_parallel_size, allowed)
     table.reject_unknown_keys()
-    return Compute(backend, instance_type, tuple(instance_types), tensor_parallel_size, dtype)
+    return Compute(
+        backend, instance_type, tuple(instance_types), tensor_parallel_size, dtype, data_parallel_size
+    )
 
 
 def _parse_serving(table: _TableReader) -> Serving:

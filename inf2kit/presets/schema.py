@@ -33,6 +33,7 @@ class Compute:
         instance_types: Every instance that may be selected.
         tensor_parallel_size: Number of NeuronCores that the weights are split over.
         dtype: Precision of weights and arithmetic: ``float16``, ``bfloat16`` or ``float32``.
+        data_parallel_size: Number of engines in one container, each with cores of its own.
     """
 
     backend: str
@@ -40,6 +41,12 @@ class Compute:
     instance_types: tuple[str, ...]
     tensor_parallel_size: int
     dtype: str
+    data_parallel_size: int = 1
+
+    @property
+    def cores(self) -> int:
+        """The NeuronCores of all engines together."""
+        return self.tensor_parallel_size * self.data_parallel_size
 
 
 @dataclass(frozen=True)
@@ -117,6 +124,9 @@ class Preset:
         """Return what a package's manifest says of the preset: everything but where it is compiled."""
         values = asdict(self)
         del values["compile"]
+        if self.compute.data_parallel_size == 1:
+            # Packages of earlier releases are of one engine, and keep their digests.
+            del values["compute"]["data_parallel_size"]
         return values
 
     def with_instance_type(self, instance_type: str) -> Preset:

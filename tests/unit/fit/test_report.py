@@ -37,6 +37,19 @@ def test_a_preset_is_explained() -> None:
     assert "runs on this machine's CPU" in _check("smollm2-135m-local")
 
 
+def test_several_engines_share_an_instance(tmp_path: Path) -> None:
+    one = _check("llama2-7b-throughput", "--tensor-parallel-size", "8")
+    three = _check("llama2-7b-throughput", "--tensor-parallel-size", "8", "--data-parallel-size", "3")
+    assert "8 of 24 cores" in one
+    assert "3 engines of 8 cores each, of 24 cores" in three
+    # Engines load one after the other, so only their processes add up: 1.5 GiB each.
+    assert "host, while it loads: 16.55 of 768 GiB" in one
+    assert "host, while it loads: 19.55 of 768 GiB" in three
+    assert "cheapest instance with room for it: ml.inf2.24xlarge, 3 engines of 4 cores" in three
+    four = _check("llama2-7b-throughput", "--tensor-parallel-size", "8", "--data-parallel-size", "4")
+    assert "does not fit" in four.splitlines()[0]
+
+
 def test_a_configuration_of_ones_own(tmp_path: Path) -> None:
     config = {"model_type": "llama", **LlamaConfig(num_key_value_heads=8).to_dict()}
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")

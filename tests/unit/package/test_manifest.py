@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,16 @@ def test_an_artefact_of_the_right_versions_becomes_a_package_that_says_them(tmp_
         PackageError, match="made for the preset 'llama2-7b-budget', not for 'llama2-7b-latency'"
     ):
         manifest.check_fits(inf2kit.load_preset("llama2-7b-latency"), str(manifest.image_tag))
+
+
+def test_a_package_of_one_engine_names_no_number_of_engines_and_does_not_serve_three(tmp_path: Path) -> None:
+    one = inf2kit.load_preset("llama2-7b-throughput")
+    one = replace(one, compute=replace(one.compute, tensor_parallel_size=8))
+    three = replace(one, compute=replace(one.compute, data_parallel_size=3))
+    artefact = packages.write_artifacts(tmp_path / "artefact", one)
+    manifest = collect(one, artefact).manifest
+    assert "data_parallel_size" not in manifest.preset["compute"], "packages of earlier releases are the same"
+    with pytest.raises(PackageError, match=r"has compute\.data_parallel_size 1, .* asks for 3"):
+        manifest.check_fits(three, str(manifest.image_tag))
+    # The number of engines is no property of the compiled model.
+    collect(three, artefact).manifest.check_fits(three, str(manifest.image_tag))
