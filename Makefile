@@ -13,12 +13,14 @@ DEV := $(VENV)/.dev
 CLIENTS := $(VENV)/clients-aws/.installed $(VENV)/clients-others/.installed
 NEURON := $(VENV)/neuron-0.4.1/.installed $(VENV)/neuron-0.4.5/.installed
 CONTAINER := $(VENV)/container/.installed
+DOCS := $(VENV)/docs/.installed
+DOCS_BIN := $(VENV)/docs/bin
 INSTALLED := $(DEMO) $(DEV) $(CLIENTS) $(NEURON) $(CONTAINER)
 # Tests wait as much as they compute, so two workers share each of two cores. tests/conftest.py pins them, and
 # groups the tests that share endpoints.
 WORKERS := -n 4 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: setup container-3.10 demo test test-unit check bench bench-docs bench-peers notebooks kills soak hashes sbom clean
+.PHONY: setup container-3.10 demo test test-unit check docs bench bench-docs bench-peers notebooks kills soak hashes sbom clean
 
 setup: $(INSTALLED)
 
@@ -91,6 +93,17 @@ $(CONTAINER): $(DEMO) tests/integration/container/environment.py
 	@$(BIN)/python tests/integration/container/environment.py $(@D)
 	@touch $@
 
+# Sphinx, and what it documents from the development environment, whose packages come last. Mermaid is for the browser.
+$(DOCS): docs/site/requirements.txt docs/site/package-lock.json | $(DEMO) $(TOOLS)/.installed
+	@echo "setup: $$(grep -c '^[A-Za-z0-9].*==' docs/site/requirements.txt) packages for the documentation"
+	@$(UV) venv --quiet --clear --python "$(PYTHON)" $(@D)
+	@$(UV) pip install --quiet --python $(@D)/bin/python --require-hashes --no-deps -r docs/site/requirements.txt
+	@site="$$($(@D)/bin/python -c 'import site; print(site.getsitepackages()[0])')"; \
+		printf '%s\n' "$(CURDIR)" "$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')" > "$$site/inf2kit.pth"
+	@cp docs/site/package.json docs/site/package-lock.json $(@D)
+	@PATH="$$PATH:$(abspath $(BIN))" npm ci --prefix $(@D) --loglevel=error --no-audit --no-fund > $(@D)/npm.log || { cat $(@D)/npm.log; exit 1; }
+	@touch $@
+
 # The image's Python for those tests, where this machine has it: 7 GB, as torch brings CUDA on Linux.
 container-3.10: $(DEMO)
 	$(BIN)/python tests/integration/container/environment.py $(VENV)/container-3.10 "$(PYTHON_310)"
@@ -102,6 +115,13 @@ bench: $(INSTALLED)
 # The same, and docs/performance.md from the samples of each section's last run.
 bench-docs: $(INSTALLED)
 	$(BIN)/python -m benchmarks --write-docs $(BENCH)
+
+# The documentation, in build/site: open build/site/index.html. A warning or a link to nowhere is an error.
+docs: $(DOCS)
+	$(DOCS_BIN)/python docs/site/stage.py build/site-pages
+	$(DOCS_BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --quiet --jobs auto -c docs/site build/site-pages build/site
+	$(DOCS_BIN)/python docs/site/links.py build/site
+	@echo "docs: open build/site/index.html"
 
 # The notebooks with the outputs of a rehearsal, from their sources.
 notebooks: $(INSTALLED)
@@ -146,6 +166,7 @@ hashes: $(TOOLS)/.installed
 	cd tests/integration/clients/environments && for name in aws others; do \
 		$(abspath $(UV)) $(LOCK) --overrides left-out.txt $$name.in --output-file $$name.txt > /dev/null || exit 1; \
 	done
+	$(UV) $(LOCK) docs/site/requirements.in --output-file docs/site/requirements.txt > /dev/null
 
 # What the development environment and the container's code/vendor are made of, as CycloneDX.
 sbom: $(INSTALLED) $(TOOLS)/.installed

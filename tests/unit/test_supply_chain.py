@@ -22,9 +22,12 @@ def read_pins(name: str) -> dict[str, tuple[str, str]]:
     return pins
 
 
-@pytest.mark.parametrize("name", ["", "-dev", "-build", "-tools"])
+@pytest.mark.parametrize(
+    "name",
+    [*(f"constraints{part}.txt" for part in ("", "-dev", "-build", "-tools")), "docs/site/requirements.txt"],
+)
 def test_everything_is_pinned_by_its_sha256(name: str) -> None:
-    assert read_pins(f"constraints{name}.txt")
+    assert read_pins(name)
 
 
 def test_what_ships_is_among_what_is_installed_by_its_sha256() -> None:

@@ -1,0 +1,123 @@
+"""Write what Sphinx reads: the pages as they lie in the repository, those made from the code, and the order.
+
+The pages stay good on GitHub: their links are the repository's, so they are copied to where they lie there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+#: Captions of the sidebar, and below each its pages. A page of docs/ that is in none of them fails the build.
+SIDEBAR = {
+    "Tutorials": [
+        "notebooks/01-rehearse",
+        "notebooks/02-deploy-llama",
+        "notebooks/03-benchmark",
+        "notebooks/04-plan",
+        "notebooks/05-asynchronous",
+        "notebooks/06-bring-your-handler",
+    ],
+    "How to": [
+        "docs/rehearsing",
+        "docs/models",
+        "docs/compiling",
+        "docs/doctor",
+        "docs/deploying",
+        "docs/permissions",
+        "docs/client",
+        "docs/clients",
+        "docs/measuring",
+        "docs/planning",
+    ],
+    "Reference": ["docs/wire", "docs/environment"],
+    "Background": [
+        "docs/architecture",
+        "docs/performance",
+        "docs/decisions/README",
+        "CHANGELOG",
+        "CONTRIBUTING",
+        "SECURITY",
+    ],
+}
+#: Sections of the README that the sidebar takes the place of.
+LEFT_OUT = ("The tree", "More")
+
+
+def stage(folder: Path) -> None:
+    """Write all pages into an empty folder."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for path in [*ROOT.glob("docs/*.md"), *ROOT.glob("docs/decisions/*.md"), *ROOT.glob("notebooks/*.ipynb")]:
+        copy(path, folder / path.relative_to(ROOT))
+    known = {page for pages in SIDEBAR.values() for page in pages}
+    if homeless := [path.name for path in ROOT.glob("docs/*.md") if f"docs/{path.stem}" not in known]:
+        sys.exit(f"docs/site/stage.py: no place in the sidebar for docs/{homeless[0]}; add it to SIDEBAR")
+    for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"):
+        copy(ROOT / name, folder / name)
+    (folder / "index.md").write_text(index(), encoding="utf-8")
+    decisions = folder / "docs/decisions/README.md"
+    decisions.write_text(f"{decisions.read_text(encoding='utf-8')}\n{tree('', ['0*'])}", encoding="utf-8")
+
+
+def copy(path: Path, target: Path) -> None:
+    """Copy a page; links to folders lead to their README, and those to code, which is no page, go."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        notebook = json.loads(text)
+        # Cells have lines that begin with an exclamation mark.
+        notebook["metadata"]["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
+        text = json.dumps(notebook)
+    else:
+        text = with_links(text, path.parent)
+    target.write_text(text, encoding="utf-8")
+
+
+def with_links(text: str, folder: Path) -> str:
+    """Return a page of that folder with links that lead to pages."""
+
+    def replace(match: re.Match[str]) -> str:
+        label, link, anchor = match.groups()
+        path = folder / link
+        if path == ROOT / "README.md":
+            link = link.replace("README.md", "index.md")
+        elif path == ROOT / "notebooks":
+            link += "/01-rehearse.ipynb"
+        elif path.is_dir():
+            link += "/README.md"
+        elif path.suffix not in (".md", ".ipynb"):
+            return f"`{path.resolve().relative_to(ROOT)}`"
+        # A page's path is no name for it here: without a label there is its title.
+        return f"[{'' if label == match[2] else label}]({link}{anchor})"
+
+    return re.sub(r"\[([^\]]*)\]\((?!\w+:)([^)#\s]+)([^)\s]*)\)", replace, text)
+
+
+def index() -> str:
+    """Return the first page: the README, with the sidebar in place of its lists of pages."""
+    text = with_links((ROOT / "README.md").read_text(encoding="utf-8"), ROOT)
+    first, *sections = re.split(r"^(?=## )", text, flags=re.MULTILINE)
+    titles = [section.splitlines()[0].removeprefix("## ") for section in sections]
+    if missing := set(LEFT_OUT) - set(titles):
+        sys.exit(
+            f"README.md has no section {sorted(missing)}; say in docs/site/stage.py what is left out now"
+        )
+    rest = [section for section, title in zip(sections, titles, strict=True) if title not in LEFT_OUT]
+    trees = [tree(caption, [f"/{page}" for page in pages]) for caption, pages in SIDEBAR.items()]
+    return "".join([first, *rest, *trees])
+
+
+def tree(caption: str, pages: list[str]) -> str:
+    """Return the hidden list of pages that the sidebar shows."""
+    options = [":hidden:", ":glob:", *([f":caption: {caption}"] if caption else [])]
+    return "\n".join(["", "```{toctree}", *options, "", *pages, "```", ""])
+
+
+if __name__ == "__main__":
+    stage(Path(sys.argv[1]))
