@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from moto.applicationautoscaling.models import applicationautoscaling_backends
@@ -18,27 +17,33 @@ from inf2kit.rehearsal.cloud.sagemaker.fleet import Fleet
 from inf2kit.rehearsal.cloud.sagemaker.operations import SageMaker
 
 _DIMENSION = "sagemaker:variant:DesiredInstanceCount"
-#: Seconds of the metric before target tracking scales out (three values of a high-resolution metric) and in
-#: (15 minutes), and the share of the target below which it scales in.
-_SCALE_OUT_S, _SCALE_IN_S, _SCALE_IN_SHARE = 30, 900, 0.9
+#: The alarms that target tracking creates: each of so many periods in a row must be above the target to scale
+#: out, or below this share of it to scale in.
+_OUT_PERIODS, _IN_PERIODS, _SCALE_IN_SHARE = 3, 15, 0.9
+#: Seconds of their periods. High-resolution metrics scale out faster, and in as slowly as others.
+_PERIOD_S, _HIGH_RESOLUTION_S = 60, 10
+#: Periods that CloudWatch looks at beyond those of an alarm, where some have no data.
+_FURTHER_PERIODS = 2
+#: Shortest period of a metric from the containers' logs: they have a line every ten seconds of this machine.
+_LOGGED_S = 15.0
 #: Application Auto Scaling's default cool-down.
 _COOLDOWN_S = 300
 
 
 @dataclass
 class _Activity:
-    """The times of a policy's last scaling activities, on the monotonic clock."""
+    """The times at which a policy was seen first, and scaled last."""
 
+    created_at: float
     scaled_out_at: float = float("-inf")
     scaled_in_at: float = float("-inf")
-    created_at: float = field(default_factory=time.monotonic)
 
-    def record(self, *, out: bool) -> None:
+    def record(self, now: float, *, out: bool) -> None:
         """Begin a cool-down."""
         if out:
-            self.scaled_out_at = time.monotonic()
+            self.scaled_out_at = now
         else:
-            self.scaled_in_at = time.monotonic()
+            self.scaled_in_at = now
 
 
 class AutoScaling:
@@ -83,7 +88,7 @@ class AutoScaling:
             count = _bounded(self._desired_count(resource_id, endpoint, fleet), target)
             if count != before and self._scale(endpoint, fleet, count):
                 for activity in self._list_activities(resource_id):
-                    activity.record(out=count > before)
+                    activity.record(self._metrics.now(), out=count > before)
 
     def run_step_policy(self, policy_arn: str) -> None:
         """Run a step-scaling policy whose alarm is in ALARM."""
@@ -94,15 +99,16 @@ class AutoScaling:
             target = self._targets().get(policy.resource_id)
             config = policy.step_scaling_policy_configuration or {}
             steps = config.get("StepAdjustments", [])
-            activity = self._activities.setdefault(policy_arn, _Activity())
+            now = self._metrics.now()
+            activity = self._activities.setdefault(policy_arn, _Activity(now))
             cooldown_s = self._clock.shorten(float(config.get("Cooldown", _COOLDOWN_S)))
-            if time.monotonic() - activity.scaled_out_at < cooldown_s:
+            if now - activity.scaled_out_at < cooldown_s:
                 continue
             if variant and target and steps and config.get("AdjustmentType") == "ChangeInCapacity":
                 endpoint, fleet = variant
                 count = _bounded(fleet.desired + int(steps[0]["ScalingAdjustment"]), target)
                 if count != fleet.desired and self._scale(endpoint, fleet, count):
-                    activity.record(out=True)
+                    activity.record(now, out=True)
 
     def _list_activities(self, resource_id: str) -> list[_Activity]:
         """List the activities of a target's tracking policies."""
@@ -122,7 +128,7 @@ class AutoScaling:
             config = policy.target_tracking_scaling_policy_configuration
             if policy.resource_id != resource_id or not config or not fleet.desired:
                 continue
-            activity = self._activities.setdefault(key, _Activity())
+            activity = self._activities.setdefault(key, _Activity(self._metrics.now()))
             count = self._track(config, activity, endpoint, fleet)
             if count > fleet.desired or not config.get("DisableScaleIn"):
                 counts.append(count)
@@ -130,50 +136,57 @@ class AutoScaling:
 
     def _track(self, config: dict[str, Any], activity: _Activity, endpoint: Endpoint, fleet: Fleet) -> int:
         """Compute the count of one target-tracking policy."""
-        now, target = time.monotonic(), float(config["TargetValue"])
+        now, target = self._metrics.now(), float(config["TargetValue"])
         shorten = self._clock.shorten
-        value = self._value(config, endpoint, fleet, shorten(_SCALE_OUT_S))
+        is_high_resolution = _predefined(config).endswith("HighResolution")
+        period_s = _HIGH_RESOLUTION_S if is_high_resolution else _PERIOD_S
+        values = self._datapoints(config, endpoint, fleet, period_s, _OUT_PERIODS)
         cooldown_s = shorten(float(config.get("ScaleOutCooldown", _COOLDOWN_S)))
-        if value is not None and value > target and now - activity.scaled_out_at >= cooldown_s:
-            return math.ceil(fleet.desired * value / target)
+        is_above = len(values) == _OUT_PERIODS and min(values) > target
+        if is_above and now - activity.scaled_out_at >= cooldown_s:
+            return math.ceil(fleet.desired * values[-1] / target)
         last = max(activity.created_at, activity.scaled_out_at, activity.scaled_in_at)
-        wait_s = max(shorten(float(config.get("ScaleInCooldown", _COOLDOWN_S))), shorten(_SCALE_IN_S))
-        if now - last >= wait_s and not config.get("DisableScaleIn"):
-            highest = self._value(config, endpoint, fleet, shorten(_SCALE_IN_S), "Maximum")
+        wait_s = shorten(max(float(config.get("ScaleInCooldown", _COOLDOWN_S)), _IN_PERIODS * _PERIOD_S))
+        if now - last >= wait_s and not config.get("DisableScaleIn") and fleet.desired > 1:
+            values = self._datapoints(config, endpoint, fleet, _PERIOD_S, _IN_PERIODS)
             # Without data a policy does not scale in.
-            if highest is not None and highest < _SCALE_IN_SHARE * target and fleet.desired > 1:
-                return max(math.ceil(fleet.desired * highest / target), 1)
+            if len(values) == _IN_PERIODS and max(values) < _SCALE_IN_SHARE * target:
+                return max(math.ceil(fleet.desired * max(values) / target), 1)
         return fleet.desired
 
-    def _value(
-        self, config: dict[str, Any], endpoint: Endpoint, fleet: Fleet, seconds: float, name: str = ""
-    ) -> float | None:
-        """Compute the value that a policy tracks, per instance; None without data.
+    def _datapoints(
+        self, config: dict[str, Any], endpoint: Endpoint, fleet: Fleet, period_s: float, count: int
+    ) -> list[float]:
+        """Compute the values that a policy tracks, per instance, of the newest ``count`` periods with data.
+
+        As CloudWatch does, it looks a little further back where periods have no data. There are fewer values
+        if that is not enough.
 
         Args:
             config: The target-tracking configuration.
             endpoint: The endpoint.
             fleet: The fleet of the variant.
-            seconds: The length of the period, which ends now.
-            name: The statistic; empty means the metric's own.
+            period_s: Seconds of a period, which the clock shortens.
+            count: Number of values.
         """
-        now = float(int(time.time()) + 1)
-        start = now - max(1.0, seconds)
-        variant = {"EndpointName": endpoint.name, "VariantName": fleet.variant}
-        predefined = config.get("PredefinedMetricSpecification", {}).get("PredefinedMetricType", "")
+        dimensions = {"EndpointName": endpoint.name, "VariantName": fleet.variant}
+        name, namespace, kind, instances = "", NAMESPACE, "Average", max(1, fleet.size)
+        predefined, length_s = _predefined(config), self._clock.shorten(period_s)
         if predefined.startswith("SageMakerVariantConcurrentRequestsPerModel"):
-            data = self._metrics.between("ConcurrentRequestsPerModel", variant, start, now)
-            value = statistic(data, name or "Average")
-            return None if value is None else value / max(1, fleet.size)
-        if predefined == "SageMakerVariantInvocationsPerInstance":
-            data = self._metrics.between("Invocations", variant, now - self._clock.shorten(60), now)
-            return (statistic(data, "Sum") or 0.0) / max(1, fleet.size)
-        custom = config.get("CustomizedMetricSpecification", {})
-        dimensions = {dimension["Name"]: dimension["Value"] for dimension in custom.get("Dimensions", [])}
-        data = self._metrics.between(
-            custom.get("MetricName", ""), dimensions, start, now, custom.get("Namespace", NAMESPACE)
-        )
-        return statistic(data, name or custom.get("Statistic", "Average"))
+            name = "ConcurrentRequestsPerModel"
+        elif predefined == "SageMakerVariantInvocationsPerInstance":
+            name, kind = "Invocations", "Sum"
+        else:
+            custom = config.get("CustomizedMetricSpecification", {})
+            dimensions = {dimension["Name"]: dimension["Value"] for dimension in custom.get("Dimensions", [])}
+            name, namespace = custom.get("MetricName", ""), custom.get("Namespace", NAMESPACE)
+            kind, instances = custom.get("Statistic", "Average"), 1
+            if namespace != NAMESPACE:
+                length_s = max(length_s, _LOGGED_S)
+        count_all = count + _FURTHER_PERIODS
+        periods = self._metrics.periods(name, dimensions, length_s, count_all, namespace, aligned=True)
+        values = [statistic(seconds, kind) for seconds in periods]
+        return [value / instances for value in values if value is not None][-count:]
 
     def _scale(self, endpoint: Endpoint, fleet: Fleet, count: int) -> bool:
         """Ask SageMaker for another number of instances; False if it refuses."""
@@ -204,6 +217,11 @@ class AutoScaling:
 
     def _backend(self) -> Any:
         return applicationautoscaling_backends[self._account][self._region]
+
+
+def _predefined(config: dict[str, Any]) -> str:
+    """The type of a policy's predefined metric; empty for a customized one."""
+    return str(config.get("PredefinedMetricSpecification", {}).get("PredefinedMetricType", ""))
 
 
 def _bounded(count: int, target: Any) -> int:

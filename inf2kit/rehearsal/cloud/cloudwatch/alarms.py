@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import operator
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -128,14 +127,8 @@ class Alarms:
     def _data(self, metric: Any, period_s: float, periods: int) -> list[list[Second]]:
         """Read the data of a metric for each period, the oldest first."""
         dimensions = {dimension.name: dimension.value for dimension in metric.dimensions}
-        # Metrics are counted by the second.
-        length_s = max(1.0, self._clock.shorten(period_s))
-        now = float(int(time.time()) + 1)
-        ends = [now - index * length_s for index in range(periods)][::-1]
-        return [
-            self._metrics.between(metric.metric_name, dimensions, end - length_s, end, metric.namespace)
-            for end in ends
-        ]
+        length_s = self._clock.shorten(period_s)
+        return self._metrics.periods(metric.metric_name, dimensions, length_s, periods, metric.namespace)
 
     @staticmethod
     def _has_few_samples(alarm: Any, data: list[list[Second]]) -> bool:

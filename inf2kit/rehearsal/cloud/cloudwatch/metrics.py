@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,15 +55,20 @@ class Second:
 
 
 class Metrics:
-    """Metrics by the second, of the last three hours."""
+    """Metrics by the second, of the last three hours.
 
-    def __init__(self) -> None:
+    Args:
+        now: Returns the seconds since the epoch.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        self.now = now
         self._lock = threading.Lock()
         self._seconds: dict[tuple[str, str, Dimensions], deque[Second]] = {}
 
     def add(self, name: str, value: float, dimensions: Mapping[str, str], namespace: str = NAMESPACE) -> None:
         """Add a value at the present second."""
-        now = int(time.time())
+        now = int(self.now())
         key = (namespace, name, tuple(sorted(dimensions.items())))
         with self._lock:
             seconds = self._seconds.setdefault(key, deque())
@@ -80,6 +85,32 @@ class Metrics:
         key = (namespace, name, tuple(sorted(dimensions.items())))
         with self._lock:
             return [second for second in self._seconds.get(key, ()) if start <= second.timestamp < end]
+
+    def periods(
+        self,
+        name: str,
+        dimensions: Mapping[str, str],
+        length_s: float,
+        count: int,
+        namespace: str = NAMESPACE,
+        *,
+        aligned: bool = False,
+    ) -> list[list[Second]]:
+        """List the data of the last periods, the oldest first.
+
+        Args:
+            name: The metric's name.
+            dimensions: The metric's dimensions.
+            length_s: Seconds of a period, of which it has one at least.
+            count: Number of periods.
+            namespace: The metric's namespace.
+            aligned: Only periods that have ended and begin at multiples of their length. By default the last
+                one ends now.
+        """
+        length_s = max(1.0, length_s)
+        last = self.now() // length_s * length_s if aligned else float(int(self.now()) + 1)
+        ends = [last - index * length_s for index in range(count)][::-1]
+        return [self.between(name, dimensions, end - length_s, end, namespace) for end in ends]
 
     def all(self) -> Iterator[tuple[str, str, Dimensions, Second]]:
         """Iterate over every second of every metric."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +13,6 @@ from moto import mock_aws
 from inf2kit.rehearsal.cloud.autoscaling import AutoScaling
 from inf2kit.rehearsal.cloud.clock import Clock
 from inf2kit.rehearsal.cloud.cloudwatch.metrics import Metrics
-from tests.helpers.servers import wait_until
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 TARGET = {
@@ -39,18 +37,18 @@ class SageMaker:
 
 
 class Rig:
-    """A target of 1 to 8 instances, of which 2 run."""
+    """A target of 1 to 8 instances, of which 2 run, and a clock that only the test moves."""
 
     def __init__(self) -> None:
-        self.metrics, self.sagemaker = Metrics(), SageMaker()
-        # A minute of 6 ms: a cool-down ends before the next evaluation.
+        self.now = 1_200_000.0
+        self.metrics, self.sagemaker = Metrics(lambda: self.now), SageMaker()
         self.scaling = AutoScaling(
             ACCOUNT,
             REGION,
-            Clock(0.006),
+            Clock(60),
             self.metrics,
-            lambda: self.sagemaker,
-            lambda _: None,  # type: ignore
+            lambda: self.sagemaker,  # type: ignore
+            lambda _: None,
         )
         self.client = boto3.client("application-autoscaling", region_name=REGION)
         self.client.register_scalable_target(**TARGET, MinCapacity=1, MaxCapacity=8)
@@ -58,22 +56,31 @@ class Rig:
     def track(self, metric: str, target: float, **more: Any) -> None:
         """Track a metric without dimensions, such as one of a metric filter."""
         specification = {"MetricName": metric, "Namespace": "inf2kit", "Statistic": "Average"}
+        self._put(metric, target, CustomizedMetricSpecification=specification, **more)
+
+    def track_calls(self, target: float, **more: Any) -> None:
+        """Track the high-resolution metric of the calls in an instance."""
+        metric = "SageMakerVariantConcurrentRequestsPerModelHighResolution"
+        self._put("calls", target, PredefinedMetricSpecification={"PredefinedMetricType": metric}, **more)
+
+    def _put(self, name: str, target: float, **configuration: Any) -> None:
         self.client.put_scaling_policy(
             **TARGET,
-            PolicyName=f"track-{metric}",
+            PolicyName=f"track-{name}",
             PolicyType="TargetTrackingScaling",
-            TargetTrackingScalingPolicyConfiguration={
-                "TargetValue": target,
-                "CustomizedMetricSpecification": specification,
-                **more,
-            },
+            TargetTrackingScalingPolicyConfiguration={"TargetValue": target, **configuration},
         )
 
-    def add(self, metric: str, value: float) -> None:
-        self.metrics.add(metric, value, {}, "inf2kit")
-
-    def instances(self) -> int:
-        self.scaling.evaluate()
+    def after(self, seconds: int, calls: float | None = None, **values: float) -> int:
+        """The number of instances after some seconds in which metrics had these values every ten seconds."""
+        variant = {"EndpointName": "e", "VariantName": "main"}
+        for _ in range(seconds // 10):
+            self.now += 10
+            for metric, value in values.items():
+                self.metrics.add(metric, value, {}, "inf2kit")
+            if calls is not None:
+                self.metrics.add("ConcurrentRequestsPerModel", calls, variant)
+            self.scaling.evaluate()
         return int(self.sagemaker.fleet.desired)
 
 
@@ -84,11 +91,52 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
         yield Rig()
 
 
-def test_a_metric_of_the_logs_scales(rig: Rig) -> None:
+def test_a_metric_of_the_logs_scales_out_after_three_minutes(rig: Rig) -> None:
     rig.track("Texts", 4.0)
-    rig.add("Texts", 6.0)
-    rig.add("Texts", 10.0)
-    assert rig.instances() == 4, "the average of 8 against 4"
+    assert rig.after(120, Texts=8.0) == 2, "two minutes above the target are no alarm"
+    assert rig.after(60, Texts=8.0) == 4, "8 against 4"
+
+
+def test_a_minute_below_the_target_in_between_is_no_alarm(rig: Rig) -> None:
+    """Even though the average of the three minutes is above it."""
+    rig.track("Texts", 4.0)
+    rig.after(60, Texts=10.0)
+    rig.after(60, Texts=1.0)
+    assert rig.after(60, Texts=10.0) == 2
+
+
+def test_a_metric_of_high_resolution_scales_out_after_thirty_seconds(rig: Rig) -> None:
+    rig.track_calls(4.0)
+    assert rig.after(30, calls=12.0) == 2, "only two periods of ten seconds are over"
+    assert rig.after(10, calls=12.0) == 3, "6 calls in each of 2 instances, against 4"
+
+
+def test_a_period_without_data_is_passed_over(rig: Rig) -> None:
+    rig.track_calls(4.0)
+    rig.after(20, calls=12.0)
+    assert rig.after(10) == 2
+    assert rig.after(20, calls=12.0) == 3
+
+
+def test_a_metric_of_high_resolution_scales_in_as_slowly_as_others(rig: Rig) -> None:
+    rig.track_calls(4.0, ScaleInCooldown=0)
+    assert rig.after(15 * 60 - 10, calls=1.0) == 2
+    assert rig.after(2 * 60, calls=1.0) == 1
+
+
+def test_a_minute_near_the_target_prevents_scaling_in(rig: Rig) -> None:
+    rig.track("Texts", 4.0, ScaleInCooldown=0)
+    rig.after(10 * 60, Texts=1.0)
+    rig.after(60, Texts=3.7)
+    assert rig.after(14 * 60, Texts=1.0) == 2, "3.7 is more than 0.9 of the target"
+    assert rig.after(2 * 60, Texts=1.0) == 1
+
+
+def test_nothing_is_added_until_the_cooldown_ends(rig: Rig) -> None:
+    rig.track_calls(4.0, ScaleOutCooldown=600)
+    assert rig.after(40, calls=12.0) == 3
+    assert rig.after(590, calls=24.0) == 3
+    assert rig.after(10, calls=24.0) == 6
 
 
 @pytest.mark.parametrize("names", [("A", "B"), ("B", "A")])
@@ -96,37 +144,18 @@ def test_the_largest_of_all_policies_wins(rig: Rig, names: tuple[str, str]) -> N
     """In any order of creation."""
     for name in names:
         rig.track(name, 4.0)
-    rig.add("A", 8.0)
-    rig.add("B", 4.0)
-    assert rig.instances() == 4
+    assert rig.after(180, A=8.0, B=4.0) == 4
 
 
 def test_a_policy_without_data_prevents_scaling_in(rig: Rig) -> None:
     rig.track("Texts", 4.0, ScaleInCooldown=0)
     rig.track("Never", 4.0, ScaleInCooldown=0)
-    # The 15 minutes before scaling in last 90 ms.
-    ends = time.monotonic() + 0.3
-    while time.monotonic() < ends:
-        rig.add("Texts", 1.0)
-        assert rig.instances() == 2, "one of the policies has no data"
-
-    def fewer() -> bool:
-        for name in ("Texts", "Never"):
-            rig.add(name, 1.0)
-        return rig.instances() == 1
-
-    wait_until(fewer, "both policies scale in")
+    assert rig.after(40 * 60, Texts=1.0) == 2, "one of the policies has no data"
+    assert rig.after(16 * 60, Texts=1.0, Never=1.0) == 1
 
 
 def test_a_policy_that_may_not_scale_in_does_not_prevent_it(rig: Rig) -> None:
     rig.track("Texts", 4.0, ScaleInCooldown=0)
     rig.track("OnlyOut", 4.0, DisableScaleIn=True)
-
-    def fewer() -> bool:
-        rig.add("Texts", 1.0)
-        rig.add("OnlyOut", 4.0)
-        return rig.instances() == 1
-
-    wait_until(fewer, "the other policy scales in")
-    rig.add("OnlyOut", 100.0)
-    wait_until(lambda: rig.instances() > 1, "and it scales out by itself")
+    assert rig.after(16 * 60, Texts=1.0, OnlyOut=4.0) == 1
+    assert rig.after(6 * 60, OnlyOut=100.0) > 1, "it scales out by itself"
