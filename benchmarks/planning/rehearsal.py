@@ -169,7 +169,7 @@ def _predictor(endpoint: Endpoint, calibration: Path) -> Predictor:
     lengths = Lengths.parse(endpoint.input_tokens), Lengths.parse(endpoint.new_tokens)
     demand = Demand.of_lengths(*lengths, rate=1.0)
     engine = engine_model(
-        preset, basis.find(preset, calibration=calibration), Situation(demand, Objectives())
+        preset, basis.find(preset, calibration=calibration), Situation(demand, Objectives(), streamed=True)
     )
     return Predictor(engine, preset.shapes, demand, Objectives(), calls=2000)
 

@@ -10,44 +10,14 @@ import click
 
 import inf2kit
 from inf2kit.cli.extras import needs
-from inf2kit.errors import PlanError, suggest
+from inf2kit.cli.types import LengthsType, Slo
+from inf2kit.errors import PlanError
 
 if TYPE_CHECKING:
-    from inf2kit.planning.demand import Lengths
+    from inf2kit.planning.lengths import Lengths
     from inf2kit.planning.plan import Plan
-    from inf2kit.planning.prediction import Objectives
 
-_OBJECTIVES = {"ttft": "ttft_s", "latency": "latency_s"}
-
-
-def _lengths(_: click.Context, __: click.Parameter, value: str) -> Lengths:
-    """Read a distribution of lengths."""
-    from inf2kit.planning.demand import Lengths
-
-    try:
-        return Lengths.parse(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-
-
-def _objectives(_: click.Context, __: click.Parameter, value: str) -> Objectives:
-    """Read ``ttft=1,latency=30``."""
-    from inf2kit.planning.prediction import Objectives
-
-    seconds = {}
-    for part in filter(None, value.split(",")):
-        name, _equals, number = (text.strip() for text in part.partition("="))
-        if name not in _OBJECTIVES:
-            close = suggest(name, _OBJECTIVES) or ";"
-            raise click.BadParameter(f"there is no objective {name!r}{close} there are ttft and latency")
-        try:
-            limit_s = float(number)
-        except ValueError:
-            limit_s = 0.0
-        if not 0 < limit_s < float("inf"):
-            raise click.BadParameter(f"{part.strip()!r} is no number of seconds; write ttft=1,latency=30")
-        seconds[_OBJECTIVES[name]] = limit_s
-    return Objectives(**seconds)
+_OBJECTIVES = {"ttft": "time_to_first_token", "latency": "request_latency"}
 
 
 @click.command()
@@ -61,8 +31,7 @@ def _objectives(_: click.Context, __: click.Parameter, value: str) -> Objectives
 @click.option(
     "--input-tokens",
     "inputs",
-    callback=_lengths,
-    metavar="TOKENS",
+    type=LengthsType(),
     default="256",
     show_default=True,
     help="Input tokens.",
@@ -70,8 +39,7 @@ def _objectives(_: click.Context, __: click.Parameter, value: str) -> Objectives
 @click.option(
     "--new-tokens",
     "new",
-    callback=_lengths,
-    metavar="TOKENS",
+    type=LengthsType(),
     default="256",
     show_default=True,
     help="New tokens: a number, a range such as 100-500, or MEAN~DEVIATION.",
@@ -84,10 +52,15 @@ def _objectives(_: click.Context, __: click.Parameter, value: str) -> Objectives
 )
 @click.option(
     "--slo",
-    callback=_objectives,
-    metavar="NAME=SECONDS",
-    default="",
+    type=Slo(_OBJECTIVES),
+    default={},
     help="What 19 of 20 calls must meet, in seconds, such as ttft=1,latency=30. Default: a whole answer.",
+)
+@click.option(
+    "--stream/--no-stream",
+    "streamed",
+    default=None,
+    help="Streamed or whole answers. Default: streamed if --slo has ttft.",
 )
 @click.option("--instance-type", help="Another of the preset's instances.")
 @click.option(
@@ -148,7 +121,8 @@ def plan(
     inputs: Lengths,
     new: Lengths,
     trace_path: Path | None,
-    slo: Objectives,
+    slo: dict[str, float],
+    streamed: bool | None,
     instance_type: str | None,
     calibration: Path | None,
     sampling: str,
@@ -172,12 +146,15 @@ def plan(
     from inf2kit.planning import plan as plans
     from inf2kit.planning import report, trace
     from inf2kit.planning.demand import Demand
+    from inf2kit.planning.prediction import Objectives
     from inf2kit.planning.scaling import Growth
 
     if rate is not None and not rate < float("inf"):
         raise click.BadParameter(f"{rate} is no number of calls per second", param_hint="'--rate'")
     if rate is not None and callers is not None:
         raise click.UsageError("give --rate or --callers, not both")
+    if streamed is False and "ttft" in slo:
+        raise click.UsageError("a limit of ttft needs streamed answers; leave out one of the two")
     if rate is None and callers is None and trace_path is None:
         raise click.UsageError("how much is asked? Give --rate, --callers, or a --trace with times")
     chosen = inf2kit.load_preset(preset)
@@ -189,12 +166,13 @@ def plan(
         demand = Demand.of_lengths(inputs, new, rate=rate, callers=callers)
     situation = plans.Situation(
         demand,
-        slo,
+        Objectives(slo.get("ttft"), slo.get("latency")),
         Growth(peak, growth / 100, scale_out_delay),
         sampling,
         region,
         prefills_per_step,
         seeds,
+        "ttft" in slo if streamed is None else streamed,
     )
     if chart_path and not chart_path.parent.is_dir():
         folder = chart_path.parent

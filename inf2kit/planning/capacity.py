@@ -119,22 +119,24 @@ def check_alone(predictor: Predictor, errors: Errors) -> None:
     times = engine.times
     first_s = times.prefill(round(predictor.mean_input)) + times.round_trip_s
     alone_s = closed_form.alone_s(engine, predictor.mean_input, predictor.mean_new)
-    if objectives.ttft_s and first_s > objectives.ttft_s:
+    if first_s > min(objectives.ttft_s or math.inf, engine.deadline_s):
         raise PlanError(
             f"no number of instances gives a first token in time: a call of {predictor.mean_input:.0f} "
             f"input tokens that has an instance to itself waits {first_s:.2g} s for it, and with the error "
             f"to expect {first_s * (1 + errors.first_token):.2g} s; send shorter prompts, or take a preset "
             "with more cores"
         )
-    limit_s = min(objectives.latency_s or math.inf, engine.deadline_s)
+    limit_s = min(objectives.latency_s or math.inf, engine.ends_s)
     if alone_s > limit_s:
         latency = errors.latency if predictor.demand.callers else errors.open_latency
         fitting = 1 + int(max(0.0, limit_s - first_s - times.stall_s) / times.step(1))
+        is_cut = alone_s > engine.ends_s and engine.stream_deadline_s is None
+        remedy = "stream them (--stream) if the preset has a stream_deadline_s, " if is_cut else ""
         raise PlanError(
             f"no number of instances gives answers in time: {predictor.mean_new:.0f} new tokens take "
             f"{alone_s:.3g} s where a call has an instance to itself, with the error to expect up to "
-            f"{alone_s * (1 + latency):.3g} s, and calls are cut at {engine.deadline_s:g} s; ask for at "
-            f"most {fitting} new tokens, or take a faster preset"
+            f"{alone_s * (1 + latency):.3g} s, and calls are cut at {engine.ends_s:g} s; ask for at "
+            f"most {fitting} new tokens, {remedy}or take a faster preset"
         )
     quiet = (
         predictor.with_callers(1, 1)

@@ -36,6 +36,7 @@ class Situation:
         region: The region of the prices; None for any.
         prefills_per_step: Most prefills between two decode steps.
         seeds: Number of simulations of each figure.
+        streamed: Whether answers are streamed, so that they end at the preset's ``stream_deadline_s``.
     """
 
     demand: Demand
@@ -45,6 +46,7 @@ class Situation:
     region: str | None = None
     prefills_per_step: int = 1
     seeds: int = 5
+    streamed: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Plan:
         preset: The preset.
         situation: What it is for.
         basis: What its figures rest on.
+        engine: Each instance's engine.
         prediction: What the demand meets on the planned instances.
         unlimited: The same where no call is cut at its deadline.
         longest_answer: New tokens that a call alone in its instance gets before its deadline or its row's
@@ -93,6 +96,7 @@ class Plan:
     preset: Preset
     situation: Situation
     basis: Basis
+    engine: EngineModel
     prediction: Prediction
     unlimited: Prediction
     longest_answer: int
@@ -128,18 +132,20 @@ def make(preset: Preset, situation: Situation, *, calibration: Path | None = Non
     prediction = capacity.least_instances(predictor, basis.errors)
     # Searches and sweeps need fewer simulations than the figures that are printed.
     quick = _predictor(preset, engine, basis, dataclasses.replace(situation, seeds=min(3, situation.seeds)))
-    endless = _predictor(preset, dataclasses.replace(engine, deadline_s=float("inf")), basis, situation)
+    without_deadline = dataclasses.replace(engine, deadline_s=float("inf"), stream_deadline_s=None)
+    endless = _predictor(preset, without_deadline, basis, situation)
     predictions = capacity.sweep(quick, prediction.instances)
     return Plan(
         preset,
         situation,
         basis,
+        engine,
         prediction,
         endless.predict(prediction.instances),
         _longest_answer(preset, engine, predictor.mean_input),
         predictions,
         capacity.knee(predictions),
-        capacity.limits(predictions, quick.objectives, engine.deadline_s),
+        capacity.limits(predictions, quick.objectives, engine.ends_s),
         cost.of(prediction, predictor, preset.compute.instance_type, situation.region),
         scaling.plan(quick, prediction.instances, basis.errors, situation.growth),
         _notes(preset, basis, situation.demand),
@@ -171,6 +177,7 @@ def engine_model(preset: Preset, basis: Basis, situation: Situation) -> EngineMo
         preset.serving.deadline_s,
         situation.prefills_per_step,
         None if preset.compute.backend == "neuron" else _CHUNK_TOKENS,
+        stream_deadline_s=preset.serving.stream_deadline_s if situation.streamed else None,
     )
 
 
@@ -196,7 +203,7 @@ def _predictor(preset: Preset, engine: EngineModel, basis: Basis, situation: Sit
 
 def _longest_answer(preset: Preset, engine: EngineModel, mean_input: float) -> int:
     times, room = engine.times, preset.shapes.sequence_length - round(mean_input)
-    left_s = engine.deadline_s - times.prefill(round(mean_input)) - times.stall_s - times.round_trip_s
+    left_s = engine.ends_s - times.prefill(round(mean_input)) - times.stall_s - times.round_trip_s
     return min(room, 1 + int(max(0.0, left_s) / times.step(1)))
 
 

@@ -12,8 +12,8 @@ from inf2kit.planning import cost
 from inf2kit.planning.plan import Alternative, Plan
 from inf2kit.planning.prediction import WHOLE_LIMIT_S, Estimate
 
-#: Seconds in which SageMaker must have a whole stream, and an asynchronous answer.
-_STREAM_S, _ASYNC_S = 480, 3600
+#: Seconds in which SageMaker must have an asynchronous answer.
+_ASYNC_S = 3600
 
 
 def to_dict(plan: Plan, alternatives: Sequence[Alternative]) -> dict[str, Any]:
@@ -27,6 +27,7 @@ def to_dict(plan: Plan, alternatives: Sequence[Alternative]) -> dict[str, Any]:
             "demand": {
                 "rate": demand.rate,
                 "callers": demand.callers,
+                "streamed": plan.situation.streamed,
                 "lengths": demand.description,
                 "mean_input_tokens": demand.mean_input,
                 "mean_new_tokens": demand.mean_new,
@@ -90,7 +91,7 @@ def _head(plan: Plan) -> list[str]:
     latency = errors.latency if demand.callers else errors.open_latency
     return [
         f"{plan.prediction.instances} x {plan.preset.compute.instance_type} for {plan.preset.name}: "
-        f"{demand.amount}, {demand.description}",
+        f"{demand.amount}, {demand.description}{', streamed' if plan.situation.streamed else ''}",
         f"asked of 19 calls in 20: {', '.join(asked) or 'a whole answer, not refused'}",
         f"by {basis.source}",
         f"error to expect: latency up to {latency:.0%} longer than predicted, first token "
@@ -117,7 +118,7 @@ def _figures(plan: Plan) -> list[str]:
         f"{prediction.inside.value:.2g} calls, {prediction.rows_live.value:.2g} of them decoding",
         f"load: {prediction.load:.0%} of what the instances can take; failures: "
         f"{prediction.refused.value:.2%} refused (429), {prediction.cut.value:.2%} cut at "
-        f"{plan.preset.serving.deadline_s:g} s",
+        f"{plan.engine.ends_s:g} s",
         f"simulated {plan.situation.seeds} times with different seeds; ± is a 95 % confidence interval "
         "between them",
     ]
@@ -140,21 +141,28 @@ def _limits(plan: Plan) -> list[str]:
 
 
 def _long_answers(plan: Plan) -> list[str]:
-    over, deadline_s = plan.unlimited.over_60_s.value, plan.preset.serving.deadline_s
+    over, ends_s, serving = plan.unlimited.over_60_s.value, plan.engine.ends_s, plan.preset.serving
+    what = (
+        "take longer than SageMaker waits for a whole answer, and must be streamed; an instance ends streams"
+        if plan.situation.streamed
+        else "would take longer than SageMaker waits for a whole answer; an instance cuts them"
+    )
     lines = [
-        f"CALLS OVER {WHOLE_LIMIT_S:g} s: {over:.1%} would take longer than SageMaker waits for a whole "
-        f"answer; an instance cuts them at {deadline_s:g} s, which is {_number(plan.longest_answer)} new "
-        "tokens where a call is alone"
+        f"CALLS OVER {WHOLE_LIMIT_S:g} s: {over:.1%} {what} at {ends_s:g} s, which is "
+        f"{_number(plan.longest_answer)} new tokens where a call is alone"
     ]
-    if over > 0 or plan.prediction.cut.value > 0:
+    if plan.prediction.cut.value > 0 or (over > 0 and not plan.situation.streamed):
         gap_s = plan.unlimited.inter_token_latency.value
         first_s = plan.unlimited.time_to_first_token["p95"].value
-        fitting = max(1, int((deadline_s - first_s) / gap_s)) if gap_s > 0 else 1
-        lines += [
-            f"  fewer tokens: at most {fitting} new tokens fit under this load",
-            f"  stream: SageMaker allows {_STREAM_S // 60} minutes; needs a preset with a longer deadline_s",
-            f"  asynchronous: up to {_ASYNC_S // 60} minutes, -c asynchronous=true -c async_deadline_s=...",
-        ]
+        fitting = max(1, int((ends_s - first_s) / gap_s)) if gap_s > 0 else 1
+        lines.append(f"  fewer tokens: at most {fitting} new tokens fit under this load")
+        if not plan.situation.streamed:
+            limit_s = serving.stream_deadline_s
+            how = f"up to {limit_s:g} s" if limit_s else "needs a preset with a stream_deadline_s"
+            lines.append(f"  streams (--stream): {how}")
+        lines.append(
+            f"  asynchronous: up to {_ASYNC_S // 60} minutes, -c asynchronous=true -c async_deadline_s=..."
+        )
     return lines
 
 

@@ -203,8 +203,8 @@ class Simulation:
         in_order = instance.in_order
         while in_order and in_order[0].ending is not Ending.RUNNING:
             in_order.popleft()
-        if self._engine.deadline_s < math.inf and in_order:
-            left_s = in_order[0].arrival + self._engine.deadline_s - now
+        if self._engine.ends_s < math.inf and in_order:
+            left_s = in_order[0].arrival + self._engine.ends_s - now
             steps = min(steps, max(1, math.ceil(left_s / instance.step_s)))
         return steps
 
@@ -222,7 +222,7 @@ class Simulation:
             call = heapq.heappop(running)[2]
             call.tokens = call.new_tokens
             self._free(instance, call, now, Ending.ANSWERED)
-        if self._engine.deadline_s < math.inf:
+        if self._engine.ends_s < math.inf:
             self._cut_expired(instance, now)
         for call in instance.fresh:
             self._first_token(instance, call, now)
@@ -231,7 +231,7 @@ class Simulation:
 
     def _cut_expired(self, instance: _Instance, now: float) -> None:
         expired = set()
-        while instance.in_order and instance.in_order[0].arrival + self._engine.deadline_s <= now:
+        while instance.in_order and instance.in_order[0].arrival + self._engine.ends_s <= now:
             call = instance.in_order.popleft()
             if call.ending is Ending.RUNNING:
                 call.tokens = instance.steps - call.first_step + 1
@@ -279,7 +279,7 @@ class Simulation:
         call.first_step = instance.steps
         if call.new_tokens <= 1:
             self._free(instance, call, now, Ending.ANSWERED)
-        elif now >= call.arrival + self._engine.deadline_s:
+        elif now >= call.arrival + self._engine.ends_s:
             self._free(instance, call, now, Ending.CUT)
         else:
             last_step = instance.steps + call.new_tokens - 1

@@ -63,12 +63,14 @@ class EngineModel:
         times: What prefills and steps take.
         rows: Texts that are decoded together.
         queue_size: Calls that may wait for a row; one more is answered with 429.
-        deadline_s: Seconds from arrival at which a call ends with the tokens it has.
+        deadline_s: Seconds from arrival by which a call has its first token, and at which a whole answer ends
+            with the tokens it has.
         prefills_per_step: Most prefills between two decode steps.
         chunk_tokens: Tokens that one prefill takes at most, of one prompt or of several; None where a
             prefill takes one whole prompt, as compiled graphs do.
         first_token_after_step: Whether a first token comes at the end of the step in which its prefill ran.
             So do vLLM's; inf2kit's come before.
+        stream_deadline_s: Seconds from arrival at which a stream ends; None for whole answers.
     """
 
     times: ServiceTimes
@@ -78,3 +80,9 @@ class EngineModel:
     prefills_per_step: int = 1
     chunk_tokens: int | None = None
     first_token_after_step: bool = False
+    stream_deadline_s: float | None = None
+
+    @property
+    def ends_s(self) -> float:
+        """Seconds from arrival at which a call ends with the tokens it has."""
+        return self.deadline_s if self.stream_deadline_s is None else self.stream_deadline_s

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ _NEW = (
     *("new_tokens", "output_tokens", "output_length", "osl", "generated_tokens", "GeneratedTokens"),
     *("max_new_tokens", "max_tokens"),
 )
-_TIME = ("time_s", "start_s", "timestamp", "TIMESTAMP")
+TIME_NAMES = ("time_s", "start_s", "timestamp", "TIMESTAMP")
 #: Mooncake's and AIPerf's times are milliseconds.
 _MILLISECONDS = "timestamp"
 
@@ -36,11 +37,10 @@ def read(path: Path) -> Trace:
         PlanError: it cannot be read, or a line has no such numbers.
     """
     calls = []
-    for number, values in _lines(path):
-        try:
-            calls.append((_time(values), _tokens(values, _INPUT), _tokens(values, _NEW)))
-        except (ValueError, TypeError, OverflowError) as error:
-            raise PlanError(f"{path}, line {number}: {error}") from None
+    for where, values in lines(path):
+        if not isinstance(values, dict):
+            raise PlanError(f"{where} is no JSON object")
+        calls.append((read_time(where, values), *read_tokens(where, values)))
     if not calls:
         raise PlanError(f"{path} has no calls; give a file with a line for each call")
     has_times = all(at is not None for at, *_ in calls)
@@ -53,53 +53,85 @@ def read(path: Path) -> Trace:
     )
 
 
-def _lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield where each line of a ``.csv`` or ``.jsonl`` file is, and its values.
+
+    Raises:
+        PlanError: it cannot be read, or is no text of such lines.
+    """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             if path.suffix.lower() == ".csv":
-                yield from enumerate(csv.DictReader(file), start=2)
+                for number, row in enumerate(csv.DictReader(file), start=2):
+                    yield f"{path}, line {number}", row
                 return
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    yield number, _object(path, number, line)
+                    where = f"{path}, line {number}"
+                    yield where, _parse(where, line)
     except OSError as error:
         raise PlanError(f"{path} cannot be read: {error.strerror or error}") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise PlanError(f"{path} is no text of lines ({error}); give a .csv or a .jsonl file") from None
 
 
-def _object(path: Path, number: int, line: str) -> Mapping[str, Any]:
-    try:
-        values = json.loads(line)
-    except ValueError as error:
-        raise PlanError(f"{path}, line {number} is no JSON ({error}); a CSV file must end in .csv") from None
-    if not isinstance(values, dict):
-        raise PlanError(f"{path}, line {number} is no JSON object")
-    return values
+def has_tokens(values: Any) -> bool:
+    """Whether a line's values have a number of input tokens, under any of its names."""
+    return isinstance(values, dict) and _find(values, _INPUT) is not None
 
 
-def _tokens(values: Mapping[str, Any], names: tuple[str, ...]) -> int:
-    name = _find(values, names)
-    if name is None:
-        raise ValueError(f"there is no {names[0]} (or {', '.join(names[1:])})")
-    tokens = int(float(values[name]))
-    if tokens < 1:
-        raise ValueError(f"{name} is {values[name]!r}; it must be at least 1")
-    return tokens
+def read_tokens(where: str, values: Mapping[str, Any]) -> tuple[int, int]:
+    """Read the numbers of input and of new tokens.
+
+    Raises:
+        PlanError: one of them is missing, or below 1.
+    """
+    return _count(where, values, _INPUT), _count(where, values, _NEW)
 
 
-def _time(values: Mapping[str, Any]) -> float | None:
-    name = _find(values, _TIME)
+def read_time(where: str, values: Mapping[str, Any]) -> float | None:
+    """Read when a call came, in seconds; None if the line does not say.
+
+    Raises:
+        PlanError: it is no time.
+    """
+    name = _find(values, TIME_NAMES)
     if name is None:
         return None
+    value = values[name]
     try:
-        seconds = float(values[name])
-    except ValueError:
+        seconds = float(value)
+    except (ValueError, TypeError):
         # Azure's have seven decimals, and Python before 3.11 reads exactly six, and no Z.
-        text = re.sub(r"\.(\d+)", lambda match: f".{match[1][:6]:0<6}", str(values[name]))
-        text = text.replace("Z", "+00:00")
-        return dt.datetime.fromisoformat(text).timestamp()
+        text = re.sub(r"\.(\d+)", lambda match: f".{match[1][:6]:0<6}", str(value)).replace("Z", "+00:00")
+        try:
+            return dt.datetime.fromisoformat(text).timestamp()
+        except (ValueError, OverflowError):
+            seconds = math.nan
+    if not math.isfinite(seconds):
+        raise PlanError(f"{where}: {name} is {value!r}; it must be seconds, or a date and a time")
     return seconds / 1000 if name == _MILLISECONDS else seconds
+
+
+def _parse(where: str, line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise PlanError(f"{where} is no JSON ({error}); a CSV file must end in .csv") from None
+
+
+def _count(where: str, values: Mapping[str, Any], names: tuple[str, ...]) -> int:
+    name = _find(values, names)
+    if name is None:
+        raise PlanError(f"{where}: there is no {names[0]} (or {', '.join(names[1:])})")
+    value = values[name]
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (ValueError, TypeError):
+        number = math.nan
+    if not 1 <= number < math.inf or number % 1:
+        raise PlanError(f"{where}: {name} is {value!r}; it must be a whole number of at least 1")
+    return int(number)
 
 
 def _find(values: Mapping[str, Any], names: tuple[str, ...]) -> str | None:

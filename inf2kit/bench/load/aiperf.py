@@ -40,11 +40,8 @@ def _to_object(report: Report, cell: Cell, statistics: dict[str, Statistic]) -> 
         metrics[tag] = {"unit": "tokens", "avg": float(sum(values))}
     began = dt.datetime.fromisoformat(cell.began)
     last_s = max((sample.end_s for sample in cell.samples), default=cell.stop_s)
-    load: dict[str, Any] = (
-        {"concurrency": int(cell.load.value)}
-        if cell.load.kind == "callers"
-        else {"request_rate": cell.load.value}
-    )
+    name = {"callers": "concurrency", "rate": "request_rate", "replay": "replay_speed"}[cell.load.kind]
+    load = {name: cell.load.value if cell.load.is_open else int(cell.load.value)}
     messages = {sample.failure: sample.message for sample in counted}
     return {
         "schema_version": _SCHEMA_VERSION,

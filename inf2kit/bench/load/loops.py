@@ -7,7 +7,7 @@ import contextlib
 import datetime as dt
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from inf2kit.bench.load.metrics import percentile
@@ -34,7 +34,7 @@ class Until:
 
     def is_over(self, elapsed_s: float, sent: int) -> bool:
         """Whether it is time."""
-        return sent >= self.calls if self.calls is not None else elapsed_s >= self.seconds
+        return sent >= self.calls if self.calls is not None else elapsed_s > self.seconds
 
 
 class CellRun:
@@ -46,6 +46,7 @@ class CellRun:
         requests: What to send.
         sender: How.
         streamed: Whether answers are streamed.
+        times_s: When the calls of a replay are due, at the trace's own speed.
         on_result: Called with each result.
 
     Attributes:
@@ -64,11 +65,12 @@ class CellRun:
         sender: Sender,
         *,
         streamed: bool,
+        times_s: Sequence[float] = (),
         on_result: Callable[[TextResult], None] = lambda _: None,
     ) -> None:
         self.load, self.until = load, until
         self._requests, self._sender, self._streamed = requests, sender, streamed
-        self._on_result = on_result
+        self._times_s, self._on_result = times_s, on_result
         self.samples: list[Sample] = []
         self.in_flight = self.failed = self.tokens = self.sent = 0
         self.hopeless: EndpointError | None = None
@@ -96,7 +98,7 @@ class CellRun:
         self._began = time.perf_counter()
         processor_s, lags = time.process_time(), list[float]()
         watch = asyncio.create_task(_watch_loop(lags))
-        loop = self._closed_loop() if self.load.kind == "callers" else self._open_loop(seed)
+        loop = self._open_loop(seed) if self.load.is_open else self._closed_loop()
         interrupted = not await _run_until(loop, stop)
         watch.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -127,17 +129,26 @@ class CellRun:
                 failures += 1
                 await asyncio.sleep(min(_WAIT_S * 2 ** (failures - 1), _LONGEST_WAIT_S))
 
+    def _arrivals(self, seed: str) -> Iterator[float]:
+        """Yield when calls are due; those of a rate are Poisson arrivals, with exponential times between."""
+        if self.load.kind == "replay":
+            yield from (at_s / self.load.value for at_s in self._times_s)
+            return
+        generator, due_s = random.Random(seed), 0.0  # noqa: S311 - arrivals, not secrets
+        while True:
+            due_s += generator.expovariate(self.load.value)
+            yield due_s
+
     async def _open_loop(self, seed: str) -> None:
-        """Poisson arrivals: the times between them are exponential, and independent of answers."""
-        generator = random.Random(seed)  # noqa: S311 - arrivals, not secrets
-        due_s = generator.expovariate(self.load.value)
+        """Calls that are due at times of their own, whatever becomes of the others."""
         calls = set()
-        while not self._is_over(due_s):
+        for due_s in self._arrivals(seed):
+            if self._is_over(due_s):
+                break
             await asyncio.sleep(max(due_s - self.elapsed_s, 0.0))
             if self.hopeless is not None:
                 break
             calls.add(asyncio.create_task(self._call(next(self._requests), due_s)))
-            due_s += generator.expovariate(self.load.value)
             await asyncio.sleep(0)  # sends it now, also if the next one is due already
         self._stop_s = self._stop_s or (self.elapsed_s if self.until.calls else self.until.seconds)
         try:
@@ -150,7 +161,7 @@ class CellRun:
     def _is_over(self, at_s: float) -> bool:
         if self.hopeless is None and not self.until.is_over(at_s, self.sent):
             return False
-        if self._stop_s is None and self.load.kind == "callers":
+        if self._stop_s is None and not self.load.is_open:
             self._stop_s = self.elapsed_s
         return True
 
@@ -166,7 +177,7 @@ class CellRun:
         except EndpointError as error:
             failure, message = failure_kind(error), str(error)
             self.failed += 1
-            every = int(self.load.value) if self.load.kind == "callers" else 1
+            every = 1 if self.load.is_open else int(self.load.value)
             if self.failed == len(self.samples) + 1 >= _HOPELESS * every:
                 self.hopeless = error
         except asyncio.CancelledError:

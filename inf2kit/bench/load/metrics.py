@@ -83,13 +83,13 @@ class Window:
         ended = sorted(sample.end_s for sample in cell.ended)
         if not ended:
             return cls(0.0, cell.stop_s, is_whole=True)
-        callers = int(cell.load.value) if cell.load.kind == "callers" else 1
+        callers = 1 if cell.load.is_open else int(cell.load.value)
         begin_s = ended[min(callers, len(ended)) - 1]
-        if cell.load.kind == "rate":
+        if cell.load.is_open:
             begin_s = max(begin_s, 0.1 * cell.stop_s)
         end_s = max(sample.sent_s for sample in cell.samples)
         if end_s <= begin_s or not any(begin_s < at <= end_s for at in ended):
-            return cls(0.0, max(ended[-1], cell.stop_s if cell.load.kind == "rate" else 0.0), is_whole=True)
+            return cls(0.0, max(ended[-1], cell.stop_s if cell.load.is_open else 0.0), is_whole=True)
         return cls(begin_s, end_s)
 
     @property
@@ -103,7 +103,7 @@ class Window:
 
     def counted(self, cell: Cell) -> list[Sample]:
         """The calls that percentiles count: of an open loop those that were due in it, however long."""
-        if cell.load.kind == "callers":
+        if not cell.load.is_open:
             return self.ended(cell)
         return [sample for sample in cell.ended if self.begin_s <= sample.due_s <= self.end_s]
 

@@ -14,6 +14,8 @@ from inf2kit.bench.load.samples import Cell, Load
 _KNEE = 0.9
 #: Points of a timeline; more would only be a larger file.
 _POINTS = 60
+#: What grows from load to load, by their kind.
+_X_LABELS = {"callers": "callers", "rate": "calls per second", "replay": "speed of the replay"}
 #: Loads in a timeline, as many as a chart tells apart.
 _TIMELINES = 4
 _STYLE = """
@@ -97,7 +99,7 @@ def _charts(report: Report) -> list[str]:
         (cell, statistics) for cell, statistics, _ in report.measured() if "request_latency" in statistics
     ]
     drawn = []
-    for kind in ("callers", "rate"):
+    for kind in _X_LABELS:
         of_kind = [(cell, statistics) for cell, statistics in measured if cell.load.kind == kind]
         if len(of_kind) > 1:
             drawn.append(_latency_against_throughput(report, kind, of_kind))
@@ -111,7 +113,7 @@ def _charts(report: Report) -> list[str]:
 def _latency_against_throughput(
     report: Report, kind: str, measured: list[tuple[Cell, dict[str, Statistic]]]
 ) -> str:
-    loop = "closed loops" if kind == "callers" else "open loops"
+    loop = {"callers": "closed loops", "rate": "open loops", "replay": "replays"}[kind]
     knee = find_knee(report) if kind == "callers" else None
     caption = report.notice
     if knee is not None:
@@ -126,9 +128,8 @@ def _latency_against_throughput(
     with charts.chart(f"Latency against throughput, {loop}", notice=caption) as (figure, (axes,)):
         charts.draw_lines(axes, series, "new tokens per second", "request_latency [s]")
         for (cell, _), (x, y) in zip(measured, series["p95"], strict=True):
-            label = (
-                f"{cell.load.value:g}{'/s' if kind == 'rate' else ''}{' (knee)' if cell.load == knee else ''}"
-            )
+            name = f"{cell.load.value:g}" if kind == "callers" else str(cell.load).removeprefix("replay ")
+            label = f"{name} (knee)" if cell.load == knee else name
             axes.annotate(label, (x, y), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=9)
         axes.set_ylim(bottom=0)
         axes.margins(x=0.12, y=0.15)
@@ -136,7 +137,7 @@ def _latency_against_throughput(
 
 
 def _first_token(report: Report, kind: str, measured: list[tuple[Cell, dict[str, Statistic]]]) -> str:
-    x_label = "callers" if kind == "callers" else "calls per second"
+    x_label = _X_LABELS[kind]
     with charts.chart(f"Time to first token by {x_label}", notice=report.notice) as (figure, (axes,)):
         series = {
             f"p{each}": [

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from inf2kit.errors import Inf2KitError
+from inf2kit.planning import trace
+from inf2kit.planning.lengths import Lengths
 
-#: Keys of a trace's line that give a number of input or of new tokens: ours, Mooncake's and AIPerf's.
-_INPUT_KEYS = ("input_tokens", "input_length", "isl")
-_NEW_KEYS = ("new_tokens", "output_length", "osl", "max_new_tokens", "max_tokens")
 _PROMPT_KEYS = ("prompt", "inputs", "text")
+#: Parameters that may stand beside a prompt.
+_NEW_KEYS = ("max_new_tokens", "max_tokens")
 
 
 @dataclass(frozen=True)
@@ -37,35 +38,6 @@ class Request:
     wanted_tokens: int | None = None
 
 
-@dataclass(frozen=True)
-class Lengths:
-    """Numbers of tokens: one, or all from ``low`` to ``high`` with equal probability."""
-
-    low: int
-    high: int
-
-    @classmethod
-    def parse(cls, text: str) -> Lengths:
-        """Read ``256`` or ``64-512``.
-
-        Raises:
-            ValueError: it is neither.
-        """
-        low, dash, high = text.partition("-")
-        lengths = cls(int(low), int(high) if dash else int(low))
-        if not 1 <= lengths.low <= lengths.high:
-            raise ValueError(text)
-        return lengths
-
-    def draw(self, generator: random.Random) -> int:
-        """Return one of them."""
-        return generator.randint(self.low, self.high)
-
-    def __str__(self) -> str:
-        """Return it as it was given."""
-        return str(self.low) if self.low == self.high else f"{self.low}-{self.high}"
-
-
 #: Builds a text of so many tokens, another one for each seed.
 BuildPrompt = Callable[[int, int], str]
 
@@ -80,13 +52,15 @@ class Workload:
         requests: Whole requests, which are sent in turn; empty if prompts are built.
         input_lengths: Input tokens to draw.
         new_lengths: New tokens to draw.
+        times_s: Seconds from a trace's first call to each, ascending; empty if they are not known.
     """
 
     description: str
     pairs: tuple[tuple[int, int], ...] = ()
     requests: tuple[Request, ...] = ()
-    input_lengths: Lengths = Lengths(256, 256)
-    new_lengths: Lengths = Lengths(128, 128)
+    input_lengths: Lengths = field(default_factory=lambda: Lengths(256, 256))
+    new_lengths: Lengths = field(default_factory=lambda: Lengths(128, 128))
+    times_s: tuple[float, ...] = ()
 
     @classmethod
     def of_lengths(cls, input_lengths: Lengths, new_lengths: Lengths) -> Workload:
@@ -99,29 +73,34 @@ class Workload:
 
     @classmethod
     def read_trace(cls, path: Path) -> Workload:
-        """Read a trace: a JSON object in each line, with numbers of tokens or with a prompt of its own.
+        """Read a trace: a line for each call, with numbers of tokens or with a prompt of its own.
+
+        Args:
+            path: A ``.csv`` or a ``.jsonl`` file, as ``planning.trace`` reads it.
 
         Raises:
             Inf2KitError: a line has neither.
         """
-        pairs, requests = [], []
-        for where, values in _lines(path):
-            if isinstance(values, dict) and (tokens := _first(values, _INPUT_KEYS)) is not None:
-                new_tokens = _first(values, _NEW_KEYS)
-                if not _is_count(tokens) or not _is_count(new_tokens):
-                    raise Inf2KitError(
-                        f"{where}: input_tokens and new_tokens must both be whole numbers of at least 1"
-                    )
-                pairs.append((tokens, new_tokens))
+        calls: list[tuple[float | None, tuple[int, int] | Request]] = []
+        for where, values in trace.lines(path):
+            at = trace.read_time(where, values) if isinstance(values, dict) else None
+            if trace.has_tokens(values):
+                calls.append((at, trace.read_tokens(where, values)))
             else:
-                requests += _requests(where, values)
+                calls += [(at, request) for request in _requests(where, values)]
+        has_times = all(at is not None for at, _ in calls)
+        if has_times:
+            calls.sort(key=lambda call: call[0] or 0.0)
+        pairs = tuple(call for _, call in calls if not isinstance(call, Request))
+        requests = tuple(call for _, call in calls if isinstance(call, Request))
         if bool(pairs) is bool(requests):
             problem = "has both" if pairs else "has no lines"
             raise Inf2KitError(
                 f"{path} {problem}; write either numbers of tokens or prompts into every line, such as "
                 '{"input_tokens": 256, "new_tokens": 128}'
             )
-        return cls(f"{len(pairs or requests)} calls of {path.name}", tuple(pairs), tuple(requests))
+        times_s = tuple((at or 0.0) - (calls[0][0] or 0.0) for at, _ in calls) if has_times else ()
+        return cls(f"{len(calls)} calls of {path.name}", pairs, requests, times_s=times_s)
 
     @classmethod
     def read_capture(cls, path: Path) -> Workload:
@@ -131,7 +110,7 @@ class Workload:
             Inf2KitError: a line is no capture of a request of ours.
         """
         requests: list[Request] = []
-        for where, values in _lines(path):
+        for where, values in trace.lines(path):
             try:
                 captured = values["captureData"]["endpointInput"]
                 data = captured["data"]
@@ -176,30 +155,23 @@ def built_request(prompt: str, input_tokens: int, new_tokens: int) -> Request:
     return Request(prompt, (), parameters, input_tokens, new_tokens)
 
 
-def _lines(path: Path) -> Iterator[tuple[str, Any]]:
-    try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    try:
-                        yield f"{path}, line {number}", json.loads(line)
-                    except ValueError as error:
-                        raise Inf2KitError(
-                            f"{path}, line {number} is not JSON: {error}; correct it"
-                        ) from None
-    except UnicodeDecodeError as error:
-        raise Inf2KitError(f"{path} is not UTF-8: {error.reason}; convert it") from None
-
-
 def _requests(where: str, values: Any) -> list[Request]:
     """The requests of a body, or of a trace's line: one for each of its texts."""
     if isinstance(values, str):
         values = {"prompt": values}
     if isinstance(values, dict):
         prompt, messages = _first(values, _PROMPT_KEYS), values.get("messages")
-        own = {key: value for key, value in values.items() if key in _NEW_KEYS[-2:]}
+        own = {key: value for key, value in values.items() if key in _NEW_KEYS}
         if prompt is None and isinstance(messages, list) and all(isinstance(turn, dict) for turn in messages):
-            left_out = ("messages", "model", "stream", "stream_options", "parameters", "id")
+            left_out = (
+                "messages",
+                "model",
+                "stream",
+                "stream_options",
+                "parameters",
+                "id",
+                *trace.TIME_NAMES,
+            )
             own = {key: value for key, value in values.items() if key not in left_out}
         parameters = {**own, **(values.get("parameters") or {})}
         for name in ("details", "stream", "n"):
@@ -217,7 +189,3 @@ def _requests(where: str, values: Any) -> list[Request]:
 
 def _first(values: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
     return next((values[key] for key in keys if key in values), None)
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -34,7 +34,7 @@ class Plan:
 
     Attributes:
         loads: The loads, one after the other.
-        until: When each of them ends.
+        until: When each of them ends; a replay ends with its trace at the latest.
         workload: What is sent.
         warm_up: Calls at once before the first load, so that every replica has had one.
         seed: The seed of prompts, lengths and arrivals.
@@ -49,6 +49,13 @@ class Plan:
     seed: int
     streamed: bool
     slo: dict[str, float]
+
+    def until_of(self, load: Load) -> Until:
+        """Return when a load ends."""
+        if load.kind != "replay":
+            return self.until
+        last_s = self.workload.times_s[-1] / load.value
+        return dataclasses.replace(self.until, seconds=min(self.until.seconds, last_s))
 
 
 @dataclass(frozen=True)
@@ -162,10 +169,11 @@ class Run:
         """
         plan = self._plan
         for number, load in enumerate(plan.loads, 1):
-            left = None if plan.until.calls else (len(plan.loads) - number) * plan.until.seconds
+            until = plan.until_of(load)
+            left = None if until.calls else sum(plan.until_of(later).seconds for later in plan.loads[number:])
             requests = plan.workload.draw(f"{plan.seed} {load}", build_prompt)
             place = Place(number, len(plan.loads), left)
-            yield await self.measure(load, plan.until, requests, place, stop)
+            yield await self.measure(load, until, requests, place, stop)
             if stop.is_set() or self.error is not None:
                 return
 
@@ -183,7 +191,13 @@ class Run:
         """
         before = await self._server.read()
         running = CellRun(
-            load, until, requests, self._sender, streamed=self._plan.streamed, on_result=self._note
+            load,
+            until,
+            requests,
+            self._sender,
+            streamed=self._plan.streamed,
+            times_s=self._plan.workload.times_s,
+            on_result=self._note,
         )
         watch = asyncio.create_task(self._watch(running, place))
         try:
@@ -236,10 +250,13 @@ def new_report(endpoint: str, where: str, machine: str, transport: str, plan: Pl
     )
 
 
-def parse_loads(callers: Sequence[int], rates: Sequence[float]) -> tuple[Load, ...]:
-    """Return the loads of a run, closed loops first."""
+def parse_loads(
+    callers: Sequence[int], rates: Sequence[float], speeds: Sequence[float] = ()
+) -> tuple[Load, ...]:
+    """Return the loads of a run: closed loops, rates, and replays of a trace."""
     closed = (Load("callers", value) for value in callers)
-    return (*closed, *(Load("rate", value) for value in rates))
+    rated = (Load("rate", value) for value in rates)
+    return (*closed, *rated, *(Load("replay", value) for value in speeds))
 
 
 def _no_prompts(_tokens: int, _seed: int) -> str:

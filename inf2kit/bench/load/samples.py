@@ -18,16 +18,24 @@ class Load:
     Attributes:
         kind: ``callers``: so many callers, each of which sends its next call when the last one has ended (a
             closed loop). ``rate``: calls a second, whether earlier ones have ended or not (an open loop).
-        value: Number of callers, or calls a second.
+            ``replay``: an open loop whose calls come at the times of a trace.
+        value: Number of callers, calls a second, or how many times as fast as the trace.
     """
 
-    kind: Literal["callers", "rate"]
+    kind: Literal["callers", "rate", "replay"]
     value: float
 
+    @property
+    def is_open(self) -> bool:
+        """Whether calls come without waiting for the answers to earlier ones."""
+        return self.kind != "callers"
+
     def __str__(self) -> str:
-        """Return it as ``4 callers`` or ``0.5/s``."""
+        """Return it as ``4 callers``, ``0.5/s`` or ``replay x2``."""
         if self.kind == "rate":
             return f"{self.value:g}/s"
+        if self.kind == "replay":
+            return f"replay x{self.value:g}"
         return "1 caller" if self.value == 1 else f"{self.value:g} callers"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import math
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,19 +12,26 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from inf2kit.cli.bench.load_output import ProgressLine, ReportWriter, print_calibration, print_report, summary
-from inf2kit.cli.bench.types import LengthsType, Numbers, Slo
 from inf2kit.cli.calling import address_options
 from inf2kit.cli.extras import needs
+from inf2kit.cli.types import LengthsType, Numbers, Slo
 
 if TYPE_CHECKING:
     from inf2kit.bench.load.calibrate import Calibrator
-    from inf2kit.bench.load.plan import Lengths
     from inf2kit.bench.load.run import Plan, Run
     from inf2kit.bench.load.samples import Cell, Load
     from inf2kit.catalog.calibration import Calibration
+    from inf2kit.planning.lengths import Lengths
 
 #: The loads of a command that names none.
 _CALLERS = "1,2,4,8,16"
+#: Seconds of each load but a replay, which lasts as long as its trace.
+_SECONDS = 60.0
+_SLO = {
+    "ttft": "time_to_first_token",
+    "itl": "inter_token_latency",
+    "latency": "request_latency",
+}
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -44,9 +52,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 @click.option(
     "--seconds",
     type=click.FloatRange(1, 86_400),
-    default=60.0,
-    show_default=True,
-    help="Duration of each load.",
+    help=f"Duration of each load. Default: {_SECONDS:g}, and of a replay its trace's.",
 )
 @click.option(
     "--requests", type=click.IntRange(1), help="Number of calls of each load, instead of --seconds."
@@ -55,12 +61,23 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
     "--input-tokens", type=LengthsType(), default="256", show_default=True, help="Tokens of the prompts."
 )
 @click.option(
-    "--new-tokens", type=LengthsType(), default="128", show_default=True, help="New tokens, forced."
+    "--new-tokens",
+    type=LengthsType(),
+    default="128",
+    show_default=True,
+    help="New tokens, forced: a number, a range such as 64-512, or MEAN~DEVIATION.",
 )
 @click.option(
     "--trace",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="A JSONL file of calls: lines with input_tokens and new_tokens, or with a prompt.",
+    help="Calls of the past, .csv or .jsonl: lines with input_tokens and new_tokens, or with a prompt.",
+)
+@click.option(
+    "--replay",
+    "speeds",
+    type=Numbers(float),
+    metavar="SPEED,...",
+    help="Open loops at the times of the --trace (time_s), so many times as fast, such as 1,2.",
 )
 @click.option(
     "--capture",
@@ -75,7 +92,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
     show_default=True,
     help="How calls are sent: asyncio, boto3 in threads, OpenAI's route, or asynchronous jobs through S3.",
 )
-@click.option("--slo", type=Slo(), default={}, help="Limits for goodput, such as ttft=1,latency=30,itl=0.1.")
+@click.option(
+    "--slo", type=Slo(_SLO), default={}, help="Limits for goodput, such as ttft=1,latency=30,itl=0.1."
+)
 @click.option(
     "--warm-up",
     type=click.IntRange(0, 256),
@@ -107,6 +126,7 @@ def load(
     on_device_sampling: bool,
     callers: tuple[int, ...] | None,
     rates: tuple[float, ...] | None,
+    speeds: tuple[float, ...] | None,
     transport: str,
     timeout: float | None,
     metrics_url: str | None,
@@ -132,11 +152,15 @@ def load(
     from inf2kit.bench.load.start import Address, open_run
     from inf2kit.bench.load.subject import find_subject
 
-    if calibrate and (callers or rates):
-        raise click.UsageError("--calibrate chooses the loads itself; leave out --callers and --rate")
-    if callers is None and rates is None:
+    if calibrate and (callers or rates or speeds):
+        raise click.UsageError(
+            "--calibrate chooses the loads itself; leave out --callers, --rate and --replay"
+        )
+    if speeds and (callers or rates):
+        raise click.UsageError("a --replay has the times of its trace; leave out --callers and --rate")
+    if not (callers or rates or speeds):
         callers = tuple(map(int, _CALLERS.split(",")))
-    plan = _plan(parse_loads(callers or (), rates or ()), transport, **options)
+    plan = _plan(parse_loads(callers or (), rates or (), speeds or ()), transport, **options)
     if calibrate and (not plan.streamed or transport == "jobs" or not plan.workload.needs_prompts):
         raise click.UsageError("--calibrate needs streamed answers, and lengths or a trace of lengths")
     address = Address(endpoint, endpoint_url, region_name, profile_name)
@@ -169,7 +193,7 @@ def _plan(
     loads: tuple[Load, ...],
     transport: str,
     *,
-    seconds: float,
+    seconds: float | None,
     requests: int | None,
     input_tokens: Lengths,
     new_tokens: Lengths,
@@ -195,6 +219,12 @@ def _plan(
         workload = Workload.read_capture(capture)
     else:
         workload = Workload.of_lengths(input_tokens, new_tokens)
+    is_replay = loads[0].kind == "replay"
+    if is_replay and not workload.times_s:
+        raise click.UsageError(
+            "--replay needs a --trace whose every line has time_s, the seconds at which its call came"
+        )
+    seconds = seconds or (math.inf if is_replay else _SECONDS)
     return Plan(loads, Until(seconds, requests), workload, warm_up, seed, streamed, slo)
 
 

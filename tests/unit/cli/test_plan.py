@@ -25,7 +25,9 @@ def test_a_plan_says_what_it_rests_on_and_what_to_deploy() -> None:
     )
     assert result.exit_code == 0, result.output
     for part in (
-        "x ml.inf2.48xlarge for llama2-7b-throughput: 1 call a second, 256 input and 220~90 new tokens",
+        "x ml.inf2.48xlarge for llama2-7b-throughput: 1 call a second, 256 input",
+        "and 220~90 new tokens, streamed",
+        "an instance ends streams at 470 s",
         "published figures of the same model and shape",
         "error to expect",
         "cdk deploy -c min_instances=",
@@ -69,6 +71,20 @@ def test_more_callers_than_an_instance_holds_and_answers_of_one_token() -> None:
     assert document["prediction"]["inter_token_latency"]["value"] is None
 
 
+def test_answers_too_long_to_be_whole_are_planned_as_streams() -> None:
+    long = ["plan", "llama2-7b-budget", "--rate", "0.005", "--new-tokens", "1000", "--seeds", "2"]
+    whole = CliRunner().invoke(main, long)
+    assert whole.exit_code == 1
+    assert "cut at 55 s" in whole.output
+    assert "stream them (--stream)" in whole.output
+    streamed = CliRunner().invoke(main, [*long, "--stream", "--json"])
+    assert streamed.exit_code == 0, streamed.output
+    document = json.loads(streamed.output)
+    assert document["prediction"]["cut"]["value"] == 0
+    assert document["prediction"]["over_60_s"]["value"] > 0.5
+    assert document["longest_answer_tokens"] > 1500
+
+
 def test_a_plan_is_drawn(tmp_path: Path) -> None:
     result = CliRunner().invoke(
         main, [*PLAN, "--callers", "6", "--seeds", "2", "--chart", str(tmp_path / "plan")]
@@ -93,6 +109,8 @@ def test_a_plan_is_drawn(tmp_path: Path) -> None:
         (["--rate", "1", "--input-tokens", "many"], "'many' is no length"),
         (["--rate", "1", "--slo", "tfft=1"], "did you mean 'ttft'?"),
         (["--rate", "1", "--slo", "ttft=soon"], "write ttft=1,latency=30"),
+        (["--rate", "1", "--slo", "ttft=1", "--no-stream"], "a limit of ttft needs streamed answers"),
+        (["--rate", "1", "--new-tokens", "12.5"], "parts of a token"),
         (["--rate", "1", "--slo", "ttft=0.01"], "no number of instances gives a first token in time"),
         (["--rate", "1", "--instance-type", "ml.inf2.xlarge"], "does not run on 'ml.inf2.xlarge'"),
         (["--rate", "1", "--calibration", "{folder}/none.toml"], "is no calibration"),

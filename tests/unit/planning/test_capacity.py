@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from inf2kit.errors import PlanError
 from inf2kit.planning import capacity, closed_form, scaling
 from inf2kit.planning.basis import ESTIMATED, MEASURED, Errors
-from inf2kit.planning.demand import Demand, Lengths
+from inf2kit.planning.demand import Demand
+from inf2kit.planning.lengths import Lengths
 from inf2kit.planning.prediction import Objectives, Predictor
 from inf2kit.planning.scaling import Growth
 from inf2kit.planning.times import EngineModel, ServiceTimes
@@ -115,6 +116,22 @@ def test_an_answer_that_no_deadline_allows_is_counted_as_cut() -> None:
     assert prediction.cut.value > 0.5
     assert prediction.good.value < 0.5
     assert prediction.request_latency["p99"].value < 4.5
+
+
+def test_a_stream_goes_on_after_its_first_token() -> None:
+    engine = dataclasses.replace(ENGINE, deadline_s=4.0, stream_deadline_s=400.0)
+    prediction = predictor(engine=engine, objectives=Objectives()).at_rate(0.2, 1)
+    assert (prediction.cut.value, prediction.good.value) == (0.0, 1.0)
+    overloaded = predictor(engine=engine, objectives=Objectives()).at_rate(3.0, 1)
+    assert overloaded.time_to_first_token["p99"].value <= 5.0, "who waits longer has no row"
+    assert overloaded.refused.value > 0.3
+    assert overloaded.request_latency["p99"].value > 5.0
+
+
+def test_a_first_token_that_no_deadline_allows_is_refused() -> None:
+    engine = dataclasses.replace(ENGINE, deadline_s=0.25, stream_deadline_s=400.0)
+    with pytest.raises(PlanError, match="no number of instances gives a first token in time"):
+        capacity.check_alone(predictor(engine=engine, objectives=Objectives()), MEASURED)
 
 
 def test_the_scaling_target_leaves_room_for_what_comes_meanwhile() -> None:

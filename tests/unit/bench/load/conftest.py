@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from inf2kit.bench.load.loops import Until
-from inf2kit.bench.load.plan import Lengths, Workload
+from inf2kit.bench.load.plan import Workload
 from inf2kit.bench.load.report import Report
 from inf2kit.bench.load.run import Plan
 from inf2kit.bench.load.samples import Load
 from inf2kit.bench.load.start import Address, open_run
+from inf2kit.planning.lengths import Lengths
 from tests.helpers.fault_server import Fault, FaultServer, fault_server
 
 

@@ -111,6 +111,8 @@ def test_the_client_itself() -> None:
     late = open_loop(*[0.5] * 40)
     samples = tuple(dataclasses.replace(each, sent_s=each.due_s + 0.2) for each in late.samples)
     assert "late_sends" in names(dataclasses.replace(late, samples=samples))
+    replay = dataclasses.replace(late, samples=samples, load=Load("replay", 2))
+    assert "late_sends" in names(replay)
 
 
 @pytest.mark.parametrize("tokens", [300.0, 350.0, -5.0])

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from inf2kit.bench.load.plan import Lengths, Request, Workload
+from inf2kit.bench.load.plan import Request, Workload
 from inf2kit.errors import Inf2KitError
+from inf2kit.planning.lengths import Lengths
 
 
 def build(tokens: int, seed: int) -> str:
@@ -51,6 +52,39 @@ def test_a_trace_of_lengths_has_new_prompts_when_it_begins_again(tmp_path: Path)
     requests = draw(Workload.read_trace(trace), 4)
     assert [(each.wanted_input_tokens, each.wanted_tokens) for each in requests] == [(10, 5), (20, 6)] * 2
     assert len({each.prompt for each in requests}) == 4
+
+
+def test_a_trace_with_times_is_put_in_their_order(tmp_path: Path) -> None:
+    trace = write(
+        tmp_path / "trace.jsonl",
+        {"input_tokens": 10, "new_tokens": 5, "time_s": 107.5},
+        {"input_tokens": 20, "new_tokens": 6, "time_s": 100},
+    )
+    workload = Workload.read_trace(trace)
+    assert workload.times_s == (0.0, 7.5)
+    assert [each.wanted_input_tokens for each in draw(workload, 2)] == [20, 10]
+
+
+def test_traces_of_prompts_may_have_times(tmp_path: Path) -> None:
+    chat = {"messages": [{"role": "user", "content": "Hi"}], "timestamp": 2500}
+    workload = Workload.read_trace(
+        write(tmp_path / "trace.jsonl", chat, {"inputs": ["a", "b"], "timestamp": 500})
+    )
+    assert workload.times_s == (0.0, 0.0, 2.0), "Mooncake's are milliseconds"
+    assert draw(workload, 3)[2].parameters == {}
+
+
+def test_a_trace_of_which_a_line_has_no_time_has_none(tmp_path: Path) -> None:
+    call = {"input_tokens": 10, "new_tokens": 5}
+    workload = Workload.read_trace(write(tmp_path / "trace.jsonl", {**call, "time_s": 1}, call))
+    assert workload.times_s == ()
+
+
+def test_a_trace_as_csv(tmp_path: Path) -> None:
+    path = tmp_path / "azure.csv"
+    path.write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,374,44\n")
+    (request,) = draw(Workload.read_trace(path), 1)
+    assert (request.wanted_input_tokens, request.wanted_tokens) == (374, 44)
 
 
 def test_a_trace_of_prompts(tmp_path: Path) -> None:
@@ -97,6 +131,8 @@ def test_captured_calls(tmp_path: Path, encoding: str) -> None:
         ['{"messages": []}'],
         ['{"inputs": [1]}'],
         ["7"],
+        ['{"input_tokens": 5, "new_tokens": 4, "time_s": "soon"}'],
+        ['{"input_tokens": 5.5, "new_tokens": 4}'],
     ],
 )
 def test_a_trace_that_cannot_be_read_is_a_sentence(tmp_path: Path, lines: list[str]) -> None:

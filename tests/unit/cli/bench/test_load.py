@@ -82,9 +82,15 @@ def test_everything_is_written(server: FaultServer, tmp_path: Path) -> None:
         (["--callers", "0"], "must be whole numbers above 0"),
         (["--callers", "1,x"], "must be whole numbers above 0"),
         (["--rate", "-1"], "must be numbers above 0"),
-        (["--new-tokens", "9-3"], "a range such as 64-512"),
+        (["--new-tokens", "9-3"], "write 3-9"),
+        (["--new-tokens", "-5"], "a range such as 100-500"),
+        (["--input-tokens", "220~"], "MEAN~DEVIATION such as 220~90"),
         (["--slo", "speed=1"], "there is ttft (time_to_first_token)"),
-        (["--slo", "ttft=fast"], "seconds by name"),
+        (["--slo", "ttft=fast"], "no number of seconds"),
+        (["--slo", "latencey=1"], "did you mean 'latency'?"),
+        (["--replay", "1"], "needs a --trace whose every line has time_s"),
+        (["--replay", "1", "--callers", "2"], "leave out --callers and --rate"),
+        (["--replay", "0"], "must be numbers above 0"),
         (["--slo", "ttft=1", "--no-stream"], "need streamed answers"),
         (["--trace", "none.jsonl"], "does not exist"),
         (["--output", "file"], "is a file"),
@@ -98,6 +104,21 @@ def test_wrong_options_are_a_sentence(
     assert result.exit_code == 2
     assert sentence in result.output
     assert server.requests["double"] == 0
+
+
+def test_a_trace_is_replayed_at_its_times(server: FaultServer, tmp_path: Path) -> None:
+    lines = ({"input_tokens": 24, "new_tokens": 4, "time_s": 50 + number / 20} for number in range(31))
+    (tmp_path / "trace.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    result = load(server, "--trace", "trace.jsonl", "--replay", "2,4", "--output", "out", "--quiet")
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "out" / "load.json").read_bytes())
+    assert [cell["label"] for cell in report["cells"]] == ["replay x2", "replay x4"]
+    for cell, speed in zip(report["cells"], (2, 4), strict=True):
+        due_s = sorted(sample["due_s"] for sample in cell["samples"])
+        assert due_s == pytest.approx([number / 20 / speed for number in range(31)])
+        assert all(sample["sent_s"] >= sample["due_s"] for sample in cell["samples"])
+        assert cell["stop_s"] == pytest.approx(1.5 / speed)
+    assert (tmp_path / "out" / "replay-x2" / "profile_export_aiperf.json").exists()
 
 
 def test_an_endpoint_that_refuses_everything(server: FaultServer, tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
-"""The types of options that the benchmarks share."""
+"""The types of options that several commands share."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from inf2kit.errors import suggest
 
 # click's type is generic for type checkers only.
 if TYPE_CHECKING:
@@ -36,48 +39,49 @@ class Numbers(_ParamType):
 
 
 class LengthsType(_ParamType):
-    """A number of tokens, or a range of them."""
+    """Numbers of tokens: one, a range, or a mean and its deviation."""
 
-    name = "N|LOW-HIGH"
+    name = "TOKENS"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return them."""
-        from inf2kit.bench.load.plan import Lengths
+        """Return them as ``Lengths``."""
+        from inf2kit.planning.lengths import Lengths
 
         try:
             return Lengths.parse(value) if isinstance(value, str) else value
-        except ValueError:
-            self.fail(
-                f"{value!r} must be a number of tokens such as 256, or a range such as 64-512", param, ctx
-            )
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Slo(_ParamType):
-    """Limits in seconds by name."""
+    """Limits in seconds by name, such as ``ttft=1,latency=30``.
+
+    Args:
+        names: What each name bounds.
+    """
 
     name = "NAME=SECONDS,..."
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self._names = names
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return them as a dictionary."""
         if not isinstance(value, str):
             return value
-        from inf2kit.bench.load.metrics import SLO_METRICS
-
         limits = {}
-        for part in value.split(","):
-            name, _, seconds = part.partition("=")
+        for part in filter(None, value.split(",")):
+            name, _, number = (text.strip() for text in part.partition("="))
+            if name not in self._names:
+                known = ", ".join(f"{each} ({metric})" for each, metric in self._names.items())
+                close = suggest(name, self._names) or ";"
+                self.fail(f"there is no limit {name!r}{close} there is {known}", param, ctx)
             try:
-                limits[name.strip()] = float(seconds)
+                limits[name] = float(number)
             except ValueError:
-                limits = {}
-                break
-        if (
-            not limits
-            or not set(limits) <= set(SLO_METRICS)
-            or not all(limit > 0 for limit in limits.values())
-        ):
-            known = ", ".join(f"{name} ({tag})" for name, tag in SLO_METRICS.items())
-            self.fail(
-                f"{value!r} must be seconds by name, such as ttft=1,latency=30; there is {known}", param, ctx
-            )
+                limits[name] = 0.0
+            if not 0 < limits[name] < float("inf"):
+                self.fail(
+                    f"{part.strip()!r} is no number of seconds above 0; write ttft=1,latency=30", param, ctx
+                )
         return limits
