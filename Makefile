@@ -20,7 +20,7 @@ INSTALLED := $(DEMO) $(DEV) $(CLIENTS) $(NEURON) $(CONTAINER)
 # groups the tests that share endpoints.
 WORKERS := -n 4 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: setup container-3.10 demo test test-unit check docs bench bench-docs bench-peers notebooks kills soak hashes sbom clean
+.PHONY: setup container-3.10 demo test test-3.10 test-unit check docs bench bench-docs bench-peers notebooks kills soak hashes sbom clean
 
 setup: $(INSTALLED)
 
@@ -107,6 +107,15 @@ $(DOCS): docs/site/requirements.txt docs/site/package-lock.json | $(DEMO) $(TOOL
 # The image's Python for those tests, where this machine has it: 7 GB, as torch brings CUDA on Linux.
 container-3.10: $(DEMO)
 	$(BIN)/python tests/integration/container/environment.py $(VENV)/container-3.10 "$(PYTHON_310)"
+
+# The tests of what ships, by the image's Python, torch, transformers and numpy; 5 minutes, and 7 GB.
+IMAGE := $(VENV)/image-3.10
+test-3.10: $(DEMO) $(TOOLS)/.installed
+	$(UV) venv --quiet --clear --python 3.10 $(IMAGE)
+	$(UV) pip install --quiet --python $(IMAGE)/bin/python -e ".[local]" \
+		torch==2.8.0 numpy==1.25.2 huggingface_hub==0.35.0 transformers==4.55.4 \
+		hypothesis "moto[s3]" "pytest<9.2" pytest-timeout pytest-xdist
+	$(IMAGE)/bin/python -m pytest -n 2 tests/unit/serving tests/unit/test_python_310.py
 
 # One table; half an hour, and nothing else should run beside it. BENCH="--only engine,step" measures a part.
 bench: $(INSTALLED)
