@@ -111,7 +111,7 @@ container-3.10: $(DEMO)
 # The tests of what ships, by the image's Python, torch, transformers and numpy; 5 minutes, and 7 GB.
 IMAGE := $(VENV)/image-3.10
 test-3.10: $(DEMO) $(TOOLS)/.installed
-	$(UV) venv --quiet --clear --python 3.10 $(IMAGE)
+	$(UV) venv --quiet --clear --python "$(or $(PYTHON_310),3.10)" $(IMAGE)
 	$(UV) pip install --quiet --python $(IMAGE)/bin/python -e ".[local]" \
 		torch==2.8.0 numpy==1.25.2 huggingface_hub==0.35.0 transformers==4.55.4 \
 		hypothesis "moto[s3]" "pytest<9.2" pytest-timeout pytest-xdist
