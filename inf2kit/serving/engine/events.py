@@ -152,7 +152,8 @@ def decode_event(line: bytes) -> Event:
             generation[name] = tuple(_token(token) for token in generation[name])
         fields["generation"] = Generation(**generation)
     elif event_type is AcceptedEvent:
-        fields["warnings"] = tuple(fields["warnings"])
+        for name in ("warnings", "input_lengths"):
+            fields[name] = tuple(fields[name])
     return event_type(**fields)
 
 

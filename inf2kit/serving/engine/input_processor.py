@@ -89,11 +89,12 @@ class InputProcessor:
             form=call.form,
             details=call.parameters.details,
             logprobs=call.parameters.logprobs,
-            include_usage=call.include_usage,
+            usage=call.usage,
             model=settings.model_name,
             warnings=(*self._notices, *call.warnings),
             n=call.parameters.n,
             texts=call.texts,
+            input_lengths=tuple(len(request.prompt_ids) for request in requests[:: call.parameters.n]),
         )
         return accepted, requests
 

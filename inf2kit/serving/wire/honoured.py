@@ -247,9 +247,10 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "stream_options",
         StreamOptions(),
-        "With `include_usage`, a stream ends with a chunk of token counts; one of `inputs` always has them",
+        "With `include_usage`, a stream ends with a chunk of token counts, and with vLLM's "
+        "`continuous_usage_stats` too, every chunk has those so far. One of `inputs` always ends with them",
         openai="stream_options",
-        field="include_usage",
+        field="usage",
         neutral=NOTHING,
     ),
     Option(

@@ -50,7 +50,8 @@ class OpenAIWriter(ResponseWriter):
         """Return a chunk; none for a token without text, unless its log-probability is wanted."""
         if not token.text and not self.options.logprobs:
             return []
-        return [self._chunk(choice, self._delta(token.text), logprobs=self._logprobs(choice, [token]))]
+        logprobs = self._logprobs(choice, [token])
+        return [self._chunk(choice, index, self._delta(token.text), logprobs=logprobs)]
 
     def last_records(
         self, choice: int, index: int, token: Token | None, generation: Generation
@@ -58,10 +59,12 @@ class OpenAIWriter(ResponseWriter):
         """Return the last token and the finish reason; after the last text the counts and ``[DONE]``."""
         self._ended[choice] = generation
         records = self.token_records(choice, index, token) if token else []
-        records.append(self._chunk(choice, self._delta(None), generation=generation))
+        records.append(
+            self._chunk(choice, generation.generated_tokens, self._delta(None), generation=generation)
+        )
         if len(self._ended) < self.options.texts:
             return records
-        if self.options.include_usage:
+        if self.options.usage != "none":
             usage = {**self._object(self.chunk_kind, []), "usage": self._usage(self._ended)}
             records.append(to_event(usage))
         return [*records, b"data: [DONE]\n\n"]
@@ -90,6 +93,7 @@ class OpenAIWriter(ResponseWriter):
     def _chunk(
         self,
         choice: int,
+        tokens: int,
         delta: Mapping[str, object],
         *,
         generation: Generation | None = None,
@@ -97,8 +101,12 @@ class OpenAIWriter(ResponseWriter):
     ) -> bytes:
         finish_reason = _FINISH_REASONS[generation.finish_reason] if generation else None
         value = {"index": choice, **delta, "finish_reason": finish_reason, "logprobs": logprobs}
-        warnings = self.warnings([generation]) if generation else {}
-        return to_event({**self._object(self.chunk_kind, [value]), **warnings})
+        chunk = self._object(self.chunk_kind, [value])
+        if generation:
+            chunk |= self.warnings([generation])
+        if self.options.usage == "all":
+            chunk["usage"] = _counts(self.options.input_lengths[choice // self.options.n], tokens)
+        return to_event(chunk)
 
     def _usage(self, generations: Mapping[int, Generation]) -> dict[str, int]:
         # Several answers to one prompt count it once.
@@ -106,7 +114,7 @@ class OpenAIWriter(ResponseWriter):
             generations[choice].input_length for choice in generations if not choice % self.options.n
         )
         new = sum(generation.generated_tokens for generation in generations.values())
-        return {"prompt_tokens": prompt, "completion_tokens": new, "total_tokens": prompt + new}
+        return _counts(prompt, new)
 
 
 class ChatWriter(OpenAIWriter):
@@ -117,7 +125,7 @@ class ChatWriter(OpenAIWriter):
     def first_records(self) -> list[bytes]:
         """Return a chunk with the assistant's role for each text."""
         delta = {"delta": {"role": "assistant", "content": ""}}
-        return [self._chunk(choice, delta) for choice in range(self.options.texts)]
+        return [self._chunk(choice, 0, delta) for choice in range(self.options.texts)]
 
     def _content(self, generation: Generation) -> dict[str, object]:
         return {"message": {"role": "assistant", "content": generation.text}}
@@ -163,6 +171,10 @@ class CompletionWriter(OpenAIWriter):
             "top_logprobs": [_top_logprobs(token) for token in tokens],
             "text_offset": offsets,
         }
+
+
+def _counts(prompt: int, new: int) -> dict[str, int]:
+    return {"prompt_tokens": prompt, "completion_tokens": new, "total_tokens": prompt + new}
 
 
 def _logprob(token: Token) -> dict[str, object]:

@@ -12,6 +12,8 @@ from inf2kit.serving.wire.values import Kind
 #: The schemas of requests.
 Form = Literal["tgi", "chat", "completion"]
 FORMS: tuple[Form, ...] = ("tgi", "chat", "completion")
+#: Which chunks of a stream have token counts: none, one more at its end, or each of them and that one.
+StreamUsage = Literal["none", "last", "all"]
 #: Values that ask for nothing, for most options.
 NOTHING: tuple[object, ...] = (False, "", [], {})
 

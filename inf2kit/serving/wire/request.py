@@ -10,7 +10,7 @@ from typing import Any, cast
 from inf2kit.errors import RequestError, suggest
 from inf2kit.serving.wire.chat import Chat, check_encodable, read_messages, slim_messages
 from inf2kit.serving.wire.faults import Faults
-from inf2kit.serving.wire.option import Form
+from inf2kit.serving.wire.option import Form, StreamUsage
 from inf2kit.serving.wire.options import TABLES
 from inf2kit.serving.wire.parameters import (
     Parameters,
@@ -45,7 +45,7 @@ class GenerateRequest:
         prompts: What to continue.
         parameters: How to generate.
         stream: Whether to answer with server-sent events. This is the one decision about streaming.
-        include_usage: Whether a stream in OpenAI's schema ends with a chunk of token counts.
+        usage: Which chunks of a stream in OpenAI's schema have token counts.
         warnings: One sentence for each thing that was ignored.
     """
 
@@ -53,7 +53,7 @@ class GenerateRequest:
     prompts: tuple[str | Chat, ...] = ()
     parameters: Parameters = field(default_factory=Parameters)
     stream: bool = False
-    include_usage: bool = False
+    usage: StreamUsage = "none"
     warnings: tuple[str, ...] = ()
 
     @property
@@ -127,7 +127,7 @@ def parse_request(payload: object, *, max_prompts: int) -> GenerateRequest:
         prompts=prompts,
         parameters=parameters,
         stream=bool(reading.values.get("stream")),
-        include_usage=bool(reading.values.get("include_usage")),
+        usage=cast("StreamUsage", reading.values.get("usage", "none")),
         warnings=tuple(reading.warnings),
     )
     _check_together(request, max_prompts, faults)

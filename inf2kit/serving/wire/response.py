@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from inf2kit.errors import RequestError
 from inf2kit.serving.wire.generation import Generation, Token
-from inf2kit.serving.wire.option import Form
+from inf2kit.serving.wire.option import Form, StreamUsage
 
 
 @dataclass(frozen=True)
@@ -20,21 +20,23 @@ class AnswerOptions:
         form: Schema of the answer.
         details: What ``inputs`` asked for: ``none``, ``counts`` or ``tokens``.
         logprobs: Whether OpenAI's answers have the tokens' log-probabilities.
-        include_usage: Whether OpenAI's streams end with token counts.
+        usage: Which chunks of OpenAI's streams have token counts.
         model: The value of OpenAI's ``model``.
         warnings: Warnings about the whole request.
         n: Number of answers to each prompt.
         texts: Number of texts of the whole answer.
+        input_lengths: Tokens of each prompt.
     """
 
     form: Form
     details: str = "none"
     logprobs: bool = False
-    include_usage: bool = False
+    usage: StreamUsage = "none"
     model: str = "model"
     warnings: tuple[str, ...] = ()
     n: int = 1
     texts: int = 1
+    input_lengths: tuple[int, ...] = ()
 
 
 class ResponseWriter(ABC):

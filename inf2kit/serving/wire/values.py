@@ -208,19 +208,20 @@ class StreamOptions(Kind):
     """OpenAI's options of a stream."""
 
     allowed = (
-        'an object such as {"include_usage": true}; "include_obfuscation" is passed over, and no other is '
-        "known"
+        'an object such as {"include_usage": true}, with vLLM\'s "continuous_usage_stats" if you like; '
+        '"include_obfuscation" is passed over, and no other is known'
     )
 
     def read(self, value: object) -> object:
-        """Return whether the stream ends with token counts."""
+        """Return which chunks have token counts, a ``StreamUsage``."""
         if not isinstance(value, dict):
             raise ValueError
-        if any(
-            option for key, option in value.items() if key not in ("include_usage", "include_obfuscation")
-        ):
-            raise ValueError  # vLLM's continuous_usage_stats, for one
-        return Flag().read(value.get("include_usage") or False)
+        known = ("include_usage", "continuous_usage_stats", "include_obfuscation")
+        if any(option for key, option in value.items() if key not in known):
+            raise ValueError
+        usage, continuous = (Flag().read(value.get(key) or False) for key in known[:2])
+        # vLLM passes over the second one without the first.
+        return ("all" if continuous else "last") if usage else "none"
 
 
 def from_text(text: str) -> object:

@@ -235,8 +235,7 @@ CLIENTS = (
         "others",
         "guidellm.sh",
         "A `model`, and no validation: else it asks for `/v1/models` and `/health`, which SageMaker's route does not have. "
-        "`continuous_usage_stats` off: it is an extension of vLLM that guidellm always asks for, and it is refused. A token "
-        "that lasts as long as the run. Its percentiles count the requests that succeeded; look at its number of errors, too.",
+        "A token that lasts as long as the run. Its percentiles count the requests that succeeded; look at its number of errors, too.",
     ),
     Client(
         "Strands Agents, `SageMakerAIModel`",

@@ -67,6 +67,19 @@ def test_every_route_gives_the_answer_of_invocations(victim: EndpointState, mode
     text = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks[:-1])
     assert text == expected["choices"][0]["message"]["content"]
     assert chunks[-1]["usage"] == expected["usage"]
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    usages = [
+        chunk["usage"] for chunk in events(post(victim, model=model, stream=True, stream_options=options))
+    ]
+    assert usages[0] == {
+        **expected["usage"],
+        "completion_tokens": 0,
+        "total_tokens": usages[0]["prompt_tokens"],
+    }
+    assert (usages[-2], usages[-1]) == (expected["usage"], expected["usage"])
+    assert [usage["completion_tokens"] for usage in usages] == sorted(
+        usage["completion_tokens"] for usage in usages
+    )
 
 
 def test_completions_give_the_answer_of_invocations(victim: EndpointState) -> None:

@@ -60,7 +60,7 @@ def chat_turns(server: FaultServer, pause_s: float = 0.0) -> list[list[dict[str,
     def answer(connection: Any, is_stream: bool) -> None:
         messages = json.loads(read_request()[1])["messages"]
         seen.append(messages)
-        writer = response_writer(AnswerOptions("chat", include_usage=True))
+        writer = response_writer(AnswerOptions("chat", usage="last"))
         words = [f"{len(messages)}", " turns"]
         tokens = [Token(number, word, None, special=False) for number, word in enumerate(words)]
         parts = writer.first_records() + writer.token_records(0, 1, tokens[0])

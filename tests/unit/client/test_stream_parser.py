@@ -70,7 +70,7 @@ def test_other_fields_are_passed_over_as_the_standard_has_it(content: bytes, eve
 
 def answer(form: Form, texts: list[str]) -> bytes:
     """A whole stream, by the writer of the endpoints."""
-    writer = response_writer(AnswerOptions(form, include_usage=True))
+    writer = response_writer(AnswerOptions(form, usage="last"))
     tokens = [Token(number, text, -0.5, special=False) for number, text in enumerate(texts)]
     generation = Generation("".join(texts), "", "length", 3, len(texts), seed=7)
     records = writer.first_records()

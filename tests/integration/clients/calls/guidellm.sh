@@ -5,7 +5,7 @@ token=$(python -c "$llama; print(openai['api_key']())")
 for _ in 1 2 3; do echo '{"prompt": "Hi"}'; done > prompts.jsonl
 cat > backend.json <<END
 {"kind": "openai_http", "target": "$url", "api_key": "$token", "model": "any", "max_tokens": 16,
- "validate_backend": false, "extras": {"body": {"stream_options": {"continuous_usage_stats": false}}}}
+ "validate_backend": false}
 END
 guidellm run --backend "$(cat backend.json)" --profile kind=concurrent,streams=2 \
     --constraint kind=max_requests,count=3 --data kind=json_file,path=prompts.jsonl \

@@ -31,7 +31,13 @@ GENERATION = Generation(
     "new", "prompt", "length", 3, 1, seed=5, tokens=(TOKEN,), prefill=(TOKEN,), warnings=("a", "b")
 )
 ACCEPTED = AcceptedEvent(
-    form="tgi", details="tokens", logprobs=False, include_usage=False, model="m", warnings=("w",)
+    form="tgi",
+    details="tokens",
+    logprobs=False,
+    usage="all",
+    model="m",
+    input_lengths=(3, 4),
+    warnings=("w",),
 )
 
 

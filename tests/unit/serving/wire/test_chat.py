@@ -112,6 +112,20 @@ def test_no_generation_prompt() -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "usage"),
+    [
+        ({}, "none"),
+        ({"include_usage": True}, "last"),
+        ({"include_usage": True, "continuous_usage_stats": True, "include_obfuscation": True}, "all"),
+        ({"include_usage": True, "continuous_usage_stats": None}, "last"),
+        ({"continuous_usage_stats": True}, "none"),
+    ],
+)
+def test_which_chunks_of_a_stream_have_counts(options: dict[str, object], usage: str) -> None:
+    assert parse([USER], stream=True, stream_options=options).usage == usage
+
+
+@pytest.mark.parametrize(
     "options",
     [
         {"chat_template_kwargs": {"tokenize": True}},
@@ -126,6 +140,7 @@ def test_no_generation_prompt() -> None:
         {"stream_options": {"include_usage": "perhaps"}},
         {"stream_options": 5},
         {"stream_options": {"include_usage": True, "foo": 1}},
+        {"stream_options": {"include_usage": True, "continuous_usage_stats": "perhaps"}},
     ],
     ids=lambda options: str(options)[:40],
 )

@@ -78,7 +78,7 @@ def test_events_of_text_generation_inference() -> None:
 
 
 def test_events_of_a_chat() -> None:
-    writer = response_writer(AnswerOptions("chat", include_usage=True, model="m"))
+    writer = response_writer(AnswerOptions("chat", usage="last", model="m"))
     records = writer.first_records() + writer.token_records(0, 1, Token(5, "Hi", None, False))
     *records, end = records + writer.last_records(0, 3, Token(2, "!", None, False), DONE)
     assert end == b"data: [DONE]\n\n"
@@ -93,7 +93,7 @@ def test_events_of_a_chat() -> None:
 
 @pytest.mark.parametrize("form", ["chat", "completion"])
 def test_a_stream_of_several_texts_ends_when_all_of_them_have(form: Form) -> None:
-    writer = response_writer(AnswerOptions(form, include_usage=True, n=2, texts=2))
+    writer = response_writer(AnswerOptions(form, usage="last", n=2, texts=2))
     records = writer.first_records() + writer.token_records(1, 1, Token(5, "b", None, False))
     first = writer.last_records(1, 2, LAST, DONE)
     assert b"data: [DONE]\n\n" not in first
@@ -108,6 +108,24 @@ def test_a_stream_of_several_texts_ends_when_all_of_them_have(form: Form) -> Non
     assert ends == {0: "length", 1: "stop"}
     assert chunks[-1]["warnings"] == ["late"]
     assert usage["usage"] == {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
+
+
+@pytest.mark.parametrize("form", ["chat", "completion"])
+def test_every_chunk_of_a_stream_may_have_the_counts_so_far(form: Form) -> None:
+    """As of vLLM's ``continuous_usage_stats``: each choice for itself, and their sum at the end."""
+    writer = response_writer(AnswerOptions(form, usage="all", n=2, texts=4, input_lengths=(5, 7)))
+    for choice, input_length in enumerate((5, 5, 7)):
+        writer.last_records(choice, 3, LAST, Generation("Hi!", "", "length", input_length, 3))
+    records = writer.first_records() + writer.token_records(3, 1, Token(5, "b", None, False))
+    *records, _ = records + writer.last_records(3, 2, LAST, Generation("b!", "", "length", 7, 2))
+    *chunks, whole = [(chunk["choices"], chunk["usage"]) for chunk in events(records)]
+    counts = [
+        (choices[0]["index"], usage["prompt_tokens"], usage["completion_tokens"], usage["total_tokens"])
+        for choices, usage in chunks
+    ]
+    first = [(0, 5, 0, 5), (1, 5, 0, 5), (2, 7, 0, 7), (3, 7, 0, 7)] if form == "chat" else []
+    assert counts == [*first, (3, 7, 1, 8), (3, 7, 2, 9)]
+    assert whole == ([], {"prompt_tokens": 12, "completion_tokens": 11, "total_tokens": 23})
 
 
 def test_log_probabilities_of_a_chat() -> None:
