@@ -85,6 +85,7 @@ class Cloud:
         self._endpoint_metrics = EndpointMetrics(self.metrics, endpoints)
         self._runtime = SageMakerRuntime(
             self._sagemaker.target,
+            account=ACCOUNT,
             tokens=TokenCheck(settings.region, self._find_secret, 'run: eval "$(inf2kit cloud env)"'),
             observe=self._endpoint_metrics.record_call,
         )

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from inf2kit.rehearsal.runtime.errors import ACCOUNT, timeout_error, unreachable_error, validation_error
+from inf2kit.rehearsal.runtime.errors import timeout_error, unreachable_error, validation_error
 
 #: Seconds until the response, or until the first part of a streamed one; seconds until the end of a stream.
 CALL_LIMIT_S = 60.0
@@ -39,17 +39,17 @@ class Target:
     in_flight: int = 0
 
 
-def check_target(name: str, target: Target | None) -> Target:
+def check_target(name: str, target: Target | None, account: str) -> Target:
     """Return the container that takes a call of an endpoint.
 
     Raises:
         RuntimeAPIError: there is no such endpoint, or it takes no calls.
     """
     if target is None:
-        raise validation_error(f"Endpoint {name} of account {ACCOUNT} not found.")
+        raise validation_error(f"Endpoint {name} of account {account} not found.")
     if target.status != "InService":
         raise validation_error(
-            f"Endpoint {name} of account {ACCOUNT} is in status {target.status}, not InService."
+            f"Endpoint {name} of account {account} is in status {target.status}, not InService."
         )
     return target
 

@@ -9,8 +9,8 @@ import httpx
 from inf2kit.rehearsal import validation
 
 HEADER_PREFIX = "x-amzn-sagemaker-"
-#: The account in messages.
-ACCOUNT = "000000000000"
+#: The account in messages about local endpoints, which are of none.
+NO_ACCOUNT = "000000000000"
 COMPONENT = "inference-component"
 #: Parameters that only other kinds of endpoints take, and how SageMaker refuses each.
 _UNSUPPORTED = {

@@ -28,7 +28,6 @@ from inf2kit.rehearsal.runtime.containers import (
     check_target,
 )
 from inf2kit.rehearsal.runtime.errors import (
-    ACCOUNT,
     COMPONENT,
     HEADER_PREFIX,
     RuntimeAPIError,
@@ -64,13 +63,19 @@ class OpenAIRoute:
         find_target: Returns the container that takes the next call of an endpoint; None if there is no such
             endpoint.
         containers: Sends the calls.
+        account: The account of the endpoints, for messages.
         tokens: Checks bearer tokens.
     """
 
     def __init__(
-        self, find_target: Callable[[str, str], Target | None], containers: Containers, tokens: TokenCheck
+        self,
+        find_target: Callable[[str, str], Target | None],
+        containers: Containers,
+        account: str,
+        tokens: TokenCheck,
     ) -> None:
-        self._find_target, self._containers, self._tokens = find_target, containers, tokens
+        self._find_target, self._containers = find_target, containers
+        self._account, self._tokens = account, tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -101,7 +106,7 @@ class OpenAIRoute:
                 f"POST /endpoints/NAME/openai{_CHAT}",
             )
         name = unquote(match[1])
-        target = check_target(name, self._find_target(name, ""))
+        target = check_target(name, self._find_target(name, ""), self._account)
         if match[2] is not None or HEADER_PREFIX + COMPONENT in headers:
             raise refused_parameter(COMPONENT, name)
         call = Call(target, _CHAT, body, _container_headers(headers))
@@ -143,8 +148,8 @@ class OpenAIRoute:
             400 if status < 500 else 424,
             "ModelError",
             f'Received {side} error ({status}) from {target.variant} with message "{text}". '
-            f"See {log}#logEventViewer:group=/aws/sagemaker/Endpoints/{name} in account {ACCOUNT} for more "
-            "information.",
+            f"See {log}#logEventViewer:group=/aws/sagemaker/Endpoints/{name} in account {self._account} for "
+            "more information.",
         )
 
 

@@ -30,6 +30,7 @@ from inf2kit.rehearsal.runtime.containers import (
 )
 from inf2kit.rehearsal.runtime.errors import (
     HEADER_PREFIX,
+    NO_ACCOUNT,
     RuntimeAPIError,
     check_parameters,
     model_error,
@@ -47,6 +48,7 @@ class SageMakerRuntime:
     Args:
         find_target: Returns the container that takes the next call, given the endpoint's name and the variant
             that the caller asks for (empty for any); None if there is no such endpoint.
+        account: The account of the endpoints, for messages.
         tokens: Checks the bearer tokens of OpenAI's clients; by default as for local endpoints.
         call_limit_s: Seconds a call may take.
         observe: Called with the endpoint's name, the container and the outcome after every call that reached
@@ -57,13 +59,14 @@ class SageMakerRuntime:
         self,
         find_target: Callable[[str, str], Target | None],
         *,
+        account: str = NO_ACCOUNT,
         tokens: TokenCheck = LOCAL_TOKENS,
         call_limit_s: float = CALL_LIMIT_S,
         observe: Callable[[str, Target, Outcome], None] = lambda _name, _target, _outcome: None,
     ) -> None:
-        self._find_target = find_target
+        self._find_target, self._account = find_target, account
         self._containers = Containers(call_limit_s, observe)
-        self._openai = OpenAIRoute(find_target, self._containers, tokens)
+        self._openai = OpenAIRoute(find_target, self._containers, account, tokens)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -86,7 +89,7 @@ class SageMakerRuntime:
         name, is_streamed = unquote(route[1]), route[2] == "invocations-response-stream"
         headers = request_headers(scope)
         target = check_target(
-            name, self._find_target(name, headers.get(f"{HEADER_PREFIX}target-variant", ""))
+            name, self._find_target(name, headers.get(f"{HEADER_PREFIX}target-variant", "")), self._account
         )
         operation = "InvokeEndpointWithResponseStream" if is_streamed else "InvokeEndpoint"
         check_parameters(operation, name, headers, target.variant)

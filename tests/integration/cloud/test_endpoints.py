@@ -73,7 +73,7 @@ def test_the_life_of_an_endpoint(cloud: CloudSettings, maker: ResourceMaker, aws
     maker.create_model("m")
     maker.create_config("c", "m")
     maker.create_endpoint("life", "c", Tags=[{"Key": "mine", "Value": "1"}])
-    with pytest.raises(ClientError, match="in status Creating"):
+    with pytest.raises(ClientError, match="Endpoint life of account 123456789012 is in status Creating"):
         generate(runtime, "life")
     with pytest.raises(ClientError, match="Cannot update in-progress endpoint"):
         sagemaker.update_endpoint(EndpointName="life", EndpointConfigName="c")

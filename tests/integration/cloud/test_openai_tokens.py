@@ -49,6 +49,7 @@ def session_of(credentials: dict[str, str], region: str = "us-east-1") -> Any:
 def test_the_clouds_own_keys_are_taken(cloud: CloudSettings, aws: Callable[..., Any]) -> None:
     response = ask(cloud, make_token())
     assert (response.status_code, response.json()["error"]["code"]) == (400, "validation_error")
+    assert "Endpoint nobody of account 123456789012 not found" in response.text, "the cloud's own account"
     elsewhere = ask(cloud, make_token(region_name="eu-west-1"))
     assert elsewhere.status_code == 403
     assert "the token is for eu-west-1, and this endpoint is in us-east-1" in elsewhere.text
