@@ -13,6 +13,7 @@ from inf2kit.checkpoint import check_config
 from inf2kit.cli.output import print_table
 from inf2kit.errors import CompileError, suggest
 from inf2kit.fit import Architecture, check_context, check_cores, check_positions
+from inf2kit.fit import published as published_memory
 from inf2kit.fit.report import COLUMNS, Fit
 from inf2kit.presets import Preset
 from inf2kit.serving.shapes import StaticShapes
@@ -81,6 +82,9 @@ class _Options:
     type=click.Choice(["float16", "bfloat16", "float32"]),
     help="Precision of weights and arithmetic.",
 )
+@click.option(
+    "--published", is_flag=True, help="Print the estimate of engines whose memory others measured, beside it."
+)
 def check(
     names: tuple[str, ...],
     model: str | None,
@@ -91,6 +95,7 @@ def check(
     tensor_parallel_size: int | None,
     data_parallel_size: int | None,
     dtype: str | None,
+    published: bool,
 ) -> None:
     """Check whether models fit their instances: weights, cache and host memory.
 
@@ -111,6 +116,14 @@ def check(
         data_parallel_size,
         dtype,
     )
+    if published:
+        if model or names or any(value is not None for value in vars(options).values()):
+            raise click.UsageError("--published takes neither a preset nor another option")
+        print_table([published_memory.COLUMNS, *published_memory.compare()])
+        measurements = published_memory.measurements()
+        sources = [f"{each.source}, {each.date}: {each.measured}" for each in measurements]
+        click.echo("published by " + "; ".join(dict.fromkeys(sources)))
+        return
     if model and names:
         raise click.UsageError("give a preset or --model")
     if model:

@@ -18,7 +18,8 @@ COLUMNS = (
     "CORES",
     "WEIGHTS",
     "KV CACHE",
-    "ALL OF A CORE",
+    "FIRST CORE",
+    "OTHERS",
     "HOST AT LOAD",
     "VERDICT",
     "MOST ROWS",
@@ -72,7 +73,8 @@ class Fit:
             f"{self.engines} x {self.cores}" if self.engines > 1 else str(self.cores),
             _gib(memory.weights),
             _gib(memory.kv_cache),
-            f"{_gib(memory.per_core)} of {core_gib:g} GiB",
+            f"{_gib(memory.first_core)} of {core_gib:g} GiB",
+            _gib(memory.per_core) if self.cores > 1 else "-",
             f"{_gib(memory.host)} of {instance.host_memory_gib} GiB",
             self.verdict,
             str(self._largest_batch_size()),
@@ -82,22 +84,27 @@ class Fit:
         """Return all figures and the reasons for them, as lines of text."""
         memory, instance, shapes, cores = self.memory, self.instance, self.shapes, self.cores
         core_bytes = instance.device_memory_gib * GIB / instance.cores
+        first = memory.first_core_more
         parts = {
-            "weights": memory.weights,
-            "key-value cache": memory.kv_cache,
-            "activations (allowance)": memory.activations,
-            "runtime (allowance)": memory.runtime,
-            "together": memory.per_core,
+            "weights": (memory.weights, 0),
+            "key-value cache": (memory.kv_cache, 0),
+            "activations (allowance)": (memory.activations, 0),
+            "runtime (allowance)": (memory.runtime, 0),
+            "first core (allowance)": (0, first),
+            "together": (memory.per_core, first),
+            "available": (core_bytes, 0),
         }
         return [
             f"{self.name} on {self.instance_type}: {self.verdict}",
             f"  {shapes.batch_size} rows of {shapes.sequence_length} tokens, prompts up to "
             f"{shapes.max_context_length}, {self.dtype}, {self._cores()} of {instance.cores} cores",
             "",
-            f"  {'':26}{'each core':>12}{'all ' + str(cores):>12}",
-            *[f"  {name:26}{_gib(size):>8} GiB{_gib(size * cores):>8} GiB" for name, size in parts.items()],
-            f"  {'available':26}{_gib(core_bytes):>8} GiB{_gib(core_bytes * cores):>8} GiB"
-            f"   {100 * memory.device_use(instance):.0f} % used",
+            f"  {'':26}{'first core':>12}{'each other':>12}{'all ' + str(cores):>12}",
+            *[
+                f"  {name:26}{_gib(each + more):>8} GiB{_gib(each):>8} GiB{_gib(each * cores + more):>8} GiB"
+                for name, (each, more) in parts.items()
+            ],
+            f"  the first core decides: {100 * memory.device_use(instance):.0f} % of it are used",
             f"  host, while it loads: {_gib(memory.host)} of {instance.host_memory_gib} GiB, "
             f"{100 * memory.host_use(instance):.0f} % used: {self._shards()} at once, and "
             f"{_gib(memory.host_processes)} GiB for processes (measured in part)",

@@ -93,7 +93,7 @@ def _run_backend_checks(compiled: Path, source: Path, scratch: Path, names: set[
 
 
 def _add_memory_estimate(answer: Answer, source: Path, tensor_parallel_size: int, dtype: str) -> None:
-    """Put the computed memory of a core beside the driver's figures."""
+    """Put the computed memory of the cores beside the driver's figures."""
     if answer.error:
         return
     if not answer.result["bytes"]:
@@ -102,4 +102,5 @@ def _add_memory_estimate(answer: Answer, source: Path, tensor_parallel_size: int
     estimate = estimate_memory(
         Architecture.find(str(source)), probe_model.SHAPES, tensor_parallel_size, dtype
     )
-    answer.result["estimate_for_a_core"] = estimate.per_core
+    answer.result["estimate_for_the_first_core"] = estimate.first_core
+    answer.result["estimate_for_each_other_core"] = estimate.per_core

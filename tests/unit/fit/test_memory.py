@@ -9,12 +9,20 @@ import pytest
 import inf2kit
 from inf2kit import catalog
 from inf2kit.errors import CompileError
-from inf2kit.fit import Architecture, check_cores, estimate_memory
-from inf2kit.fit.memory import GIB, HOST_PROCESSES, sharded_heads, weights_per_core
+from inf2kit.fit import Architecture, check_cores, estimate_memory, published
+from inf2kit.fit.memory import (
+    GIB,
+    HOST_PROCESSES,
+    RUNTIME_ON_FIRST_CORE,
+    sharded_heads,
+    weights_per_core,
+)
+from inf2kit.planning.published import engines
 from inf2kit.serving.shapes import StaticShapes
 
 LLAMA_7B = Architecture.find("meta-llama/Llama-2-7b-hf")
 LLAMA_13B = Architecture.find("meta-llama/Llama-2-13b-hf")
+LLAMA_31_8B = Architecture.find("meta-llama/Llama-3.1-8B")
 TINY = Architecture.find("TinyLlama/TinyLlama-1.1B-Chat-v1.0")
 
 
@@ -65,6 +73,54 @@ def test_the_budget_preset_has_no_room_on_the_host_of_16_gib() -> None:
     assert memory.verdict(default) == "fits"
     assert memory.device_use(small) == memory.device_use(default) < 0.6
     assert preset.compute.instance_type == "ml.inf2.8xlarge"
+
+
+def test_the_first_core_has_the_embeddings_and_the_output_layer_once_more_and_decides() -> None:
+    shapes = StaticShapes.resolve(32, 4096)
+    memory = estimate_memory(LLAMA_31_8B, shapes, 8, "bfloat16")
+    # 7/8 of two tables of 128,256 x 4096 numbers of two bytes.
+    assert memory.first_core_more == 1_838_678_016 + RUNTIME_ON_FIRST_CORE
+    assert memory.first_core == memory.per_core + memory.first_core_more
+    device = catalog.instances()["ml.inf2.48xlarge"]
+    assert memory.device_use(device) == memory.first_core / (16 * GIB)
+    assert estimate_memory(TINY, shapes, 1, "float16").first_core_more == 0
+    # Between the two limits the others have room and the first core has none.
+    rows = next(
+        rows
+        for rows in range(1, 257)
+        if estimate_memory(LLAMA_31_8B, StaticShapes.resolve(rows, 4096), 8, "bfloat16").verdict(device)
+        == "does not fit"
+    )
+    assert estimate_memory(LLAMA_31_8B, StaticShapes.resolve(rows, 4096), 8, "bfloat16").per_core < 14 * GIB
+    # The source of the measurement computes 665,792 tokens of all rows from its table.
+    assert (rows - 1) * 4096 == pytest.approx(665_792, rel=0.1)
+
+
+def test_the_sums_are_those_that_were_published_within_a_tenth() -> None:
+    measurements = published.measurements()
+    assert [measurement.core for measurement in measurements] == ["first", "others"]
+    for measurement in measurements:
+        estimated = measurement.estimated_mib()
+        for part in ("weights", "kv_cache", "together"):
+            assert estimated[part] == pytest.approx(measurement.mib[part], rel=0.1), (measurement.core, part)
+        assert sum(size for part, size in estimated.items() if part != "together") == pytest.approx(
+            estimated["together"]
+        )
+
+
+def test_engines_that_others_ran_have_room() -> None:
+    """An estimate that is too large is wrong as well: these engines ran, on cores of 16 GiB."""
+    families = {"llama-2-7b": LLAMA_7B, "llama-2-13b": LLAMA_13B, "llama-3-8b": LLAMA_31_8B}
+    families["llama-3.1-8b"] = LLAMA_31_8B
+    checked = 0
+    for engine in engines():
+        name = next((name for name in families if name in engine.model.lower()), None)
+        if name is not None:
+            shapes = StaticShapes.resolve(engine.batch_size, engine.sequence_length)
+            memory = estimate_memory(families[name], shapes, engine.cores, "bfloat16")
+            assert memory.first_core < 16 * GIB, engine
+            checked += 1
+    assert checked > 30
 
 
 def test_cores_that_a_model_cannot_be_split_over() -> None:

@@ -50,6 +50,17 @@ def test_several_engines_share_an_instance(tmp_path: Path) -> None:
     assert "does not fit" in four.splitlines()[0]
 
 
+def test_the_first_core_is_shown_apart_and_beside_what_was_published() -> None:
+    text = _check("llama2-7b-budget")
+    assert "first core  each other" in text
+    assert "the first core decides: 57 % of it are used" in text
+    rows = [line for line in _check("--published").splitlines() if " together " in line]
+    assert [row.split()[-2:] for row in rows] == [["-1.5", "%"], ["-1.0", "%"]]
+    refused = CliRunner().invoke(main, ["presets", "check", "llama2-7b-budget", "--published"])
+    assert refused.exit_code == 2
+    assert "takes neither a preset nor another option" in refused.output
+
+
 def test_a_configuration_of_ones_own(tmp_path: Path) -> None:
     config = {"model_type": "llama", **LlamaConfig(num_key_value_heads=8).to_dict()}
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")

@@ -17,10 +17,12 @@ from optimum.neuron.models.inference.backend.config import NxDNeuronConfig
 from optimum.neuron.models.inference.backend.pretrained_model import NxDPreTrainedModel
 from optimum.neuron.models.inference.llama.modeling_llama import LlamaNxDModelForCausalLM
 from safetensors import safe_open
+from safetensors.torch import load_file
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 import inf2kit
 from inf2kit import catalog
+from inf2kit.checkpoint.families import FAMILIES
 from inf2kit.compile.export import export, neuron_config
 from inf2kit.compile.spec import CompileSpec
 from inf2kit.errors import CompileError, ModelDirectoryError
@@ -29,6 +31,7 @@ from inf2kit.fit.memory import can_be_split, estimate_memory, sharded_heads, wei
 from inf2kit.serving.engine.backend import DeviceBusyError, PrefillChunk
 from inf2kit.serving.engine.backend.neuron import NeuronBackend
 from inf2kit.serving.shapes import StaticShapes
+from tests.helpers.small_models import write_model
 
 NEURON = [name for name in inf2kit.preset_names() if inf2kit.load_preset(name).compute.backend == "neuron"]
 
@@ -167,6 +170,23 @@ def test_the_weights_of_a_core_have_the_estimated_bytes(
                 cores,
                 rank,
             )
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("tied", [False, True])
+def test_every_core_of_every_family_has_an_even_part_of_both_tables(
+    family: str, tied: bool, tmp_path: Path
+) -> None:
+    """Also of tied ones, which are cloned. So what the first core needs more on a device is in no shard."""
+    source, target, cores = tmp_path / "source", tmp_path / "target", 4
+    write_model(family, source, tie_word_embeddings=tied)
+    export(CompileSpec("m", None, StaticShapes.resolve(2, 32), cores, "float16"), source, target)
+    expected = weights_per_core(Architecture.find(str(source / "config.json")), cores, "float16")
+    for rank in range(cores):
+        shard = load_file(target / f"checkpoint/weights/tp{rank}_sharded_checkpoint.safetensors")
+        assert sum(tensor.numel() * tensor.element_size() for tensor in shard.values()) == expected, rank
+        assert shard["embed_tokens.weight"].shape == (258, 64 // cores)
+        assert shard["lm_head.weight"].shape == (-(-258 // cores), 64)
 
 
 @pytest.mark.parametrize("cores", catalog.TENSOR_PARALLEL_SIZES)
