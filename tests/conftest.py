@@ -52,7 +52,7 @@ _LONGEST = (
     "tests/integration/endpoint/test_bench_tables.py",
     "tests/integration/cdk/test_cdk_command.py",
     "tests/unit/serving/gateway/test_gateway.py",
-    "tests/unit/serving/engine/test_scheduler.py",
+    "tests/unit/serving/engine/test_scheduler_churn.py",
 )
 _FIGURES = pytest.StashKey[list[str]]()
 

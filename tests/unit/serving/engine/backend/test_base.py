@@ -1,4 +1,4 @@
-"""What every backend shares: which errors of a load may be over in a moment, and what a device refuses."""
+"""What every backend shares: its contract, errors of a load that may pass, what a device refuses."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from inf2kit.errors import ModelDirectoryError
+from inf2kit.errors import ModelDirectoryError, RequestError
 from inf2kit.serving.engine.backend import is_transient
+from inf2kit.serving.engine.backend.base import BatchError, PrefillChunk
 from inf2kit.serving.engine.backend.cpu.backend import check_weights
 from inf2kit.serving.engine.backend.neuron import read_neuron_config
 from inf2kit.serving.engine.backend.simulated import SimulatedBackend
 from inf2kit.serving.shapes import StaticShapes
+from inf2kit.serving.wire import Parameters
+from tests.helpers.scheduling import Sums
 
 #: Its first byte is no memory of the process, so that reading it is an input/output error.
 UNREADABLE = Path("/proc/self/mem")
@@ -82,3 +85,41 @@ def test_a_disk_that_fails_is_no_damaged_package(
         (tmp_path / name).write_text(content, encoding="utf-8")
         with pytest.raises(ModelDirectoryError, match=name):
             read(tmp_path)
+
+
+def test_a_backend_that_samples_itself_refuses_what_it_cannot_honour() -> None:
+    backend = Sums()
+    backend.check(Parameters(seed=1, repetition_penalty=2.0))
+    backend.samples_on_device, backend.supported_parameters = True, frozenset({"do_sample", "top_k"})
+    backend.check(Parameters(do_sample=True, top_k=5, max_new_tokens=3, stop=("x",)))
+    with pytest.raises(RequestError, match="cannot honour repetition_penalty, seed;") as refused:
+        backend.check(Parameters(do_sample=True, seed=1, repetition_penalty=2.0))
+    assert refused.value.status == 422
+    for name, value in {
+        "min_p": 0.1,
+        "typical_p": 0.9,
+        "presence_penalty": 1.0,
+        "frequency_penalty": -1.0,
+        "logit_bias": ((1, 1.0),),
+        "logprobs": True,
+        "top_n_tokens": 2,
+    }.items():
+        with pytest.raises(RequestError, match=f"cannot honour {name};"):
+            backend.check(Parameters(**{name: value}))  # type: ignore[arg-type]
+    backend.check(Parameters(stop_token_ids=(3,), n=2, truncate=5, decoder_input_details=True))
+
+
+def test_the_contract_is_asserted() -> None:
+    backend = Sums()
+    backend.prefill([PrefillChunk(0, [1]), PrefillChunk(2, [1])])
+    with pytest.raises(BatchError, match="all live rows"):
+        backend.decode([0], [1])
+    with pytest.raises(BatchError, match="row 0 is taken"):
+        backend.prefill([PrefillChunk(0, [1])])
+    with pytest.raises(BatchError, match="4 tokens at once"):
+        backend.prefill([PrefillChunk(1, [1] * 4)])
+    backend.max_prefill_tokens = None
+    with pytest.raises(BatchError, match="64 prompt tokens"):
+        backend.prefill([PrefillChunk(1, [1] * 64)])
+    with pytest.raises(BatchError, match="whole, one by one"):
+        backend.prefill([PrefillChunk(1, [1], last=False)])
