@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import PurePath
 
 #: SageMaker's own pattern and limit of an EndpointName. The pattern alone allows for more, with many '-'.
@@ -25,6 +26,11 @@ def endpoint_name(preset: str, stage: str = "", *, asynchronous: bool = False) -
     """Return the default name of a preset's endpoint, with only the characters that SageMaker allows."""
     name = _add_stage(re.sub(r"[^a-zA-Z0-9]+", "-", preset).strip("-"), stage)
     return f"{name}-async" if asynchronous else name
+
+
+def preset_of_endpoint(name: str, presets: Iterable[str]) -> str | None:
+    """Return the first of some presets that gives its endpoint this name by default, or None."""
+    return next((preset for preset in presets if endpoint_name(preset) == name), None)
 
 
 def is_endpoint_name(name: str) -> bool:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from inf2kit import aws
 from inf2kit.catalog.registry import image_uri
 from inf2kit.client.endpoint import Endpoint
 from inf2kit.deployment import DeployedPackage, EndpointProps
+from inf2kit.deployment.owner import find_stack
 from inf2kit.deployment.values import configuration_values, model_values, tags
 from inf2kit.errors import DeploymentError, PresetError
 from inf2kit.presets import Preset, load_preset
@@ -55,6 +57,8 @@ OPTIONS = frozenset(
 _INSTANCE_S = 1800
 #: Seconds between two looks at an endpoint's status.
 _POLL_S = 5
+#: The end of the name of a configuration that this module has created: its time.
+_OWN_CONFIG = re.compile(r"-\d{8}-\d{6}$")
 #: Letters of a name beside the time, of the 63 that SageMaker allows.
 _PREFIX = 63 - len("-20261126-120000")
 
@@ -111,11 +115,12 @@ class Deployment:
         arguments are those of ``deploy``.
 
         Raises:
-            DeploymentError: an argument is wrong, SageMaker refuses the update, or the new instances failed;
-                the old ones then still serve.
+            DeploymentError: an argument is wrong, the endpoint is a stack's, SageMaker refuses the update, or
+                the new instances failed; the old ones then still serve.
         """
         props = _props(preset, package, instances, {**options, "endpoint_name": self.name})
         endpoint = self._describe()
+        self._check_owner(endpoint)
         old_config = str(endpoint.endpoint_config_name)
         new_config = self._create_config(props, role)
         with _translate(f"updating the endpoint {self.name!r}"):
@@ -134,13 +139,37 @@ class Deployment:
         """Delete the endpoint, which ends its cost, then its configuration and its model.
 
         Raises:
-            DeploymentError: SageMaker refuses it, or there is no such endpoint.
+            DeploymentError: the endpoint is a stack's, SageMaker refuses, or there is no such endpoint.
         """
         endpoint = self._describe()
+        self._check_owner(endpoint)
         with _translate(f"deleting the endpoint {self.name!r}"):
             endpoint.delete()
             endpoint.wait_for_delete(poll=_POLL_S, timeout=_INSTANCE_S)
         self._delete_config(str(endpoint.endpoint_config_name))
+
+    def _check_owner(self, endpoint: Any) -> None:
+        """Refuse to change an endpoint of a CloudFormation stack, which would not notice.
+
+        Who deploys with this module need not have rights in CloudFormation: it is asked only about
+        endpoints whose configuration has no name of this module.
+        """
+        if _OWN_CONFIG.search(str(endpoint.endpoint_config_name)):
+            return
+        try:
+            with aws.translate_errors(DeploymentError, "asking CloudFormation for its stack"):
+                cloudformation = aws.client("cloudformation", self.region_name, session=self.session)
+                stack = find_stack(cloudformation, str(endpoint.endpoint_arn))
+        except DeploymentError as error:
+            raise DeploymentError(
+                f"the endpoint {self.name!r} was not created here, and may belong to a CloudFormation stack: "
+                f"{error}. If it does, use 'cdk deploy' and 'cdk destroy'; if not, boto3's delete_endpoint"
+            ) from None
+        if stack:
+            raise DeploymentError(
+                f"the endpoint {self.name!r} belongs to the CloudFormation stack {stack}, which would not "
+                f"notice; use 'cdk deploy {stack}' to update it, and 'cdk destroy {stack}' to delete it"
+            )
 
     def _create(self, props: EndpointProps, role: str, *, wait: bool) -> None:
         config = self._create_config(props, role)

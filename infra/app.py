@@ -13,8 +13,9 @@ from typing import Any
 
 import aws_cdk as cdk
 
+from inf2kit.catalog.registry import registry_account
 from inf2kit.cdk import CompileRoleStack, EndpointStack
-from inf2kit.cdk.stack import PlaceholderStack, check_region
+from inf2kit.cdk.stack import PlaceholderStack
 from inf2kit.errors import DeploymentError
 from inf2kit.names import COMPILE_ROLE_STACK
 from infra.context import Context
@@ -49,7 +50,7 @@ def build_app(
             )
         try:
             if region:
-                check_region(region)
+                registry_account(region, DeploymentError)
             props = context.endpoint_props(preset)
             # Endpoint names have no case in ARNs.
             other = presets_of.setdefault(props.endpoint_name.lower(), preset.name)

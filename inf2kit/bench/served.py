@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from inf2kit import names
 from inf2kit.client.local import local_endpoint_preset
+from inf2kit.names import preset_of_endpoint
 from inf2kit.presets import Preset, load_preset, preset_names
 
 
@@ -18,6 +18,5 @@ def find_preset(endpoint: str, preset: str | None) -> Preset | None:
     Raises:
         PresetError: there is no such preset, or its file is wrong.
     """
-    name = preset or local_endpoint_preset(endpoint)
-    name = name or next((each for each in preset_names() if names.endpoint_name(each) == endpoint), None)
+    name = preset or local_endpoint_preset(endpoint) or preset_of_endpoint(endpoint, preset_names())
     return None if name is None else load_preset(name)

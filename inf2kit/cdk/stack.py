@@ -16,6 +16,7 @@ from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
 from inf2kit import catalog
+from inf2kit.catalog.registry import registry_account
 from inf2kit.cdk import acknowledgements, statements
 from inf2kit.cdk.alarms import Alarms
 from inf2kit.cdk.log_metrics import LogMetrics
@@ -92,7 +93,7 @@ class EndpointStack(Stack):
         """Check the region, unless the stack can be deployed to any region."""
         if Token.is_unresolved(self.region):
             return
-        check_region(self.region)
+        registry_account(self.region, DeploymentError)
         for option in KEY_OPTIONS:
             arn = getattr(self._props, option)
             if arn and arn.split(":")[3] != self.region:
@@ -232,17 +233,3 @@ def _camel_case(value: Any) -> Any:
         re.sub("_(.)", lambda part: part[1].upper(), key): each if key == "environment" else _camel_case(each)
         for key, each in value.items()
     }
-
-
-def check_region(region: str) -> None:
-    """Check that the container's image is available in a region.
-
-    Raises:
-        DeploymentError: it is not.
-    """
-    registries = catalog.image().registries
-    if region not in registries:
-        raise DeploymentError(
-            f"there is no registry of deep learning containers in {region!r}; there are "
-            f"{', '.join(registries)}"
-        )

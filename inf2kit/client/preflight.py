@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from inf2kit import names
 from inf2kit.catalog import speeds
 from inf2kit.catalog.speeds import Speed
 from inf2kit.client.batch import LENGTHS
 from inf2kit.client.published import PublishedEndpoint
 from inf2kit.errors import CallTooLongError
+from inf2kit.names import preset_of_endpoint
 
 #: SageMaker ends a call after 60 s, and the endpoint returns what it has after 55 s.
 WHOLE_LIMIT_S = 55.0
@@ -25,12 +25,8 @@ def find_speed(endpoint: str, published: PublishedEndpoint | None) -> Speed | No
     Raises:
         EndpointError: the user's own calibration of the preset cannot be read.
     """
-    if published is not None:
-        return speeds.find_speed(published.preset)
-    for preset in speeds.measured_presets():
-        if names.endpoint_name(preset) == endpoint:
-            return speeds.find_speed(preset)
-    return None
+    preset = published.preset if published else preset_of_endpoint(endpoint, speeds.measured_presets())
+    return None if preset is None else speeds.find_speed(preset)
 
 
 def too_long(

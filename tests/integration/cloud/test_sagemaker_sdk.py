@@ -6,10 +6,13 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from inf2kit.rehearsal.cloud.settings import CloudSettings
+from tests.helpers.aws_double import AwsDouble
 from tests.helpers.cloud import BIN, shell_environment
-from tests.helpers.sagemaker import ROLE
+from tests.helpers.cloudformation import StackMaker
+from tests.helpers.sagemaker import ROLE, ResourceMaker
 
 SDK = BIN.parent / "clients-aws" / "bin" / "python"
 SCRIPT = Path(__file__).parent / "sagemaker_sdk" / "deploy.py"
@@ -75,3 +78,45 @@ def test_the_sdk_deploys_what_the_stack_deploys(
     assert "no registry of deep learning containers in 'nowhere-1'" in region
     assert "already existing endpoint" in again
     assert "Could not find endpoint" in gone
+
+
+def test_an_endpoint_of_a_stack_is_left_to_it(
+    cloud: CloudSettings,
+    home: Path,
+    tmp_path: Path,
+    maker: ResourceMaker,
+    stacks: StackMaker,
+    aws: Callable[..., Any],
+) -> None:
+    def refusals(**variables: str) -> list[str]:
+        result = subprocess.run(
+            [str(SDK), str(SCRIPT.with_name("delete.py")), "owned", PRESET, maker.uri],
+            env=shell_environment(cloud, home) | variables,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr
+        return list(json.loads(result.stdout.splitlines()[-1]))
+
+    maker.create_model("owned")
+    maker.create_config("owned", "owned")
+    names = {"EndpointName": "owned", "EndpointConfigName": "owned"}
+    endpoint = {"Type": "AWS::SageMaker::Endpoint", "Properties": names, "DeletionPolicy": "Retain"}
+    assert stacks.create("inf2-owned", {"Endpoint": endpoint}) == "CREATE_COMPLETE"
+    for sentence in refusals():
+        assert sentence.startswith("the endpoint 'owned' belongs to the CloudFormation stack inf2-owned,")
+        assert "'cdk destroy inf2-owned'" in sentence
+    with AwsDouble().serving() as double:
+        _, unknown = refusals(AWS_ENDPOINT_URL_CLOUDFORMATION=double.url)
+    assert "may belong to a CloudFormation stack: asking CloudFormation for its stack failed" in unknown
+    assert "AccessDenied" in unknown
+    assert aws("sagemaker").describe_endpoint(EndpointName="owned")["EndpointStatus"] == "InService"
+
+    stacks.delete("inf2-owned")
+    update, delete = refusals()
+    assert "no execution role is known here" in update, "nobody owns it: only the role is missing"
+    assert not delete
+    assert aws("sagemaker").list_endpoints(NameContains="owned")["Endpoints"] == []
+    maker.forget_all()

@@ -75,6 +75,19 @@ class Backend(CloudFormationBackend):
             raise refused(f"Stack [{name}] does not exist")
         return stack
 
+    def get_by_resource(self, physical_id: str) -> LiveStack:
+        """Return the stack that has a resource of this physical id.
+
+        Raises:
+            ValidationError: no stack has one.
+        """
+        for stack in list(self.stacks.values()):
+            if isinstance(stack, LiveStack) and physical_id in (
+                resource.physical_resource_id for resource in stack.stack_resources
+            ):
+                return stack
+        raise refused(f"Stack for {physical_id} does not exist")
+
     def create_live_change_set(
         self,
         stack_name: str,

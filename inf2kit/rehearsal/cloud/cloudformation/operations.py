@@ -22,7 +22,7 @@ _PATCHED = (
     *("create_change_set", "list_change_sets", "describe_change_set", "execute_change_set"),
     "delete_change_set",
     *("create_stack", "update_stack", "delete_stack", "rollback_stack", "continue_update_rollback"),
-    *("update_termination_protection", "_get_stack_from_s3_url"),
+    *("describe_stack_resources", "update_termination_protection", "_get_stack_from_s3_url"),
 )
 #: The largest TemplateBody in bytes.
 _MAX_BODY = 51_200
@@ -134,6 +134,20 @@ class _Responses(responses.CloudFormationResponse):
             force=self._get_param("DeletionMode") == "FORCE_DELETE_STACK",
         )
         return EmptyResult()
+
+    def describe_stack_resources(self) -> ActionResult:
+        """List a stack's resources; moto finds no stack by the physical id of one of them."""
+        backend, physical_id = _backend(self), self._get_param("PhysicalResourceId")
+        name, logical_id = self._get_param("StackName"), self._get_param("LogicalResourceId")
+        if bool(name) == bool(physical_id):
+            raise refused("You must specify either StackName or PhysicalResourceId, and not both")
+        stack = backend.get_stack(name) if name else backend.get_by_resource(physical_id)
+        resources = [
+            responses.StackResourceDTO(stack, resource)
+            for resource in stack.stack_resources
+            if logical_id in (None, resource.logical_resource_id)
+        ]
+        return ActionResult({"StackResources": resources})
 
     def update_termination_protection(self) -> ActionResult:
         stack = _backend(self).get(self._get_param("StackName"))
