@@ -49,6 +49,11 @@ class Model:
     def __init__(self, engine: InProcessEngine, shapes: StaticShapes, backend: str) -> None:
         self._engine, self.shapes, self.backend = engine, shapes, backend
 
+    def __repr__(self) -> str:
+        """Return the backend and the shapes."""
+        rows, length = self.shapes.batch_size, self.shapes.sequence_length
+        return f"<Model on {self.backend}: {rows} rows of {length} tokens>"
+
     @overload
     def generate(self, prompt: str, **parameters: Any) -> TextResult: ...
 

@@ -24,28 +24,16 @@ from inf2kit.cli.prices import prices
 from inf2kit.cli.verify import verify_device
 
 
-@click.group("inf2kit", cls=Group)
+@click.group(
+    "inf2kit", cls=Group, epilog="Begin with 'inf2kit demo'; with an AWS account, with 'inf2kit doctor'."
+)
 @click.version_option(inf2kit.__version__, package_name="inf2kit")
 def main() -> None:
     """Llama text generation on AWS Inferentia2, rehearsed on this machine."""
 
 
-for command in (
-    presets,
-    local,
-    cloud,
-    package,
-    packages,
-    prices,
-    verify_device,
-    generate,
-    chat,
-    batch,
-    bench,
-    plan,
-    demo,
-    doctor,
-    cleanup,
-):
-    main.add_command(command)
-main.add_command(compile_, "compile")
+main.add_section("Begin", demo, doctor, presets)
+main.add_section("Rehearse on this machine", local, cloud)
+main.add_section("Deploy", compile_, package, packages, cleanup)
+main.add_section("Call an endpoint", generate, chat, batch)
+main.add_section("Measure and plan", bench, plan, prices, verify_device)

@@ -13,7 +13,7 @@ import inf2kit
 from inf2kit.cli.calling import address_options, connect, drop_unset, parameter_options
 
 
-@click.command()
+@click.command(short_help="Send each line of a file, and write a line for it.")
 @click.argument(
     "requests_file", metavar="IN.jsonl", type=click.Path(path_type=Path, exists=True, dir_okay=False)
 )

@@ -12,7 +12,7 @@ from inf2kit.cli.calling import address_options, connect, decode, drop_unset, pa
 from inf2kit.cli.signals import Interrupts
 
 
-@click.command()
+@click.command(short_help="Talk to an endpoint, turn by turn.")
 @click.argument("endpoint")
 @click.option("--system", help="What the model is told before the conversation.")
 @parameter_options

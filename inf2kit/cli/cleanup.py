@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from inf2kit.package import ListedPackage, Store
 
 
-@click.command()
+@click.command(short_help="List what exists and what it costs, and delete it.")
 @click.option("--region", help=f"The region to clean up. {REGION_DEFAULT}")
 @click.option("--local", "only_local", is_flag=True, help="Only this machine; AWS is not called.")
 @click.option(
@@ -65,7 +65,7 @@ def cleanup(
     count = len(plan.deletions) + len(packages) + len(leftovers)
     if not count:
         click.echo("nothing to delete" if not errors else "nothing to delete of what could be listed")
-    elif not dry_run and (yes or confirm(f"delete these {count}?")):
+    elif not dry_run and (yes or confirm(f"delete these {count}?" if count > 1 else "delete it?")):
         _delete_on_aws(plan, region, errors)
         _delete_packages(store, packages, foreign_accounts_checked, errors)
         _remove(leftovers, errors)

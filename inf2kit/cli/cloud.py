@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 
 import click
 
 from inf2kit.cli import streams
 from inf2kit.cli.extras import needs
+from inf2kit.cli.group import CommandGroup
 from inf2kit.cli.output import print_table, step_printer
 from inf2kit.errors import CloudError
 
 
-@click.group()
+@click.group(cls=CommandGroup, short_help="Run a rehearsal cloud for cdk, boto3 and aws.")
 def cloud() -> None:
     """Run a rehearsal cloud on this machine, for cdk, boto3 and the aws command line."""
 
@@ -74,6 +76,8 @@ def cloud_env() -> None:
     for name, value in lifecycle.environment(lifecycle.running()).items():
         click.echo(f"export {name}={shlex.quote(value)}")
     click.echo(f"unset {' '.join(lifecycle.unset())}")
+    if sys.stdout.isatty():
+        click.echo('# in a shell: eval "$(inf2kit cloud env)"')
 
 
 @cloud.command("status")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from inf2kit.package.stores.encryption import Encryption
 
 
-@click.command()
+@click.command("compile", short_help="Compile a preset's model for Neuron, and package it.")
 @click.argument("preset")
 @click.option("--output", metavar=PLACE, required=True, help="The folder or prefix that holds packages.")
 @click.option(

@@ -8,7 +8,7 @@ from inf2kit.cli.extras import needs
 from inf2kit.cli.output import step_printer
 
 
-@click.command()
+@click.command(short_help="Rehearse a whole deployment, from the cloud to calls.")
 @click.option("--quick", is_flag=True, help="Only a local endpoint, without the CDK.")
 def demo(quick: bool) -> None:
     """Rehearse everything: a cloud, a package, cdk deploy, four ways to call the endpoint, cdk destroy."""

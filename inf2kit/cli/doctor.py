@@ -14,17 +14,19 @@ import click
 
 import inf2kit
 from inf2kit.cli.account import REGION_DEFAULT, profile_option
+from inf2kit.cli.output import terminal_width, wrap
 
 if TYPE_CHECKING:
     from inf2kit.doctor import Finding, Report
 
 _COLOURS = {"[ok]": "green", "[!]": "yellow", "[x]": "red"}
+_MARK, _HINT, _RUN = 5, " " * 7 + "hint: ", " " * 7 + "run:  "
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 #: Names of running checks beside the spinner, so that its line fits a terminal.
 _SHOWN = 4
 
 
-@click.command()
+@click.command(short_help="Check this machine, your AWS account and the hub.")
 @click.argument("preset", required=False)
 @click.option("--region", help=f"The region to deploy to. {REGION_DEFAULT}")
 @click.option("--offline", is_flag=True, help="Ask neither AWS nor the Hugging Face hub.")
@@ -79,13 +81,12 @@ def _print(report: Report) -> None:
         click.echo(f"\n{group}")
         for line in _merge_not_checked(list(findings)):
             mark = line.status.mark
-            click.echo(
-                f"{click.style(mark, fg=_COLOURS[mark])}{' ' * (5 - len(mark))}{line.check}: {line.reason}",
-                color=colour,
-            )
-            for label, text in (("hint:", line.hint), ("run: ", line.command)):
-                if text:
-                    click.echo(f"       {label} {text}", color=colour)
+            text = wrap(f"{mark.ljust(_MARK)}{line.check}: {line.reason}", _MARK)
+            click.echo(text.replace(mark, click.style(mark, fg=_COLOURS[mark]), 1), color=colour)
+            if line.hint:
+                click.echo(wrap(f"{_HINT}{line.hint}", len(_HINT)))
+            if line.command:
+                click.echo(f"{_RUN}{line.command}")  # never broken: it is for copying
     problems, advice = report.count(Status.PROBLEM), report.count(Status.ADVICE)
     not_checked = report.count(Status.NOT_CHECKED)
     click.echo(f"\n{problems} in the way, {advice} worth a look, {not_checked} not checked")
@@ -124,7 +125,8 @@ def _spinner() -> Iterator[Callable[[list[str]], None]]:
 
     def show(running: list[str]) -> None:
         names = ", ".join(running[:_SHOWN]) + (", ..." if len(running) > _SHOWN else "")
-        click.echo(f"\r\033[K{next(frames)} checking {names}", nl=False, err=True)
+        line = f"{next(frames)} checking {names}"[: (terminal_width(sys.stderr) or len(names)) - 1]
+        click.echo(f"\r\033[K{line}", nl=False, err=True)
 
     try:
         yield show

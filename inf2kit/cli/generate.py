@@ -10,7 +10,7 @@ import click
 from inf2kit.cli.calling import address_options, connect, decode, drop_unset, parameter_options
 
 
-@click.command()
+@click.command(short_help="Continue a prompt.")
 @click.argument("endpoint")
 @click.argument("prompt")
 @parameter_options

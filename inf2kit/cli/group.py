@@ -13,9 +13,42 @@ from inf2kit import paths
 from inf2kit.cli import extras, signals, streams
 from inf2kit.errors import Inf2KitError
 
+#: Letters of the longest sentence that a help has of a command.
+_SENTENCE = 200
 
-class Group(click.Group):
-    """A group of commands that print every error that a user can cause as one sentence."""
+
+class CommandGroup(click.Group):
+    """A group whose help has the whole first sentence of each command."""
+
+    def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands."""
+        self._write_commands(formatter, "Commands", list(self.commands))
+
+    def _write_commands(self, formatter: click.HelpFormatter, title: str, names: Sequence[str]) -> None:
+        width = max(map(len, self.commands))  # the same for all sections
+        with formatter.section(title):
+            formatter.write_dl(
+                [(name.ljust(width), self.commands[name].get_short_help_str(_SENTENCE)) for name in names]
+            )
+
+
+class Group(CommandGroup):
+    """The group of all commands, in sections. Every error that a user can cause is one sentence."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._sections: dict[str, list[str]] = {}
+
+    def add_section(self, title: str, *commands: click.Command) -> None:
+        """Add commands, which the help lists below a title."""
+        self._sections[title] = [str(command.name) for command in commands]
+        for command in commands:
+            self.add_command(command)
+
+    def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands, in their sections."""
+        for title, names in self._sections.items():
+            self._write_commands(formatter, title, names)
 
     def main(
         self,

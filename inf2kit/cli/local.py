@@ -9,6 +9,7 @@ import click
 
 from inf2kit.cli import streams
 from inf2kit.cli.extras import needs
+from inf2kit.cli.group import CommandGroup
 from inf2kit.cli.output import print_table, step_printer
 from inf2kit.errors import LocalEndpointError
 
@@ -16,7 +17,7 @@ from inf2kit.errors import LocalEndpointError
 _FOLLOW_S = 0.2
 
 
-@click.group()
+@click.group(cls=CommandGroup, short_help="Run single endpoints, without the CDK.")
 def local() -> None:
     """Run endpoints on this machine."""
 

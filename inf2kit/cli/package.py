@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _EMBEDDED = "embedded"
 
 
-@click.command()
+@click.command(short_help="Make a model package of a folder of weights.")
 @click.argument("source")
 @click.option("--preset", required=True, help="The preset to package for: a name, or a .toml file.")
 @click.option("--output", metavar=PLACE, required=True, help="The folder or prefix that holds packages.")

@@ -6,11 +6,12 @@ import datetime as dt
 
 import click
 
+from inf2kit.cli.group import CommandGroup
 from inf2kit.cli.output import confirm, print_table
 from inf2kit.cli.publishing import PLACE, store_options
 
 
-@click.group()
+@click.group(cls=CommandGroup, short_help="List, verify and prune packages.")
 def packages() -> None:
     """Look after the packages of a folder or bucket; 'inf2kit package' makes one."""
 

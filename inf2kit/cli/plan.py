@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _OBJECTIVES = {"ttft": "time_to_first_token", "latency": "request_latency"}
 
 
-@click.command()
+@click.command(short_help="Plan instances, cost and scaling for a demand.")
 @click.argument("preset")
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Calls per second, at random times.")
 @click.option(
@@ -137,7 +137,7 @@ def plan(
 ) -> None:
     """Plan instances, cost and scaling for a demand. PRESET is a preset's name or a .toml file.
 
-        inf2kit plan llama2-7b-throughput --rate 1 --new-tokens 220~90 --slo ttft=2,latency=30
+        inf2kit plan llama2-7b-throughput --rate 1 --slo ttft=2,latency=30
 
     The scheduler is simulated with the times of a prefill and of a decode step: those that 'bench load
     --calibrate' measured, else published ones of the same model and shape, else what the sizes of model and

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import click
 import inf2kit
 from inf2kit import catalog, toml
 from inf2kit.checkpoint import check_config
+from inf2kit.cli.group import CommandGroup
 from inf2kit.cli.output import print_table
 from inf2kit.errors import CompileError, suggest
 from inf2kit.fit import Architecture, check_context, check_cores, check_positions
@@ -19,7 +21,7 @@ from inf2kit.presets import Preset
 from inf2kit.serving.shapes import StaticShapes
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=CommandGroup, invoke_without_command=True, short_help="List, show and check the presets.")
 @click.pass_context
 def presets(ctx: click.Context) -> None:
     """List the presets."""
@@ -35,7 +37,10 @@ def presets(ctx: click.Context) -> None:
             rows.append(
                 (name, preset.model.id, compute.instance_type, cores, *shape, compute.dtype, preset.status)
             )
-        print_table(rows)
+        print_table(rows, optional=("STATUS", "MODEL"))
+        if sys.stdout.isatty():
+            click.echo("\nall values of one: inf2kit presets show PRESET")
+            click.echo("rehearse one here: inf2kit local up PRESET")
 
 
 @presets.command("show")

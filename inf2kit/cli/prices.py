@@ -6,10 +6,13 @@ import click
 
 from inf2kit.catalog import prices as price_lists
 from inf2kit.cli.account import REGION_DEFAULT, profile_option
+from inf2kit.cli.group import CommandGroup
 from inf2kit.cli.output import print_table
 
 
-@click.group(invoke_without_command=True)
+@click.group(
+    cls=CommandGroup, invoke_without_command=True, short_help="List what an hour of each instance costs."
+)
 @click.pass_context
 def prices(ctx: click.Context) -> None:
     """List the price of an hour of each instance."""

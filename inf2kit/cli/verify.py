@@ -11,7 +11,7 @@ from inf2kit.cli.output import print_table, step_printer
 from inf2kit.verify.report import load_questions
 
 
-@click.command("verify-device")
+@click.command("verify-device", short_help="Answer what only a Neuron device can answer.")
 @click.option(
     "--report",
     "report_file",

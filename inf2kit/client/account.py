@@ -10,10 +10,10 @@ from typing import Any
 from urllib.parse import urlparse
 
 from inf2kit import aws, names
-from inf2kit.client.local import REGION, local_endpoint_url
+from inf2kit.client.local import REGION, local_endpoint_url, running_local_endpoints
 from inf2kit.client.options import CONNECT_TIMEOUT_S
 from inf2kit.client.published import PublishedEndpoint
-from inf2kit.errors import EndpointError
+from inf2kit.errors import EndpointError, suggest
 
 
 class Account:
@@ -49,10 +49,13 @@ class Account:
             return None
         return local_endpoint_url(name)
 
-    def runtime_client(self, url: str | None, *, read_timeout_s: float, connections: int) -> Any:
+    def runtime_client(
+        self, endpoint: str, url: str | None, *, read_timeout_s: float, connections: int
+    ) -> Any:
         """Make the client that calls the endpoint.
 
         Args:
+            endpoint: Its name, for errors.
             url: The address to call, instead of AWS's.
             read_timeout_s: Seconds that may pass without a byte of an answer.
             connections: Number of connections that are kept for further calls.
@@ -65,7 +68,7 @@ class Account:
         if is_here:
             # A proxy for the web knows no address of this machine.
             options["proxies"] = {}
-        with _translate_configuration_errors():
+        with _translate_configuration_errors(endpoint):
             return aws.client(
                 "sagemaker-runtime",
                 self._region_name,
@@ -126,7 +129,7 @@ class Account:
 
 
 @contextmanager
-def _translate_configuration_errors() -> Iterator[None]:
+def _translate_configuration_errors(endpoint: str = "") -> Iterator[None]:
     """Raise EndpointError where no client can be made for this configuration or address."""
     from botocore.exceptions import NoRegionError
 
@@ -135,12 +138,21 @@ def _translate_configuration_errors() -> Iterator[None]:
             try:
                 yield
             except NoRegionError:
-                raise EndpointError(
-                    "calling an endpoint on AWS needs a region; set AWS_REGION, give region_name, or start a "
-                    "local endpoint with 'inf2kit local up smollm2-135m-local'"
-                ) from None
+                raise EndpointError(_no_region(endpoint)) from None
     except ValueError as error:  # botocore's, for an address
         raise EndpointError(f"calling an endpoint failed: {error}; correct endpoint_url") from None
+
+
+def _no_region(endpoint: str) -> str:
+    """Say what is missing: a local endpoint of that name, or a region of AWS."""
+    if not endpoint:
+        return "calling AWS needs a region; set AWS_REGION, or give a region"
+    running = running_local_endpoints()
+    hint = suggest(endpoint, running) or (f" (running: {', '.join(running)});" if running else ";")
+    return (
+        f"no local endpoint {endpoint!r} is running{hint} start one with 'inf2kit local up "
+        "smollm2-135m-local', or to call AWS, give a region or set AWS_REGION"
+    )
 
 
 def is_local(url: str) -> bool:

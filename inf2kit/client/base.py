@@ -88,6 +88,11 @@ class StreamBase:
         self._reader = TextReader(endpoint)
         self._result: TextResult | None = None
 
+    def __repr__(self) -> str:
+        """Return the endpoint, and how far the text came."""
+        state = "at its end" if self._result else f"{len(self.text)} characters so far"
+        return f"<{type(self).__name__} of {self._endpoint!r}: {state}>"
+
     @property
     def text(self) -> str:
         """The text so far."""

@@ -128,6 +128,8 @@ class Refusal:
         elif 400 <= self.http_status < 500:
             kind = EndpointRequestError
         sentence = _shorten(message or f"an empty error with status {self.http_status}")
+        if sentence.endswith("not found."):  # AWS's words for an endpoint that is not there
+            sentence = f"{sentence[:-1]}; correct its name, or the region or account that is called"
         return kind(
             f"endpoint {endpoint!r} answered: {sentence}{_advise(kind)}",
             code=self.code or None,

@@ -24,6 +24,15 @@ def local_endpoint_url(name: str) -> str | None:
     return _local_url(name, "runtime_port")
 
 
+def running_local_endpoints() -> list[str]:
+    """Return the names of the local endpoints that are running."""
+    try:
+        names = sorted(folder.name for folder in paths.endpoints().iterdir())
+    except (OSError, LocalEndpointError):
+        return []
+    return [name for name in names if local_endpoint_url(name)]
+
+
 def local_gateway_url(name: str) -> str | None:
     """Return the address of a local endpoint's container, which has ``/metrics``; None if none is running."""
     return _local_url(name, "gateway_port")

@@ -76,9 +76,11 @@ class Target:
                 not exist, or arguments contradict each other.
         """
         if not names.is_endpoint_name(name):
+            default = names.endpoint_name(name)
+            hint = f"that preset's endpoint is {default!r}" if "." in name else "correct it"
             raise EndpointError(
                 f"{name!r} cannot be an endpoint's name, which has up to 63 letters and digits, with '-' "
-                "between them; correct it"
+                f"between them; {hint}"
             )
         if client is not None:
             if endpoint_url or region_name or profile_name or session is not None:
@@ -253,6 +255,6 @@ class Target:
         with self._lock:
             if read_s not in self._clients:
                 self._clients[read_s] = self._account.runtime_client(
-                    self.url, read_timeout_s=read_s, connections=self._connections
+                    self.name, self.url, read_timeout_s=read_s, connections=self._connections
                 )
             return self._clients[read_s]

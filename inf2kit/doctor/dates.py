@@ -47,7 +47,9 @@ def support(surroundings: Surroundings) -> Iterator[Finding]:
         if days < 0:
             yield advice(f"ended on {end.date}: {end.what}", end.advice)
         elif days <= _SOON_DAYS:
-            yield advice(f"ends on {end.date}, in {days} days: {end.what}", end.advice)
+            yield advice(
+                f"ends on {end.date}, in {days} day{'' if days == 1 else 's'}: {end.what}", end.advice
+            )
     later = [end for end in ends if (end.date - surroundings.today).days > _SOON_DAYS]
     if later:
         yield ok(f"next end: {later[0].date}, {later[0].what}")

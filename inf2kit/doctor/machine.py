@@ -14,6 +14,7 @@ from pathlib import Path
 from inf2kit import paths
 from inf2kit.doctor.finding import Finding, NotCheckedError, advice, ok, problem
 from inf2kit.doctor.surroundings import Surroundings
+from inf2kit.inventory import machine
 
 #: The newest Python that inf2kit is tested with; pip refuses those before 3.10.
 _NEWEST_TESTED = (3, 13)
@@ -102,13 +103,28 @@ def ports(_: Surroundings) -> Iterator[Finding]:
         try:
             probe.bind(("127.0.0.1", _CLOUD_PORT))
         except OSError:
+            if _is_cloud_here():
+                yield ok(f"port {_CLOUD_PORT} is that of the rehearsal cloud, which runs")
+                return
             yield advice(
-                f"port {_CLOUD_PORT} is taken, perhaps by a rehearsal cloud",
+                f"port {_CLOUD_PORT} is taken, perhaps by somebody else's rehearsal cloud",
                 "a rehearsal cloud can have any other port",
                 "inf2kit cloud up --port 0",
             )
             return
     yield ok(f"port {_CLOUD_PORT} of the rehearsal cloud is free")
+
+
+def _is_cloud_here() -> bool:
+    """Whether this home's own rehearsal cloud listens on the default port."""
+    try:
+        leftovers = machine.scan_machine()
+    except (ImportError, OSError):
+        return False
+    return any(
+        leftover.running and leftover.kind == "rehearsal cloud" and leftover.name.endswith(f":{_CLOUD_PORT}")
+        for leftover in leftovers
+    )
 
 
 def _available_memory() -> float:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from inf2kit import aws
 from inf2kit.doctor.checks import CHECKS, Check
 from inf2kit.doctor.finding import Finding, NotCheckedError, Report, Status, problem
-from inf2kit.doctor.surroundings import Surroundings
+from inf2kit.doctor.surroundings import Surroundings, stand_in
 from inf2kit.errors import Inf2KitError
 
 #: Seconds that all checks have together: a network may swallow what is sent to it.
@@ -78,7 +78,8 @@ def _subject(surroundings: Surroundings) -> str:
     if surroundings.preset is None:
         return "this machine" if surroundings.offline else "this machine and your AWS account"
     preset = surroundings.preset
-    return f"{preset.name} on {preset.compute.instance_type}"
+    where = preset.compute.instance_type if surroundings.is_deployment else "this machine"
+    return f"{preset.name} on {where}"
 
 
 def _next_step(findings: list[Finding], surroundings: Surroundings) -> str:
@@ -98,4 +99,7 @@ def _next_step(findings: list[Finding], surroundings: Surroundings) -> str:
         return "rehearse without an account: inf2kit cloud up, or inf2kit local up smollm2-135m-local"
     if preset is None:
         return "choose a preset ('inf2kit presets'), and look at it: inf2kit doctor PRESET"
+    if stand_in():
+        package = f"inf2kit package embedded --preset {surroundings.preset_argument} --rehearsal"
+        return f"package it: {package} --output s3://BUCKET/models"
     return f"compile it: inf2kit compile {surroundings.preset_argument} --output s3://BUCKET/models"

@@ -40,6 +40,12 @@ PROMPTS = (
     "Once upon a time, in a small village by the sea, there lived an old fisherman who",
     'def fibonacci(n):\n    """Return the n-th Fibonacci number."""\n',
 )
+#: What a user may do after the demo.
+_NEXT = """
+next: source .venv/bin/activate
+      inf2kit local up smollm2-135m-local    an endpoint that stays up, for generate, chat and boto3
+      inf2kit cloud up                       a cloud that stays up, for cdk, boto3 and aws
+      inf2kit doctor                         what is missing for a deployment to AWS"""
 
 
 def run(progress: Progress) -> None:
@@ -93,6 +99,7 @@ def run(progress: Progress) -> None:
             with steps.step("inf2kit cloud down"):
                 lifecycle.down()
     steps.print_table()
+    print(_NEXT)
 
 
 def run_quick(progress: Progress) -> None:

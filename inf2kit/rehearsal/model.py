@@ -8,8 +8,10 @@ the vocabulary and merges of the file.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import importlib.util
+import io
 import json
 import shutil
 import tempfile
@@ -113,9 +115,11 @@ def _convert(gguf_path: Path, target: Path, progress: Progress) -> None:
     from transformers import AutoModelForCausalLM, GenerationConfig
 
     progress("converting its weights to float32 (about half a minute, once)")
-    model = AutoModelForCausalLM.from_pretrained(
-        gguf_path.parent, gguf_file=gguf_path.name, torch_dtype=torch.float32
-    )
+    # Its progress bar would run through the lines of the steps.
+    with contextlib.redirect_stderr(io.StringIO()):
+        model = AutoModelForCausalLM.from_pretrained(
+            gguf_path.parent, gguf_file=gguf_path.name, torch_dtype=torch.float32
+        )
     progress("building its tokenizer")
     fields = _read_fields(gguf_path)
     bos, eos = fields["tokenizer.ggml.bos_token_id"], fields["tokenizer.ggml.eos_token_id"]

@@ -13,7 +13,7 @@ Row = tuple[str, str, str, str]
 
 def list_rows(settings: CloudSettings) -> list[Row]:
     """List the cloud's stacks and endpoints, after a header row."""
-    rows: list[Row] = [("KIND", "NAME", "STATUS", "")]
+    rows: list[Row] = [("KIND", "NAME", "STATUS", "DETAIL")]
     for stack in _client(settings, "cloudformation").describe_stacks()["Stacks"]:
         reason = stack.get("StackStatusReason", "")
         rows.append(("stack", stack["StackName"], stack["StackStatus"], reason))
@@ -22,7 +22,7 @@ def list_rows(settings: CloudSettings) -> list[Row]:
         for summary in page["Endpoints"]:
             endpoint = sagemaker.describe_endpoint(EndpointName=summary["EndpointName"])
             instances = sum(variant["CurrentInstanceCount"] for variant in endpoint["ProductionVariants"])
-            detail = endpoint.get("FailureReason") or f"{instances} instances"
+            detail = endpoint.get("FailureReason") or f"{instances} instance{'' if instances == 1 else 's'}"
             rows.append(("endpoint", endpoint["EndpointName"], endpoint["EndpointStatus"], detail))
     return rows
 

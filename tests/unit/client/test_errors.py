@@ -54,6 +54,6 @@ def test_missing_credentials_are_a_sentence(isolated: Path, monkeypatch: pytest.
 def test_a_missing_region_is_a_sentence(isolated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     with pytest.raises(
-        EndpointError, match="needs a region; set AWS_REGION, give region_name, or start a local endpoint"
+        EndpointError, match=r"no local endpoint 'e' is running; start one with .* AWS_REGION"
     ):
         Endpoint("e")

@@ -43,6 +43,6 @@ def test_support_ends() -> None:
     assert [finding.status for finding in before] == [Status.OK]
     soon = list(dates.support(look(first.date - dt.timedelta(days=1))))
     assert soon[0].status is Status.ADVICE
-    assert soon[0].reason == f"ends on {first.date}, in 1 days: {first.what}"
+    assert soon[0].reason == f"ends on {first.date}, in 1 day: {first.what}"
     after = list(dates.support(look(last.date + dt.timedelta(days=1))))
     assert [finding.status for finding in after] == [Status.ADVICE] * len(catalog.support_ends())
