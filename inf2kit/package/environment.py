@@ -7,7 +7,7 @@ from inf2kit.serving import variables
 from inf2kit.serving.gateway.bodies import MAX_BODY
 from inf2kit.serving.model_dir import CODE_FOLDER, HANDLER
 
-#: Workers beyond the batch size, so that the next call is waiting when a sequence ends.
+#: Workers of each engine beyond its rows, so that the next call is waiting when a sequence ends.
 _SPARE_WORKERS = 2
 #: Seconds after which the model server declares a worker dead, and at least so many beyond the deadline.
 _WORKER_TIMEOUT_S, _GRACE_S = 120.0, 60.0
@@ -29,11 +29,12 @@ def container_environment(
         deadline_s: Seconds that a call may take, instead of the preset's; for asynchronous endpoints.
     """
     worker_timeout_s = max(_WORKER_TIMEOUT_S, (deadline_s or preset.serving.deadline_s) + _GRACE_S)
+    workers = preset.compute.data_parallel_size * (preset.shapes.batch_size + _SPARE_WORKERS)
     environment = {
         "SAGEMAKER_PROGRAM": HANDLER.removeprefix(f"{CODE_FOLDER}/"),
         # Unset, the container starts one worker per NeuronCore. Workers only pass calls on to the engine, so
         # there is one for each call that may be running.
-        variables.MODEL_SERVER_WORKERS: str(preset.shapes.batch_size + _SPARE_WORKERS),
+        variables.MODEL_SERVER_WORKERS: str(workers),
         # The limit of a worker's call and of model_fn, which returns at once. The engine ends calls earlier.
         "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS": f"{worker_timeout_s:.0f}",
         # The gateway's limit, instead of the model server's own 6.5 MB.

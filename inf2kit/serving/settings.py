@@ -31,17 +31,21 @@ class Settings:
         model_name: The model's name in chat completions.
         dtype: Precision of weights and arithmetic.
         shapes: The static shapes the model was compiled for.
-        queue_size: Prompts that may wait for a row.
+        queue_size: Prompts that may wait for a row of each engine.
         prefills_per_step: Most prefills, each of prompts or of chunks of long ones, between two decode steps.
         deadline_s: Seconds after its arrival at which a call is answered with the tokens it has.
-        stream_deadline_s: Seconds after its arrival at which a stream ends; None for ``deadline_s``.
         gateway_address: ``host:port`` of the gateway; None for plain toolkit mode, without a gateway.
         model_server_address: Address of the model server, for the gateway: ``unix:PATH`` or a URL.
         model_server_workers: Calls that the model server takes at once.
         notice: What is simulated in this endpoint; every answer has it among its warnings.
         stall_s: Seconds without a step after which the engine counts as stuck; None for the backend's value.
-        torch_threads: Threads of the CPU backend; None for one on each core.
+        torch_threads: Threads of each engine of the CPU backend; None for one on each core.
         simulated: What the simulated backend is to do, by the names in ``backend.simulated``.
+        stream_deadline_s: Seconds after its arrival at which a stream ends; None for ``deadline_s``.
+        tensor_parallel_size: NeuronCores of each engine.
+        engines: Number of engines, which share the calls.
+        min_engines: Engines that must serve for the endpoint to be healthy.
+        engine: Number of the engine that this process is, from 0.
     """
 
     model_dir: Path
@@ -61,19 +65,32 @@ class Settings:
     torch_threads: int | None
     simulated: Mapping[str, float]
     stream_deadline_s: float | None = None
+    tensor_parallel_size: int = 1
+    engines: int = 1
+    min_engines: int = 1
+    engine: int = 0
 
     def limit_s(self, *, stream: bool) -> float:
         """Seconds after its arrival at which a stream, or a call for a whole answer, ends."""
         return self.stream_deadline_s if stream and self.stream_deadline_s is not None else self.deadline_s
 
-    @property
-    def socket_path(self) -> Path:
-        """The engine's Unix socket."""
-        return self.run_dir / "engine.sock"
+    def engine_dir(self, engine: int) -> Path:
+        """The folder of an engine: its socket, and why it ended. Several engines have one each."""
+        return self.run_dir if self.engines == 1 else self.run_dir / f"engine-{engine}"
+
+    def socket_path(self, engine: int) -> Path:
+        """An engine's Unix socket."""
+        return self.engine_dir(engine) / "engine.sock"
+
+    def visible_cores(self, engine: int) -> str:
+        """The NeuronCores of an engine as the runtime takes them: an index, or a range with both ends."""
+        first = engine * self.tensor_parallel_size
+        last = first + self.tensor_parallel_size - 1
+        return str(first) if first == last else f"{first}-{last}"
 
     @property
     def max_prompts(self) -> int:
-        """Most prompts at once: the rows and the queue together."""
+        """Most prompts of one engine, and of one call: the rows and the queue together."""
         return self.shapes.batch_size + self.queue_size
 
     @classmethod
@@ -89,6 +106,7 @@ class Settings:
         try:
             preset = manifest["preset"]
             compute, serving = preset["compute"], preset["serving"]
+            engines = int(compute.get("data_parallel_size", 1))
             return cls(
                 model_dir=model_dir,
                 run_dir=run_dir(environ),
@@ -104,7 +122,7 @@ class Settings:
                 model_server_workers=int(numbers.get(variables.MODEL_SERVER_WORKERS, 1)),
                 notice=manifest.get("notice"),
                 stall_s=numbers.get(variables.STALL_SECONDS),
-                torch_threads=torch_threads(environ),
+                torch_threads=torch_threads(environ) or _share_of_cores(engines),
                 # A deadline that is set for this container is that of every call.
                 stream_deadline_s=None
                 if variables.DEADLINE_SECONDS in numbers
@@ -114,6 +132,10 @@ class Settings:
                     for name, value in numbers.items()
                     if name.startswith(variables.SIMULATED_PREFIX)
                 },
+                tensor_parallel_size=int(compute.get("tensor_parallel_size", 1)),
+                engines=engines,
+                min_engines=min(int(numbers.get(variables.MIN_ENGINES, 1)), engines),
+                engine=min(int(numbers.get(variables.ENGINE, 0)), engines - 1),
             )
         except KeyError as error:
             raise ModelDirectoryError(
@@ -129,6 +151,11 @@ def _stream_deadline_s(serving: Mapping[str, Any]) -> float | None:
     """How long a stream may take, which packages of earlier releases do not say."""
     seconds = serving.get("stream_deadline_s")
     return None if seconds is None else variables.NUMBERS[variables.DEADLINE_SECONDS].read(str(seconds))
+
+
+def _share_of_cores(engines: int) -> int | None:
+    """The processor's cores for each of several engines; None for all of them."""
+    return None if engines == 1 else max(1, len(os.sched_getaffinity(0)) // engines)
 
 
 def torch_threads(environ: Mapping[str, str] = os.environ) -> int | None:

@@ -20,12 +20,18 @@ PREFILLS_PER_STEP = "INF2KIT_PREFILLS_PER_STEP"
 STALL_SECONDS = "INF2KIT_STALL_SECONDS"
 #: Threads of the CPU's backend.
 TORCH_THREADS = "INF2KIT_TORCH_THREADS"
+#: Engines that must serve for ``/ping`` to answer 200.
+MIN_ENGINES = "INF2KIT_MIN_ENGINES"
+#: The number of an engine, from 0. The supervisor sets it for each engine that it starts.
+ENGINE = "INF2KIT_ENGINE"
 #: ``host:port`` of the gateway; without it the toolkit has the endpoint's port.
 GATEWAY_ADDRESS = "INF2KIT_GATEWAY_ADDRESS"
 #: The model server's own: its address, ``unix:PATH`` or a URL.
 MODEL_SERVER_ADDRESS = "MMS_INFERENCE_ADDRESS"
 #: The image's own: the number of the model server's workers.
 MODEL_SERVER_WORKERS = "SAGEMAKER_MODEL_SERVER_WORKERS"
+#: The cores of the largest instance, each of which could have an engine of its own.
+MAX_ENGINES = 24
 #: What the simulated backend is to do: all variables that begin so.
 SIMULATED_PREFIX = "INF2KIT_SIMULATED_"
 
@@ -70,6 +76,8 @@ NUMBERS: Mapping[str, Number] = {
     # An idle engine beats once a second, and would count as stuck.
     STALL_SECONDS: Number(3, 86_400, whole=False),
     TORCH_THREADS: Number(1, 1024),
+    MIN_ENGINES: Number(1, MAX_ENGINES),
+    ENGINE: Number(0, MAX_ENGINES - 1),
     MODEL_SERVER_WORKERS: Number(1, 1024),
 }
 

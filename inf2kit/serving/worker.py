@@ -9,6 +9,7 @@ toolkit answers every exception with status 400.
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -16,7 +17,13 @@ from typing import Any
 
 from inf2kit.errors import ModelDirectoryError, RequestError, unavailable
 from inf2kit.serving.engine.events import WholeAnswer
-from inf2kit.serving.engine.protocol import ARRIVAL_HEADER, WORKER_GRACE_S, EngineCall, call_engine
+from inf2kit.serving.engine.protocol import (
+    ARRIVAL_HEADER,
+    ENGINE_HEADER,
+    WORKER_GRACE_S,
+    EngineCall,
+    call_engine,
+)
 from inf2kit.serving.settings import Settings
 from inf2kit.serving.supervision.watchdog import ensure_supervisor
 from inf2kit.serving.wire import decode_body, parse_request, request_form, to_body
@@ -100,7 +107,7 @@ def _generate(body: object, settings: Settings, context: Any) -> object:
     call = EngineCall("generate", body, arrival)
     until = arrival + settings.deadline_s + WORKER_GRACE_S
     answer = WholeAnswer()
-    for event in call_engine(settings.socket_path, call, until=until):
+    for event in call_engine(settings.socket_path(_engine(context, settings)), call, until=until):
         answer.add(event)
     return answer.body()
 
@@ -113,3 +120,12 @@ def _arrival(context: Any, settings: Settings) -> float:
     if context is None or settings.gateway_address is None:
         return time.monotonic()
     return float(context.get_request_header(0, ARRIVAL_HEADER) or time.monotonic())
+
+
+def _engine(context: Any, settings: Settings) -> int:
+    """The number of the engine that has the call, which the gateway chooses; without one each worker does."""
+    if settings.engines == 1:
+        return 0
+    if context is None or settings.gateway_address is None:
+        return os.getpid() % settings.engines
+    return int(context.get_request_header(0, ENGINE_HEADER) or 0)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +87,14 @@ def find_model_server(endpoint: EndpointState) -> psutil.Process:
     """Return the endpoint's model server, which is Java's."""
     (java,) = [process for process in find_processes(endpoint, "ModelServer") if "java" in process.name()]
     return java
+
+
+@contextmanager
+def stopped(process: psutil.Process) -> Iterator[None]:
+    """Let a process do nothing for a while, as one that hangs."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        if process.is_running():
+            process.send_signal(signal.SIGCONT)

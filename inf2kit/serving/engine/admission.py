@@ -19,7 +19,7 @@ class Admission:
         capacity: Most texts at once.
 
     Attributes:
-        capacity: Most texts at once.
+        capacity: Most texts at once; it may change.
         texts: Number of texts that were admitted and are not released.
     """
 
@@ -28,7 +28,17 @@ class Admission:
         self.texts = 0
         self._calls = 0
         self._further_texts = 0
-        self._max_further_texts = max(1, capacity // 2 - 1)
+
+    @property
+    def _max_further_texts(self) -> int:
+        return max(1, self.capacity // 2 - 1)
+
+    def has_room(self, texts: int) -> bool:
+        """Whether a call of so many texts would be admitted."""
+        further_texts = self._further_texts + texts - 1
+        is_full = self._calls + 1 + min(further_texts, self._max_further_texts) > self.capacity
+        is_second_list = texts > 1 and self._further_texts > 0 and further_texts > self._max_further_texts
+        return not (is_full or is_second_list)
 
     def admit(self, texts: int, *, replaces_admitted: bool = False, retry_after_s: int = 1) -> None:
         """Count a call in.
@@ -41,14 +51,11 @@ class Admission:
         Raises:
             RequestError: 429 ``queue_full``.
         """
-        further_texts = self._further_texts + texts - 1
-        is_full = self._calls + 1 + min(further_texts, self._max_further_texts) > self.capacity
-        is_second_list = texts > 1 and self._further_texts > 0 and further_texts > self._max_further_texts
-        if not replaces_admitted and (is_full or is_second_list):
+        if not replaces_admitted and not self.has_room(texts):
             raise queue_full(self.texts, self.capacity, retry_after_s=retry_after_s)
         self.texts += texts
         self._calls += 1
-        self._further_texts = further_texts
+        self._further_texts += texts - 1
 
     def release(self, texts: int, remaining: int = 0) -> None:
         """Count texts of one call out.

@@ -1,4 +1,4 @@
-"""The engine's Unix socket: one connection for each call, one JSON object a line, both ways.
+"""An engine's Unix socket: one connection for each call, one JSON object a line, both ways.
 
     {"op": "generate", "body": {...}, "arrival": 12.5}    the answer's events
     {"op": "status"}                                      the engine's state at every change, without an end
@@ -25,6 +25,8 @@ from inf2kit.serving.engine.events import DoneEvent, ErrorEvent, Event, decode_e
 
 #: Header in which the gateway tells a worker when the call arrived, in seconds of the monotonic clock.
 ARRIVAL_HEADER = "x-inf2kit-arrival"
+#: Header in which the gateway tells a worker which engine has the call: its number.
+ENGINE_HEADER = "x-inf2kit-engine"
 #: Seconds after a call's deadline at which its caller gives the engine up: a worker first, then the gateway.
 #: SageMaker ends a call after 60 s.
 WORKER_GRACE_S, GATEWAY_GRACE_S = 2.0, 3.0

@@ -86,12 +86,13 @@ class EngineServer:
         check_files(settings.model_dir, settings.run_dir)
         engine = build_engine(settings, self._metrics, self._send_outbox, self._heartbeat)
         self._loop.call_soon_threadsafe(self._set_ready, engine)
-        log("engine", f"ready: {settings.backend}, {settings.shapes}")
+        name = f"engine {settings.engine}" if settings.engines > 1 else "engine"
+        log(name, f"ready: {settings.backend}, {settings.shapes}")
         return engine.scheduler
 
     def _listen(self, opened: Future[None]) -> None:
         asyncio.set_event_loop(self._loop)
-        path = self._settings.socket_path
+        path = self._settings.socket_path(self._settings.engine)
         try:
             path.unlink(missing_ok=True)
             self._loop.run_until_complete(asyncio.start_unix_server(self._answer, str(path), limit=MAX_LINE))
@@ -279,7 +280,7 @@ def _is_missing_file(error: Exception, model_dir: Path) -> bool:
 def _give_up(settings: Settings, reason: str, status: int = CANNOT_LOAD) -> NoReturn:
     # The supervisor logs the reason, once. If it cannot be written there, it goes to standard error.
     try:
-        write_reason(settings.run_dir, reason)
+        write_reason(settings.engine_dir(settings.engine), reason)
     except OSError:
         sys.stderr.write(f"inf2kit engine: {reason}\n")
     os._exit(status)

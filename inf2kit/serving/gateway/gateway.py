@@ -20,16 +20,23 @@ import traceback
 
 from inf2kit.errors import RequestError, unavailable
 from inf2kit.serving.asgi import Receive, Scope, Send, answer
-from inf2kit.serving.engine.events import MetricsEvent, StatusEvent
-from inf2kit.serving.engine.metrics import CONTENT_TYPE, GatewayMetrics, parse_samples, summarize
+from inf2kit.serving.engine.events import Event, MetricsEvent, StatusEvent
+from inf2kit.serving.engine.metrics import (
+    CONTENT_TYPE,
+    GatewayMetrics,
+    join_engines,
+    parse_engine_samples,
+    summarize,
+)
 from inf2kit.serving.engine.protocol import EngineCall, stream_engine
 from inf2kit.serving.gateway.connections import Connections
 from inf2kit.serving.gateway.invocations import Invocations
 from inf2kit.serving.gateway.model_server import ModelServer
+from inf2kit.serving.gateway.routing import Engine, Router
 from inf2kit.serving.log import log, log_line
 from inf2kit.serving.loopback import Loopback
 from inf2kit.serving.settings import Settings
-from inf2kit.serving.supervision.heartbeat import ENGINE, GATEWAY, Heartbeat
+from inf2kit.serving.supervision.heartbeat import ENGINES, GATEWAY, Heartbeat
 from inf2kit.serving.supervision.processes import be_killed_first, end_with_parent
 from inf2kit.serving.supervision.run_state import SupervisorState, mark_opened, was_opened
 from inf2kit.serving.wire import Form, to_body
@@ -47,6 +54,8 @@ _METRICS_EVERY_S, _LOAD_EVERY_S = 60.0, 10.0
 #: Seconds after SIGTERM in which calls end by themselves, and after that with the tokens they have. SageMaker
 #: kills a container after 30 s.
 _DRAIN_S, _DRAIN_END_S = 25.0, 2.0
+#: Seconds in which an engine must answer what its metrics are: a process that is stopped never does.
+_ASKED_S = 2.0
 #: Seconds between two beats, and without a beat after which the gateway counts as stuck.
 _BEAT_S, _STALL_S = 0.5, 10.0
 
@@ -56,65 +65,72 @@ class Gateway:
 
     Args:
         settings: The endpoint's settings.
-        heartbeat: The engine's heartbeat.
+        heartbeats: The heartbeat of each engine.
 
     Attributes:
+        router: Knows the engines.
         invocations: Answers calls.
     """
 
-    def __init__(self, settings: Settings, heartbeat: Heartbeat) -> None:
+    def __init__(self, settings: Settings, heartbeats: list[Heartbeat]) -> None:
         self._settings = settings
-        self._heartbeat = heartbeat
         self._began = int(time.time())
-        self._engine_state = "loading"
         self._model_server = ModelServer(settings.model_server_address)
         self._metrics = GatewayMetrics()
-        self.invocations = Invocations(settings, self._model_server)
+        self.router = Router(settings, heartbeats)
+        self.invocations = Invocations(settings, self._model_server, self.router)
 
     @property
     def state(self) -> str:
-        """``ready``, or why the endpoint is not; ``/ping`` reports it."""
+        """``ready``, or why the endpoint answers no calls."""
         if self.invocations.closing:
             return "ending"
-        if self._engine_state == "ready" and self._heartbeat.stalled:
-            return "stuck"
-        if self._engine_state == "ready" and self._model_server.silent:
+        if self.router.state == "ready" and self._model_server.silent:
             return "waiting for the model server"
-        return self._engine_state
+        return self.router.state
 
-    async def watch_engine(self) -> None:
-        """Follow the engine's state for ever. It is ``down`` as soon as its socket closes."""
+    @property
+    def health(self) -> str:
+        """What ``/ping`` reports: ``ready``, or why the endpoint is not healthy."""
+        serving, state = len(self.router.serving), self.state
+        if state == "ready" and serving < self._settings.min_engines:
+            return f"{serving} of {self._settings.engines} engines serve"
+        return state
+
+    async def watch_engine(self, engine: Engine) -> None:
+        """Follow an engine's state for ever. It is ``down`` as soon as its socket closes."""
         while True:
             try:
-                async for event in stream_engine(self._settings.socket_path, EngineCall("status")):
+                async for event in stream_engine(engine.socket_path, EngineCall("status")):
                     if isinstance(event, StatusEvent):
                         if event.state == "ready":
                             self.invocations.set_longest_token(event.longest_token)
-                        self._engine_state = event.state
+                        self.router.report(engine, event.state)
             except RequestError:
-                if self._engine_state == "ready" and not self.invocations.closing:
-                    self.invocations.crashes.record_crash()
-                self._engine_state = "down"
+                self.router.report(engine, "down")
             await asyncio.sleep(_POLL_S)
 
-    async def wait_for_a_generation(self) -> None:
-        """Return when a generation has gone through model server, worker and engine."""
-        while self._engine_state != "ready" or not await self._model_server.can_generate(
-            self._settings.deadline_s
-        ):
-            await asyncio.sleep(_POLL_S)
+    async def wait_for_generations(self) -> None:
+        """Return when a generation has gone through model server, worker and each engine."""
+        for engine in self.router.engines:
+            while engine.state != "ready" or not await self._can_generate(engine):
+                await asyncio.sleep(_POLL_S)
 
     async def watch_model_server(self) -> None:
         """Call a model server that did not answer in time again and again until it does; for ever."""
         while True:
             await asyncio.sleep(_POLL_S)
             if self._model_server.silent and not self.invocations.closing:
-                await self.wait_for_a_generation()
+                for engine in self.router.serving[:1]:
+                    await self._can_generate(engine)
+
+    async def _can_generate(self, engine: Engine) -> bool:
+        return await self._model_server.can_generate(self._settings.deadline_s, engine.number)
 
     async def drain(self) -> None:
         """Take no more calls, and wait until those in progress have ended, with fewer tokens if need be."""
         self.invocations.close()
-        admission = self.invocations.admission
+        admission = self.router.admission
         log("gateway", f"ending: {admission.texts} texts are inside, and no more are taken")
         await self._wait_for_calls(_DRAIN_S)
         if admission.texts:
@@ -126,10 +142,8 @@ class Gateway:
         log("gateway", f"ended: {admission.texts} texts are left without an answer")
 
     async def _end_all(self) -> None:
-        """Have the engine end every text with the tokens it has."""
-        with contextlib.suppress(RequestError):
-            async for _ in stream_engine(self._settings.socket_path, EngineCall("end")):
-                pass
+        """Have the engines end every text with the tokens that it has."""
+        await asyncio.gather(*(_ask(engine, EngineCall("end")) for engine in self.router.engines))
 
     async def _wait_for_calls(self, seconds: float) -> None:
         give_up_at = time.monotonic() + seconds
@@ -138,40 +152,49 @@ class Gateway:
 
     async def log_load(self) -> None:
         """Log every 10 s how many texts there are, for a metric filter; an idle endpoint reports too."""
-        admission = self.invocations.admission
+        admission = self.router.admission
         while True:
             load = {
                 "inf2kit": "load",
                 "texts_inside": admission.texts,
                 "texts_limit": admission.capacity,
-                "rows": self._settings.shapes.batch_size,
+                "rows": self._settings.engines * self._settings.shapes.batch_size,
             }
+            if self._settings.engines > 1:
+                load["engines_missing"] = self._settings.engines - len(self.router.serving)
             log_line(json.dumps(load))
             await asyncio.sleep(_LOAD_EVERY_S)
 
     async def log_metrics(self) -> None:
         """Log a summary of every minute that had a call, for ever."""
-        before, began = parse_samples(await self.metrics()), time.monotonic()
+        before, began = parse_engine_samples(await self.metrics()), time.monotonic()
         while True:
             await asyncio.sleep(_METRICS_EVERY_S)
-            now, ended = parse_samples(await self.metrics()), time.monotonic()
+            now, ended = parse_engine_samples(await self.metrics()), time.monotonic()
             if summary := summarize(now, before, ended - began):
                 log("metrics", summary)
             before, began = now, ended
 
     async def metrics(self) -> str:
-        """The metrics of the gateway and, if it answers, of the engine, in Prometheus' text format."""
+        """The metrics of the gateway and of each engine that answers, in Prometheus' text format."""
         supervisor = SupervisorState.read(self._settings.run_dir)
         text = self._metrics.text(
             ready=self.state == "ready",
             restarts=supervisor.restarts if supervisor else 0,
-            admission=self.invocations.admission,
+            admission=self.router.admission,
+            engines=len(self.router.engines),
+            serving=len(self.router.serving),
         )
-        with contextlib.suppress(RequestError):
-            async for event in stream_engine(self._settings.socket_path, EngineCall("metrics")):
-                if isinstance(event, MetricsEvent):
-                    text += event.text
-        return text
+        answers = await asyncio.gather(
+            *(_ask(engine, EngineCall("metrics"), _ASKED_S) for engine in self.router.engines)
+        )
+        texts = {
+            engine.number: event.text
+            for engine, events in zip(self.router.engines, answers, strict=True)
+            for event in events
+            if isinstance(event, MetricsEvent)
+        }
+        return text + (join_engines(texts) if self._settings.engines > 1 else "".join(texts.values()))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -180,8 +203,8 @@ class Gateway:
         route = (scope["method"], scope["path"])
         try:
             if route == ("GET", "/ping"):
-                state = self.state
-                await self._answer_json(send, 200 if state == "ready" else 503, {"status": state})
+                health = self.health
+                await self._answer_json(send, 200 if health == "ready" else 503, {"status": health})
             elif scope["method"] == "POST" and scope["path"] in _ROUTES:
                 await self._invoke(scope, receive, send)
             elif route == ("GET", "/metrics"):
@@ -233,6 +256,18 @@ class Gateway:
         await answer(send, status, body, {**content_type, **self.invocations.headers, **(headers or {})})
 
 
+async def _ask(engine: Engine, call: EngineCall, within_s: float | None = None) -> list[Event]:
+    """The events with which an engine answers; none where it does not, or not in time."""
+    events: list[Event] = []
+
+    async def collect() -> None:
+        events.extend([event async for event in stream_engine(engine.socket_path, call)])
+
+    with contextlib.suppress(RequestError, asyncio.TimeoutError):
+        await asyncio.wait_for(collect(), within_s)
+    return events
+
+
 async def _beat() -> None:
     heartbeat = Heartbeat.inherited(GATEWAY)
     heartbeat.begin(_STALL_S)
@@ -243,16 +278,17 @@ async def _beat() -> None:
 
 async def serve(settings: Settings) -> None:
     """Wait for a first generation, open the port, serve until SIGTERM, and drain."""
-    gateway = Gateway(settings, Heartbeat.inherited(ENGINE))
+    gateway = Gateway(settings, Heartbeat.inherited_list(ENGINES, settings.engines))
     terminated = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminated.set)
     ending = asyncio.ensure_future(terminated.wait())
-    background = [asyncio.create_task(task) for task in (gateway.watch_engine(), _beat())]
+    watches = [gateway.watch_engine(engine) for engine in gateway.router.engines]
+    background = [asyncio.create_task(task) for task in (*watches, _beat())]
     # A later gateway of the same container opens the port at once.
     if not was_opened(settings.run_dir):
-        generation = asyncio.ensure_future(gateway.wait_for_a_generation())
-        await asyncio.wait({generation, ending}, return_when=asyncio.FIRST_COMPLETED)
-        if not generation.done():
+        generations = asyncio.ensure_future(gateway.wait_for_generations())
+        await asyncio.wait({generations, ending}, return_when=asyncio.FIRST_COMPLETED)
+        if not generations.done():
             return
         log("gateway", "a generation went through")
         mark_opened(settings.run_dir)

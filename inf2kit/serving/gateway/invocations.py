@@ -10,23 +10,23 @@ import contextlib
 import math
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
 from inf2kit.errors import RequestError
 from inf2kit.serving.asgi import Receive, Scope, Send, disconnected, request_headers
-from inf2kit.serving.engine.admission import Admission, queue_timeout
+from inf2kit.serving.engine.admission import queue_timeout
 from inf2kit.serving.engine.limits import check_size, max_body_bytes, truncates
 from inf2kit.serving.engine.protocol import GATEWAY_GRACE_S
 from inf2kit.serving.gateway.bodies import MAX_BODY, Bodies
-from inf2kit.serving.gateway.crashes import Crashes
+from inf2kit.serving.gateway.crashes import Prompts, prompts_of
 from inf2kit.serving.gateway.model_server import ModelServer
 from inf2kit.serving.gateway.responses import GoneError, Invocation, Responses
+from inf2kit.serving.gateway.routing import Engine, Router
 from inf2kit.serving.settings import Settings
 from inf2kit.serving.wire import (
     Form,
-    GenerateRequest,
     check_form,
     drop_ignored_values,
     encode_json,
@@ -48,30 +48,27 @@ class Invocations:
     Args:
         settings: The endpoint's settings.
         model_server: The model server of this container.
+        router: The engines of this container.
 
     Attributes:
-        admission: Counts the texts of admitted calls.
-        crashes: Remembers the prompts that were in progress when the engine ended.
+        router: Gives calls their turns with the engines.
         calls: Number of calls that are not answered yet, including those whose body is still coming.
         closing: Whether connections are closed after their answer.
         headers: Headers of every answer.
         abort: Closes the connection of a request whose caller does not read.
     """
 
-    def __init__(self, settings: Settings, model_server: ModelServer) -> None:
+    def __init__(self, settings: Settings, model_server: ModelServer, router: Router) -> None:
         self._settings = settings
-        self.admission = Admission(settings.max_prompts)
-        self.crashes = Crashes()
+        self.router = router
         self.calls = 0
         self.abort: Callable[[Scope], None] = lambda _: None
         self.closing = False
         self.headers: dict[str, str] = {}
-        self._responses = Responses(settings, model_server, self.headers)
+        self._responses = Responses(model_server, self.headers)
         self._bodies = Bodies()
         self._longest_token = 0
         self._usable_bytes = MAX_BODY
-        # Streams and whole answers share it, so that neither overtakes the other.
-        self._turns = asyncio.Semaphore(max(settings.model_server_workers, 1))
         self._seconds_per_call = 1.0
 
     def close(self) -> None:
@@ -134,10 +131,9 @@ class Invocations:
                 remaining_s = invocation.until + _LAST_S - time.monotonic()
                 abort_timer = asyncio.get_running_loop().call_later(remaining_s, self.abort, scope)
                 try:
-                    with self._remember(invocation.request) as outcome:
-                        async with self._turn(invocation):
-                            status, outcome.code = await self._responses.send(invocation, send)
-                            return status, outcome.code
+                    async with self._turn(invocation) as turn:
+                        status, turn.error_code = await self._responses.send(invocation, turn.engine, send)
+                        return status, turn.error_code
                 except GoneError:
                     return _CALLER_LEFT, "slow_reader" if time.monotonic() > invocation.until else None
                 finally:
@@ -181,43 +177,48 @@ class Invocations:
         until = arrival + self._settings.limit_s(stream=request.stream) + GATEWAY_GRACE_S
         return Invocation(request, fields, json_body, headers, arrival, until, gone)
 
-    @contextlib.contextmanager
-    def _remember(self, request: GenerateRequest) -> Iterator[_Outcome]:
-        """Remember a call's prompts while it is in progress, in case the engine ends."""
-        digests = self.crashes.enter(request)
-        outcome = _Outcome()
-        try:
-            yield outcome
-        except RequestError as error:
-            outcome.code = error.code
-            raise
-        finally:
-            self.crashes.leave(digests, failed=outcome.code == "unavailable")
-
     @contextlib.asynccontextmanager
-    async def _turn(self, invocation: Invocation) -> AsyncIterator[None]:
-        """Admit a call or refuse it, then wait for its turn."""
-        texts = invocation.request.texts
-        batches = self.admission.texts / self._settings.shapes.batch_size
+    async def _turn(self, invocation: Invocation) -> AsyncIterator[_Turn]:
+        """Admit a call or refuse it, then wait for its turn with an engine."""
+        router, texts = self.router, invocation.request.texts
+        prompts = prompts_of(invocation.request)
+        router.crashes.check(prompts)
+        batches = router.admission.texts / router.rows
         retry_after_s = math.ceil(min(batches * self._seconds_per_call, self._settings.deadline_s))
-        self.admission.admit(texts, retry_after_s=retry_after_s)
+        router.admission.admit(texts, retry_after_s=retry_after_s)
         try:
-            turn = asyncio.ensure_future(self._turns.acquire())
-            if not await invocation.wait_for(turn, invocation.arrival + self._settings.deadline_s):
-                turn.cancel()
-                raise GoneError if invocation.gone.done() else queue_timeout()
-            began = time.monotonic()
+            engine = await self._wait_for_turn(invocation, prompts)
+            turn, began = _Turn(engine), time.monotonic()
             try:
-                yield
+                yield turn
+            except RequestError as error:
+                turn.error_code = error.code
+                raise
             finally:
-                self._turns.release()
+                router.end_turn(engine, texts, prompts, failed=turn.error_code == "unavailable")
                 self._seconds_per_call += 0.1 * (time.monotonic() - began - self._seconds_per_call)
         finally:
-            self.admission.release(texts)
+            router.admission.release(texts)
+
+    async def _wait_for_turn(self, invocation: Invocation, prompts: Prompts) -> Engine:
+        turn = self.router.wait_for_turn(invocation.request.texts, prompts)
+        try:
+            if await invocation.wait_for(turn, invocation.arrival + self._settings.deadline_s):
+                return turn.result()
+        finally:
+            if not turn.done():
+                self.router.leave(turn)
+        raise GoneError if invocation.gone.done() else queue_timeout()
 
 
 @dataclass
-class _Outcome:
-    """The code of the error that a call ended with, if any."""
+class _Turn:
+    """A call's turn with an engine.
 
-    code: str | None = None
+    Attributes:
+        engine: The engine.
+        error_code: The code of the error that the call ended with, if any.
+    """
+
+    engine: Engine
+    error_code: str | None = None

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import httpx
 
 from inf2kit.errors import RequestError, unavailable
-from inf2kit.serving.engine.protocol import ARRIVAL_HEADER
+from inf2kit.serving.engine.protocol import ARRIVAL_HEADER, ENGINE_HEADER
 
 _CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 _PASSED_BACK = ("content-type", "retry-after", _CUSTOM_ATTRIBUTES)
@@ -40,7 +40,7 @@ class ModelServer:
         self.silent = False
 
     async def post(
-        self, body: bytes, headers: Mapping[str, str], *, arrival: float, until: float
+        self, body: bytes, headers: Mapping[str, str], *, arrival: float, until: float, engine: int
     ) -> httpx.Response:
         """Pass a call on; the answer may be an error that a worker has written.
 
@@ -49,6 +49,7 @@ class ModelServer:
             headers: Headers of the call; custom attributes are passed on.
             arrival: Monotonic time at which the call arrived at the gateway.
             until: Monotonic time at which the call is given up.
+            engine: Number of the engine that the worker passes the call on to.
 
         Raises:
             ModelServerError: it is not there, or a worker ended in the middle of the call.
@@ -60,6 +61,7 @@ class ModelServer:
             "content-type": "application/json; charset=utf-8",
             "accept": "application/json",
             ARRIVAL_HEADER: repr(arrival),
+            ENGINE_HEADER: str(engine),
         }
         if _CUSTOM_ATTRIBUTES in headers:
             request_headers[_CUSTOM_ATTRIBUTES] = headers[_CUSTOM_ATTRIBUTES]
@@ -77,16 +79,19 @@ class ModelServer:
         self.silent = False
         return response
 
-    async def can_generate(self, within_s: float) -> bool:
+    async def can_generate(self, within_s: float, engine: int) -> bool:
         """Whether two tokens (a prefill and a decode step) come through model server, worker and engine.
 
         Args:
             within_s: Seconds to wait for them.
+            engine: Number of the engine.
         """
         probe = {"inputs": "ready", "parameters": {"max_new_tokens": 2, "ignore_eos": True}}
         now = time.monotonic()
         try:
-            response = await self.post(json.dumps(probe).encode(), {}, arrival=now, until=now + within_s)
+            response = await self.post(
+                json.dumps(probe).encode(), {}, arrival=now, until=now + within_s, engine=engine
+            )
         except (ModelServerError, RequestError):
             return False
         return response.status_code == 200

@@ -22,7 +22,7 @@ from inf2kit.serving.engine.events import (
 )
 from inf2kit.serving.engine.protocol import EngineCall, not_in_time, stream_engine
 from inf2kit.serving.gateway.model_server import ModelServer, ModelServerError, error_type, passed_back
-from inf2kit.serving.settings import Settings
+from inf2kit.serving.gateway.routing import Engine
 from inf2kit.serving.wire import GenerateRequest, ResponseWriter, to_body
 
 
@@ -63,18 +63,21 @@ class Responses:
     """Answers calls of one endpoint, one by one.
 
     Args:
-        settings: The endpoint's settings.
         model_server: The model server of this container.
         headers: Headers of every answer; they may change at any time.
     """
 
-    def __init__(self, settings: Settings, model_server: ModelServer, headers: Mapping[str, str]) -> None:
-        self._socket_path = settings.socket_path
+    def __init__(self, model_server: ModelServer, headers: Mapping[str, str]) -> None:
         self._model_server = model_server
         self._headers = headers
 
-    async def send(self, invocation: Invocation, send: Send) -> tuple[int, str | None]:
+    async def send(self, invocation: Invocation, engine: Engine, send: Send) -> tuple[int, str | None]:
         """Answer a call.
+
+        Args:
+            invocation: The call.
+            engine: The engine that it has a turn with.
+            send: Takes the answer.
 
         Returns:
             The status, and the code of the error if the answer is one or broke off with one.
@@ -84,17 +87,21 @@ class Responses:
             GoneError: the caller closed the connection.
         """
         if invocation.request.stream:
-            return 200, await self._stream(invocation, send)
-        return await self._send_whole(invocation, send)
+            return 200, await self._stream(invocation, engine, send)
+        return await self._send_whole(invocation, engine, send)
 
-    async def _send_whole(self, invocation: Invocation, send: Send) -> tuple[int, str | None]:
+    async def _send_whole(self, invocation: Invocation, engine: Engine, send: Send) -> tuple[int, str | None]:
         # A caller that goes away now is not noticed: a worker cannot be interrupted; the deadline ends it.
         try:
             response = await self._model_server.post(
-                invocation.body, invocation.headers, arrival=invocation.arrival, until=invocation.until
+                invocation.body,
+                invocation.headers,
+                arrival=invocation.arrival,
+                until=invocation.until,
+                engine=engine.number,
             )
         except ModelServerError:
-            body = await self._from_engine(invocation)
+            body = await self._from_engine(invocation, engine)
             await answer(send, 200, body, {"content-type": "application/json", **self._headers})
             return 200, None
         headers = {**passed_back(response), **self._headers}
@@ -104,9 +111,9 @@ class Responses:
         await answer(send, response.status_code, body, headers)
         return response.status_code, error_type(response)
 
-    async def _from_engine(self, invocation: Invocation) -> bytes:
+    async def _from_engine(self, invocation: Invocation, engine: Engine) -> bytes:
         """A whole answer without the model server, which has ended or lost the worker that had this call."""
-        events, whole_answer = self._events(invocation), WholeAnswer()
+        events, whole_answer = _events(invocation, engine), WholeAnswer()
         try:
             while event := await _next_event(events, invocation):
                 whole_answer.add(event)
@@ -114,9 +121,9 @@ class Responses:
             await events.aclose()
         return to_body(whole_answer.body())
 
-    async def _stream(self, invocation: Invocation, send: Send) -> str | None:
+    async def _stream(self, invocation: Invocation, engine: Engine, send: Send) -> str | None:
         """Stream an answer; the code of the error if it breaks off."""
-        events = self._events(invocation)
+        events = _events(invocation, engine)
         error_code = None
         try:
             # Nothing is sent before the first token, so that a refusal has a status of its own.
@@ -144,9 +151,10 @@ class Responses:
         await send({"type": "http.response.body", "body": b""})
         return error_code
 
-    def _events(self, invocation: Invocation) -> AsyncGenerator[Event, None]:
-        call = EngineCall("generate", invocation.payload, invocation.arrival)
-        return stream_engine(self._socket_path, call)
+
+def _events(invocation: Invocation, engine: Engine) -> AsyncGenerator[Event, None]:
+    call = EngineCall("generate", invocation.payload, invocation.arrival)
+    return stream_engine(engine.socket_path, call)
 
 
 async def _next_event(events: AsyncGenerator[Event, None], invocation: Invocation) -> Event | None:

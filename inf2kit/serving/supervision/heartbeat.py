@@ -11,8 +11,10 @@ import os
 import time
 from collections.abc import Mapping
 
-#: Variables that pass the file descriptors on to child processes.
+#: Variables that pass the file descriptors on to child processes: an engine gets its own, the gateway its own
+#: and those of all engines, with commas between them.
 ENGINE, GATEWAY = "INF2KIT_ENGINE_HEARTBEAT_FD", "INF2KIT_GATEWAY_HEARTBEAT_FD"
+ENGINES = "INF2KIT_ENGINE_HEARTBEAT_FDS"
 _STAMP, _LIMIT = 0, 1
 _SIZE = 16
 
@@ -43,6 +45,15 @@ class Heartbeat:
     def inherited(cls, variable: str, environ: Mapping[str, str] = os.environ) -> Heartbeat:
         """The heartbeat that the parent process has passed on, or a new one."""
         return cls(int(environ[variable])) if variable in environ else cls.create()
+
+    @classmethod
+    def inherited_list(
+        cls, variable: str, count: int, environ: Mapping[str, str] = os.environ
+    ) -> list[Heartbeat]:
+        """The heartbeats that the parent process has passed on, or ``count`` new ones."""
+        if variable not in environ:
+            return [cls.create() for _ in range(count)]
+        return [cls(int(fd)) for fd in environ[variable].split(",")]
 
     def begin(self, stall_s: float) -> None:
         """Start: from now on the process is stalled when it is silent for ``stall_s`` seconds."""

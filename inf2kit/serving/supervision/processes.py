@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from inf2kit.serving.supervision.heartbeat import Heartbeat
 
 
 def start_child(
-    module: str, model_dir: str, path: tuple[Path, ...], heartbeats: Mapping[str, Heartbeat]
+    module: str,
+    model_dir: str,
+    path: tuple[Path, ...],
+    heartbeats: Mapping[str, Sequence[Heartbeat]],
+    environ: Mapping[str, str] = MappingProxyType({}),
+    folder: Path | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start ``python -m MODULE MODEL_DIR`` with this process's standard output and error.
 
@@ -23,22 +30,26 @@ def start_child(
         model_dir: The model package.
         path: Folders to put before ``PYTHONPATH``.
         heartbeats: Heartbeats to share, by the variable that passes them on.
+        environ: Further variables.
+        folder: The working directory; None for this process's own.
 
     Raises:
         OSError: the system cannot start a process now.
     """
-    descriptors = {variable: heartbeat.fd for variable, heartbeat in heartbeats.items()}
+    descriptors = {variable: [beat.fd for beat in shared] for variable, shared in heartbeats.items()}
     return subprocess.Popen(
         [sys.executable, "-m", module, model_dir],
         env={
             **os.environ,
-            **{variable: str(descriptor) for variable, descriptor in descriptors.items()},
+            **{variable: ",".join(map(str, shared)) for variable, shared in descriptors.items()},
+            **environ,
             "PYTHONPATH": python_path(*path),
             "PYTHONUNBUFFERED": "1",
         },
         # The kernel closes this pipe when this process ends, however it ends.
         stdin=subprocess.PIPE,
-        pass_fds=tuple(descriptors.values()),
+        pass_fds=tuple(itertools.chain(*descriptors.values())),
+        cwd=folder,
     )
 
 

@@ -1,4 +1,4 @@
-"""The supervisor, one per endpoint: it keeps the engine and the gateway running until the model server ends.
+"""The supervisor, one per endpoint: it keeps the engines and the gateway running until the model server ends.
 
 ``watchdog`` starts it as ``python -m inf2kit.serving.supervision.supervisor MODEL_DIR MODEL_SERVER_PID``.
 It ends at once if another supervisor holds the endpoint's lock.
@@ -10,7 +10,6 @@ import fcntl
 import os
 import sys
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -21,103 +20,80 @@ from inf2kit.errors import ModelDirectoryError
 from inf2kit.serving import CODE, VENDOR
 from inf2kit.serving.log import log
 from inf2kit.serving.settings import Settings, run_dir
-from inf2kit.serving.supervision.backoff import Backoff
-from inf2kit.serving.supervision.engine_process import EngineProcess
+from inf2kit.serving.supervision.engine_pool import EnginePool
 from inf2kit.serving.supervision.gateway_process import GatewayProcess
-from inf2kit.serving.supervision.heartbeat import ENGINE, GATEWAY, Heartbeat
+from inf2kit.serving.supervision.heartbeat import ENGINES, GATEWAY, Heartbeat
 from inf2kit.serving.supervision.processes import start_child
+from inf2kit.serving.supervision.retried import Retried
+from inf2kit.serving.supervision.run_state import SupervisorState
 
 _POLL_S = 0.05
 _LOCK_PATIENCE_S = 1.0
 
 
 class Supervisor:
-    """Watches an engine and a gateway.
+    """Watches the engines and the gateway of one endpoint.
 
     Args:
-        model_dir: The model package.
+        settings: The endpoint's settings.
         model_server: The process to end with.
     """
 
-    def __init__(self, model_dir: str, model_server: psutil.Process) -> None:
+    def __init__(self, settings: Settings, model_server: psutil.Process) -> None:
         self._model_server = model_server
-        heartbeats = {ENGINE: Heartbeat.create(), GATEWAY: Heartbeat.create()}
-        start = partial(start_child, model_dir=model_dir, heartbeats=heartbeats)
-        self._engine = EngineProcess(
-            partial(start, "inf2kit.serving.engine.server", path=(CODE,)), heartbeats[ENGINE], run_dir()
-        )
+        self._engines = EnginePool(settings)
+        heartbeat = Heartbeat.create()
         self._gateway = GatewayProcess(
-            partial(start, "inf2kit.serving.gateway.gateway", path=(CODE, VENDOR)), heartbeats[GATEWAY]
+            partial(
+                start_child,
+                "inf2kit.serving.gateway.gateway",
+                str(settings.model_dir),
+                (CODE, VENDOR),
+                {ENGINES: self._engines.heartbeats, GATEWAY: [heartbeat]},
+            ),
+            heartbeat,
         )
-        self._watch_engine = _Retried("engine", self._engine_step)
-        self._watch_gateway = _Retried("gateway", self._gateway.watch)
-        self._has_failed = False
+        # A gateway is needed while no engine runs, too: it answers with 503.
+        self._watch_gateway = Retried("gateway", self._gateway.watch) if settings.gateway_address else None
 
-    def run(self, settings: Settings) -> None:
+    def run(self) -> None:
         """Supervise until the model server ends."""
         try:
-            while self._is_model_server_alive():
-                self._watch_engine()
-                # A gateway is needed while no engine runs, too: it answers with 503.
-                if settings.gateway_address is not None and not self._has_failed:
+            while _is_alive(self._model_server):
+                reason = self._engines.watch()
+                if reason is not None:
+                    self._gateway.kill()
+                    self._engines.kill()
+                    message = _log_failure(reason)
+                    self._engines.record_state("failed", message)
+                    _wait_for_end(self._model_server)
+                elif self._watch_gateway:
                     self._watch_gateway()
                 time.sleep(_POLL_S)
             self._gateway.drain()
         finally:
             self._gateway.kill()
-            self._engine.kill()
-            self._engine.record_state("ended")
-
-    def fail(self, reason: str) -> None:
-        """Report that the model cannot be loaded, and wait for the end of the model server."""
-        self._has_failed = True
-        message = f"cannot load the model: {reason}"
-        log("supervisor", message)
-        self._engine.record_state("failed", message)
-        while self._is_model_server_alive():
-            time.sleep(_POLL_S)
-
-    def _engine_step(self) -> None:
-        reason = self._engine.watch()
-        if reason is not None:
-            self._gateway.kill()
-            self.fail(reason)
-
-    def _is_model_server_alive(self) -> bool:
-        try:
-            return self._model_server.is_running() and self._model_server.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return False
+            self._engines.kill()
+            self._engines.record_state("ended")
 
 
-class _Retried:
-    """An action that the system may refuse for a while, such as a fork without memory.
+def _log_failure(reason: str) -> str:
+    """Log that the model cannot be loaded, and return the line."""
+    message = f"cannot load the model: {reason}"
+    log("supervisor", message)
+    return message
 
-    Args:
-        name: What the action looks after, for the log.
-        action: The action; it is called again later if it raises OSError.
-    """
 
-    def __init__(self, name: str, action: Callable[[], None]) -> None:
-        self._name = name
-        self._action = action
-        self._backoff = Backoff()
-        self._retry_at = 0.0
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
-    def __call__(self) -> None:
-        """Call the action, unless it failed a moment ago."""
-        if time.monotonic() < self._retry_at:
-            return
-        try:
-            self._action()
-            self._backoff.reset()
-        except OSError as error:
-            wait_s = self._backoff.update(lived_s=0.0)
-            self._retry_at = time.monotonic() + wait_s
-            log(
-                "supervisor",
-                f"the {self._name} cannot be looked after ({error}); trying again in {wait_s:g} s",
-            )
+
+def _wait_for_end(process: psutil.Process) -> None:
+    while _is_alive(process):
+        time.sleep(_POLL_S)
 
 
 def lock_path(run_dir: Path) -> Path:
@@ -164,11 +140,13 @@ def main(model_dir: str, model_server_pid: str) -> None:
         except psutil.NoSuchProcess:
             return
         _redirect_output(model_server)
-        supervisor = Supervisor(model_dir, model_server)
         try:
-            supervisor.run(Settings.read(model_dir))
+            settings = Settings.read(model_dir)
         except ModelDirectoryError as error:
-            supervisor.fail(str(error))
+            SupervisorState("failed", _log_failure(str(error)), 0, 0).write(run_dir())
+            _wait_for_end(model_server)
+            return
+        Supervisor(settings, model_server).run()
 
 
 if __name__ == "__main__":

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
-import psutil
 import pytest
 from botocore.exceptions import ClientError
 
 from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.state import EndpointState
-from tests.helpers.local_endpoint import EndpointCaller, find_model_server, find_processes, read_metrics
+from tests.helpers.local_endpoint import (
+    EndpointCaller,
+    find_model_server,
+    find_processes,
+    read_metrics,
+    stopped,
+)
 from tests.helpers.servers import ping, wait_until
 
 DEADLINE_S = 8.0
@@ -33,16 +37,6 @@ def frail(start: Callable[..., EndpointState], simulated_preset: str) -> dict[st
     with ThreadPoolExecutor(len(choices)) as pool:
         states = pool.map(lambda name: start(simulated_preset, name=name, variables=choices[name]), choices)
         return dict(zip(choices, states, strict=True))
-
-
-@contextmanager
-def stopped(process: psutil.Process) -> Iterator[None]:
-    process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        if process.is_running():
-            process.send_signal(signal.SIGCONT)
 
 
 def refusal(caller: EndpointCaller, inputs: str = "x", **parameters: object) -> tuple[int, str] | None:

@@ -37,7 +37,8 @@ def create(settings: Settings) -> Backend:
     if settings.backend == "neuron":
         from inf2kit.serving.engine.backend.neuron import NeuronBackend
 
-        return NeuronBackend(settings.model_dir, settings.shapes)
+        first_core = settings.engine * settings.tensor_parallel_size
+        return NeuronBackend(settings.model_dir, settings.shapes, first_core=first_core)
     if settings.backend == "simulated":
         from inf2kit.serving.engine.backend.simulated import SimulatedBackend
 

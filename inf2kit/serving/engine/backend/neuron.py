@@ -52,6 +52,7 @@ class NeuronBackend(Backend):
     Args:
         model_dir: A folder written by optimum-neuron's ``save_pretrained``, with its shards.
         shapes: The static shapes that the model must be compiled for.
+        first_core: The first of its NeuronCores, where several engines share an instance.
 
     Attributes:
         neuron_config: optimum-neuron's configuration of the compilation.
@@ -60,9 +61,10 @@ class NeuronBackend(Backend):
         ModelDirectoryError: the model is not compiled, or is compiled for other shapes.
     """
 
-    def __init__(self, model_dir: Path, shapes: StaticShapes) -> None:
+    def __init__(self, model_dir: Path, shapes: StaticShapes, *, first_core: int = 0) -> None:
         super().__init__(shapes)
         self._model_dir = model_dir
+        self._first_core = first_core
         self.neuron_config = read_neuron_config(model_dir)
         self._check_shapes()
         self.samples_on_device = bool(self.neuron_config.get("on_device_sampling"))
@@ -90,8 +92,8 @@ class NeuronBackend(Backend):
         """Check the versions, take the cores and load the weights onto them."""
         self._check_versions()
         # optimum-neuron counts the cores of this range. It takes NUM_CORES=0 for none, the runtime for all.
-        cores = int(self.neuron_config["tp_degree"])
-        os.environ["NEURON_RT_VISIBLE_CORES"] = f"0-{cores - 1}" if cores > 1 else "0"
+        first, last = self._first_core, self._first_core + int(self.neuron_config["tp_degree"]) - 1
+        os.environ["NEURON_RT_VISIBLE_CORES"] = f"{first}-{last}" if last > first else str(first)
         os.environ.pop("NEURON_RT_NUM_CORES", None)
         from optimum.neuron import NeuronModelForCausalLM
 
@@ -101,7 +103,7 @@ class NeuronBackend(Backend):
             text = str(error)
             message = _runtime_message(text)
             not_started = _NOT_STARTED_MESSAGE.search(text) is not None
-            if _BUSY_MESSAGE.search(text) or (not_started and _is_device_open_elsewhere()):
+            if _BUSY_MESSAGE.search(text) or (not_started and _is_device_open_elsewhere(first, last)):
                 raise DeviceBusyError(
                     f"another process holds the NeuronCores ({message}); "
                     "loading is tried again, as the cores are free once that process has ended"
@@ -254,12 +256,11 @@ def _describe_driver() -> str:
         return "no driver is loaded"
 
 
-def _is_device_open_elsewhere() -> bool:
-    """Whether another process of this container has a Neuron device open."""
+def _is_device_open_elsewhere(first_core: int, last_core: int) -> bool:
+    """Whether another process of this container has a device of these cores open; each device has two."""
+    devices = {f"/dev/neuron{core // 2}" for core in range(first_core, last_core + 1)}
     for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
         with contextlib.suppress(OSError):  # the process has ended, or belongs to another user
-            if descriptor.parts[2] != str(os.getpid()) and str(descriptor.readlink()).startswith(
-                "/dev/neuron"
-            ):
+            if descriptor.parts[2] != str(os.getpid()) and str(descriptor.readlink()) in devices:
                 return True
     return False

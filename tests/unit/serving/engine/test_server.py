@@ -40,7 +40,7 @@ def socket_path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     scheduler = server.load()
     thread = threading.Thread(target=scheduler.run)
     thread.start()
-    yield settings.socket_path
+    yield settings.socket_path(0)
     scheduler.stop()
     thread.join()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inf2kit.errors import RequestError
-from inf2kit.serving.gateway.crashes import Crashes
+from inf2kit.serving.gateway.crashes import Crashes, prompts_of
 from inf2kit.serving.wire import Chat, GenerateRequest
 
 
@@ -13,7 +13,7 @@ def prompt(*texts: str) -> GenerateRequest:
 
 def is_refused(crashes: Crashes, request: GenerateRequest) -> bool:
     try:
-        crashes.leave(crashes.enter(request), failed=False)
+        crashes.check(prompts_of(request))
     except RequestError as error:
         assert (error.status, error.code) == (422, "crashed_before")
         return True
@@ -24,21 +24,24 @@ def test_a_prompt_is_refused_after_two_crashes_while_it_was_in_progress() -> Non
     crashes = Crashes()
     for _ in range(2):
         assert not is_refused(crashes, prompt("bad"))
-        digests = crashes.enter(prompt("good", "bad", "bad"))
+        prompts = prompts_of(prompt("good", "bad", "bad"))
+        crashes.enter(prompts)
         crashes.record_crash()
-        crashes.leave(digests, failed=False)
+        crashes.leave(prompts, failed=False)
     assert is_refused(crashes, prompt("bad"))
     assert is_refused(crashes, prompt("other", "bad"))
     assert is_refused(crashes, prompt("good")), "it cannot be told which one it was"
     assert not is_refused(crashes, prompt("other"))
-    assert not crashes._in_progress
+    assert not crashes.is_running(prompts_of(prompt("good", "bad")))
 
 
 def test_a_call_that_had_its_error_first_counts_and_one_that_was_answered_does_not() -> None:
     crashes = Crashes()
     for _ in range(2):
-        crashes.leave(crashes.enter(prompt("failed")), failed=True)
-        crashes.leave(crashes.enter(prompt("answered")), failed=False)
+        for text, failed in (("failed", True), ("answered", False)):
+            prompts = prompts_of(prompt(text))
+            crashes.enter(prompts)
+            crashes.leave(prompts, failed=failed)
         crashes.record_crash()
         crashes.record_crash()  # nothing was in progress any more
     assert is_refused(crashes, prompt("failed"))
@@ -52,8 +55,9 @@ def test_chats_are_known_by_all_their_messages() -> None:
 
     crashes = Crashes()
     for _ in range(2):
-        digests = crashes.enter(chat("bad"))
+        prompts = prompts_of(chat("bad"))
+        crashes.enter(prompts)
         crashes.record_crash()
-        crashes.leave(digests, failed=True)
+        crashes.leave(prompts, failed=True)
     assert is_refused(crashes, chat("bad"))
     assert not is_refused(crashes, chat("good"))
