@@ -9,7 +9,7 @@ from typing import Any
 
 from inf2kit import catalog
 from inf2kit.checkpoint import config as configs
-from inf2kit.checkpoint.families import FAMILIES
+from inf2kit.checkpoint.families import FAMILIES, Family
 from inf2kit.checkpoint.folder import read_json
 from inf2kit.checkpoint.reader import check_config, inspect
 from inf2kit.errors import CheckpointError
@@ -38,14 +38,19 @@ class Architecture:
     window: int | None = None
 
     @property
-    def parameters(self) -> int:
-        """Number of parameters in the checkpoint; tied embeddings count once.
+    def family(self) -> Family:
+        """What the models of its family have in common."""
+        return FAMILIES[self.model_type]
 
-        The biases of qwen2 and the norms of qwen3's heads, less than a thousandth of it, are left out.
-        """
-        attention = (
-            2 * self.hidden_size * (self.num_attention_heads + self.num_key_value_heads) * self.head_dim
-        )
+    @property
+    def parameters(self) -> int:
+        """Number of parameters in the checkpoint; tied embeddings count once."""
+        heads, key_value_heads = self.num_attention_heads, self.num_key_value_heads
+        attention = 2 * self.hidden_size * (heads + key_value_heads) * self.head_dim
+        if self.family.qkv_bias:
+            attention += (heads + 2 * key_value_heads) * self.head_dim
+        if self.family.qk_norm:
+            attention += 2 * self.head_dim
         mlp = 3 * self.hidden_size * self.intermediate_size
         layers = self.num_hidden_layers * (attention + mlp + 2 * self.hidden_size)
         embeddings = self.vocab_size * self.hidden_size * (1 if self.tie_word_embeddings else 2)

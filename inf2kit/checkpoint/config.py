@@ -190,6 +190,11 @@ def _find_uncompilable(config: Mapping[str, Any], where: str) -> list[str]:
         faults.append(
             f"{where}: rope_scaling is set, which optimum-neuron refuses for smollm3; choose a model without"
         )
+    if model_type == "smollm3" and config.get("use_sliding_window"):
+        faults.append(
+            f"{where}: use_sliding_window is set, which optimum-neuron refuses for smollm3; choose a model "
+            "without"
+        )
     return faults
 
 

@@ -23,24 +23,35 @@ class Family:
         tied: Whether the output layer is the embeddings where ``config.json`` does not say.
         head_dim: The size of a head where ``config.json`` does not say; None for an even part of the hidden
             size.
+        qkv_bias: Whether queries, keys and values have biases.
+        qk_norm: Whether each head's queries and keys are normalized.
+        flash_attention: Whether optimum-neuron computes long prompts with its kernel. It does not where
+            scores have a scale of the model's own (``attention_base.get_flash_attention_strategy``).
     """
 
     layer_tensors: tuple[str, ...] = (*_ATTENTION, *_MLP, *_NORMS)
     rope_theta: float = 10_000.0
     tied: bool = False
     head_dim: int | None = None
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    flash_attention: bool = True
 
 
 #: The families that inf2kit serves, by their ``model_type``.
 FAMILIES = {
-    "granite": Family(),
+    "granite": Family(flash_attention=False),
     "llama": Family(),
     "phi3": Family(
         ("self_attn.qkv_proj.weight", "self_attn.o_proj.weight", "mlp.gate_up_proj.weight", _MLP[2], *_NORMS)
     ),
-    "qwen2": Family((*_ATTENTION, *(f"self_attn.{name}_proj.bias" for name in "qkv"), *_MLP, *_NORMS)),
+    "qwen2": Family(
+        (*_ATTENTION, *(f"self_attn.{name}_proj.bias" for name in "qkv"), *_MLP, *_NORMS), qkv_bias=True
+    ),
     "qwen3": Family(
-        (*_ATTENTION, "self_attn.q_norm.weight", "self_attn.k_norm.weight", *_MLP, *_NORMS), head_dim=128
+        (*_ATTENTION, "self_attn.q_norm.weight", "self_attn.k_norm.weight", *_MLP, *_NORMS),
+        head_dim=128,
+        qk_norm=True,
     ),
     "smollm3": Family(rope_theta=2_000_000.0, tied=True),
 }

@@ -15,15 +15,14 @@ from inf2kit import catalog
 from inf2kit.catalog import Instance
 from inf2kit.checkpoint.architecture import Architecture
 from inf2kit.checkpoint.config import positions_fault
-from inf2kit.checkpoint.families import FAMILIES
 from inf2kit.errors import CheckpointError, CompileError
 from inf2kit.serving.shapes import StaticShapes
 
 GIB = 2**30
 BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
 #: From this length on, a kernel computes a prompt's attention without holding all scores at once
-#: (``attention_base.get_flash_attention_strategy``).
-_FLASH_FROM = 4096
+#: (``attention_base.get_flash_attention_strategy``), but for families whose scores have a scale of their own.
+FLASH_FROM = 4096
 #: Allowance on each core for compiled code, rings, collectives and the runtime's own memory.
 RUNTIME_PER_CORE = 1 * GIB
 #: What these took more on the first of eight cores than on the others, in the only published measurement:
@@ -212,16 +211,15 @@ def weights_per_core(architecture: Architecture, cores: int, dtype: str) -> int:
     """Return the bytes of each core's shard.
 
     Embeddings are split over the hidden size. The output layer, which always has its own weights, is split
-    over the vocabulary. Norms are on every core, and so is the core's number: once in each layer and once
-    more. qwen2 has biases of queries, keys and values, split as these are; qwen3 norms of queries and keys.
+    over the vocabulary. Biases are split with their heads. Norms are on every core, and so is the core's
+    number: once in each layer and once more.
     """
     hidden, layers = architecture.hidden_size, architecture.num_hidden_layers
     heads, key_value_heads = sharded_heads(architecture, cores)
     attention = 2 * hidden * (heads + key_value_heads) // cores * architecture.head_dim
-    tensors = FAMILIES[architecture.model_type].layer_tensors
-    if "self_attn.q_proj.bias" in tensors:
+    if architecture.family.qkv_bias:
         attention += (heads + 2 * key_value_heads) // cores * architecture.head_dim
-    if "self_attn.q_norm.weight" in tensors:
+    if architecture.family.qk_norm:
         attention += 2 * architecture.head_dim
     mlp = 3 * hidden * _round_up(architecture.intermediate_size, cores) // cores
     embeddings = architecture.vocab_size * _round_up(hidden, cores) // cores
@@ -254,8 +252,9 @@ def _activations(
         mlp = 2 * _round_up(architecture.intermediate_size, cores) // cores
         return tokens * (4 * architecture.hidden_size + mlp) * size + scores * (4 + size)
 
-    context = shapes.max_context_length
-    prompt_scores = 0 if context >= _FLASH_FROM else heads_per_core * context * context
+    context = shapes.prefill_length
+    is_flash = architecture.family.flash_attention and context >= FLASH_FROM
+    prompt_scores = 0 if is_flash else heads_per_core * context * context
     prefill = layer(context, prompt_scores)
     decode = layer(shapes.batch_size, shapes.batch_size * heads_per_core * shapes.sequence_length)
     return max(prefill, decode) + 4 * shapes.batch_size * architecture.vocab_size

@@ -25,7 +25,7 @@ def test_a_model_of_each_family_runs_here_as_transformers_runs_it(family: str, t
     inspection = inspect(tmp_path / family)
     assert (inspection.faults, inspection.model_type) == ((), family)
     architecture = Architecture.find(str(tmp_path / family))
-    assert architecture.parameters == pytest.approx(sum(p.numel() for p in model.parameters()), rel=0.01)
+    assert architecture.parameters == sum(parameter.numel() for parameter in model.parameters())
     prompts = ["Rome is", "A longer prompt than that"]
     loaded = inf2kit.load(tmp_path / family, batch_size=2, sequence_length=64)
     results = loaded.generate(prompts, max_new_tokens=12)
