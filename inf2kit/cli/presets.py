@@ -10,6 +10,7 @@ import click
 
 import inf2kit
 from inf2kit import catalog, toml
+from inf2kit.catalog.prices import current as current_prices
 from inf2kit.checkpoint import check_config
 from inf2kit.cli.group import CommandGroup
 from inf2kit.cli.output import print_table
@@ -17,6 +18,7 @@ from inf2kit.errors import CompileError, suggest
 from inf2kit.fit import Architecture, check_context, check_cores, check_positions
 from inf2kit.fit import published as published_memory
 from inf2kit.fit.report import COLUMNS, Fit
+from inf2kit.planning import published
 from inf2kit.presets import Preset
 from inf2kit.serving.shapes import StaticShapes
 
@@ -25,22 +27,39 @@ from inf2kit.serving.shapes import StaticShapes
 @click.pass_context
 def presets(ctx: click.Context) -> None:
     """List the presets."""
-    if ctx.invoked_subcommand is None:
-        rows = [("PRESET", "MODEL", "INSTANCE", "CORES", "BATCH", "SEQUENCE", "DTYPE", "STATUS")]
-        for name in inf2kit.preset_names():
-            preset = inf2kit.load_preset(name)
-            compute, shapes = preset.compute, preset.shapes
-            cores = str(compute.tensor_parallel_size) if compute.backend == "neuron" else "-"
-            if compute.data_parallel_size > 1:
-                cores = f"{compute.data_parallel_size} x {cores}"
-            shape = (str(shapes.batch_size), str(shapes.sequence_length))
-            rows.append(
-                (name, preset.model.id, compute.instance_type, cores, *shape, compute.dtype, preset.status)
+    if ctx.invoked_subcommand is not None:
+        return
+    prices = current_prices()
+    rows = [("PRESET", "MODEL", "HUB", "INSTANCE", "USD/H", "CORES", "ROWS")]
+    by_status: dict[str, list[str]] = {}
+    sources = set[str]()
+    for name in inf2kit.preset_names():
+        preset = inf2kit.load_preset(name)
+        compute, shapes = preset.compute, preset.shapes
+        cores = str(compute.tensor_parallel_size) if compute.backend == "neuron" else "-"
+        if compute.data_parallel_size > 1:
+            cores = f"{compute.data_parallel_size} x {cores}"
+        price = prices.find(compute.instance_type, None)
+        rows.append(
+            (
+                *(name, preset.model.id, "gated" if preset.model.gated else "open", compute.instance_type),
+                *(f"{price.usd_per_hour:.2f}" if price else "-", cores),
+                f"{shapes.batch_size} x {shapes.sequence_length}",
             )
-        print_table(rows, optional=("STATUS", "MODEL"))
-        if sys.stdout.isatty():
-            click.echo("\nall values of one: inf2kit presets show PRESET")
-            click.echo("rehearse one here: inf2kit local up PRESET")
+        )
+        if price:
+            sources.add(f"{price.region}, {price.date}")
+        by_status.setdefault(preset.status, []).append(name)
+    print_table(rows, optional=("MODEL",))
+    click.echo(f"\nprices: {'; '.join(sorted(sources))}")
+    # The most frequent status would be a column of the same words.
+    *others, most = sorted(by_status, key=lambda status: len(by_status[status]))
+    for status in others:
+        click.echo(f"{status}: {', '.join(by_status[status])}")
+    click.echo(f"{most}: all {'others' if others else 'of them'}")
+    if sys.stdout.isatty():
+        click.echo("\nall values of one: inf2kit presets show PRESET")
+        click.echo("rehearse one here: inf2kit local up PRESET")
 
 
 @presets.command("show")
@@ -51,9 +70,32 @@ def show(name: str, instance_type: str | None) -> None:
     preset = inf2kit.load_preset(name)
     if instance_type:
         preset = preset.with_instance_type(instance_type)
-    click.echo(f"{preset.name}: {preset.description} ({preset.status})\n")
+    click.echo(f"{preset.name}: {preset.description} ({preset.status})")
+    for line in (preset.note, _describe_published(preset)):
+        if line:
+            click.echo(f"  {line}")
+    click.echo()
     tables = {name: value for name, value in preset.to_dict().items() if isinstance(value, dict)}
     click.echo(toml.dumps(tables), nl=False)
+
+
+def _describe_published(preset: Preset) -> str:
+    """Return which figures others have published of a preset's model and shapes; empty for none on a CPU."""
+    compute, shapes = preset.compute, preset.shapes
+    if compute.backend != "neuron":
+        return ""
+    shape = (compute.tensor_parallel_size, shapes.batch_size, shapes.sequence_length)
+    for sampling in ("host", "device"):
+        engine = published.find(preset.model.id, *shape, sampling)
+        if engine is not None:
+            where = f", tokens chosen on the {engine.sampling}" if engine.sampling else ""
+            times = engine.times
+            return (
+                f"published, not of inf2kit: {1e3 * times.step_s:.3g} ms a step, {times.prefill_s[-1]:.3g} s "
+                f"a prompt of {times.prefill_tokens[-1]} tokens{where} ({engine.model}, optimum-neuron "
+                f"{engine.version}, {engine.date}; {engine.source})"
+            )
+    return "published: nothing of this model in these shapes"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from inf2kit import catalog
 from inf2kit.planning.times import ServiceTimes
@@ -70,7 +71,7 @@ class PublishedEngine:
 def find(
     model: str, cores: int, batch_size: int, sequence_length: int, sampling: str
 ) -> PublishedEngine | None:
-    """Return the newest measurement of a model in a shape, or None."""
+    """Return the newest measurement of a model of the same sizes in a shape, or None."""
     return newest(engines(), model, cores, batch_size, sequence_length, sampling)
 
 
@@ -86,11 +87,11 @@ def newest(
 
     Where the sampling of a source is known, it comes before newer ones.
     """
-    shape = (_family(model), cores, batch_size, sequence_length)
+    shape = (_sizes(model), cores, batch_size, sequence_length)
     matches = [
         engine
         for engine in candidates
-        if (_family(engine.model), engine.cores, engine.batch_size, engine.sequence_length) == shape
+        if (_sizes(engine.model), engine.cores, engine.batch_size, engine.sequence_length) == shape
         and engine.knows(sampling)
     ]
     return max(matches, key=lambda engine: (bool(engine.sampling), engine.date), default=None)
@@ -118,7 +119,23 @@ def _parse(line: dict[str, str]) -> PublishedEngine:
     return PublishedEngine(**texts, **numbers, times=times)  # type: ignore[arg-type]
 
 
-def _family(model: str) -> str:
+def _sizes(model: str) -> object:
+    """What a model's speed depends on: its sizes where the catalog has them, else its name."""
+    return _known_sizes().get(_base_name(model), _base_name(model))
+
+
+@functools.cache
+def _known_sizes() -> dict[str, frozenset[tuple[str, Any]]]:
+    """The sizes of the presets' models. Positions are no matter of speed; compiled rows are."""
+    return {
+        _base_name(name): frozenset(
+            (key, value) for key, value in sizes.items() if key != "max_position_embeddings"
+        )
+        for name, sizes in catalog.models().items()
+    }
+
+
+def _base_name(model: str) -> str:
     """The model's name without its owner and its tuning, which do not change its speed."""
     name = model.rpartition("/")[2].lower().removeprefix("meta-")
     return re.sub(r"-(hf|chat|instruct)\b", "", name)

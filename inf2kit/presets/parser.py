@@ -35,6 +35,7 @@ def parse_preset(name: str, values: Mapping[str, object]) -> Preset:
         name=name,
         description=top.read("description", str),
         status=top.read("status", str),
+        note=top.read("note", str) if top.has("note") else None,
         model=_parse_model(top.read_table("model")),
         shapes=_parse_shapes(top.read_table("shapes")),
         compute=_parse_compute(top.read_table("compute")),

@@ -91,6 +91,7 @@ class Preset:
         compute: The backend and the instances.
         serving: How requests are admitted.
         compile: The job that compiles it; None if there is nothing to compile.
+        note: What somebody who chooses it should know besides; None for nothing.
     """
 
     name: str
@@ -101,6 +102,7 @@ class Preset:
     compute: Compute
     serving: Serving
     compile: Compile | None = None
+    note: str | None = None
 
     @property
     def endpoint_name(self) -> str:
@@ -110,6 +112,8 @@ class Preset:
     def to_dict(self) -> dict[str, Any]:
         """Return the values of the preset's TOML file: no name, and no value that is None."""
         values: dict[str, Any] = {"description": self.description, "status": self.status}
+        if self.note is not None:
+            values["note"] = self.note
         for name in ("model", "shapes", "compute", "serving", "compile"):
             table = getattr(self, name)
             if table is not None:
@@ -121,9 +125,9 @@ class Preset:
         return values
 
     def to_manifest(self) -> dict[str, Any]:
-        """Return what a package's manifest says of the preset: everything but where it is compiled."""
+        """Return what a package's manifest says of the preset: not where it is compiled, nor its note."""
         values = asdict(self)
-        del values["compile"]
+        del values["compile"], values["note"]
         if self.compute.data_parallel_size == 1:
             # Packages of earlier releases are of one engine, and keep their digests.
             del values["compute"]["data_parallel_size"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,23 +11,40 @@ import inf2kit
 from inf2kit.errors import PresetError
 
 
-def test_the_blogs_five_and_two_more() -> None:
+def test_the_blogs_five_stay() -> None:
     shapes = {}
     for name in inf2kit.preset_names():
         preset = inf2kit.load_preset(name)
         compute = preset.compute
-        shapes[name] = (preset.shapes.batch_size, compute.tensor_parallel_size, compute.instance_type)
-        assert preset.shapes.sequence_length == 2048
+        shapes[name] = (
+            *(preset.shapes.batch_size, preset.shapes.sequence_length),
+            *(compute.data_parallel_size, compute.tensor_parallel_size, compute.instance_type),
+        )
         assert (preset.status == "not run on a device") == (compute.backend == "neuron")
-    assert shapes == {
-        "llama2-7b-latency": (1, 24, "ml.inf2.48xlarge"),
-        "llama2-7b-throughput": (4, 24, "ml.inf2.48xlarge"),
-        "llama2-13b-latency": (1, 24, "ml.inf2.48xlarge"),
-        "llama2-13b-throughput": (4, 24, "ml.inf2.48xlarge"),
-        "llama2-7b-budget": (1, 2, "ml.inf2.8xlarge"),
-        "tinyllama-1.1b-starter": (4, 2, "ml.inf2.xlarge"),
-        "smollm2-135m-local": (8, 1, "local"),
+    blog = {
+        "llama2-7b-latency": (1, 2048, 1, 24, "ml.inf2.48xlarge"),
+        "llama2-7b-throughput": (4, 2048, 1, 24, "ml.inf2.48xlarge"),
+        "llama2-13b-latency": (1, 2048, 1, 24, "ml.inf2.48xlarge"),
+        "llama2-13b-throughput": (4, 2048, 1, 24, "ml.inf2.48xlarge"),
+        "llama2-7b-budget": (1, 2048, 1, 2, "ml.inf2.8xlarge"),
     }
+    assert {name: shapes[name] for name in blog} == blog
+    assert shapes["smollm2-135m-local"] == (8, 2048, 1, 1, "local")
+    assert shapes["llama3.1-8b-fleet"] == (32, 4096, 3, 8, "ml.inf2.48xlarge")
+
+
+@pytest.mark.parametrize("name", inf2kit.preset_names())
+def test_a_presets_name_says_its_model_and_what_it_is_for(name: str) -> None:
+    preset = inf2kit.load_preset(name)
+    letters = re.sub(r"[^a-z0-9]", "", preset.model.id.rpartition("/")[2].lower())
+    *model, purpose = name.split("-")
+    for part in "".join(model), *model:
+        words = re.findall(r"[a-z]+|[0-9.]+", part)
+        assert all(word.replace(".", "") in letters for word in words if word != "deepseek"), words
+    assert purpose in ("latency", "throughput", "budget", "fleet", "starter", "local")
+    assert (purpose == "fleet") == (preset.compute.data_parallel_size > 1)
+    words = ("ungated" in preset.description, preset.compute.backend)
+    assert preset.model.gated == (words == (False, "neuron"))
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:

@@ -18,7 +18,7 @@ from optimum.neuron.models.inference.backend.pretrained_model import NxDPreTrain
 from optimum.neuron.models.inference.llama.modeling_llama import LlamaNxDModelForCausalLM
 from safetensors import safe_open
 from safetensors.torch import load_file
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 import inf2kit
 from inf2kit import catalog
@@ -77,22 +77,21 @@ def test_every_call_binds() -> None:
 def test_the_configuration_of_each_preset_is_accepted(name: str, tmp_path: Path) -> None:
     preset = inf2kit.load_preset(name)
     spec = CompileSpec.from_preset(preset)
-    config = LlamaConfig(
-        **{key: value for key, value in catalog.models()[preset.model.id].items() if key != "model_type"}
-    )
-    config.torch_dtype = torch.float16
+    sizes = dict(catalog.models()[preset.model.id])
+    config = AutoConfig.for_model(sizes.pop("model_type"), **sizes)
+    config.torch_dtype = getattr(torch, spec.dtype)
     settings = neuron_config(spec, tmp_path, config)
     assert type(settings) is NxDNeuronConfig
     expected = {
         "batch_size": spec.shapes.batch_size,
-        "sequence_length": 2048,
-        "max_context_length": 2048,
+        "sequence_length": spec.shapes.sequence_length,
+        "max_context_length": spec.shapes.sequence_length,
         "tp_degree": spec.tensor_parallel_size,
         "continuous_batching": spec.shapes.batch_size > 1,
         "on_device_sampling": False,
         "target": "trn1",
         "checkpoint_id": None,
-        "torch_dtype": torch.float16,
+        "torch_dtype": config.torch_dtype,
     }
     assert {key: getattr(settings, key) for key in expected} == expected
     settings.save_pretrained(tmp_path)
