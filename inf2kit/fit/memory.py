@@ -22,7 +22,8 @@ GIB = 2**30
 BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
 #: From this length on, a kernel computes a prompt's attention without holding all scores at once
 #: (``attention_base.get_flash_attention_strategy``), but for families whose scores have a scale of their own.
-FLASH_FROM = 4096
+#: What it holds is an allowance: so many scores of each token, which agrees with the published measurement.
+_FLASH_FROM = 4096
 #: Allowance on each core for compiled code, rings, collectives and the runtime's own memory.
 RUNTIME_PER_CORE = 1 * GIB
 #: What these took more on the first of eight cores than on the others, in the only published measurement:
@@ -253,9 +254,8 @@ def _activations(
         return tokens * (4 * architecture.hidden_size + mlp) * size + scores * (4 + size)
 
     context = shapes.prefill_length
-    is_flash = architecture.family.flash_attention and context >= FLASH_FROM
-    prompt_scores = 0 if is_flash else heads_per_core * context * context
-    prefill = layer(context, prompt_scores)
+    scores = min(context, _FLASH_FROM) if architecture.family.flash_attention else context
+    prefill = layer(context, heads_per_core * context * scores)
     decode = layer(shapes.batch_size, shapes.batch_size * heads_per_core * shapes.sequence_length)
     return max(prefill, decode) + 4 * shapes.batch_size * architecture.vocab_size
 

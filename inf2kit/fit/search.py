@@ -9,7 +9,7 @@ from inf2kit import catalog
 from inf2kit.catalog import Instance
 from inf2kit.catalog.prices import Price, current
 from inf2kit.checkpoint.architecture import Architecture
-from inf2kit.fit.memory import FLASH_FROM, MemoryEstimate, can_be_split, estimate_memory
+from inf2kit.fit.memory import MemoryEstimate, can_be_split, estimate_memory
 from inf2kit.serving.shapes import StaticShapes
 
 #: The upper bound of a preset's batch size.
@@ -70,10 +70,7 @@ def largest_sequence_length(
         memory = estimate_memory(architecture, candidate, cores, dtype, engines)
         return memory.verdict(instance) != "does not fit"
 
-    positions = architecture.max_position_embeddings
-    # Rows a little shorter than those whose prompts a kernel computes need more memory than these.
-    smallest = FLASH_FROM if positions >= FLASH_FROM and fits(FLASH_FROM) else 0
-    largest = _largest(fits, positions, smallest)
+    largest = _largest(fits, architecture.max_position_embeddings)
     return largest if largest > 1 else 0
 
 
@@ -103,9 +100,9 @@ def cheapest_instance(
     return min(choices, key=lambda choice: choice.price.usd_per_hour, default=None)
 
 
-def _largest(fits: Callable[[int], bool], upper: int, lower: int = 0) -> int:
-    """Return the largest number up to ``upper`` that fits, provided that all from ``lower`` to it fit too."""
-    low, high = lower, upper
+def _largest(fits: Callable[[int], bool], upper: int) -> int:
+    """Return the largest number up to ``upper`` that fits, provided that all smaller ones fit too."""
+    low, high = 0, upper
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if fits(middle) else (low, middle - 1)

@@ -21,7 +21,7 @@ from inf2kit.fit import (
     largest_batch_size,
     largest_sequence_length,
 )
-from inf2kit.fit.memory import FLASH_FROM, can_be_split
+from inf2kit.fit.memory import can_be_split
 from inf2kit.serving.shapes import StaticShapes
 
 COMBINATIONS, SHAPES_EACH = 10_000, 50
@@ -47,13 +47,11 @@ def _check_random_shapes(rng: random.Random, architecture: Architecture, instanc
     memory = estimate_memory(architecture, shapes, cores, dtype)
     assert memory.weights * cores >= architecture.parameters * (4 if dtype == "float32" else 2)
     deeper = replace(architecture, num_hidden_layers=architecture.num_hidden_layers + 1)
-    longer = shapes.with_changes(sequence_length=sequence_length + 1)
     larger = [
         estimate_memory(architecture, replace(shapes, batch_size=shapes.batch_size + 1), cores, dtype),
+        estimate_memory(architecture, shapes.with_changes(sequence_length=sequence_length + 1), cores, dtype),
         estimate_memory(deeper, shapes, cores, dtype),
     ]
-    if longer.prefill_length != FLASH_FROM:  # from this length on, a kernel needs less
-        larger.append(estimate_memory(architecture, longer, cores, dtype))
     for estimate in larger:
         assert estimate.per_core >= memory.per_core
         assert estimate.host >= memory.host
@@ -66,14 +64,11 @@ def _check_random_shapes(rng: random.Random, architecture: Architecture, instanc
         256,
         lambda batch_size: verdict(replace(shapes, batch_size=batch_size)),
     )
-    longest = largest_sequence_length(architecture, shapes, cores, dtype, instance)
     _check_largest(
-        longest,
+        largest_sequence_length(architecture, shapes, cores, dtype, instance),
         architecture.max_position_embeddings,
         lambda length: verdict(StaticShapes.resolve(shapes.batch_size, max(length, 2))),
     )
-    if longest < FLASH_FROM <= architecture.max_position_embeddings:
-        assert verdict(StaticShapes.resolve(shapes.batch_size, FLASH_FROM)) == "does not fit"
     if rng.random() < 0.1:
         _check_cheapest(architecture, shapes, dtype)
 
