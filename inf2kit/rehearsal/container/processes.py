@@ -16,6 +16,8 @@ from inf2kit.client.local import MARK
 TERM_GRACE_S = 30.0
 #: Seconds to wait for killed processes. A process that waits for a device (state D) survives SIGKILL.
 _KILL_WAIT_S = 10.0
+#: Seconds after which processes that were killed are listed, and killed, again.
+_LIST_AGAIN_S = 1.0
 _POLL_S = 0.05
 
 
@@ -55,7 +57,10 @@ def kill(run_dir: Path, *, nested: bool = False, wait_s: float = _KILL_WAIT_S) -
     while (alive := list_processes(run_dir, nested=nested)) and time.monotonic() < deadline:
         for process in alive:
             _send_signal(process, signal.SIGKILL)
-        psutil.wait_procs(alive, timeout=1.0)
+        # Not psutil.wait_procs: it waits for the last zombie, which nobody reaps in some containers.
+        listed_again = min(deadline, time.monotonic() + _LIST_AGAIN_S)
+        while any(map(_is_alive, alive)) and time.monotonic() < listed_again:
+            time.sleep(_POLL_S)
     return alive
 
 
