@@ -153,6 +153,8 @@ $(TOOLS)/.installed: constraints-tools.txt
 	@$(TOOLS)/bin/$(PIP_INSTALL) --require-hashes -r constraints-tools.txt
 	@touch $@
 
+# librosa, which the toolkit requires, is for sound, and brings scikit-learn, which every process with transformers
+# would import (docs/decisions/0070-what-a-start-imports.md).
 # The files constraints*.txt, and those of the clients, anew with the hashes of the versions that they say: for
 # after one of them, a client's version in its .in file, or pyproject.toml was changed.
 LOCK := pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header
@@ -163,10 +165,10 @@ hashes: $(TOOLS)/.installed
 		sed -n 's/^\([A-Za-z0-9].*==[^ ]*\).*/\1/p' $$file.txt > build/$$file.in; \
 	done
 	cat build/constraints.in build/constraints-dev.in > build/all.in
-	echo "torch; python_version < '3'" > build/without-torch.txt
-	$(UV) $(LOCK) --extra local --extra infra --extra cloud -c build/all.in --overrides build/without-torch.txt \
+	printf "%s; python_version < '3'\n" torch librosa > build/left-out.txt
+	$(UV) $(LOCK) --extra local --extra infra --extra cloud -c build/all.in --overrides build/left-out.txt \
 		pyproject.toml >> build/constraints.txt
-	$(UV) $(LOCK) --extra local --extra infra --extra cloud --extra bench --extra dev -c build/all.in --overrides build/without-torch.txt \
+	$(UV) $(LOCK) --extra local --extra infra --extra cloud --extra bench --extra dev -c build/all.in --overrides build/left-out.txt \
 		$$(sed -n 's/^\([A-Za-z0-9._-]*\)==.*/--no-emit-package \1/p' build/constraints.txt) \
 		pyproject.toml >> build/constraints-dev.txt
 	$(UV) $(LOCK) --no-deps build/constraints-build.in >> build/constraints-build.txt

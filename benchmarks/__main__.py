@@ -20,6 +20,7 @@ from benchmarks import (
     sampling,
     servers,
     stack,
+    start,
     step,
     synth,
     throughput,
@@ -38,6 +39,7 @@ PARTS = (
     "sampling",
     "step",
     "long_text",
+    "start",
     "stack",
     "client",
     "package",
@@ -84,6 +86,8 @@ def main() -> None:
         step.measure_breakdown(report, weights, options.runs)
     if "long_text" in parts:
         long_text.measure_perplexity(report, Baseline(weights, prompts.tokenizer), prompts, options.runs)
+    if "start" in parts:
+        start.measure_start(report, options.runs)
     if "stack" in parts:
         _measure_stack(report, prompts, options.runs, options.seconds)
     if "client" in parts:

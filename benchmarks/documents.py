@@ -48,6 +48,9 @@ together, are encoded anew and the text goes on. The cost is one prefill of half
 during which other rows wait as for any prompt; what lies between is forgotten. As the window is encoded anew and not
 cut out of the cache, truncation without sinks hardly differs: its own first tokens become the sinks. Each sample is of another text.""",
     "start-up": "",
+    "a start, the embedded": """Processor seconds until the endpoint is in service, of the processes that live then. The workers are
+forked from one, which imports what the toolkit imports.""",
+    "a start, the simulated": "",
     "a package": """`inf2kit package` hashes every file and sends what the bucket lacks; the loop only sends. Both are whole
 processes, on the cores that moto runs on too.""",
     "a synth": """Most of it is CDK's own start.""",

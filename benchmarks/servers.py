@@ -82,11 +82,10 @@ class Server:
         megabytes_by_kind: dict[str, float] = {}
         for process in self.processes():
             try:
-                words = process.cmdline()
+                kind = kind_of(process)
                 megabytes = process.memory_full_info().pss / 2**20
             except psutil.Error:
                 continue
-            kind = next((kind for text, kind in _KINDS if any(text in word for word in words)), "other")
             megabytes_by_kind[kind] = megabytes_by_kind.get(kind, 0.0) + megabytes
         return megabytes_by_kind
 
@@ -97,10 +96,21 @@ _KINDS = (
     ("inf2kit.serving.gateway.gateway", "gateway"),
     ("inf2kit.serving.supervision.supervisor", "supervisor"),
     ("java", "model server"),
+    ("mms.model_server", "model server"),
     ("mms_worker", "workers"),
     ("model_service_worker", "workers"),
     ("inf2kit.rehearsal.local.host", "runtime (on one machine only)"),
 )
+
+
+def kind_of(process: psutil.Process) -> str:
+    """Return the kind of an endpoint's process.
+
+    Raises:
+        psutil.Error: it has ended.
+    """
+    words = process.cmdline()
+    return next((kind for text, kind in _KINDS if any(text in word for word in words)), "other")
 
 
 def boto3_client(state: EndpointState, url: str = "") -> Any:
