@@ -23,6 +23,8 @@ _MINUTE_S, _HOUR_S = 60, 3600
 _LASTING_MINUTES, _WATCHED_MINUTES = 3, 5
 #: A text that the deadline cut off took at least this share of it.
 _CUT_OFF_SHARE = 0.95
+#: Minutes in which an engine that ended loads again; a lasting loss shows in each of them.
+_RELOAD_MINUTES = 15
 #: Seconds beyond its deadline after which an asynchronous call counts as waiting for capacity.
 _ASYNC_WAIT_S = 900
 _EVENTS = {
@@ -56,6 +58,8 @@ class Alarms(Construct):
         self._saturation()
         for event, description in _EVENTS.items():
             self._alarm(event, description, statistic="Sum", threshold=1, periods=1, **self._logged(event))
+        if props.preset.compute.data_parallel_size > 1:
+            self._missing_engine()
         if props.min_instances:
             self._idle()
 
@@ -161,15 +165,28 @@ class Alarms(Construct):
                 **self._hosting("ApproximateAgeOfOldestRequest", by_variant=False),
             )
             return
-        batch_size, queue_size = props.preset.shapes.batch_size, props.queue_size
+        rows, queue_size = props.preset.rows, props.preset.compute.data_parallel_size * props.queue_size
         self._alarm(
             "Saturation",
-            f"Texts fill the batch of {batch_size} and half of the queue of {queue_size} of an instance; "
+            f"Texts fill the batch of {rows} and half of the queue of {queue_size} of an instance; "
             "calls are soon refused with 429.",
             statistic="Maximum",
-            threshold=batch_size + max(1, queue_size // 2),
+            threshold=rows + max(1, queue_size // 2),
             periods=5,
             **self._logged(log_metrics.TEXTS_INSIDE),
+        )
+
+    def _missing_engine(self) -> None:
+        engines = self._props.preset.compute.data_parallel_size
+        self._alarm(
+            "EngineMissing",
+            f"One of the {engines} engines of an instance has not served for {_RELOAD_MINUTES} minutes; the "
+            "others answer its calls, and the reason is in the log.",
+            # Of all instances: the least would be 0 while one of them has all its engines.
+            statistic="Maximum",
+            threshold=1,
+            periods=_RELOAD_MINUTES,
+            **self._logged(log_metrics.ENGINES_MISSING),
         )
 
     def _idle(self) -> None:

@@ -18,10 +18,12 @@ EVENTS = {
     "LoadFailed": "inf2kit supervisor: cannot load the model",
 }
 #: The gateway's line, a JSON object such as ``{"inf2kit": "load", "texts_inside": 7, ...}``.
-_LOAD_LINE, _LOAD_VALUE = '{ $.inf2kit = "load" }', "$.texts_inside"
+_LOAD_LINE = '{ $.inf2kit = "load" }'
 NAMESPACE = "inf2kit"
 #: Each sample is the number of texts that run or wait in one instance.
 TEXTS_INSIDE = "TextsInside"
+#: Each sample is the number of engines of one instance that do not serve; only of instances with several.
+ENGINES_MISSING = "EnginesMissing"
 
 
 def metric_name(metric: str, endpoint_name: str) -> str:
@@ -37,11 +39,19 @@ class LogMetrics(Construct):
     """The metric filters on an endpoint's log group."""
 
     def __init__(
-        self, scope: Construct, construct_id: str, *, endpoint_name: str, log_group: logs.CfnLogGroup
+        self,
+        scope: Construct,
+        construct_id: str,
+        *,
+        endpoint_name: str,
+        log_group: logs.CfnLogGroup,
+        engines: int = 1,
     ) -> None:
         super().__init__(scope, construct_id)
         patterns = {metric: (f'"{line}"', "1") for metric, line in EVENTS.items()}
-        patterns[TEXTS_INSIDE] = (_LOAD_LINE, _LOAD_VALUE)
+        patterns[TEXTS_INSIDE] = (_LOAD_LINE, "$.texts_inside")
+        if engines > 1:
+            patterns[ENGINES_MISSING] = (_LOAD_LINE, "$.engines_missing")
         for metric, (pattern, value) in patterns.items():
             logs.CfnMetricFilter(
                 self,

@@ -56,7 +56,13 @@ class EndpointStack(Stack):
         self._check_stack_region()
         self.endpoint_arn = statements.arn(self, "sagemaker", f"endpoint/{props.endpoint_name.lower()}")
         log_group = self._log_group()
-        LogMetrics(self, "LogMetrics", endpoint_name=props.endpoint_name, log_group=log_group)
+        LogMetrics(
+            self,
+            "LogMetrics",
+            endpoint_name=props.endpoint_name,
+            log_group=log_group,
+            engines=props.preset.compute.data_parallel_size,
+        )
         alarms = Alarms(self, "Alarms", props=props)
         role = ExecutionRole(
             self,
@@ -179,6 +185,7 @@ class EndpointStack(Stack):
             package=props.package.uri,
             batch_size=shapes.batch_size,
             sequence_length=shapes.sequence_length,
+            engines=props.preset.compute.data_parallel_size,
             instances=props.min_instances,
             asynchronous=is_async,
             async_input=f"{props.async_output}requests/" if is_async else None,

@@ -16,9 +16,10 @@ class PublishedEndpoint:
         endpoint_name: The EndpointName.
         preset: The preset's name.
         package: The package's ``s3://BUCKET/PREFIX/DIGEST/``.
-        batch_size: Rows of the compiled model.
+        batch_size: Rows of the compiled model, which each engine has.
         sequence_length: Positions of a row.
-        instances: The fewest instances of the endpoint; each has its own rows.
+        engines: Engines of each instance.
+        instances: The fewest instances of the endpoint.
         asynchronous: Whether calls go through S3.
         async_input: The ``s3://BUCKET/PREFIX/`` of requests; None for a real-time endpoint.
         async_invocation_timeout_s: The InvocationTimeoutSeconds that callers must pass, as SageMaker's
@@ -30,6 +31,7 @@ class PublishedEndpoint:
     package: str = ""
     batch_size: int = 0
     sequence_length: int = 0
+    engines: int = 1
     instances: int = 1
     asynchronous: bool = False
     async_input: str | None = None

@@ -122,10 +122,11 @@ class Target:
 
     @property
     def concurrency(self) -> int:
-        """How many calls it can work on at once: the rows of all its instances."""
+        """How many calls it can work on at once: the rows of all engines of its instances."""
         if self.published is None or not self.published.batch_size:
             return _CONCURRENCY
-        return self.published.batch_size * max(self.published.instances, 1)
+        published = self.published
+        return published.batch_size * max(published.engines, 1) * max(published.instances, 1)
 
     def check_kind(self) -> None:
         """Check that the endpoint answers calls itself.

@@ -39,6 +39,7 @@ _TUNABLE = {
     variables.QUEUE_SIZE: 0,
     variables.STALL_SECONDS: MIN_STALL_S,
     variables.TORCH_THREADS: 1,
+    variables.MIN_ENGINES: 1,
 }
 #: Bytes of a preset's description and name: a template's Description has 1,024 bytes, a stack's name 128.
 _LONGEST_DESCRIPTION, _LONGEST_NAME = 1000, 100
@@ -87,8 +88,8 @@ def _check_fleet(props: EndpointProps) -> None:
             props.rollout,
             f"all_at_once with fewer than {ROLLOUTS[props.rollout]} min_instances",
         )
-    # Above the batch size texts wait in the instance; an asynchronous backlog waits in S3.
-    _within(props, "target_concurrency", 1, 10_000 if props.asynchronous else props.preset.shapes.batch_size)
+    # Above the rows texts wait in the instance; an asynchronous backlog waits in S3.
+    _within(props, "target_concurrency", 1, 10_000 if props.asynchronous else props.preset.rows)
     _within(props, "scale_out_cooldown_s", 0, 3600)
     _within(props, "scale_in_cooldown_s", 0, 86_400)
 

@@ -119,18 +119,20 @@ class EndpointProps:
 
     def __post_init__(self) -> None:
         preset, size_gb = self.preset, self.package.manifest.size / _GB
+        # Engines load one after the other; the package is downloaded once.
+        engines = preset.compute.data_parallel_size
         start_s = min(3600, _START_S + math.ceil(_START_S_PER_GB * size_gb))
+        load_s = min(3600, _START_S + math.ceil(engines * _START_S_PER_GB * size_gb))
         bucket = f"s3://{self.package.bucket}"
         name = self.endpoint_name or names.endpoint_name(
             preset.name, self.stage, asynchronous=self.asynchronous
         )
-        batch_size = preset.shapes.batch_size
-        concurrency = self.concurrent_calls + batch_size if self.asynchronous else 0.75 * batch_size
+        concurrency = self.concurrent_calls + preset.rows if self.asynchronous else 0.75 * preset.rows
         defaults = {
             "endpoint_name": name,
             "instance_type": preset.compute.instance_type,
             "target_concurrency": max(1.0, concurrency),
-            "startup_timeout_s": start_s,
+            "startup_timeout_s": load_s,
             "download_timeout_s": start_s,
             "volume_gb": math.ceil(self.least_volume_gb + _SPARE_GB),
             "async_output": f"{bucket}/inf2kit-async/{name}/",
@@ -155,8 +157,8 @@ class EndpointProps:
     @property
     def concurrent_calls(self) -> int:
         """Calls that SageMaker sends to one instance of an asynchronous endpoint at a time."""
-        # A full batch, and one call that waits for the next free place in it.
-        return self.preset.shapes.batch_size + 1
+        # All rows, and one call that waits for the next free one.
+        return self.preset.rows + 1
 
     @cached_property
     def usd_per_hour(self) -> tuple[float, str] | None:
@@ -166,7 +168,7 @@ class EndpointProps:
 
     @property
     def queue_size(self) -> int:
-        """Prompts that may wait for a place in the batch."""
+        """Prompts that may wait for a row of one engine."""
         return int(self.environment.get(variables.QUEUE_SIZE, self.preset.serving.queue_size))
 
     @property

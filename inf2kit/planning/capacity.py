@@ -93,9 +93,8 @@ def _start(predictor: Predictor, errors: Errors, amount: float | None) -> int:
     """
     demand, engine = predictor.demand, predictor.engine
     if demand.callers:
-        places = engine.rows + engine.queue_size
-        asked, reason = f"{demand.amount} need", f"one holds {places}"
-        number = math.ceil((amount or demand.callers) / places)
+        asked, reason = f"{demand.amount} need", f"one holds {engine.places}"
+        number = math.ceil((amount or demand.callers) / engine.places)
     else:
         rate = amount or demand.rate or 0.0
         most = HIGHEST_LOAD * predictor.largest_rate / (1 + errors.throughput)
@@ -156,7 +155,7 @@ def check_alone(predictor: Predictor, errors: Errors) -> None:
 def sweep(predictor: Predictor, instances: int) -> list[Prediction]:
     """Predict for loads from a tenth of what the instances can take to more than all."""
     if predictor.demand.callers:
-        rows = predictor.engine.rows * instances
+        rows = predictor.engine.engines * predictor.engine.rows * instances
         callers = sorted({max(1, round(factor * rows)) for factor in _CALLERS})
         return [predictor.with_callers(number, instances) for number in callers]
     most = predictor.largest_rate * instances

@@ -178,6 +178,7 @@ def engine_model(preset: Preset, basis: Basis, situation: Situation) -> EngineMo
         situation.prefills_per_step,
         None if preset.compute.backend == "neuron" else _CHUNK_TOKENS,
         stream_deadline_s=preset.serving.stream_deadline_s if situation.streamed else None,
+        engines=preset.compute.data_parallel_size,
     )
 
 

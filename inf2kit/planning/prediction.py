@@ -127,7 +127,7 @@ class Predictor:
         self.mean_input = statistics.fmean(call.input_tokens for call in sample)
         self.mean_new = statistics.fmean(call.new_tokens for call in sample)
         #: Calls per second of one instance that is never idle.
-        self.largest_rate = 1 / statistics.fmean(
+        self.largest_rate = engine.engines / statistics.fmean(
             closed_form.engine_s(engine, call.input_tokens, call.new_tokens) for call in sample
         )
 
@@ -185,7 +185,7 @@ class Predictor:
         return dataclasses.replace(prediction, load=load)
 
     def _number(self, instances: int) -> int:
-        return max(self._calls, min(8 * self._calls, 30 * self.engine.rows * instances))
+        return max(self._calls, min(8 * self._calls, 30 * self.engine.engines * self.engine.rows * instances))
 
     def _fit(self, calls: Sequence[Call]) -> Sequence[Call]:
         return fit_to_rows(calls, self._shapes.max_context_length, self._shapes.sequence_length)

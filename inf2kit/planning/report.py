@@ -24,6 +24,7 @@ def to_dict(plan: Plan, alternatives: Sequence[Alternative]) -> dict[str, Any]:
             "preset": plan.preset.name,
             "instance_type": plan.preset.compute.instance_type,
             "instances": plan.prediction.instances,
+            "engines": plan.engine.engines,
             "demand": {
                 "rate": demand.rate,
                 "callers": demand.callers,
@@ -89,9 +90,11 @@ def _head(plan: Plan) -> list[str]:
     ]
     errors = basis.errors
     latency = errors.latency if demand.callers else errors.open_latency
+    engines, streamed = plan.engine.engines, ", streamed" if plan.situation.streamed else ""
+    of_engines = f" of {engines} engines each" if engines > 1 else ""
     return [
-        f"{plan.prediction.instances} x {plan.preset.compute.instance_type} for {plan.preset.name}: "
-        f"{demand.amount}, {demand.description}{', streamed' if plan.situation.streamed else ''}",
+        f"{plan.prediction.instances} x {plan.preset.compute.instance_type}{of_engines} for "
+        f"{plan.preset.name}: {demand.amount}, {demand.description}{streamed}",
         f"asked of 19 calls in 20: {', '.join(asked) or 'a whole answer, not refused'}",
         f"by {basis.source}",
         f"error to expect: latency up to {latency:.0%} longer than predicted, first token "

@@ -88,7 +88,7 @@ def plan(predictor: Predictor, instances: int, errors: Errors, growth: Growth) -
             high = middle
     aimed = low / (1 + growth.while_waiting)
     inside = predictor.predict(instances, aimed).inside.value
-    rows = predictor.engine.rows
+    rows = predictor.engine.engines * predictor.engine.rows
     target = math.floor(100 * inside) / 100
     needed = math.ceil(instances * amount / aimed) if aimed < amount else instances
     least = min(MOST_INSTANCES, max(instances, needed))

@@ -88,10 +88,10 @@ class Simulation:
     """An endpoint of equal instances.
 
     Args:
-        engine: Each instance's engine.
+        engine: The engines of each instance.
         instances: Their number.
-        routing: ``least``: to the instance with the fewest calls inside, as the stack configures it;
-            ``round_robin`` or ``random``.
+        routing: ``least``: to the engine with the fewest calls inside, as the stack configures it among
+            instances and the gateway among the engines of one; ``round_robin`` or ``random``.
         next_call: Gives the next call of the caller whose call ended; None for calls that come by themselves.
         seed: Seed of random routing.
     """
@@ -107,9 +107,9 @@ class Simulation:
     ) -> None:
         self._engine, self._times = engine, engine.times
         self._capacity = engine.rows + engine.queue_size
-        self._instances = [_Instance() for _ in range(instances)]
+        self._instances = [_Instance() for _ in range(engine.engines * instances)]
         self._routing, self._random = routing, random.Random(seed)  # noqa: S311
-        self._turns = itertools.cycle(range(instances))
+        self._turns = itertools.cycle(range(len(self._instances)))
         self._next_call = next_call
         self._order = itertools.count()
         self._events: list[tuple[float, int, int, int, Call | _Instance]] = []

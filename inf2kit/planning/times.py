@@ -57,12 +57,12 @@ class ServiceTimes:
 
 @dataclass(frozen=True)
 class EngineModel:
-    """One engine as the simulation sees it: its times, and how its scheduler and gateway are set.
+    """An instance's engines as the simulation sees them: their times, and how scheduler and gateway are set.
 
     Attributes:
         times: What prefills and steps take.
-        rows: Texts that are decoded together.
-        queue_size: Calls that may wait for a row; one more is answered with 429.
+        rows: Texts that each engine decodes together.
+        queue_size: Calls that may wait for a row of each engine; one more is answered with 429.
         deadline_s: Seconds from arrival by which a call has its first token, and at which a whole answer ends
             with the tokens it has.
         prefills_per_step: Most prefills between two decode steps.
@@ -71,6 +71,7 @@ class EngineModel:
         first_token_after_step: Whether a first token comes at the end of the step in which its prefill ran.
             So do vLLM's; inf2kit's come before.
         stream_deadline_s: Seconds from arrival at which a stream ends; None for whole answers.
+        engines: Equal engines of an instance, each with rows and a queue of its own.
     """
 
     times: ServiceTimes
@@ -81,6 +82,12 @@ class EngineModel:
     chunk_tokens: int | None = None
     first_token_after_step: bool = False
     stream_deadline_s: float | None = None
+    engines: int = 1
+
+    @property
+    def places(self) -> int:
+        """Calls that an instance holds: the rows and the queues of its engines."""
+        return self.engines * (self.rows + self.queue_size)
 
     @property
     def ends_s(self) -> float:

@@ -54,7 +54,7 @@ class Serving:
     """How requests are admitted.
 
     Attributes:
-        queue_size: Number of prompts that may wait for a row; one more is answered with 429.
+        queue_size: Number of prompts that may wait for a row of each engine; one more is answered with 429.
         deadline_s: Seconds from arrival after which a call is answered with the text so far.
         stream_deadline_s: Seconds from arrival after which a stream ends; None for ``deadline_s``. SageMaker
             ends a stream after 480.
@@ -103,6 +103,11 @@ class Preset:
     serving: Serving
     compile: Compile | None = None
     note: str | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows of one instance: those of all its engines."""
+        return self.compute.data_parallel_size * self.shapes.batch_size
 
     @property
     def endpoint_name(self) -> str:

@@ -9,7 +9,9 @@ from inf2kit.bench.served import find_preset
 from inf2kit.errors import Inf2KitError
 
 
-async def find_subject(run: Run, preset: str | None, *, on_device_sampling: bool, engines: int) -> Subject:
+async def find_subject(
+    run: Run, preset: str | None, *, on_device_sampling: bool, engines: int | None
+) -> Subject:
     """Find out what is calibrated.
 
     Args:
@@ -17,7 +19,7 @@ async def find_subject(run: Run, preset: str | None, *, on_device_sampling: bool
         preset: The preset's name or file; None for the one that a local endpoint was started with, or that
             gives an endpoint this name.
         on_device_sampling: Whether the device chooses the tokens; no call tells.
-        engines: Engines behind the endpoint.
+        engines: Engines behind the endpoint, those of all instances; None for those of one instance.
 
     Raises:
         Inf2KitError: it is not known which preset the endpoint serves.
@@ -30,11 +32,12 @@ async def find_subject(run: Run, preset: str | None, *, on_device_sampling: bool
             "serves: --preset NAME or --preset FILE.toml"
         )
     counters = await run.server_metrics() or {}
+    in_container = int(counters.get("inf2kit_engines", 0)) or known.compute.data_parallel_size
     return Subject(
         known.name,
-        int(counters.get("inf2kit_rows", 0)) or known.shapes.batch_size,
+        int(counters.get("inf2kit_rows", 0)) // in_container or known.shapes.batch_size,
         known.shapes.sequence_length,
-        engines,
+        engines or in_container,
         on_device_sampling,
         describe_processor() if run.endpoint.is_local else known.compute.instance_type,
     )

@@ -42,7 +42,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
     "--calibrate", is_flag=True, help="Measure what 'inf2kit plan' wants, and store it for the preset."
 )
 @click.option(
-    "--engines", type=click.IntRange(1), default=1, show_default=True, help="Engines, for --calibrate."
+    "--engines", type=click.IntRange(1), help="Engines, for --calibrate. Default: those of one instance."
 )
 @click.option(
     "--on-device-sampling", is_flag=True, help="--calibrate a model that was compiled with that option."
@@ -122,7 +122,7 @@ def load(
     *,
     preset: str | None,
     calibrate: bool,
-    engines: int,
+    engines: int | None,
     on_device_sampling: bool,
     callers: tuple[int, ...] | None,
     rates: tuple[float, ...] | None,

@@ -178,6 +178,23 @@ def test_saturation_counts_texts_in_one_instance(template: Callable[..., Templat
     ]
 
 
+def test_a_missing_engine_has_an_alarm_where_there_are_several(template: Callable[..., Template]) -> None:
+    assert "EngineMissing" not in alarms(template())
+    rendered = template("llama2-7b-fleet")
+    by_name = alarms(rendered)
+    alarm = by_name["EngineMissing"]
+    assert (alarm["MetricName"], alarm["Statistic"]) == ("EnginesMissing-llama2-7b-fleet", "Maximum")
+    assert (alarm["Threshold"], alarm["EvaluationPeriods"]) == (1, 15), "longer than a load takes"
+    assert by_name["Saturation"]["Threshold"] == 3 * (32 + 32), "of all engines"
+    values = {
+        transformation["MetricName"]: transformation["MetricValue"]
+        for resource in rendered.find_resources("AWS::Logs::MetricFilter").values()
+        for transformation in resource["Properties"]["MetricTransformations"]
+    }
+    assert values["EnginesMissing-llama2-7b-fleet"] == "$.engines_missing"
+    assert re.search(r'load\["engines_missing"\] = ', inspect.getsource(gateway))
+
+
 def test_saturation_of_an_asynchronous_endpoint_leaves_a_long_call_alone(
     template: Callable[..., Template],
 ) -> None:

@@ -10,6 +10,7 @@ from aws_cdk.assertions import Template
 
 import inf2kit
 from inf2kit import catalog
+from inf2kit.client.published import PublishedEndpoint
 from inf2kit.package.environment import container_environment
 from tests.helpers.cdk import NEURON_PRESETS, find_only
 
@@ -114,3 +115,25 @@ def test_cost_tags_have_no_price(template: Callable[..., Template]) -> None:
             "inf2kit:preset": "llama2-7b-throughput",
             "inf2kit:endpoint": "llama2-7b-throughput",
         }
+
+
+def test_several_engines_count_in_workers_concurrency_and_the_time_to_start(
+    template: Callable[..., Template],
+) -> None:
+    one, three = template("llama2-7b-throughput"), template("llama2-7b-fleet")
+    rows = inf2kit.load_preset("llama2-7b-fleet").shapes.batch_size
+
+    def workers(rendered: Template) -> int:
+        environment = find_only(rendered, "SageMaker::Model")["PrimaryContainer"]["Environment"]
+        return int(environment["SAGEMAKER_MODEL_SERVER_WORKERS"])
+
+    assert (workers(one), workers(three)) == (4 + 2, 3 * (rows + 2))
+    published = PublishedEndpoint.from_json("x", find_only(three, "SSM::Parameter")["Value"])
+    assert (published.batch_size, published.engines, published.instances) == (rows, 3, 1)
+    (first,), (second,) = (
+        find_only(rendered, "SageMaker::EndpointConfig")["ProductionVariants"] for rendered in (one, three)
+    )
+    startup = "ContainerStartupHealthCheckTimeoutInSeconds"
+    download = "ModelDataDownloadTimeoutInSeconds"
+    assert second[startup] > first[startup], "engines load one after the other"
+    assert second[download] == first[download], "the package is downloaded once"

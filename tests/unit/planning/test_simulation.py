@@ -213,3 +213,25 @@ def test_at_a_low_rate_latency_is_that_of_the_closed_form() -> None:
     expected = closed_form.open_loop(engine, rate, 1500, 220)
     assert expected is not None
     assert latency_s == pytest.approx(expected[0], rel=0.06)
+
+
+def test_several_engines_of_an_instance_are_as_fast_as_so_many_instances() -> None:
+    """Published runs of 8B on 3 engines of 8 cores and 32 rows: 1,320 tokens a second, each call 16.0 s."""
+    times = ServiceTimes((1500,), (0.2975,), 0.0254, 0.0, 0.02975)
+    engine = EngineModel(times, 32, 100, engines=3)
+    callers = 96
+    assert engine.places == 3 * 132
+    latency_s, rate = closed_form.closed_loop(engine, callers, 1500, 220, instances=engine.engines)
+    assert (latency_s, 220 * rate) == (pytest.approx(16.0, rel=0.01), pytest.approx(1320, rel=0.01))
+    left = 10 * callers
+
+    def next_call(_: Call, now: float) -> Call | None:
+        nonlocal left
+        left -= 1
+        return Call(now, 1500, 220) if left >= 0 else None
+
+    starts = sorted(random.Random(1).uniform(0, 15) for _ in range(callers))
+    calls = Simulation(engine, next_call=next_call).run([Call(at, 1500, 220) for at in starts])
+    window = sorted(calls, key=lambda call: call.arrival)[len(calls) // 5 : 4 * len(calls) // 5]
+    simulated_s = sum(call.end_at - call.arrival for call in window) / len(window)
+    assert simulated_s == pytest.approx(latency_s, rel=0.02)
