@@ -31,6 +31,7 @@ from inf2kit.bench.prompts import PromptBuilder
 from inf2kit.rehearsal import model
 from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.start import start_endpoint
+from tests.helpers.simulated_preset import write_preset
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "measuring.md"
@@ -39,23 +40,6 @@ AIPERF = ROOT / "build" / "aiperf" / "bin" / "aiperf"
 CLIENTS = Path(sys.prefix) / "clients-others" / "bin"
 #: Tokens of each call.
 INPUT_TOKENS, NEW_TOKENS = 128, 64
-PRESET = """
-description = "The simulated backend, at the pace of a small model on a device"
-status = "simulated"
-[model]
-id = "inf2kit/simulated"
-gated = false
-[shapes]
-batch_size = 8
-sequence_length = 2048
-[compute]
-backend = "simulated"
-instance_type = "local"
-tensor_parallel_size = 1
-dtype = "float32"
-[serving]
-queue_size = 32
-"""
 STEP_S = 0.02
 LLMETER = """
 import asyncio, json, sys
@@ -292,11 +276,10 @@ def render(results: dict[str, Figures]) -> str:
 def endpoint() -> Iterator[Endpoint]:
     """Start the endpoint, and stop it at the end."""
     with tempfile.TemporaryDirectory() as folder:
-        preset = Path(folder) / "load-peers.toml"
-        preset.write_text(PRESET, encoding="utf-8")
+        preset = write_preset(Path(folder) / "load-peers.toml", queue_size=32)
         variables = {"INF2KIT_SIMULATED_STEP_SECONDS": str(STEP_S)}
         try:
-            start_endpoint(str(preset), name=NAME, variables=variables, weights=model.prepare())
+            start_endpoint(preset, name=NAME, variables=variables, weights=model.prepare())
             yield Endpoint(NAME)
         finally:
             LocalEndpoint(NAME).stop()

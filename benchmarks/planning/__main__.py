@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks.planning import documents, rehearsal, scaling, sensitivity, validation
+from benchmarks.planning import documents, rehearsal, sensitivity, validation
 
 
 def main() -> None:
@@ -19,15 +19,7 @@ def main() -> None:
         help="measure a local endpoint first, and do only that",
     )
     parser.add_argument("--seconds", type=float, default=40.0, help="of each load on it (default: 40)")
-    parser.add_argument(
-        "--scaling",
-        action="store_true",
-        help="deploy a planned scaling under a growing load, and do only that",
-    )
     options = parser.parse_args()
-    if options.scaling:
-        print(scaling.measure(_progress))
-        return
     if options.rehearsal:
         for cell in rehearsal.measure(options.rehearsal, options.seconds, _progress):
             print(cell.demand, f"{cell.load:.0%}", cell.calls, cell.measured, cell.predicted)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from benchmarks.planning import rehearsal, runs, scaling, sensitivity
+from benchmarks.planning import rehearsal, runs, sensitivity
 from benchmarks.planning.validation import Comparison
 from inf2kit.cli import main
 from inf2kit.planning import basis
@@ -63,7 +63,6 @@ def write(
         failures=_failures(comparisons),
         roofline=_roofline(),
         rehearsal=_rehearsals(),
-        scaling=_scaling(),
     )
     path.write_text(text, encoding="utf-8")
 
@@ -352,18 +351,6 @@ def _rehearsal(kind: str, words: str) -> str:
     return (
         f"A local endpoint of {first.preset} on {first.machine}, {first.date}, {first.lengths}: the real scheduler, gateway and streams with {words}.\n\n"
         f"{table}\n\n{summary} {first.remark}".rstrip()
-    )
-
-
-def _scaling() -> str:
-    outcome = scaling.saved()
-    if outcome is None:
-        return "Not measured yet: `python -m benchmarks.planning --scaling` deploys a plan in the rehearsal cloud."
-    added = "never" if outcome.added_s is None else f"{outcome.added_s:.0f} s after the beginning"
-    return (
-        f"`python -m benchmarks.planning --scaling` plans for a load that grows fourfold, deploys with `{' '.join(outcome.context)}` in the rehearsal cloud, whose minutes last a second, "
-        f"and puts the load on. The simulated backend takes the times of the plan. On {outcome.date}: {outcome.calls} calls, {outcome.failed} failed, {outcome.good:.1%} answered within the objective "
-        f"(4 s; 95 % are asked), p95 {outcome.latency_p95:.2f} s; {outcome.instances} instances at the end, the second in service {added}."
     )
 
 

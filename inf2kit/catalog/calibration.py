@@ -31,7 +31,8 @@ class Calibration:
         stall_s: Seconds that all rows wait after each prefill.
         new_tokens: Mean number of new tokens of a call.
         new_tokens_deviation: Their standard deviation.
-        round_trip_s: Seconds of the network, apart from all the others.
+        round_trip_s: Seconds of a call outside the engine: of the network, and of the gateway as far as a
+            full engine shows them.
         measured: The day.
         machine: What it was measured on: an instance type, or this machine's processor.
         notice: What is simulated; empty on a device.

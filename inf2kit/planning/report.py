@@ -11,6 +11,7 @@ from typing import Any
 from inf2kit.planning import cost
 from inf2kit.planning.plan import Alternative, Plan
 from inf2kit.planning.prediction import WHOLE_LIMIT_S, Estimate
+from inf2kit.planning.scaling import DETECTION_S
 
 #: Seconds in which SageMaker must have an asynchronous answer.
 _ASYNC_S = 3600
@@ -196,7 +197,8 @@ def _scaling_lines(plan: Plan) -> list[str]:
         return []
     lines = [
         f"SCALING  for a peak of {growth.peak:g} times the demand, growing by up to "
-        f"{growth.per_minute:.0%} a minute, with {growth.delay_s:g} s until a new instance answers:",
+        f"{growth.per_minute:.0%} a minute, noticed within {DETECTION_S} s, with {growth.delay_s:g} s until "
+        "a new instance answers:",
         f"  cdk deploy {' '.join(scaling.context)}",
     ]
     if not scaling.is_exact:

@@ -9,6 +9,9 @@ from inf2kit.planning.basis import Errors
 from inf2kit.planning.capacity import MOST_INSTANCES, is_enough, least_instances
 from inf2kit.planning.prediction import Predictor
 
+#: Seconds until scaling notices a load: three periods of ten seconds above the target, one that has begun,
+#: and the evaluation of the alarm.
+DETECTION_S = 60
 #: Halvings of the interval in which the largest load of an instance lies.
 _HALVINGS = 6
 #: Bounds of cool-downs that ``cdk deploy`` accepts, and the least before instances are removed.
@@ -31,8 +34,8 @@ class Growth:
 
     @property
     def while_waiting(self) -> float:
-        """By what share the load may grow while an instance starts."""
-        return self.per_minute * self.delay_s / 60
+        """By what share the load may grow until it is noticed and another instance answers."""
+        return self.per_minute * (DETECTION_S + self.delay_s) / 60
 
 
 @dataclass(frozen=True)

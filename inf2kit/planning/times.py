@@ -20,7 +20,7 @@ class ServiceTimes:
         step_s: Seconds of a decode step, less the share of its rows.
         row_step_s: Seconds that each live row adds to a step.
         stall_s: Seconds that all rows wait after each prefill, which a single caller does not notice.
-        round_trip_s: Seconds of the network.
+        round_trip_s: Seconds of a call outside the engine, such as the network's.
     """
 
     prefill_tokens: tuple[int, ...]

@@ -13,32 +13,13 @@ from inf2kit.rehearsal.container import processes
 from tests.helpers import packages
 from tests.helpers.cloud import boto3_client
 from tests.helpers.sagemaker import create_role
-
-TEST_PRESET = """
-description = "The simulated backend: eight rows, tokens made up"
-status = "simulated"
-[model]
-id = "inf2kit/simulated"
-gated = false
-[shapes]
-batch_size = 8
-sequence_length = 2048
-[compute]
-backend = "simulated"
-instance_type = "local"
-tensor_parallel_size = 1
-dtype = "float32"
-[serving]
-queue_size = 4
-"""
+from tests.helpers.simulated_preset import write_preset
 
 
 @pytest.fixture(scope="session")
 def simulated_preset(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A preset of one's own, as a user would write one, for the simulated backend."""
-    path = tmp_path_factory.mktemp("presets") / "simulated.toml"
-    path.write_text(TEST_PRESET, encoding="utf-8")
-    return str(path)
+    """A preset of one's own for the simulated backend, with eight rows."""
+    return write_preset(tmp_path_factory.mktemp("presets") / "simulated.toml")
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,10 @@ number of its new tokens. In a closed loop of B callers on B rows it takes ``B *
 since every row waits for the prefills of all others (``inf2kit.planning.closed_form``). One loaded run gives
 one equation more. Where the device samples, a step takes as long at any number of rows, so it gives c, the
 stall behind each prefill. Where the host samples, a step grows with its rows, and it gives s(B).
+
+A call alone does not show which part of its first token's time the engine spent: gateway and tokenizer work
+meanwhile, and no row waits for them. If the full loop is faster than ``B * P + (L - 1) * s(1)``, there is
+neither c nor growth, and the difference is that part, which ``B - 1`` other rows did not wait for.
 """
 
 from __future__ import annotations
@@ -33,6 +37,8 @@ _ROUND_TRIPS = 7
 #: Utilisation of the rate that is measured last.
 RHO = 0.7
 _CELLS = 5
+#: The share by which a full loop may be faster than a call alone, before something must be wrong.
+_NOISE = 0.1
 
 
 @dataclass(frozen=True)
@@ -170,7 +176,8 @@ def fit(
         notice: What is simulated.
 
     Raises:
-        Inf2KitError: there are not enough answers, or they were not streamed.
+        Inf2KitError: there are not enough answers, they were not streamed, or a full engine answered faster
+            than an idle one.
     """
     steps = values_of("inter_token_latency", single.ended)
     counted = [sample for sample in Window.of(full).ended(full) if sample.failure is None]
@@ -191,12 +198,20 @@ def fit(
     latency_s = statistics.fmean(values_of("request_latency", counted)) - round_trip_s
     rows, further = subject.batch_size, max(statistics.fmean(new_tokens) - 1, 1e-9)
     own_prefill_s = prefill_s[next(iter(first_s))]
-    stall_s = row_step_s = 0.0
-    if subject.on_device_sampling:
-        stall_s = max((latency_s - further * step_alone_s) / rows - own_prefill_s, 0.0)
+    stall_s = row_step_s = outside_s = 0.0
+    more_s = latency_s - rows * own_prefill_s - further * step_alone_s
+    if more_s < 0 and rows > 1:
+        alone_s = own_prefill_s + further * step_alone_s
+        if latency_s < (1 - _NOISE) * alone_s:
+            raise Inf2KitError(
+                f"with every row busy an answer took {latency_s:.3g} s, and a call alone {alone_s:.3g} s: "
+                "something else used the endpoint or its machine during the calls alone; calibrate again"
+            )
+        outside_s = min(-more_s / (rows - 1), own_prefill_s)
+    elif subject.on_device_sampling:
+        stall_s = max(more_s, 0.0) / rows
     elif rows > 1:
-        full_step_s = (latency_s - rows * own_prefill_s) / further
-        row_step_s = max((full_step_s - step_alone_s) / (rows - 1), 0.0)
+        row_step_s = more_s / further / (rows - 1)
     return Calibration(
         preset=subject.preset,
         batch_size=rows,
@@ -204,13 +219,13 @@ def fit(
         engines=subject.engines,
         on_device_sampling=subject.on_device_sampling,
         prefill_tokens=tuple(prefill_s),
-        prefill_s=tuple(round(seconds, 6) for seconds in prefill_s.values()),
+        prefill_s=tuple(round(max(seconds - outside_s, 1e-6), 6) for seconds in prefill_s.values()),
         step_s=round(step_alone_s - row_step_s, 9),
         row_step_s=round(row_step_s, 9),
         stall_s=round(stall_s, 6),
         new_tokens=round(statistics.fmean(new_tokens), 3),
         new_tokens_deviation=round(statistics.pstdev(new_tokens), 3),
-        round_trip_s=round(round_trip_s, 6),
+        round_trip_s=round(round_trip_s + outside_s, 6),
         measured=dt.datetime.now(dt.timezone.utc).date(),
         machine=subject.machine,
         notice=notice,

@@ -43,6 +43,12 @@ def markdown(measurement: Measurement, tables: Tables) -> str:
     for name, title, column, unit in _TABLES:
         lines += ["", f"## {title}", "", *_table(getattr(tables, name), column, unit, notes)]
     published = f"Published: {SOURCE}, first version. Ratio: measured, less the round trip, by published."
+    shortest_s = min((entry.published for entry in tables.encoding if entry.published), default=None)
+    if shortest_s:
+        published += (
+            f" Published seconds are rounded to 0.1, so that a ratio to {shortest_s:g} s is known to "
+            f"±{0.05 / shortest_s:.0%}."
+        )
     computed = (
         "Of new tokens alone nothing was published; that column is computed from the published latency."
     )

@@ -128,7 +128,7 @@ def print_calibration(calibration: Calibration, path: Path) -> None:
         ("each further row", f"{1000 * calibration.row_step_s:.2f} ms (sampling on the {sampling})"),
         ("stall behind a prefill", f"{1000 * calibration.stall_s:.1f} ms"),
         ("new tokens", f"{calibration.new_tokens:g}, deviation {calibration.new_tokens_deviation:g}"),
-        ("round trip", f"{1000 * calibration.round_trip_s:.1f} ms"),
+        ("outside the engine", f"{1000 * calibration.round_trip_s:.1f} ms"),
         ("notice", calibration.notice or "-"),
         ("file", str(path)),
     ]

@@ -52,7 +52,8 @@ def aws(cloud: CloudSettings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     # boto3's own session keeps the credentials of its first call for ever.
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     return lambda service, **options: boto3.session.Session().client(
-        service, config=Config(retries={"total_max_attempts": 1}, max_pool_connections=32, **options)
+        service,
+        config=Config(**{"retries": {"total_max_attempts": 1}, "max_pool_connections": 32, **options}),
     )
 
 

@@ -15,6 +15,7 @@ from inf2kit.rehearsal.local.start import start_endpoint
 from inf2kit.rehearsal.local.state import EndpointState
 from tests.helpers import packages
 from tests.helpers.local_endpoint import EndpointCaller
+from tests.helpers.simulated_preset import write_preset
 
 
 @pytest.fixture(scope="session")
@@ -87,15 +88,11 @@ def hurried(doubles: dict[str, EndpointState]) -> EndpointState:
 
 
 @pytest.fixture(scope="session")
-def eager(
-    tokenizer_only: Path, simulated_preset: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[EndpointState]:
+def eager(tokenizer_only: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EndpointState]:
     """The simulated backend as fast as it can: 8 rows of 256 tokens, a queue of 64."""
-    preset = tmp_path_factory.mktemp("eager") / "eager.toml"
-    text = Path(simulated_preset).read_text(encoding="utf-8")
-    preset.write_text(text.replace("sequence_length = 2048", "sequence_length = 256"), encoding="utf-8")
+    preset = write_preset(tmp_path_factory.mktemp("eager") / "eager.toml", sequence_length=256)
     variables = {"INF2KIT_SIMULATED_STEP_SECONDS": "0", "INF2KIT_QUEUE_SIZE": "64"}
-    state = start_endpoint(str(preset), name="eager", variables=variables, weights=tokenizer_only)
+    state = start_endpoint(preset, name="eager", variables=variables, weights=tokenizer_only)
     yield state
     LocalEndpoint(state.name).stop()
     assert processes.list_processes(Path(state.run_dir)) == []

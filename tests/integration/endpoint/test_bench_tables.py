@@ -14,7 +14,7 @@ from inf2kit.bench.tables.samples import Measurement
 from inf2kit.cli import main
 from inf2kit.rehearsal.local.state import EndpointState
 from tests.helpers.calibrations import CALIBRATION
-from tests.integration.conftest import TEST_PRESET
+from tests.helpers.simulated_preset import write_preset
 
 _NAME = "timed"
 
@@ -23,9 +23,7 @@ _NAME = "timed"
 def timed(start: Callable[..., EndpointState], tmp_path_factory: pytest.TempPathFactory) -> EndpointState:
     """Two rows of 520 tokens; a prompt takes 2 ms and a step 1 ms."""
     folder = tmp_path_factory.mktemp("timed")
-    preset = folder / f"{_NAME}.toml"
-    text = TEST_PRESET.replace("batch_size = 8", "batch_size = 2")
-    preset.write_text(text.replace("sequence_length = 2048", "sequence_length = 520"), encoding="utf-8")
+    preset = write_preset(folder / f"{_NAME}.toml", rows=2, sequence_length=520)
     calibration = dataclasses.replace(
         CALIBRATION,
         prefill_tokens=(256,),
@@ -35,7 +33,7 @@ def timed(start: Callable[..., EndpointState], tmp_path_factory: pytest.TempPath
         stall_s=0.0,
     )
     calibration.write(folder / "calibration.toml")
-    return start(str(preset), name=_NAME, speed=str(folder / "calibration.toml"))
+    return start(preset, name=_NAME, speed=str(folder / "calibration.toml"))
 
 
 def test_the_tables_of_an_endpoint(timed: EndpointState, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from inf2kit.serving.wire import AnswerOptions, Generation, response_writer
 from tests.helpers.fault_server import Fault, FaultServer, fault_server, head, read_request, refuse
 from tests.helpers.recorded_tables import measurement
 from tests.helpers.servers import PATIENCE_S, wait_until
-from tests.integration.conftest import TEST_PRESET
+from tests.helpers.simulated_preset import write_preset
 
 PRESET = "llama2-7b-throughput"
 
@@ -180,11 +180,9 @@ def test_charts_of_several_results(tmp_path: Path) -> None:
 
 
 def test_a_package_in_this_process(small_weights: Path, tmp_path: Path) -> None:
-    preset = tmp_path / "own.toml"
-    text = TEST_PRESET.replace("batch_size = 8", "batch_size = 2")
-    preset.write_text(text.replace("sequence_length = 2048", "sequence_length = 520"), encoding="utf-8")
+    preset = write_preset(tmp_path / "own.toml", rows=2, sequence_length=520)
     package = tmp_path / "package"
-    collect(load_preset(str(preset)), small_weights).materialise(package)
+    collect(load_preset(preset), small_weights).materialise(package)
     arguments = ["bench", "tables", "--model", str(package), "--runs", "1", "--no-charts", "--quiet"]
     result = CliRunner().invoke(main, [*arguments, "--output", str(tmp_path / "new")])
     assert result.exit_code == 0, result.output

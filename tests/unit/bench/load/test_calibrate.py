@@ -31,10 +31,10 @@ def call(number: int, sent_s: float, first_s: float, latency_s: float, tokens: i
 def cells(times: ServiceTimes, rows: int) -> tuple[Cell, Cell]:
     """Calls alone, and a full closed loop, that take exactly what the closed form says."""
     engine = EngineModel(times, rows, 32)
-    prefill_s = times.prefill(256)
+    prefill_s = times.prefill(256) + times.round_trip_s
     alone_s = TRIP_S + prefill_s + (NEW - 1) * times.step(1)
     single = [call(number, number * alone_s, TRIP_S + prefill_s, alone_s) for number in range(10)]
-    full_s = TRIP_S + closed_loop(engine, rows, 256, NEW)[0]
+    full_s = TRIP_S + times.round_trip_s + closed_loop(engine, rows, 256, NEW)[0]
     full = [
         call(rows * step + row, step * full_s, prefill_s, full_s) for step in range(12) for row in range(rows)
     ]
@@ -71,13 +71,27 @@ def test_the_times_come_back(on_device: bool, times: ServiceTimes) -> None:
     assert 0 < RHO < 1
 
 
-def test_a_full_engine_that_is_faster_than_the_calls_alone_has_no_stall() -> None:
+@pytest.mark.parametrize("on_device", [True, False])
+def test_what_the_other_rows_do_not_wait_for_is_outside_the_engine(on_device: bool) -> None:
+    """Of 0.3 s to a first token, the gateway takes 0.05."""
+    single, full = cells(ServiceTimes((256,), (0.25,), 0.025, round_trip_s=0.05), 8)
+    subject = dataclasses.replace(SUBJECT, on_device_sampling=on_device)
+    calibration = fit(subject, single, full, {}, TRIP_S)
+    assert calibration.prefill_s == pytest.approx((0.25,))
+    assert calibration.round_trip_s == pytest.approx(TRIP_S + 0.05)
+    assert (calibration.stall_s, calibration.row_step_s) == (0, 0)
+    times = ServiceTimes((256,), calibration.prefill_s, calibration.step_s)
+    predicted_s = closed_loop(EngineModel(times, 8, 32), 8, 256, NEW)[0] + calibration.round_trip_s
+    assert predicted_s == pytest.approx(full.samples[0].latency_s, rel=1e-3)
+
+
+def test_a_full_engine_that_is_faster_than_an_idle_one_is_no_calibration() -> None:
     single, full = cells(ServiceTimes((256,), (0.3,), 0.025), 8)
     faster = tuple(dataclasses.replace(each, end_s=each.sent_s + 1.0) for each in full.samples)
     for on_device in (True, False):
         subject = dataclasses.replace(SUBJECT, on_device_sampling=on_device)
-        calibration = fit(subject, single, dataclasses.replace(full, samples=faster), {}, TRIP_S)
-        assert (calibration.stall_s, calibration.row_step_s) == (0, 0)
+        with pytest.raises(Inf2KitError, match="something else used the endpoint"):
+            fit(subject, single, dataclasses.replace(full, samples=faster), {}, TRIP_S)
 
 
 def test_calls_that_say_nothing_are_a_sentence() -> None:
