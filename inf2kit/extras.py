@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections.abc import Mapping
 from importlib import metadata
+from pathlib import Path
+from urllib.parse import unquote, urlparse
 
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _EXTRA = re.compile(r"extra\s*==\s*['\"]([\w-]+)['\"]")
@@ -34,6 +37,26 @@ def missing(extra: str) -> list[str]:
 def is_installed(extra: str) -> bool:
     """Whether every distribution of an extra is installed."""
     return not missing(extra)
+
+
+def install_command(*extras: str) -> str:
+    """Return the command that installs extras: from the checkout, where inf2kit is run from one."""
+    checkout = _checkout()
+    if checkout is None:
+        return f"pip install 'inf2kit[{','.join(extras)}]'"
+    place = "." if checkout == Path.cwd() else str(checkout)
+    return f"pip install -e '{place}[{','.join(extras)}]'"
+
+
+def _checkout() -> Path | None:
+    """Return the folder that inf2kit is installed from as editable; None if it is installed as a wheel."""
+    try:
+        record = json.loads(metadata.distribution("inf2kit").read_text("direct_url.json") or "{}")
+    except (metadata.PackageNotFoundError, ValueError):
+        return None
+    if not record.get("dir_info", {}).get("editable"):
+        return None
+    return Path(unquote(urlparse(record["url"]).path))
 
 
 def normalise(name: str) -> str:

@@ -21,6 +21,7 @@ from inf2kit.checkpoint import inspect
 from inf2kit.checkpoint.config import window as attention_window
 from inf2kit.client.results import TextResult
 from inf2kit.errors import CheckpointError, ModelDirectoryError
+from inf2kit.extras import install_command
 from inf2kit.serving.engine.events import EndEvent, TokenEvent, WholeAnswer
 from inf2kit.serving.model_dir import MANIFEST, MODEL_CONFIG, NEURON_CONFIG
 from inf2kit.serving.settings import Settings, torch_threads
@@ -137,7 +138,7 @@ def _start(settings: Settings) -> Model:
         from inf2kit.serving.engine.in_process import InProcessEngine
     except ImportError as error:
         raise ModelDirectoryError(
-            f"a model cannot be run in this process: {error}; pip install 'inf2kit[local]'"
+            f"a model cannot be run in this process: {error}; {install_command('local')}"
         ) from None
     try:
         return Model(InProcessEngine(settings), settings.shapes, settings.backend)

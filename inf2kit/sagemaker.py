@@ -28,6 +28,7 @@ from inf2kit.deployment import DeployedPackage, EndpointProps
 from inf2kit.deployment.owner import find_stack
 from inf2kit.deployment.values import configuration_values, model_values, tags
 from inf2kit.errors import DeploymentError, PresetError
+from inf2kit.extras import install_command
 from inf2kit.presets import Preset, load_preset
 
 if TYPE_CHECKING:
@@ -307,11 +308,11 @@ def _resources() -> ModuleType:
         if find_spec("sagemaker") is not None and find_spec("sagemaker.session") is not None:
             raise ImportError(
                 "inf2kit.sagemaker needs version 3 of the SageMaker SDK, and version 2 is installed; run: "
-                "pip install --upgrade 'inf2kit[sagemaker]'",
+                f"{install_command('sagemaker')}",
                 name="sagemaker",
             ) from None
         raise ImportError(
-            f"inf2kit.sagemaker needs the SageMaker SDK ({error}); run: pip install 'inf2kit[sagemaker]'",
+            f"inf2kit.sagemaker needs the SageMaker SDK ({error}); run: {install_command('sagemaker')}",
             name="sagemaker",
         ) from None
     # The SDK prints a line for each of its calls.

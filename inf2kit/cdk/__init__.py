@@ -23,9 +23,11 @@ on the machine, which ``from_uri`` reads.
 
 from importlib.util import find_spec
 
+from inf2kit.extras import install_command
+
 if find_spec("aws_cdk") is None:
     raise ImportError(
-        "inf2kit.cdk needs the AWS CDK, which is not installed; run: pip install 'inf2kit[infra]'",
+        f"inf2kit.cdk needs the AWS CDK, which is not installed; run: {install_command('infra')}",
         name="aws_cdk",
     )
 

@@ -13,6 +13,7 @@ from inf2kit.catalog import prices
 from inf2kit.cli.account import REGION_DEFAULT, profile_option
 from inf2kit.cli.output import confirm, print_table, step_printer
 from inf2kit.errors import DeploymentError, Inf2KitError, PackageError
+from inf2kit.extras import install_command
 
 if TYPE_CHECKING:
     from inf2kit.doctor import Surroundings
@@ -153,7 +154,7 @@ def _list_leftovers(errors: list[str]) -> list[Leftover]:
         if machine.has_traces():
             errors.append(
                 f"there are folders of local endpoints, and 'inf2kit cleanup' needs {error.name!r}, which is "
-                "not installed; run: pip install 'inf2kit[local]'"
+                f"not installed; run: {install_command('local')}"
             )
         return []
 

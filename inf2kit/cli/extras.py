@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import click
 
-from inf2kit.extras import is_installed, normalise, requirements
+from inf2kit.extras import install_command, is_installed, normalise, requirements
 
 #: Modules whose distribution has another name.
 _DISTRIBUTIONS = {"mms": "multi-model-server", "cfnlint": "cfn-lint", "pkg_resources": "setuptools"}
@@ -52,8 +52,8 @@ def _sentence(error: ImportError, extras: list[str]) -> str:
         problem = f"{error.name!r}, which is not installed"
     else:
         problem = f"{error.name or 'a module'!r}, which cannot be imported ({error})"
-    install = f"inf2kit[{','.join(extras)}]" if extras else str(error.name)
-    return f"{command!r} needs {problem}; run: pip install '{install}'"
+    install = install_command(*extras) if extras else f"pip install '{error.name}'"
+    return f"{command!r} needs {problem}; run: {install}"
 
 
 def _is_own(error: ImportError) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from inf2kit.doctor.finding import Finding, NotCheckedError, advice, ok
 from inf2kit.doctor.surroundings import Surroundings
+from inf2kit.extras import install_command
 from inf2kit.inventory import machine
 
 
@@ -17,7 +18,7 @@ def on_this_machine(_: Surroundings) -> Iterator[Finding]:
         if machine.has_traces():
             raise NotCheckedError(
                 f"there are folders of local endpoints, and {error.name!r} is not installed",
-                "pip install 'inf2kit[local]'",
+                install_command("local"),
             ) from None
         leftovers = []
     dead = [leftover for leftover in leftovers if not leftover.running]

