@@ -47,6 +47,23 @@ def test_a_presets_name_says_its_model_and_what_it_is_for(name: str) -> None:
     assert preset.model.gated == (words == (False, "neuron"))
 
 
+def test_the_page_of_models_lists_every_preset_as_it_is() -> None:
+    page = (Path(__file__).parents[3] / "docs/models.md").read_text(encoding="utf-8")
+    rows = [
+        line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| `") and "-" in line
+    ]
+    listed = {row[0].strip("`"): row[1:] for row in rows if len(row) == 6}
+    assert listed.keys() == set(inf2kit.preset_names())
+    for name, (model, gated, instances, cores, shapes) in listed.items():
+        preset = inf2kit.load_preset(name)
+        compute = preset.compute
+        assert (model, gated == "yes") == (preset.model.id, preset.model.gated)
+        assert instances == ", ".join(compute.instance_types)
+        engines = f"{compute.data_parallel_size} x " if compute.data_parallel_size > 1 else ""
+        assert cores == ("-" if compute.backend == "cpu" else f"{engines}{compute.tensor_parallel_size}")
+        assert shapes == f"{preset.shapes.batch_size} x {preset.shapes.sequence_length}"
+
+
 def test_an_unknown_name_gets_the_nearest() -> None:
     with pytest.raises(PresetError, match="did you mean 'llama2-7b-latency'"):
         inf2kit.load_preset("lama2-7b-latency")
