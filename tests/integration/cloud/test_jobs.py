@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,15 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-import inf2kit
 from inf2kit import Endpoint, Job, JobError, TextResult
 from inf2kit.client.published import PublishedEndpoint
 from tests.helpers.cloud_metrics import find_maximum
 from tests.helpers.cloudformation import StackMaker, log_group
+from tests.helpers.documents import ROOT, read_blocks
 from tests.helpers.sagemaker import ResourceMaker
 from tests.helpers.servers import PATIENCE_S, wait_until
+
+THIS_FILE = str(Path(__file__).relative_to(ROOT))
 
 
 def test_asynchronous_calls(
@@ -108,8 +109,7 @@ def check_jobs_are_answered_and_fail_in_s3(
             job.result(timeout=PATIENCE_S)
         assert failed.value.status in (413, 422)
     assert Job.statuses([single, several, wrong, large]) == ["done", "done", "failed", "failed"]
-    page = (Path(inf2kit.__file__).parents[1] / "docs" / "client.md").read_text(encoding="utf-8")
-    (snippet,) = re.findall(r"^```python asynchronous\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    code = snippet.replace("llama2-7b-budget", "jobs").replace("1500", "20")
+    (block,) = [each for each in read_blocks("docs/client.md") if each.note == f"run by {THIS_FILE}"]
+    code = block.code.replace("llama2-7b-budget", "jobs").replace("1500", "20")
     exec(compile(code, "docs/client.md", "exec"), {"Endpoint": Endpoint})  # noqa: S102
     assert len(capsys.readouterr().out.splitlines()) >= 2

@@ -1,35 +1,11 @@
-"""The client against a local endpoint: both of its kinds, and the snippets of the docs as they stand."""
+"""Both kinds of the client against a local endpoint."""
 
 from __future__ import annotations
 
 import asyncio
-import re
-from pathlib import Path
-from typing import Any
 
-import pytest
-
-import inf2kit
 from inf2kit import AsyncEndpoint, Endpoint, TextResult
 from inf2kit.rehearsal.local.state import EndpointState
-from tests.helpers.local_endpoint import EndpointCaller
-
-ROOT = Path(inf2kit.__file__).parents[1]
-BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
-
-
-@pytest.mark.parametrize(("page", "blocks"), [("docs/client.md", 8), ("README.md", 2)])
-def test_every_snippet_runs(
-    victim: EndpointState, capsys: pytest.CaptureFixture[str], page: str, blocks: int
-) -> None:
-    snippets = BLOCK.findall((ROOT / page).read_text(encoding="utf-8"))
-    assert len(snippets) >= blocks
-    values: dict[str, Any] = {"client": EndpointCaller(victim).client}
-    for snippet in snippets:
-        code = snippet.replace("smollm2-135m-local", victim.name)
-        code = code.replace('Endpoint.from_preset("llama2-7b-throughput")', f'Endpoint("{victim.name}")')
-        exec(compile(code.replace("llama2-7b-throughput", victim.name), page, "exec"), values)  # noqa: S102
-    assert capsys.readouterr().out.strip()
 
 
 def test_asyncio_and_chats_say_the_same(victim: EndpointState) -> None:
