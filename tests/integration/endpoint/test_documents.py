@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from inf2kit.rehearsal.local.state import EndpointState
-from tests.helpers.cloud import BIN
+from tests.helpers.cloud import BIN, ROOT
 from tests.helpers.documents import blocks_to_run, replace_all, run_in_shell
 from tests.helpers.local_endpoint import EndpointCaller
 
@@ -45,7 +45,7 @@ def test_console(victim: EndpointState, home: Path, empty_home: Path, tmp_path: 
     (tmp_path / "requests.jsonl").write_text('{"prompt": "The sea is"}\n', encoding="utf-8")
     for block in blocks_to_run(__file__, page, "console"):
         for command, _ in block.commands:
-            run_in_shell(replace_all(command, names), environment, tmp_path, stdin="Hi\n")
+            run_in_shell(replace_all(command, names), environment, ROOT if starts else tmp_path, stdin="Hi\n")
     assert starts or (tmp_path / "answers.jsonl").read_text(encoding="utf-8")
 
 
