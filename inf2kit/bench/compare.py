@@ -98,6 +98,7 @@ def differences(first: Report, second: Report) -> list[str]:
             ("workload", "workloads"),
             ("transport", "transports"),
             ("machine", "machines"),
+            ("sampling", "places where tokens are chosen"),
             ("notices", "notices"),
         )
         if getattr(first, name) != getattr(second, name)

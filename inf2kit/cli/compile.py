@@ -51,9 +51,10 @@ if TYPE_CHECKING:
     help="The precision of weights and arithmetic.",
 )
 @click.option(
-    "--on-device-sampling",
-    is_flag=True,
-    help="Choose tokens on the device: no seeds, penalties or minimum lengths, and a top_k of at most 256.",
+    "--on-device-sampling/--host-sampling",
+    default=None,
+    help="Choose tokens on the device: no seeds, penalties or minimum lengths, and a top_k of at most 256. "
+    "Default: the preset's.",
 )
 @handler_option
 @click.option("--push-to-hub", metavar="REPO", help="Also push the compiled graphs to the Hugging Face hub.")
@@ -86,7 +87,7 @@ def compile_(
     max_context_length: int | None,
     tensor_parallel_size: int | None,
     dtype: str | None,
-    on_device_sampling: bool,
+    on_device_sampling: bool | None,
     handler: Path | None,
     push_to_hub: str | None,
     public: bool,

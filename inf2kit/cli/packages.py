@@ -27,7 +27,7 @@ def list_(place: str, region: str | None, bucket_owner: str | None) -> None:
     if not listed:
         click.echo(f"no packages in {place}")
         return
-    rows = [("PACKAGE", "PRESET", "MODEL", "GB", "TOUCHED", "USED BY")]
+    rows = [("PACKAGE", "PRESET", "MODEL", "SAMPLING", "GB", "TOUCHED", "USED BY")]
     for package in listed:
         stored = package.stored
         rows.append(
@@ -35,6 +35,7 @@ def list_(place: str, region: str | None, bucket_owner: str | None) -> None:
                 stored.digest,
                 package.preset if stored.whole else "(not whole)",
                 package.model or "-",
+                package.sampling or "-",
                 f"{stored.size / 1e9:.2f}",
                 f"{stored.touched:%Y-%m-%d %H:%M}",
                 ", ".join(package.used_by) or "-",

@@ -71,9 +71,8 @@ _OBJECTIVES = {"ttft": "time_to_first_token", "latency": "request_latency"}
 @click.option(
     "--sampling",
     type=click.Choice(["host", "device"]),
-    default="host",
-    show_default=True,
-    help="Where tokens are chosen: device for a model compiled with --on-device-sampling.",
+    help="Where tokens are chosen: device for a model compiled with --on-device-sampling. "
+    "Default: where the preset chooses them.",
 )
 @click.option(
     "--prefills-per-step",
@@ -125,7 +124,7 @@ def plan(
     streamed: bool | None,
     instance_type: str | None,
     calibration: Path | None,
-    sampling: str,
+    sampling: str | None,
     prefills_per_step: int,
     peak: float,
     growth: float,

@@ -54,8 +54,8 @@ class CompileSpec:
         if self.on_device_sampling and self.tensor_parallel_size == 2 and is_wrong_on_device:
             raise CompileError(
                 f"a {architecture.model_type} on 2 cores with more than one row would draw garbage on the "
-                "device, so optimum-neuron samples it on the host; leave --on-device-sampling out, or use "
-                "more cores"
+                "device, so optimum-neuron samples it on the host; give --host-sampling, or use more "
+                "cores"
             )
         check_positions(architecture, self.shapes.sequence_length, self.model)
 
@@ -81,7 +81,7 @@ class CompileSpec:
         max_context_length: int | None = None,
         tensor_parallel_size: int | None = None,
         dtype: str | None = None,
-        on_device_sampling: bool = False,
+        on_device_sampling: bool | None = None,
     ) -> CompileSpec:
         """Take a preset's values, some of them replaced; None leaves the preset's value.
 
@@ -99,13 +99,18 @@ class CompileSpec:
             shapes=shapes,
             tensor_parallel_size=tensor_parallel_size or preset.compute.tensor_parallel_size,
             dtype=dtype or preset.compute.dtype,
-            on_device_sampling=on_device_sampling,
+            on_device_sampling=(
+                preset.compute.sampling == "device" if on_device_sampling is None else on_device_sampling
+            ),
         )
 
     def apply_to(self, preset: Preset) -> Preset:
         """Return a preset with the compiled values: the manifest records it, and the engine reads it."""
         compute = dataclasses.replace(
-            preset.compute, tensor_parallel_size=self.tensor_parallel_size, dtype=self.dtype
+            preset.compute,
+            tensor_parallel_size=self.tensor_parallel_size,
+            dtype=self.dtype,
+            sampling="device" if self.on_device_sampling else "host",
         )
         model = preset.model
         if not Path(self.model).exists():

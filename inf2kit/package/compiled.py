@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -66,6 +67,13 @@ def check_compiled(files: Mapping[str, Path], preset: Preset, source: Path) -> d
                 f"{versions[name]} and loads no other; compile it in that image"
             )
     return versions
+
+
+def compiled_for(files: Mapping[str, Path], preset: Preset, source: Path) -> Preset:
+    """Return the preset with the place where this compiled model chooses tokens; both serve any preset."""
+    config = read_json(files[NEURON_CONFIG], source / NEURON_CONFIG)
+    sampling = "device" if config.get("on_device_sampling") else "host"
+    return dataclasses.replace(preset, compute=dataclasses.replace(preset.compute, sampling=sampling))
 
 
 def _check_present(files: Mapping[str, Path], names: list[str], source: Path, advice: str) -> None:

@@ -19,7 +19,7 @@ from inf2kit import catalog
 from inf2kit.checkpoint import Inspection, inspect
 from inf2kit.errors import PackageError
 from inf2kit.package import code
-from inf2kit.package.compiled import check_compiled
+from inf2kit.package.compiled import check_compiled, compiled_for
 from inf2kit.package.handler import check_handler
 from inf2kit.package.hashing import HashedFile
 from inf2kit.package.manifest import Manifest
@@ -98,7 +98,10 @@ def collect(
     for line in inspection.lines():
         progress(line)
     inspection.check()
-    versions = check_compiled(inspection.files, preset, weights) if is_compiled else {}
+    versions = {}
+    if is_compiled:
+        versions = check_compiled(inspection.files, preset, weights)
+        preset = compiled_for(inspection.files, preset, weights)
     if inspection.is_compiled and not is_compiled:
         raise PackageError(
             f"{weights} is compiled for Neuron, and {preset.name!r} runs on the CPU; give a directory of "

@@ -71,12 +71,14 @@ class ListedPackage:
         preset: The name of the preset that it was made for; empty while it is not whole, ``?`` where its
             manifest cannot be read.
         model: The name of its model, likewise.
+        sampling: Where tokens are chosen, likewise: ``host`` or ``device``.
         used_by: The SageMaker models that load it.
     """
 
     stored: StoredPackage
     preset: str
     model: str
+    sampling: str
     used_by: tuple[str, ...]
 
 
@@ -168,13 +170,13 @@ def _usage_scanner(store: Store) -> UsageScanner | None:
     return UsageScanner(store.bucket_region()) if isinstance(store, S3Store) else None
 
 
-def _read_names(store: Store, package: StoredPackage) -> tuple[str, str]:
-    """Return the names of a package's preset and model."""
+def _read_names(store: Store, package: StoredPackage) -> tuple[str, str, str]:
+    """Return the names of a package's preset and model, and where tokens are chosen."""
     content = store.read_manifest(package.digest) if package.whole else None
     if content is None:
-        return "", ""
+        return "", "", ""
     try:
         manifest = Manifest.parse(content, store.uri(package.digest))
     except PackageError:
-        return "?", "?"
-    return manifest.preset_name, manifest.model
+        return "?", "?", "?"
+    return manifest.preset_name, manifest.model, manifest.preset["compute"].get("sampling", "host")

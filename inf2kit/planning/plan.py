@@ -32,7 +32,7 @@ class Situation:
         demand: What is asked.
         objectives: What nineteen of twenty calls must meet.
         growth: How the load changes.
-        sampling: Where tokens are chosen: ``host`` or ``device``.
+        sampling: Where tokens are chosen: ``host`` or ``device``; None for where each preset chooses them.
         region: The region of the prices; None for any.
         prefills_per_step: Most prefills between two decode steps.
         seeds: Number of simulations of each figure.
@@ -42,7 +42,7 @@ class Situation:
     demand: Demand
     objectives: Objectives
     growth: Growth = dataclasses.field(default_factory=Growth)
-    sampling: str = "host"
+    sampling: str | None = None
     region: str | None = None
     prefills_per_step: int = 1
     seeds: int = 5
@@ -126,7 +126,7 @@ def make(preset: Preset, situation: Situation, *, calibration: Path | None = Non
             f"prompts have {situation.demand.mean_input:.0f} tokens on average, and {preset.name} refuses "
             f"those of more than {longest}; plan for shorter ones, or for a preset with longer rows"
         )
-    basis = bases.find(preset, sampling=situation.sampling, calibration=calibration)
+    basis = bases.find(preset, sampling=_sampling(preset, situation), calibration=calibration)
     engine = engine_model(preset, basis, situation)
     predictor = _predictor(preset, engine, basis, situation)
     prediction = capacity.least_instances(predictor, basis.errors)
@@ -186,7 +186,7 @@ def _alternative(preset: Preset, situation: Situation) -> Alternative:
     name, instance_type = preset.name, preset.compute.instance_type
     quick = dataclasses.replace(situation, seeds=min(3, situation.seeds))
     try:
-        basis = bases.find(preset, sampling=situation.sampling)
+        basis = bases.find(preset, sampling=_sampling(preset, situation))
         predictor = _predictor(preset, engine_model(preset, basis, quick), basis, quick)
         prediction = capacity.least_instances(predictor, basis.errors)
     except Inf2KitError as error:
@@ -228,3 +228,7 @@ def _notes(preset: Preset, basis: Basis, demand: Demand) -> list[str]:
             f"a row has {shapes.sequence_length} tokens, so that the longest answers end before their length"
         )
     return notes
+
+
+def _sampling(preset: Preset, situation: Situation) -> str:
+    return situation.sampling or preset.compute.sampling

@@ -12,6 +12,7 @@ from inf2kit.serving.shapes import StaticShapes
 
 BACKENDS = ("neuron", "cpu", "simulated")
 DTYPES = ("float16", "bfloat16", "float32")
+SAMPLINGS = ("host", "device")
 #: SageMaker ends a real-time call after 60 s; the engine must answer before that.
 REAL_TIME_LIMIT_S = 60.0
 #: Seconds after which SageMaker ends a stream.
@@ -148,9 +149,18 @@ def _parse_compute(table: _TableReader) -> Compute:
                 f"at most {engines}: {name} has {cores} cores for engines of {tensor_parallel_size} each"
             )
             raise table.error("data_parallel_size", data_parallel_size, allowed)
+    sampling = table.read_choice("sampling", SAMPLINGS) if table.has("sampling") else Compute.sampling
+    if sampling == "device" and backend != "neuron":
+        raise table.error("sampling", sampling, f"'host', as the backend {backend!r} has no device")
     table.reject_unknown_keys()
     return Compute(
-        backend, instance_type, tuple(instance_types), tensor_parallel_size, dtype, data_parallel_size
+        backend,
+        instance_type,
+        tuple(instance_types),
+        tensor_parallel_size,
+        dtype,
+        data_parallel_size,
+        sampling,
     )
 
 

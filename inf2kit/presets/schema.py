@@ -34,6 +34,8 @@ class Compute:
         tensor_parallel_size: Number of NeuronCores that the weights are split over.
         dtype: Precision of weights and arithmetic: ``float16``, ``bfloat16`` or ``float32``.
         data_parallel_size: Number of engines in one container, each with cores of its own.
+        sampling: Where tokens are chosen: on the ``host``, which honours every parameter, or on the
+            ``device``, which takes a top_k within 1..256, top_p and temperature.
     """
 
     backend: str
@@ -42,6 +44,7 @@ class Compute:
     tensor_parallel_size: int
     dtype: str
     data_parallel_size: int = 1
+    sampling: str = "host"
 
     @property
     def cores(self) -> int:
@@ -136,6 +139,8 @@ class Preset:
         if self.compute.data_parallel_size == 1:
             # Packages of earlier releases are of one engine, and keep their digests.
             del values["compute"]["data_parallel_size"]
+        if self.compute.sampling == "host":
+            del values["compute"]["sampling"]
         return values
 
     def with_instance_type(self, instance_type: str) -> Preset:

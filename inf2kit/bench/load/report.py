@@ -31,6 +31,7 @@ class Report:
         seed: The seed of prompts, lengths and arrivals.
         began: When it began, in ISO 8601.
         version: The version of inf2kit.
+        sampling: Where tokens were chosen: ``host``, ``device``, or empty where nothing tells.
         notices: What is simulated, or was changed about a request, by the answers themselves.
         cells: What was measured.
     """
@@ -46,11 +47,13 @@ class Report:
     version: str
     notices: tuple[str, ...]
     cells: tuple[Cell, ...]
+    sampling: str = ""
 
     @property
     def notice(self) -> str:
-        """One sentence for every output: where it was measured, and what is simulated."""
-        return "; ".join((f"measured from {self.machine}, {self.where}", *self.notices))
+        """One sentence for every output: where it was measured and tokens were chosen, what is simulated."""
+        sampling = (f"tokens chosen on the {self.sampling}",) if self.sampling else ()
+        return "; ".join((f"measured from {self.machine}, {self.where}", *sampling, *self.notices))
 
     def measured(self) -> Iterator[tuple[Cell, dict[str, Statistic], list[Finding]]]:
         """Yield each cell with its metrics and what its checks found."""
@@ -92,6 +95,7 @@ class Report:
             values = json.loads(path.read_bytes())
             if values["schema"] != _SCHEMA:
                 raise ValueError(f"its schema is {values['schema']!r}")
+            values.setdefault("sampling", "")  # reports of earlier releases do not say
             fields = {name: values[name] for name in cls.__dataclass_fields__}
             fields["notices"] = tuple(fields["notices"])
             names = ("load", "samples", "began", "stop_s", "streamed", "client", "server", "interrupted")

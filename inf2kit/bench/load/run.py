@@ -140,11 +140,12 @@ class Run:
         self.error: EndpointError | None = None
 
     async def prepare(self) -> BuildPrompt:
-        """Find out how to build prompts, and warm every replica up.
+        """Find out where tokens are chosen and how to build prompts, and warm every replica up.
 
         Raises:
             EndpointError: every call failed.
         """
+        await self.find_sampling()
         build_prompt: BuildPrompt = _no_prompts
         if self._plan.workload.needs_prompts:
             build_prompt = await run_in_thread(self._measure_words)
@@ -210,6 +211,28 @@ class Run:
         )
         self.error = running.hopeless
         return cell
+
+    async def find_sampling(self) -> str:
+        """Return where tokens are chosen, and put it into the report: ``host``, ``device``, or empty.
+
+        The container's counters tell, or whether the endpoint takes a seed, which no device does.
+        """
+        if not self.report.sampling:
+            counters = await self._server.read() or {}
+            on_device = counters.get("inf2kit_samples_on_device")
+            if on_device is None:
+                sampling = await run_in_thread(self._try_seed)
+            else:
+                sampling = "device" if on_device else "host"
+            self.report = dataclasses.replace(self.report, sampling=sampling)
+        return self.report.sampling
+
+    def _try_seed(self) -> str:
+        try:
+            self.endpoint.with_options(max_retries=0).generate("a", max_new_tokens=1, do_sample=True, seed=1)
+        except EndpointError as error:
+            return "device" if error.code == "unsupported_parameter" else ""
+        return "host"
 
     async def server_metrics(self) -> dict[str, float] | None:
         """Return what the container's ``/metrics`` say now; None if they cannot be read."""

@@ -18,7 +18,7 @@ async def find_subject(
         run: The run, for its endpoint and its container's counters.
         preset: The preset's name or file; None for the one that a local endpoint was started with, or that
             gives an endpoint this name.
-        on_device_sampling: Whether the device chooses the tokens; no call tells.
+        on_device_sampling: Whether the device chooses the tokens, where the endpoint does not tell.
         engines: Engines behind the endpoint, those of all instances; None for those of one instance.
 
     Raises:
@@ -38,6 +38,6 @@ async def find_subject(
         int(counters.get("inf2kit_rows", 0)) // in_container or known.shapes.batch_size,
         known.shapes.sequence_length,
         engines or in_container,
-        on_device_sampling,
+        on_device_sampling or await run.find_sampling() == "device",
         describe_processor() if run.endpoint.is_local else known.compute.instance_type,
     )

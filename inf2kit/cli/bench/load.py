@@ -45,7 +45,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
     "--engines", type=click.IntRange(1), help="Engines, for --calibrate. Default: those of one instance."
 )
 @click.option(
-    "--on-device-sampling", is_flag=True, help="--calibrate a model that was compiled with that option."
+    "--on-device-sampling",
+    is_flag=True,
+    help="--calibrate a model that was compiled with that option, where the endpoint does not tell.",
 )
 @click.option("--callers", type=Numbers(int), help=f"Closed loops of so many callers. Default: {_CALLERS}.")
 @click.option("--rate", "rates", type=Numbers(float), help="Open loops of so many calls a second (Poisson).")

@@ -34,6 +34,9 @@ class EngineMetrics:
     def __init__(self, rows: int = 0) -> None:
         self._registry = registry = CollectorRegistry()
         Gauge("inf2kit_rows", "Rows of the static batch.", registry=registry).set(rows)
+        self.samples_on_device = Gauge(
+            "inf2kit_samples_on_device", "1 where the device chooses the tokens.", registry=registry
+        )
         self.rows_busy = Gauge("inf2kit_rows_busy", "Rows that hold a text.", registry=registry)
         self.queue_length = Gauge("inf2kit_queue_length", "Texts waiting for a row.", registry=registry)
         self.prompt_tokens = Counter(

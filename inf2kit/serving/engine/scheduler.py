@@ -61,6 +61,7 @@ class Scheduler:
         self._admission = Admission(backend.shapes.batch_size + queue_size)
         self._prefills_per_step = prefills_per_step
         self._metrics = metrics or EngineMetrics(backend.shapes.batch_size)
+        self._metrics.samples_on_device.set(backend.samples_on_device)
         self._after_step = after_step
         self._beat = beat
         self._free_rows = list(range(backend.shapes.batch_size))

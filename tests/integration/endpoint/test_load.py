@@ -47,6 +47,7 @@ def test_the_clients_sums_are_the_servers(eager: EndpointState, tmp_path: Path, 
     assert "simulated" in result.stdout
     report = read(tmp_path / "out")
     assert any("simulated" in notice for notice in report["notices"])
+    assert report["sampling"] == "host"
     for cell in report["cells"]:
         tokens = sum(sample["generated_tokens"] for sample in cell["samples"])
         assert tokens == sum(sample["wanted_tokens"] for sample in cell["samples"])

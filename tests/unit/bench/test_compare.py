@@ -16,7 +16,12 @@ from inf2kit.cli import main
 
 
 def report(
-    seed: int, latency_s: float = 1.0, failed: int = 0, calls: int = 200, workload: str = "w"
+    seed: int,
+    latency_s: float = 1.0,
+    failed: int = 0,
+    calls: int = 200,
+    workload: str = "w",
+    sampling: str = "host",
 ) -> Report:
     """Four callers whose calls take ``latency_s``, a fifth more or less."""
     generator = random.Random(seed)
@@ -42,7 +47,7 @@ def report(
         )
     cell = Cell(Load("callers", 4), tuple(samples), "2026-01-01T00:00:00+00:00", min(ends_s), streamed=True)
     began = "2026-01-01T00:00:00+00:00"
-    return Report("e", "here", "machine", "async", workload, {}, 0, began, "0", (), (cell,))
+    return Report("e", "here", "machine", "async", workload, {}, 0, began, "0", (), (cell,), sampling)
 
 
 def by_metric(comparisons: list[Comparison]) -> dict[str, Comparison]:
@@ -87,6 +92,23 @@ def test_what_else_differs_is_said() -> None:
     (workload, failures) = differences(report(1), report(2, failed=3, workload="v"))
     assert "different workloads: 'w' and 'v'" in workload
     assert "4 callers of the second run failed checks: failures" in failures
+
+
+def test_packages_that_choose_tokens_in_different_places_are_named(tmp_path: Path) -> None:
+    host, device = report(1), report(2, latency_s=0.9, sampling="device")
+    assert differences(host, device) == [
+        "the runs have different places where tokens are chosen: 'host' and 'device'"
+    ]
+    host.write(tmp_path / "a.json")
+    device.write(tmp_path / "b.json")
+    output = CliRunner().invoke(main, ["bench", "compare", *map(str, sorted(tmp_path.iterdir()))]).output
+    a, b = output.splitlines()[:2]
+    assert "tokens chosen on the host" in a
+    assert "tokens chosen on the device" in b
+    values = json.loads((tmp_path / "a.json").read_bytes())
+    del values["sampling"]
+    (tmp_path / "a.json").write_text(json.dumps(values), encoding="utf-8")
+    assert Report.read(tmp_path / "a.json").sampling == "", "a report of an earlier release"
 
 
 def test_the_command(tmp_path: Path) -> None:

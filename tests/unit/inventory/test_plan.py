@@ -80,7 +80,7 @@ def test_packages_in_use_and_new_ones_stay() -> None:
 
     def package(digest: str, minutes: int, *used_by: str) -> ListedPackage:
         stored = StoredPackage(digest, True, now - dt.timedelta(minutes=minutes), 1)
-        return ListedPackage(stored, "p", "m", used_by)
+        return ListedPackage(stored, "p", "m", "host", used_by)
 
     packages = [package("a", 90), package("b", 5), package("c", 90, "m"), package("d", 90, "m", "other")]
     unused, new = split_unused(packages, {"m"}, now)

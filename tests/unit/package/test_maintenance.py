@@ -65,7 +65,7 @@ def test_prune_keeps_what_is_used_the_newest_and_what_was_just_touched() -> None
         name: str, days: float, preset: str = "a", *, used: bool = False, whole: bool = True
     ) -> ListedPackage:
         stored = StoredPackage(name, whole, now - dt.timedelta(days=days), 1)
-        return ListedPackage(stored, preset if whole else "", "", ("model",) if used else ())
+        return ListedPackage(stored, preset if whole else "", "", "host", ("model",) if used else ())
 
     packages_ = [
         package("newest", 2),

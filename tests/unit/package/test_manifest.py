@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +30,24 @@ def test_an_artefact_of_the_right_versions_becomes_a_package_that_says_them(tmp_
         PackageError, match="made for the preset 'llama2-7b-budget', not for 'llama2-7b-latency'"
     ):
         manifest.check_fits(inf2kit.load_preset("llama2-7b-latency"), str(manifest.image_tag))
+
+
+def test_a_package_says_where_its_model_chooses_tokens_and_serves_the_preset_either_way(
+    tmp_path: Path,
+) -> None:
+    device = replace(NEURON, compute=replace(NEURON.compute, sampling="device"))
+    digests = set()
+    for on_device in (False, True):
+        artefact = packages.write_artifacts(tmp_path / str(on_device), NEURON)
+        config = json.loads((artefact / "neuron_config.json").read_text(encoding="utf-8"))
+        config["on_device_sampling"] = on_device
+        (artefact / "neuron_config.json").write_text(json.dumps(config), encoding="utf-8")
+        for preset in (NEURON, device):
+            manifest = collect(preset, artefact).manifest
+            assert manifest.preset["compute"].get("sampling") == ("device" if on_device else None)
+            manifest.check_fits(NEURON, str(manifest.image_tag))
+            digests.add(manifest.digest)
+    assert len(digests) == 2
 
 
 def test_a_package_of_one_engine_names_no_number_of_engines_and_does_not_serve_three(tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ GOOD = (Path(inf2kit.__file__).parent / "presets" / "llama2-7b-throughput.toml")
             r"data_parallel_size is 4; it must be at most 3: ml\.inf2\.48xlarge has 24 cores for engines of",
         ),
         ("= 24", "= 8\ndata_parallel_size = 0", r"data_parallel_size is 0; it must be within 1\.\.24"),
+        ("= 24", '= 24\nsampling = "chip"', r"sampling is 'chip'; it must be one of host, device"),
+        ('"neuron"', '"cpu"\nsampling = "device"', r"must be 'host', as the backend 'cpu' has no device"),
         ("gated = true", "gated = 1", r"gated is 1; it must be a bool"),
         ("[serving]", "[serving]\ndeadline_s = 60", r"deadline_s is 60\.0; it must be above 0 and under 60"),
         ("stream_deadline_s = 470", "stream_deadline_s = 480", r"stream_deadline_s is 480\.0; .* under 480"),

@@ -147,7 +147,7 @@ class Backend(ABC):
                 422,
                 "unsupported_parameter",
                 f"this model samples on the device, which cannot honour {', '.join(unsupported)}; "
-                "leave it out, or deploy an export that samples on the host",
+                "leave it out, or deploy a package that was compiled with --host-sampling",
             )
 
     @abstractmethod

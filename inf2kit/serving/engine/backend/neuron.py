@@ -84,8 +84,8 @@ class NeuronBackend(Backend):
             raise RequestError(
                 422,
                 "unsupported_parameter",
-                f"this model samples on the device, among at most {self._max_top_k} tokens; give a "
-                f"top_k within 1..{self._max_top_k}, or deploy an export that samples on the host",
+                f"this model samples on the device, among at most {self._max_top_k} tokens; give a top_k "
+                f"within 1..{self._max_top_k}, or deploy a package that was compiled with --host-sampling",
             )
 
     def load(self) -> None:

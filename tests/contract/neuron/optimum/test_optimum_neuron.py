@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -88,7 +89,7 @@ def test_the_configuration_of_each_preset_is_accepted(name: str, tmp_path: Path)
         "max_context_length": spec.shapes.sequence_length,
         "tp_degree": spec.tensor_parallel_size,
         "continuous_batching": spec.shapes.batch_size > 1,
-        "on_device_sampling": False,
+        "on_device_sampling": preset.compute.sampling == "device",
         "target": "trn1",
         "checkpoint_id": None,
         "torch_dtype": config.torch_dtype,
@@ -97,6 +98,22 @@ def test_the_configuration_of_each_preset_is_accepted(name: str, tmp_path: Path)
     settings.save_pretrained(tmp_path)
     saved = NxDNeuronConfig.from_pretrained(str(tmp_path))
     assert saved.to_dict() == settings.to_dict()
+
+
+def test_a_preset_chooses_where_tokens_are_chosen(small_weights: Path, tmp_path: Path) -> None:
+    """Also against optimum-neuron's own default, which is the device."""
+    preset = inf2kit.load_preset("llama2-7b-throughput")
+    device = replace(preset, compute=replace(preset.compute, sampling="device"))
+    config = AutoConfig.from_pretrained(small_weights)
+    for chosen, option, on_device in (
+        (preset, None, False),
+        (device, None, True),
+        (preset, True, True),
+        (device, False, False),
+    ):
+        spec = CompileSpec.from_preset(chosen, on_device_sampling=option)
+        assert neuron_config(spec, tmp_path, config).on_device_sampling is on_device
+        assert spec.apply_to(chosen).compute.sampling == ("device" if on_device else "host")
 
 
 def test_what_is_saved_is_what_packaging_and_the_engine_expect(compiled: Callable[..., Path]) -> None:

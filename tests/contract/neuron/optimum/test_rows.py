@@ -280,6 +280,8 @@ def test_sampling_on_the_device(compiled: Compiled, proof: ReferenceModel) -> No
         ({"min_p": 0.1, "logit_bias": ((1, 1.0),)}, "cannot honour min_p, logit_bias"),
         ({"logprobs": True, "top_n_tokens": 2}, "cannot honour logprobs, top_n_tokens"),
         ({"do_sample": True}, "give a top_k within 1..256"),
+        ({"do_sample": True, "top_p": 0.9}, "or deploy a package that was compiled with --host-sampling"),
+        ({"frequency_penalty": 0.1}, "or deploy a package that was compiled with --host-sampling"),
         ({"do_sample": True, "top_k": 257}, "give a top_k within 1..256"),
     ]:
         with pytest.raises(RequestError, match=message) as refused:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from inf2kit.bench.load.page import to_html
 from inf2kit.bench.load.report import Report
 from inf2kit.bench.load.samples import Load
 from inf2kit.errors import Inf2KitError
+from tests.helpers.fault_server import container_error, read_request
 from tests.helpers.faulty_endpoint import FaultyEndpoint
 
 #: What says something about the machine that runs the tests, and not about the double.
@@ -115,3 +117,18 @@ def test_what_is_no_report_is_a_sentence(tmp_path: Path, content: str) -> None:
     path.write_text(content, encoding="utf-8")
     with pytest.raises(Inf2KitError, match=r"is no report of 'inf2kit bench load'"):
         Report.read(path)
+
+
+@pytest.mark.parametrize(
+    ("code", "sampling"), [("", "host"), ("unsupported_parameter", "device"), ("queue_full", "")]
+)
+def test_whether_a_seed_is_taken_tells_where_tokens_are_chosen(
+    run_load: Callable[..., Report], code: str, sampling: str
+) -> None:
+    endpoint, refusal = FaultyEndpoint(), container_error(422, {"error": "no", "error_type": code})
+
+    def answer(connection: socket.socket, is_stream: bool) -> None:
+        asks_for_a_seed = b'"seed"' in read_request()[1]
+        (refusal if code and asks_for_a_seed else endpoint)(connection, is_stream)
+
+    assert run_load(answer).sampling == sampling
