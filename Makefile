@@ -126,8 +126,10 @@ bench-docs: $(INSTALLED)
 	$(BIN)/python -m benchmarks --write-docs $(BENCH)
 
 # The documentation, in build/site: open build/site/index.html. A warning or a link to nowhere is an error.
+docs: export PATH := $(abspath $(BIN)):$(PATH)
 docs: $(DOCS)
 	$(DOCS_BIN)/python docs/site/stage.py build/site-pages
+	$(DOCS_BIN)/python docs/site/reference.py build/site-pages/reference
 	$(DOCS_BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --quiet --jobs auto -c docs/site build/site-pages build/site
 	$(DOCS_BIN)/python docs/site/links.py build/site
 	@echo "docs: open build/site/index.html"

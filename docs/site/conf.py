@@ -20,7 +20,6 @@ extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
-    "sphinx.ext.viewcode",
     "sphinx_click",
     "sphinx_copybutton",
     "sphinx_design",
@@ -43,10 +42,17 @@ copybutton_prompt_text = "$ "
 copybutton_exclude = ".linenos, .go"
 
 nitpicky = True
+# Names of the standard library and of others have no page here; ours must have one.
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!inf2kit\.).*"),
+    ("py:class", r"inf2kit\.(package\.manifest\.Manifest|serving\.settings\.Settings)"),
+]
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
-autodoc_class_signature = "separated"
+toc_object_entries_show_parents = "hide"
+# Two dashes are an option.
+smartquotes = False
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 
@@ -69,7 +75,20 @@ def _add_mermaid(app: Sphinx, name: str, template: str, context: dict[str, objec
         app.add_js_file("mermaid.js")
 
 
+def _mark_code(app: Sphinx, what: str, name: str, value: object, options: object, lines: list[str]) -> None:
+    """Docstrings have code as an indented paragraph below prose."""
+    marked = []
+    for number, line in enumerate(lines):
+        before = next((each for each in reversed(lines[:number]) if each.strip()), " ")
+        if line.startswith("    ") and not lines[number - 1].strip() and not before.startswith(" "):
+            marked += [".. code-block:: python", ""]
+        marked.append(line)
+    lines[:] = marked
+
+
 def setup(app: Sphinx) -> None:
     """Sphinx calls this."""
     app.add_directive("mermaid", Mermaid)
+    # Before napoleon, which reads sections such as "Args:".
+    app.connect("autodoc-process-docstring", _mark_code, priority=400)
     app.connect("html-page-context", _add_mermaid)

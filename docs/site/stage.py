@@ -35,8 +35,20 @@ SIDEBAR = {
         "docs/measuring",
         "docs/planning",
     ],
-    "Reference": ["docs/wire", "docs/environment"],
+    "Reference": [
+        "reference/sdk",
+        "reference/errors",
+        "reference/cli",
+        "reference/presets",
+        "docs/wire",
+        "docs/environment",
+        "reference/metrics",
+        "reference/alarms",
+        "reference/cdk",
+        "reference/handler",
+    ],
     "Background": [
+        "proven",
         "docs/architecture",
         "docs/performance",
         "docs/decisions/README",
@@ -45,24 +57,32 @@ SIDEBAR = {
         "SECURITY",
     ],
 }
-#: Sections of the README that the sidebar takes the place of.
+#: Sections of the README that the sidebar takes the place of, and the one that is a page of its own.
 LEFT_OUT = ("The tree", "More")
+PROVEN = "What is proven, and what is not"
 
 
 def stage(folder: Path) -> None:
     """Write all pages into an empty folder."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for path in [*ROOT.glob("docs/*.md"), *ROOT.glob("docs/decisions/*.md"), *ROOT.glob("notebooks/*.ipynb")]:
+    for path in sources():
         copy(path, folder / path.relative_to(ROOT))
     known = {page for pages in SIDEBAR.values() for page in pages}
     if homeless := [path.name for path in ROOT.glob("docs/*.md") if f"docs/{path.stem}" not in known]:
         sys.exit(f"docs/site/stage.py: no place in the sidebar for docs/{homeless[0]}; add it to SIDEBAR")
-    for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"):
-        copy(ROOT / name, folder / name)
-    (folder / "index.md").write_text(index(), encoding="utf-8")
+    first, sections = readme()
+    (folder / "index.md").write_text(index(first, sections), encoding="utf-8")
+    (folder / "proven.md").write_text(sections[PROVEN].removeprefix("#"), encoding="utf-8")
     decisions = folder / "docs/decisions/README.md"
     decisions.write_text(f"{decisions.read_text(encoding='utf-8')}\n{tree('', ['0*'])}", encoding="utf-8")
+
+
+def sources() -> list[Path]:
+    """The files of the repository that are pages as they are."""
+    globs = ("docs/*.md", "docs/decisions/*.md", "notebooks/*.ipynb")
+    tops = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
+    return [*(path for glob in globs for path in sorted(ROOT.glob(glob))), *(ROOT / name for name in tops)]
 
 
 def copy(path: Path, target: Path) -> None:
@@ -80,35 +100,38 @@ def copy(path: Path, target: Path) -> None:
 
 
 def with_links(text: str, folder: Path) -> str:
-    """Return a page of that folder with links that lead to pages."""
+    """Return a page of that folder with links that lead to pages; what is no page is only named."""
 
     def replace(match: re.Match[str]) -> str:
         label, link, anchor = match.groups()
-        path = folder / link
+        path = (folder / link).resolve()
         if path == ROOT / "README.md":
             link = link.replace("README.md", "index.md")
         elif path == ROOT / "notebooks":
-            link += "/01-rehearse.ipynb"
-        elif path.is_dir():
-            link += "/README.md"
-        elif path.suffix not in (".md", ".ipynb"):
-            return f"`{path.resolve().relative_to(ROOT)}`"
+            link = f"{link.rstrip('/')}/01-rehearse.ipynb"
+        elif path == ROOT / "docs/decisions":
+            link = f"{link.rstrip('/')}/README.md"
+        elif path not in sources():
+            return f"`{path.relative_to(ROOT)}`"
         # A page's path is no name for it here: without a label there is its title.
         return f"[{'' if label == match[2] else label}]({link}{anchor})"
 
     return re.sub(r"\[([^\]]*)\]\((?!\w+:)([^)#\s]+)([^)\s]*)\)", replace, text)
 
 
-def index() -> str:
-    """Return the first page: the README, with the sidebar in place of its lists of pages."""
+def readme() -> tuple[str, dict[str, str]]:
+    """Return what the README begins with, and its sections by their titles."""
     text = with_links((ROOT / "README.md").read_text(encoding="utf-8"), ROOT)
-    first, *sections = re.split(r"^(?=## )", text, flags=re.MULTILINE)
-    titles = [section.splitlines()[0].removeprefix("## ") for section in sections]
-    if missing := set(LEFT_OUT) - set(titles):
-        sys.exit(
-            f"README.md has no section {sorted(missing)}; say in docs/site/stage.py what is left out now"
-        )
-    rest = [section for section, title in zip(sections, titles, strict=True) if title not in LEFT_OUT]
+    first, *parts = re.split(r"^(?=## )", text, flags=re.MULTILINE)
+    sections = {part.splitlines()[0].removeprefix("## "): part for part in parts}
+    if missing := {*LEFT_OUT, PROVEN} - set(sections):
+        sys.exit(f"README.md has no section {sorted(missing)}; docs/site/stage.py expects it")
+    return first, sections
+
+
+def index(first: str, sections: dict[str, str]) -> str:
+    """Return the first page: the README, with the sidebar in place of its lists of pages."""
+    rest = [text for title, text in sections.items() if title not in (*LEFT_OUT, PROVEN)]
     trees = [tree(caption, [f"/{page}" for page in pages]) for caption, pages in SIDEBAR.items()]
     return "".join([first, *rest, *trees])
 
