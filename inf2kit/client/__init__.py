@@ -30,7 +30,7 @@ __all__ = [
     "Timings",
 ]
 
-#: What needs httpx, or is needed seldom, is imported when it is asked for.
+#: What needs httpcore, or is needed seldom, is imported when it is asked for.
 _LAZY = {
     "AsyncEndpoint": "inf2kit.client.async_endpoint",
     "AsyncJob": "inf2kit.client.async_jobs",

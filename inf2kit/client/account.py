@@ -6,6 +6,7 @@ import functools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
@@ -69,6 +70,8 @@ class Account:
             # A proxy for the web knows no address of this machine.
             options["proxies"] = {}
         with _translate_configuration_errors(endpoint):
+            if not is_here:
+                self.ca_bundle()
             return aws.client(
                 "sagemaker-runtime",
                 self._region_name,
@@ -94,6 +97,21 @@ class Account:
         """Return botocore's credentials for calls to an address, or None. They renew themselves."""
         session = self._session_for_this_machine() if url is not None and is_local(url) else self._session
         return session.get_credentials()
+
+    def ca_bundle(self) -> str | None:
+        """Return the file of certificates that boto3 trusts instead of its own, or None.
+
+        Raises:
+            EndpointError: there is no such file.
+        """
+        bundle: str | None = self._session._session.get_config_variable("ca_bundle")
+        bundle = bundle or os.environ.get("REQUESTS_CA_BUNDLE")
+        if bundle and not Path(bundle).exists():
+            raise EndpointError(
+                f"there is no file {bundle}, which should have the certificates to trust; correct "
+                "AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE, or ca_bundle in the AWS configuration"
+            )
+        return bundle
 
     def _session_for_this_machine(self) -> Any:
         """A local endpoint checks no signature, but botocore wants credentials and a region for it."""
@@ -153,6 +171,22 @@ def _no_region(endpoint: str) -> str:
         f"no local endpoint {endpoint!r} is running{hint} start one with 'inf2kit local up "
         "smollm2-135m-local', or to call AWS, give a region or set AWS_REGION"
     )
+
+
+def find_proxy(meta: Any) -> str | None:
+    """Return the address of the proxy that a boto3 client calls by, or None.
+
+    Args:
+        meta: The client's ``meta``.
+    """
+    from botocore.httpsession import ProxyConfiguration
+    from botocore.utils import get_environ_proxies
+
+    proxies = meta.config.proxies
+    if proxies is None:
+        proxies = get_environ_proxies(meta.endpoint_url)
+    proxy: str | None = ProxyConfiguration(proxies).proxy_url_for(meta.endpoint_url)
+    return proxy
 
 
 def is_local(url: str) -> bool:

@@ -20,25 +20,34 @@ async def run_in_tasks(
         queued: The prompts.
         concurrency: Number of calls at the same time.
     """
-    running: set[asyncio.Task[tuple[int, Outcome]]] = set()
-    finished: asyncio.Queue[asyncio.Task[tuple[int, Outcome]]] = asyncio.Queue()
+    workers: set[asyncio.Task[None]] = set()
+    finished: asyncio.Queue[tuple[int, Outcome] | Exception] = asyncio.Queue()
 
-    async def call_one(index: int, prompt: Prompt) -> tuple[int, Outcome]:
-        return index, await call(prompt)
+    async def work(item: tuple[int, Prompt] | None) -> None:
+        # A worker goes on by itself: it need not wait until the answers of all others were read.
+        try:
+            while item is not None:
+                index, prompt = item
+                finished.put_nowait((index, await call(prompt)))
+                item = queued.take()
+        except Exception as error:  # of the caller's own prompts or callbacks
+            finished.put_nowait(error)
 
     try:
         while True:
-            while len(running) < concurrency and (item := queued.take()) is not None:
-                task = asyncio.ensure_future(call_one(*item))
-                running.add(task)
-                task.add_done_callback(finished.put_nowait)
+            while len(workers) < concurrency and (item := queued.take()) is not None:
+                worker = asyncio.ensure_future(work(item))
+                workers.add(worker)
+                worker.add_done_callback(workers.discard)
             if not queued.pending:
                 return
-            task = await finished.get()
-            running.discard(task)
-            for outcome in queued.finish(*task.result()):
+            answer = await finished.get()
+            if isinstance(answer, Exception):
+                raise answer
+            for outcome in queued.finish(*answer):
                 yield outcome
     finally:
-        for task in running:
-            task.cancel()
+        running = list(workers)
+        for worker in running:
+            worker.cancel()
         await asyncio.gather(*running, return_exceptions=True)

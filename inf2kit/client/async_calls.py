@@ -1,4 +1,4 @@
-"""Making calls and repeating them: the core's decisions, httpx's transport, the event loop's sleep."""
+"""Making calls and repeating them: the core's decisions, httpcore's transport, the event loop's sleep."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import anyio
 from inf2kit.client.answers import Reply
 from inf2kit.client.async_text_stream import AsyncTextStream
 from inf2kit.client.calls import read_results
-from inf2kit.client.httpx_transport import AsyncOpenStream, HttpxTransport
+from inf2kit.client.httpcore_transport import AsyncOpenStream, HttpcoreTransport
 from inf2kit.client.options import CallOptions
 from inf2kit.client.requests import Call
 from inf2kit.client.results import TextResult
@@ -31,7 +31,7 @@ class AsyncCalls:
     """
 
     def __init__(
-        self, endpoint: str, transport: HttpxTransport, options: CallOptions, budget: RetryBudget
+        self, endpoint: str, transport: HttpcoreTransport, options: CallOptions, budget: RetryBudget
     ) -> None:
         self._endpoint, self._budget = endpoint, budget
         self.transport, self.options = transport, options

@@ -7,7 +7,7 @@ from types import TracebackType
 
 from inf2kit.client.answers import TextReader
 from inf2kit.client.base import StreamBase
-from inf2kit.client.httpx_transport import AsyncOpenStream
+from inf2kit.client.httpcore_transport import AsyncOpenStream
 from inf2kit.client.results import TextResult
 from inf2kit.client.retry import Attempts
 from inf2kit.client.text_stream import finish

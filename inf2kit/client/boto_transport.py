@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from inf2kit import aws
 from inf2kit.client import failures
@@ -41,11 +41,13 @@ class OpenStream:
             EndpointError: it broke off, or took too long.
         """
         frames = FrameReader(self._endpoint, self.request_id)
-        with translate_errors(self._endpoint, self._limit_s, self.request_id):
+        try:
             while received := self._raw.read1(_READ_BYTES):
                 yield from frames.feed(received)
                 if time.monotonic() > self._ends_at:
                     raise failures.timed_out(self._endpoint, self._limit_s, self.request_id)
+        except Exception as error:
+            _raise(error, self._endpoint, self._limit_s, self.request_id)
 
     def close(self) -> None:
         """Close the connection unless the answer was read to its end. The endpoint then frees its row."""
@@ -76,25 +78,25 @@ class BotoTransport:
         """
         ends_at = time.monotonic() + limit_s
         request_id = None
-        with translate_errors(self._endpoint, min(limit_s, self._read_s)):
+        try:
             response = self._client.invoke_endpoint(
                 EndpointName=self._endpoint, ContentType="application/json", Body=call.body
             )
             metadata = response["ResponseMetadata"]
             request_id = metadata.get("RequestId")
-        with translate_errors(self._endpoint, min(limit_s, self._read_s), request_id):
             # botocore's own reading has no end against a server that drips.
-            parts, size = [], 0
+            body = b""
             with response["Body"] as raw:
                 while part := raw.read1(_READ_BYTES):
-                    parts.append(part)
-                    size += len(part)
+                    body += part
                     if time.monotonic() > ends_at:
                         raise failures.timed_out(self._endpoint, limit_s, request_id)
+        except Exception as error:
+            _raise(error, self._endpoint, min(limit_s, self._read_s), request_id)
         announced = metadata.get("HTTPHeaders", {}).get("content-length")
-        if announced is not None and int(announced) != size:
-            raise failures.interrupted(self._endpoint, f"{size} of {announced} bytes came", request_id)
-        return Reply(b"".join(parts), response.get("ContentType"), request_id)
+        if announced is not None and int(announced) != len(body):
+            raise failures.interrupted(self._endpoint, f"{len(body)} of {announced} bytes came", request_id)
+        return Reply(body, response.get("ContentType"), request_id)
 
     def open_stream(self, call: Call, limit_s: float) -> OpenStream:
         """Send a call and return its streamed answer.
@@ -103,41 +105,54 @@ class BotoTransport:
             EndpointError: the call was refused, or could not be sent.
         """
         ends_at = time.monotonic() + limit_s
-        with translate_errors(self._endpoint, min(limit_s, self._read_s)):
+        try:
             response = self._client.invoke_endpoint_with_response_stream(
                 EndpointName=self._endpoint, ContentType="application/json", Body=call.body
             )
+        except Exception as error:
+            _raise(error, self._endpoint, min(limit_s, self._read_s), None)
         return OpenStream(self._endpoint, response, ends_at, limit_s)
 
 
 @contextmanager
-def translate_errors(
-    endpoint: str, limit_s: float = WHOLE_TIMEOUT_S, request_id: str | None = None
-) -> Iterator[None]:
+def translate_errors(endpoint: str) -> Iterator[None]:
+    """Raise EndpointError of the fitting kind in place of botocore's and urllib3's exceptions."""
+    try:
+        yield
+    except Exception as error:
+        _raise(error, endpoint, WHOLE_TIMEOUT_S, None)
+
+
+def _raise(error: Exception, endpoint: str, limit_s: float, request_id: str | None) -> NoReturn:
     """Raise EndpointError of the fitting kind in place of botocore's and urllib3's exceptions."""
     from botocore import exceptions
     from urllib3.exceptions import HTTPError
     from urllib3.exceptions import ReadTimeoutError as StreamTimeoutError
 
-    try:
-        yield
-    except exceptions.ClientError as error:
+    if isinstance(error, exceptions.ClientError) and error.operation_name.startswith("InvokeEndpoint"):
         raise failures.Refusal.from_response(error.response).to_error(endpoint) from None
     # In the middle of a stream, botocore lets urllib3's own errors through.
-    except (exceptions.ReadTimeoutError, StreamTimeoutError):
+    if isinstance(error, (exceptions.ReadTimeoutError, StreamTimeoutError)):
         raise failures.timed_out(endpoint, limit_s, request_id) from None
-    except (exceptions.ConnectTimeoutError, exceptions.EndpointConnectionError) as error:
+    if isinstance(
+        error,
+        (
+            exceptions.ConnectTimeoutError,
+            exceptions.EndpointConnectionError,
+            exceptions.ProxyConnectionError,
+            exceptions.SSLError,
+        ),
+    ):
         raise failures.unreachable(endpoint, _phrase(error)) from None
-    except (exceptions.ProxyConnectionError, exceptions.SSLError) as error:
-        raise failures.unreachable(endpoint, _phrase(error)) from None
-    except (exceptions.HTTPClientError, exceptions.IncompleteReadError, HTTPError, OSError) as error:
+    if isinstance(error, (exceptions.HTTPClientError, exceptions.IncompleteReadError, HTTPError, OSError)):
         raise failures.interrupted(endpoint, _phrase(error), request_id) from None
-    except exceptions.ParamValidationError as error:
+    if isinstance(error, exceptions.ParamValidationError):
         raise EndpointRequestError(f"endpoint {endpoint!r} cannot be called: {_phrase(error)}") from None
-    except exceptions.BotoCoreError as error:
-        # Credentials that are missing, or cannot be renewed.
+    if isinstance(error, (exceptions.BotoCoreError, exceptions.ClientError)):
+        # Credentials that are missing, or cannot be renewed: a role that STS refuses, for one.
         with aws.translate_errors(EndpointAccessError, f"calling the endpoint {endpoint!r}"):
             raise error
+    raise error
 
 
 def _phrase(error: BaseException) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 
 from inf2kit.errors import EndpointRequestError
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+
 
 @dataclass(frozen=True)
 class Call:
@@ -31,11 +33,9 @@ def text_call(prompt: str | Sequence[str], parameters: Mapping[str, Any], *, str
     Raises:
         EndpointRequestError: the prompt is no text, or something cannot be JSON.
     """
-    if not isinstance(prompt, str | Sequence) or isinstance(prompt, bytes):
+    if not isinstance(prompt, str) and not _is_texts(prompt):
         raise EndpointRequestError(f"the prompt is {_show(prompt)}; it must be a text, or a list of texts")
     inputs = prompt if isinstance(prompt, str) else list(prompt)
-    if not all(isinstance(text, str) for text in inputs):
-        raise EndpointRequestError(f"the prompt is {_show(prompt)}; it must be a text, or a list of texts")
     # The tokens themselves, each with its log-probability, would be sent and thrown away.
     body: dict[str, Any] = {"inputs": inputs, "parameters": {**parameters, "details": "counts"}}
     if stream:
@@ -70,9 +70,17 @@ def raw_call(body: Mapping[str, Any], *, stream: bool) -> Call:
     return Call(_encode(body), stream, chat="messages" in body)
 
 
+def _is_texts(value: object) -> bool:
+    return (
+        isinstance(value, Sequence)
+        and not isinstance(value, bytes)
+        and all(isinstance(text, str) for text in value)
+    )
+
+
 def _encode(body: Mapping[str, Any]) -> bytes:
     try:
-        return json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+        return _ENCODER.encode(body).encode()
     except (TypeError, ValueError) as error:  # UnicodeEncodeError, for half a character, is a ValueError
         raise EndpointRequestError(
             f"the request cannot be sent as JSON: {error}; correct its values"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from inf2kit import aws, names
-from inf2kit.client.account import Account, is_local
+from inf2kit.client.account import Account, find_proxy, is_local
 from inf2kit.client.boto_transport import BotoTransport
 from inf2kit.client.local import REGION
 from inf2kit.client.options import WHOLE_TIMEOUT_S
@@ -17,7 +17,7 @@ from inf2kit.errors import CallTooLongError, EndpointError, EndpointRequestError
 
 if TYPE_CHECKING:
     from inf2kit.client.bearer import BearerTokens
-    from inf2kit.client.httpx_transport import HttpxTransport
+    from inf2kit.client.httpcore_transport import HttpcoreTransport
 
 #: Connections that are kept, unless a batch needs more.
 _CONNECTIONS = 64
@@ -197,23 +197,19 @@ class Target:
             return BotoTransport(self.name, self._given_client, own_s)
         return BotoTransport(self.name, self._client(read_s), read_s)
 
-    def async_transport(self) -> HttpxTransport:
-        """Return the transport for asyncio, to the same address with the same credentials.
+    def async_transport(self) -> HttpcoreTransport:
+        """Return the transport for asyncio: the same address, credentials, proxy and certificates."""
+        from inf2kit.client.httpcore_transport import HttpcoreTransport
 
-        Raises:
-            EndpointError: httpx is not installed.
-        """
-        try:
-            from inf2kit.client.httpx_transport import HttpxTransport
-        except ImportError as error:
-            raise EndpointError(f"an asynchronous endpoint needs httpx: {error}; pip install httpx") from None
         meta = self.client.meta
-        return HttpxTransport(
+        return HttpcoreTransport(
             self.name,
             meta.endpoint_url,
             meta.region_name,
             functools.partial(self._account.load_credentials, self.url),
-            is_local=self.is_local,
+            # A proxy for the web knows no address of this machine.
+            proxy=None if self.is_local else find_proxy(meta),
+            ca_bundle=self._account.ca_bundle() if meta.endpoint_url.startswith("https:") else None,
         )
 
     def bearer_tokens(self, lifetime_s: int) -> BearerTokens:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 import socketserver
+import ssl
 import struct
 import threading
 import time
@@ -257,9 +258,10 @@ class FaultServer(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     request_queue_size = 1024
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(("127.0.0.1", 0), _Connection)
-        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.tls = tls
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.server_address[1]}"
         self.plans: dict[str, list[Fault]] = {}
         self.requests: Counter[str] = Counter()
         self.lock = threading.Lock()
@@ -284,6 +286,8 @@ class _Connection(socketserver.BaseRequestHandler):
 
     def handle(self) -> None:
         self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self.server.tls is not None:
+            self.request = self.server.tls.wrap_socket(self.request, server_side=True)
         with self.server.lock:
             self.server.opened += 1
         with self.request.makefile("rb") as stream:
@@ -306,9 +310,9 @@ class _Connection(socketserver.BaseRequestHandler):
 
 
 @contextmanager
-def fault_server() -> Iterator[FaultServer]:
-    """Serve on a free port until the context ends."""
-    with FaultServer() as server:
+def fault_server(tls: ssl.SSLContext | None = None) -> Iterator[FaultServer]:
+    """Serve on a free port until the context ends, by TLS if there is something for it."""
+    with FaultServer(tls) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:

@@ -33,7 +33,7 @@ class Sender(abc.ABC):
 
 
 class AsyncSender(Sender):
-    """``AsyncEndpoint``, which is httpx on one event loop.
+    """``AsyncEndpoint``, which is httpcore on one event loop.
 
     Args:
         endpoint: The endpoint.

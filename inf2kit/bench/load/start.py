@@ -18,7 +18,7 @@ from inf2kit.client.local import local_endpoint_url, local_gateway_url
 
 #: How calls are sent, by the name of the transport.
 TRANSPORTS = {
-    "async": "inf2kit.AsyncEndpoint (httpx)",
+    "async": "inf2kit.AsyncEndpoint (httpcore)",
     "boto3": "inf2kit.Endpoint (boto3) in threads",
     "openai": "SageMaker's OpenAI route (httpx), as chats",
     "jobs": "asynchronous jobs, found by looking into S3 every 0.5 s and more seldom later",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,28 @@ def test_without_credentials_asyncio_has_a_sentence(
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
     with pytest.raises(EndpointAccessError, match="needs AWS credentials"):
         asyncio.run(generate("theirs", endpoint_url="https://aws.example"))
+
+
+def call_as_role() -> None:
+    Endpoint("e", profile_name="role").generate("x")
+
+
+def call_as_role_by_asyncio() -> None:
+    asyncio.run(generate("e", profile_name="role"))
+
+
+@pytest.mark.parametrize("call", [call_as_role, call_as_role_by_asyncio])
+def test_a_role_that_may_not_be_assumed_is_a_sentence(
+    aws: RecordingAws, isolated: Path, monkeypatch: pytest.MonkeyPatch, call: Callable[[], None]
+) -> None:
+    """The error is that of STS, not of the endpoint, which was not called."""
+    role = "\n[profile role]\nrole_arn = arn:aws:iam::123456789012:role/r\nsource_profile = other\n"
+    (isolated / "config").write_text(CONFIG + role, encoding="utf-8")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    with pytest.raises(EndpointAccessError, match=r"calling the endpoint 'e' failed: no \(AccessDenied\)"):
+        call()
+    assert {call.service for call in aws.calls} == {"sts"}
 
 
 def test_a_client_of_ones_own_is_used_as_it_is(aws: RecordingAws) -> None:
