@@ -14,6 +14,7 @@ from benchmarks import (
     client,
     documents,
     engine,
+    fleet,
     long_text,
     package,
     rehearsal,
@@ -41,6 +42,7 @@ PARTS = (
     "long_text",
     "start",
     "stack",
+    "fleet",
     "client",
     "package",
     "synth",
@@ -90,6 +92,8 @@ def main() -> None:
         start.measure_start(report, options.runs)
     if "stack" in parts:
         _measure_stack(report, prompts, options.runs, options.seconds)
+    if "fleet" in parts:
+        fleet.measure_fleet(report, prompts, options.runs)
     if "client" in parts:
         client.measure_client(report, options.runs)
     if "package" in parts:

@@ -164,5 +164,9 @@ def _with_embedded_model(preset: Preset) -> tuple[Preset, str]:
         f"rehearsal: {substitute.model.id} on a CPU stands in for {preset.model.id} "
         f"on {preset.compute.instance_type}"
     )
-    compute = dataclasses.replace(substitute.compute, instance_type=preset.compute.instance_type)
+    compute = dataclasses.replace(
+        substitute.compute,
+        instance_type=preset.compute.instance_type,
+        data_parallel_size=preset.compute.data_parallel_size,
+    )
     return dataclasses.replace(preset, compute=compute, model=substitute.model), notice

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -12,9 +14,11 @@ import pytest
 from botocore.exceptions import ClientError
 
 import inf2kit
+from inf2kit import toml
 from inf2kit.package.environment import container_environment
 from inf2kit.rehearsal.cloud.settings import CloudSettings
 from inf2kit.rehearsal.container import processes
+from tests.helpers.background_calls import call_in_background
 from tests.helpers.cloud import generate
 from tests.helpers.sagemaker import ResourceMaker
 from tests.helpers.servers import wait_until
@@ -134,3 +138,47 @@ def test_a_container_that_writes_to_its_model_is_refused(
         assert "read-only" in reason or "Permission denied" in reason, json.dumps(reason)
     finally:
         maker.delete_all()
+
+
+def test_an_update_of_an_endpoint_with_two_engines_loses_no_call(
+    cloud: CloudSettings,
+    maker: ResourceMaker,
+    aws: Callable[..., Any],
+    package: Callable[..., str],
+    tmp_path: Path,
+) -> None:
+    """New containers take no call before both of their engines have loaded, one after the other."""
+    preset = inf2kit.load_preset("llama2-7b-throughput")
+    preset = replace(preset, compute=replace(preset.compute, tensor_parallel_size=8, data_parallel_size=2))
+    path = tmp_path / "two-engines.toml"
+    path.write_text(toml.dumps(preset.to_dict()), encoding="utf-8")
+    source, variables = package(str(path)), container_environment(preset)
+    two = ResourceMaker(maker.sagemaker, source, variables)
+    with contextlib.ExitStack() as cleaning:
+        cleaning.callback(two.delete_all)
+        for name, more in {"before": {}, "after": {"INF2KIT_SIMULATED_LOAD_SECONDS": "3"}}.items():
+            two.create_model(name, **more)
+            two.create_config(name, name)
+        two.create_endpoint("two-engines", "before")
+        assert two.wait_until_settled("two-engines")["EndpointStatus"] == "InService"
+        runtime = aws("sagemaker-runtime", read_timeout=70)
+        with call_in_background(runtime, "two-engines", threads=4) as calls:
+            maker.sagemaker.update_endpoint(EndpointName="two-engines", EndpointConfigName="after")
+            assert two.wait_until_settled("two-engines")["EndpointStatus"] == "InService"
+            served = calls.served
+            wait_until(lambda: calls.served > served + 8, "calls of the new container")
+        assert calls.errors == []
+        assert len(calls.texts) == 1, "one prompt, one text, whichever engine it was"
+        wait_until(
+            lambda: sorted(engine_numbers(cloud, "two-engines")) == ["0", "1"], "the old ones have ended"
+        )
+
+
+def engine_numbers(cloud: CloudSettings, endpoint: str) -> Iterator[str]:
+    """The numbers of an endpoint's engines that run."""
+    for process in processes.list_processes(cloud.run_dir, nested=True):
+        with contextlib.suppress(psutil.Error):  # it may end meanwhile
+            if "inf2kit.serving.engine.server" in process.cmdline():
+                environment = process.environ()
+                if f"/{endpoint}/" in environment.get("SAGEMAKER_BASE_DIR", ""):
+                    yield environment["INF2KIT_ENGINE"]

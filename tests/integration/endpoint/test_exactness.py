@@ -1,29 +1,36 @@
-"""Every text of the engine, in whatever company, is what the model generates alone.
+"""Every text of an engine, in whatever company, is what the model generates alone.
 
-Most requests go to the first layers of the embedded model: nonsense, and computed in the same way.
-The others go to the whole model.
+Most requests go to the first layers of the embedded model: nonsense, and computed in the same way. They go to
+one engine, and again to two engines with a thread each. The others go to the whole model.
 """
 
 from __future__ import annotations
 
+import http.client
 import random
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from transformers import AutoTokenizer
 
+import inf2kit
+from inf2kit import toml
 from inf2kit.rehearsal.local.state import EndpointState
+from inf2kit.serving.engine.metrics import parse_engine_samples
 from inf2kit.serving.wire.parameters import parse_parameters
 from tests.helpers.local_endpoint import EndpointCaller
 from tests.helpers.reference_model import ReferenceModel
+from tests.helpers.servers import PATIENCE_S
 
-#: The requests to each model, and the tokens of those that are longer than the others.
-REQUESTS = {"whole": 48, "first layers": 208}
-LONG = {"whole": [], "first layers": [700, 1500]}
+#: The requests to each model, the tokens of those that are longer than the others, and the callers.
+REQUESTS = {"whole": 48, "first layers": 208, "first layers, two engines": 256}
+LONG = {"whole": [], "first layers": [700, 1500], "first layers, two engines": [700, 1500]}
+CALLERS = {"whole": 8, "first layers": 8, "first layers, two engines": 16}
 CHOICES: list[dict[str, object]] = [
     {},
     {"repetition_penalty": 1.2},
@@ -48,13 +55,17 @@ def test_mixed_requests_in_random_order_equal_their_alone_runs(
     start: Callable[..., EndpointState],
     weights: Path,
     small_weights: Path,
+    tmp_path: Path,
     figure: Callable[[str], None],
 ) -> None:
-    if model == "whole":
-        caller, folder = EndpointCaller(served), weights
-    else:
-        state = start("smollm2-135m-local", name="first-layers", weights=small_weights)
-        caller, folder = EndpointCaller(state), small_weights
+    """Half of the answers of two engines are streamed."""
+    state, folder = served, weights
+    if model != "whole":
+        preset, name, folder = "smollm2-135m-local", "first-layers", small_weights
+        if "two engines" in model:
+            preset, name = write_preset(tmp_path, engines=2), "first-layers-twice"
+        state = start(preset, name=name, weights=folder)
+    caller = EndpointCaller(state)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     rng = random.Random(5)
     requests = _requests(tokenizer, rng, REQUESTS[model], LONG[model])
@@ -62,9 +73,11 @@ def test_mixed_requests_in_random_order_equal_their_alone_runs(
     def answer(request: tuple[str, dict[str, object], float]) -> Any:
         text, parameters, pause_s = request
         time.sleep(pause_s)  # an arrival pattern, nothing is waited for
+        if "two engines" in model and len(text) % 2:
+            return streamed(caller, text, parameters)
         return caller.generate(text, details=True, **parameters)[0]
 
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(CALLERS[model]) as pool:
         answers = list(pool.map(answer, requests))
     reference = ReferenceModel(folder, [tokenizer.eos_token_id])
     prompts = [tokenizer(text)["input_ids"] for text, _, _ in requests]
@@ -89,10 +102,12 @@ def test_mixed_requests_in_random_order_equal_their_alone_runs(
     tokens = sum(map(len, texts))
     figure(
         f"exactness, {model}: {len(requests)} requests of 1 to {max(map(len, prompts)):,} tokens, greedy and "
-        f"seeded, 8 callers: {tokens} tokens, {len(requests) - len(tied)} texts as alone, {len(tied)} with a "
-        "proven near-tie"
+        f"seeded, {CALLERS[model]} callers: {tokens} tokens, {len(requests) - len(tied)} texts as alone, "
+        f"{len(tied)} with a proven near-tie"
     )
     assert len(tied) <= len(requests) / 32, "so many ties are no accident"
+    if "two engines" in model:
+        assert min(count_finished(state).values()) > len(requests) / 3, "both engines had a share of them"
     again = rng.sample(range(len(requests)), 6)
     for index in again:
         alone = answer((*requests[index][:2], 0.0))
@@ -101,6 +116,33 @@ def test_mixed_requests_in_random_order_equal_their_alone_runs(
             prompt = tokenizer(requests[index][0])["input_ids"]
             ties = reference.count_near_ties(prompt, new, parse_parameters(requests[index][1])[0])
             assert ties or index in tied
+
+
+def write_preset(folder: Path, *, engines: int) -> str:
+    """The local preset with so many engines, in a file."""
+    preset = inf2kit.load_preset("smollm2-135m-local")
+    compute = replace(preset.compute, data_parallel_size=engines)
+    path = folder / "engines.toml"
+    path.write_text(toml.dumps(replace(preset, compute=compute).to_dict()), encoding="utf-8")
+    return str(path)
+
+
+def streamed(caller: EndpointCaller, text: str, parameters: dict[str, object]) -> Any:
+    """A stream's tokens and end, as a whole answer has them."""
+    events = caller.stream(text, **parameters)
+    details = {**events[-1]["details"], "tokens": [event["token"] for event in events]}
+    return {"generated_text": events[-1]["generated_text"], "details": details}
+
+
+def count_finished(state: EndpointState) -> dict[str, float]:
+    """The texts that each engine has ended, by its number."""
+    connection = http.client.HTTPConnection("127.0.0.1", state.gateway_port, timeout=PATIENCE_S)
+    connection.request("GET", "/metrics")
+    samples = parse_engine_samples(connection.getresponse().read().decode())
+    connection.close()
+    return {
+        engine: value for (name, engine), value in samples.items() if name == "inf2kit_finished_texts_total"
+    }
 
 
 def _compute_logits(reference: ReferenceModel, texts: list[tuple[list[int], list[int]]]) -> list[Any]:

@@ -44,6 +44,13 @@ def test_a_package_holds_weights_code_and_vendored_packages_and_nothing_of_the_i
     assert not any("__pycache__" in name for name in files)
 
 
+def test_a_rehearsal_has_as_many_engines(weights: Path) -> None:
+    fleet = inf2kit.load_preset("llama2-7b-fleet")
+    manifest = collect(fleet, weights, rehearsal=True).manifest
+    assert manifest.preset["compute"]["data_parallel_size"] == 3
+    manifest.check_fits(fleet, "any")
+
+
 def test_a_rehearsal_keeps_the_shapes_of_the_preset_and_says_what_stands_in(weights: Path) -> None:
     manifest = collect(NEURON, weights, rehearsal=True).manifest
     assert manifest.preset["shapes"]["batch_size"] == NEURON.shapes.batch_size
