@@ -20,7 +20,7 @@ INSTALLED := $(DEMO) $(DEV) $(CLIENTS) $(NEURON) $(CONTAINER)
 # groups the tests that share endpoints.
 WORKERS := -n 4 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: setup container-3.10 demo test test-3.10 test-unit check docs bench bench-docs bench-peers notebooks kills soak hashes sbom clean
+.PHONY: setup container-3.10 demo test test-3.10 test-unit check docs bench bench-docs bench-peers notebooks notebooks-3.12 kills soak hashes sbom clean
 
 setup: $(INSTALLED)
 
@@ -137,6 +137,13 @@ docs: $(DOCS)
 # The notebooks with the outputs of a rehearsal, from their sources.
 notebooks: $(INSTALLED)
 	INF2KIT_SAVE_NOTEBOOKS=1 $(BIN)/pytest -k "not same" tests/integration/cloud/test_notebooks.py
+
+# The notebooks in kernels of SageMaker Studio's Python; their commands are those of .venv.
+KERNEL := $(VENV)/kernel-3.12
+notebooks-3.12: $(INSTALLED) $(TOOLS)/.installed
+	$(UV) venv --quiet --clear --python "$(or $(PYTHON_312),3.12)" $(KERNEL)
+	$(UV) pip install --quiet --python $(KERNEL)/bin/python -e . ipykernel matplotlib
+	INF2KIT_NOTEBOOK_PYTHON=$(abspath $(KERNEL)/bin/python) $(BIN)/pytest -k "not same" tests/integration/cloud/test_notebooks.py
 
 # The servers that the benchmark compares with; without them it leaves them out.
 bench-peers: $(DEMO) $(DEV)

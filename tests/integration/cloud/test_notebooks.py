@@ -16,6 +16,7 @@ from typing import Any
 import jupytext
 import nbformat
 import pytest
+from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 
 from inf2kit.rehearsal.cloud.settings import CloudSettings
@@ -24,6 +25,8 @@ from tests.helpers.cloud import BIN, ROOT, STORE, shell_environment
 FOLDER = ROOT / "notebooks"
 #: Set by ``make notebooks``.
 SAVES = "INF2KIT_SAVE_NOTEBOOKS"
+#: Set by ``make notebooks-3.12``: the Python of the kernels, in place of this one.
+PYTHON = "INF2KIT_NOTEBOOK_PYTHON"
 SOURCES = sorted(FOLDER.glob("*.py"))
 CLOUD_PRESET = "tinyllama-1.1b-starter"
 
@@ -82,6 +85,13 @@ def test_long_texts_are_answered_asynchronously(
     assert aws("sagemaker").list_endpoints()["Endpoints"] == []
 
 
+class Kernel(AsyncKernelManager):
+    """Starts kernels with the Python that ``PYTHON`` names."""
+
+    def format_kernel_cmd(self, extra_arguments: list[str] | None = None) -> list[str]:  # noqa: ARG002
+        return [os.environ[PYTHON], "-m", "ipykernel_launcher", "-f", self.connection_file]
+
+
 def execute(name: str, environment: Mapping[str, str], parameters: Mapping[str, object]) -> str:
     """Run every cell in a kernel of its own, and return what they printed."""
     notebook = jupytext.read(FOLDER / f"{name}.py")
@@ -96,8 +106,15 @@ def execute(name: str, environment: Mapping[str, str], parameters: Mapping[str, 
         "PATH": path,
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
     }
-    client = NotebookClient(notebook, timeout=None, resources={"metadata": {"path": str(FOLDER)}})
+    client = NotebookClient(
+        notebook,
+        timeout=None,
+        kernel_manager_class=Kernel if os.environ.get(PYTHON) else AsyncKernelManager,
+        resources={"metadata": {"path": str(FOLDER)}},
+    )
     client.execute(env=variables)
+    if os.environ.get(PYTHON):
+        assert notebook.metadata["language_info"]["version"].startswith("3.12.")
     del notebook.cells[place + 1]
     if os.environ.get(SAVES):
         save(name, notebook)
