@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from inf2kit import catalog
 from inf2kit.cli import streams
 from inf2kit.cli.extras import needs
 from inf2kit.cli.group import CommandGroup
@@ -45,8 +46,16 @@ def cloud() -> None:
         "accepted: the stack rolls back. refused: its rollback fails. unnoticed: the update succeeds."
     ),
 )
+@click.option(
+    "--quota",
+    "quotas",
+    multiple=True,
+    metavar="INSTANCE=NUMBER",
+    help="How many instances endpoints may have, the others 0, as in most new accounts. Repeatable. "
+    "Default: no limit.",
+)
 @needs("local", "cloud")
-def cloud_up(port: int | None, region: str, minute_s: float, undone: str) -> None:
+def cloud_up(port: int | None, region: str, minute_s: float, undone: str, quotas: tuple[str, ...]) -> None:
     """Start the cloud, which is empty at first."""
     from inf2kit.rehearsal.cloud import lifecycle
 
@@ -55,6 +64,7 @@ def cloud_up(port: int | None, region: str, minute_s: float, undone: str) -> Non
         region=region,
         minute_s=minute_s,
         undone=undone,
+        quotas=dict(map(_parse_quota, quotas)) or None,
         progress=step_printer(),
     )
     click.echo(f"the rehearsal cloud is up: {settings.url}")
@@ -62,6 +72,17 @@ def cloud_up(port: int | None, region: str, minute_s: float, undone: str) -> Non
         "use it:  eval \"$(inf2kit cloud env)\" && cdk bootstrap --app '' aws://123456789012/" + region
     )
     click.echo("stop it: inf2kit cloud down")
+
+
+def _parse_quota(text: str) -> tuple[str, int]:
+    instance_type, _, number = text.partition("=")
+    known = [name for name in catalog.instances() if name.startswith("ml.")]
+    if instance_type not in known or not number.isdecimal():
+        raise click.UsageError(
+            f"--quota is {text!r}; it must be INSTANCE=NUMBER, such as {known[0]}=1; the instances are "
+            f"{', '.join(known)}"
+        )
+    return instance_type, int(number)
 
 
 @cloud.command("env")

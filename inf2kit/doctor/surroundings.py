@@ -19,7 +19,7 @@ from inf2kit.presets import Preset
 _Value = TypeVar("_Value")
 
 #: Services that a rehearsal cloud has nothing of, though it may answer.
-_NOT_REHEARSED = ("service-quotas", "pricing", "ecr")
+_NOT_REHEARSED = ("pricing", "ecr")
 _CONNECT_S, _READ_S = 5, 20
 #: The same for every check that needs an account, so that they share a line.
 _NO_AWS = "AWS cannot be called"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from inf2kit import catalog
-from inf2kit.doctor.finding import Finding, advice, ok, problem
-from inf2kit.doctor.surroundings import Surroundings
+from inf2kit.doctor.finding import Finding, NotCheckedError, advice, ok, problem
+from inf2kit.doctor.surroundings import Surroundings, stand_in
 
 _SERVICE = "sagemaker"
 _PENDING = ("PENDING", "CASE_OPENED")
@@ -28,7 +29,8 @@ def endpoint_usage(surroundings: Surroundings) -> Iterator[Finding]:
     quotas = surroundings.client("service-quotas")
     for instance_type in surroundings.instance_types:
         name = f"{instance_type} for endpoint usage"
-        quota = _find(quotas, instance_type, name)
+        with _say_without_quotas():
+            quota = _find(quotas, instance_type, name)
         if quota is None:
             text = f"{surroundings.region} has no quota {name!r}"
             yield problem(text, "the instance is not offered there; choose another --region")
@@ -37,6 +39,20 @@ def endpoint_usage(surroundings: Surroundings) -> Iterator[Finding]:
         used = None if unknown else inventory.instances_in_use(instance_type)
         pending = _find_pending(quotas, quota.code)
         yield _judge(surroundings, name, quota, used, pending)
+
+
+@contextmanager
+def _say_without_quotas() -> Iterator[None]:
+    """Raise NotCheckedError where a rehearsal cloud was started without quotas."""
+    from botocore.exceptions import ClientError
+
+    try:
+        yield
+    except ClientError as error:
+        if not stand_in() or error.response["Error"]["Code"] != "UnsupportedOperationException":
+            raise
+        hint = "a rehearsal cloud has quotas after: inf2kit cloud up --quota INSTANCE=NUMBER"
+        raise NotCheckedError(f"{stand_in()} stands in for AWS and has no quotas", hint=hint) from None
 
 
 def _judge(

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,6 +35,7 @@ def up(
     region: str = "us-east-1",
     minute_s: float = 2.0,
     undone: str = "accepted",
+    quotas: Mapping[str, int] | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> CloudSettings:
     """Start an empty cloud and wait until it answers.
@@ -48,17 +49,24 @@ def up(
             document it. ``accepted``: the stack rolls back too, and finds the endpoint as it was.
             ``refused``: the stack's rollback asks for the configuration in use, SageMaker refuses that, and
             the stack ends in UPDATE_ROLLBACK_FAILED. ``unnoticed``: the stack reports a success.
+        quotas: Number of instances for endpoints that the account may have, by instance type; types that are
+            not in it have 0. None is no limit.
         progress: Called with the name of each step.
 
     Raises:
         CloudError: the cloud is up already, the port is taken, or the server does not start.
     """
     with folders.locked("cloud"):
-        return _up(port, region, minute_s, undone, progress)
+        return _up(port, region, minute_s, undone, quotas, progress)
 
 
 def _up(
-    port: int, region: str, minute_s: float, undone: str, progress: Callable[[str], None]
+    port: int,
+    region: str,
+    minute_s: float,
+    undone: str,
+    quotas: Mapping[str, int] | None,
+    progress: Callable[[str], None],
 ) -> CloudSettings:
     existing = find()
     if existing is not None and process(existing) is not None:
@@ -75,7 +83,14 @@ def _up(
         )
     run_dir = Path(tempfile.mkdtemp(prefix=RUN_DIR_PREFIX))
     settings = CloudSettings(
-        folder(), run_dir, port or ports.choose_ports(1)[0], region, minute_s, new_access_key(), undone
+        folder(),
+        run_dir,
+        port or ports.choose_ports(1)[0],
+        region,
+        minute_s,
+        new_access_key(),
+        undone,
+        quotas,
     )
     settings.write()
     progress("starting")

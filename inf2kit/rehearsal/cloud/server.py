@@ -23,7 +23,7 @@ from urllib.parse import unquote
 
 from inf2kit import aws
 from inf2kit.errors import CloudError
-from inf2kit.rehearsal.cloud import iam, moto_app
+from inf2kit.rehearsal.cloud import iam, moto_app, quotas
 from inf2kit.rehearsal.cloud.access import Access, find_issued_secret, is_issued, takes_bearer_token
 from inf2kit.rehearsal.cloud.autoscaling import AutoScaling
 from inf2kit.rehearsal.cloud.clock import Clock
@@ -71,6 +71,7 @@ class Cloud:
             ModelDataCache(settings.folder / "models"),
             self.log,
         )
+        self._quotas = quotas.Quotas(ACCOUNT, settings.region, settings.quotas)
         self._sagemaker = SageMaker(
             ACCOUNT,
             settings.region,
@@ -79,6 +80,7 @@ class Cloud:
             in_alarm=self._alarms.in_alarm,
             list_alarms=self._alarms.names,
             list_targets=self._scaling.list_targets,
+            check_quota=self._quotas.check,
         )
         endpoints = self._sagemaker.endpoints
         self._container_logs = ContainerLogs(ACCOUNT, settings.region, context.folder, self.metrics)
@@ -125,7 +127,10 @@ class Cloud:
             return
         service, _, operation = headers.get("x-amz-target", "").partition(".")
         if service == "SageMaker" and self._sagemaker.handles(operation):
-            await self._call_sagemaker(operation, headers, receive, send)
+            await self._call(self._sagemaker.call, operation, headers, receive, send)
+            return
+        if service == quotas.TARGET:
+            await self._call(self._quotas.call, operation, headers, receive, send)
             return
         await self._moto(scope, receive, send)
 
@@ -150,14 +155,19 @@ class Cloud:
         sys.stdout.write(f"{time.strftime('%H:%M:%S')} {line}\n")
         sys.stdout.flush()
 
-    async def _call_sagemaker(
-        self, operation: str, headers: dict[str, str], receive: Receive, send: Send
+    async def _call(
+        self,
+        service: Callable[[str, dict[str, Any]], dict[str, Any]],
+        operation: str,
+        headers: dict[str, str],
+        receive: Receive,
+        send: Send,
     ) -> None:
         body = b"".join([part async for part in body_parts(receive)])
         try:
             self._check_region(headers)
             request = json.loads(body or b"{}")
-            response = await asyncio.to_thread(self._sagemaker.call, operation, request)
+            response = await asyncio.to_thread(service, operation, request)
         except AwsError as error:
             refusal = {"__type": error.code, "message": error.message}
             await answer(send, 400, json.dumps(refusal).encode(), _JSON)

@@ -7,6 +7,7 @@ answers.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -35,6 +36,7 @@ class CloudSettings:
         access_key: The access key id that callers must use.
         undone: What a stack does when SageMaker has rolled an endpoint update back: ``accepted``, ``refused``
             or ``unnoticed``; see ``lifecycle.up``.
+        quotas: How many instances endpoints may have, by instance type; None is no limit.
         pid: The server's process id; 0 before it starts.
     """
 
@@ -45,6 +47,7 @@ class CloudSettings:
     minute_s: float
     access_key: str
     undone: str = "accepted"
+    quotas: Mapping[str, int] | None = None
     pid: int = 0
 
     @property
@@ -82,6 +85,7 @@ class CloudSettings:
         texts = (self.region, self.access_key, self.undone)
         return (
             all(type(number) in (int, float) for number in numbers)
+            and (self.quotas is None or isinstance(self.quotas, dict))
             and all(isinstance(text, str) for text in texts)
             and self.folder.name == _FOLDER
             and self.run_dir.name.startswith(RUN_DIR_PREFIX)

@@ -1,6 +1,7 @@
 """``inf2kit doctor`` and ``inf2kit cleanup`` against the rehearsal cloud, with each fault that they name.
 
-Quotas, prices and images are answered by a double: the rehearsal cloud has none.
+Quotas, prices and images are answered by a double: this rehearsal cloud has none.
+``test_quotas`` has one with quotas.
 """
 
 from __future__ import annotations
@@ -198,7 +199,7 @@ def test_images(double: AwsDouble) -> None:
 
 
 def test_what_the_rehearsal_has_none_of_is_said(aws: Callable[..., Any]) -> None:
-    for name, service in (("quota", "service-quotas"), ("image", "ecr")):
+    for name, service in (("quota", "quotas"), ("image", "ecr")):
         finding = look_at(name)
         assert finding.status is NOT_CHECKED
         assert finding.reason.endswith(f"stands in for AWS and has no {service}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,6 +35,28 @@ def instance_count(size: Mapping[str, Any], instances: int) -> int:
     """Convert a CapacitySize to a number of instances, at least one."""
     value = float(size["Value"])
     return max(1, int(value if size["Type"] == "INSTANCE_COUNT" else instances * value / 100))
+
+
+def instances_of(config: Mapping[str, Any], counts: Mapping[str, int]) -> Counter[str]:
+    """The number of instances that an endpoint configuration asks for, by type.
+
+    Args:
+        config: The configuration.
+        counts: The instance counts of variants that keep their number.
+    """
+    instances: Counter[str] = Counter()
+    for variant in config["ProductionVariants"]:
+        count = counts.get(variant["VariantName"], int(variant.get("InitialInstanceCount", 1)))
+        instances[str(variant.get("InstanceType", ""))] += count
+    return instances
+
+
+def started_beside(deployment: Mapping[str, Any], instances: Mapping[str, int]) -> dict[str, int]:
+    """The instances that an update starts beside the old ones: all of the new fleet, or a batch."""
+    size = deployment.get("RollingUpdatePolicy", {}).get("MaximumBatchSize")
+    if size is None:
+        return dict(instances)
+    return {kind: instance_count(size, count) for kind, count in instances.items()}
 
 
 def check_policies(deployment: Mapping[str, Any]) -> None:

@@ -8,12 +8,18 @@ from __future__ import annotations
 import datetime as dt
 import random
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from inf2kit.rehearsal.cloud.clock import Clock
-from inf2kit.rehearsal.cloud.sagemaker.deployment_config import alarm_names, instance_count, traffic_shares
+from inf2kit.rehearsal.cloud.sagemaker.deployment_config import (
+    alarm_names,
+    instance_count,
+    instances_of,
+    traffic_shares,
+)
 from inf2kit.rehearsal.cloud.sagemaker.fleet import Fleet, FleetError
 from inf2kit.rehearsal.cloud.sagemaker.records import utc_now
 from inf2kit.rehearsal.runtime.containers import Target
@@ -87,6 +93,16 @@ class Endpoint:
     def takes_calls(self) -> bool:
         """Whether the endpoint takes calls."""
         return self.status in _TAKES_CALLS and bool(self.routes)
+
+    @property
+    def instances(self) -> Counter[str]:
+        """The instances that it has or starts, by type; those of a failed endpoint are gone."""
+        counts: Counter[str] = Counter()
+        if self.status == "Creating":
+            return instances_of(self.config, {})
+        for fleet in [*self.fleets, *self._green]:
+            counts[fleet.instance_type] += max(fleet.desired, fleet.size)
+        return counts
 
     def pick(self, variant: str = "") -> Target | None:
         """Choose the container of the next call; None if no instance can take it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,13 @@ from inf2kit.rehearsal.cloud.clock import Clock
 from inf2kit.rehearsal.cloud.errors import AwsError
 from inf2kit.rehearsal.cloud.iam import ExecutionRole
 from inf2kit.rehearsal.cloud.sagemaker import model_data
-from inf2kit.rehearsal.cloud.sagemaker.deployment_config import alarm_names, check_policies, check_sizes
+from inf2kit.rehearsal.cloud.sagemaker.deployment_config import (
+    alarm_names,
+    check_policies,
+    check_sizes,
+    instances_of,
+    started_beside,
+)
 from inf2kit.rehearsal.cloud.sagemaker.endpoint import SETTLED, Endpoint
 from inf2kit.rehearsal.cloud.sagemaker.fleet import Fleet
 from inf2kit.rehearsal.cloud.sagemaker.launcher import FleetContext
@@ -34,6 +41,7 @@ class Endpoints:
         in_alarm: Returns those of the named alarms that are in ALARM.
         list_alarms: Lists the names of all alarms.
         list_targets: Lists the scalable targets, as ``endpoint/NAME/variant/NAME``.
+        check_quota: Refuses instances, by type, that are to be added to those in use.
     """
 
     def __init__(
@@ -48,10 +56,12 @@ class Endpoints:
         in_alarm: Callable[[Sequence[str]], list[str]],
         list_alarms: Callable[[], set[str]],
         list_targets: Callable[[], set[str]],
+        check_quota: Callable[[Mapping[str, int], Mapping[str, int]], None],
     ) -> None:
         self._arn_prefix, self._tags, self._models, self._configs = arn_prefix, tags, models, configs
         self._context, self._clock = context, clock
         self._in_alarm, self._list_targets, self._list_alarms = in_alarm, list_targets, list_alarms
+        self._check_quota = check_quota
         self.by_name: dict[str, Endpoint] = {}
 
     def create(self, request: Request) -> Response:
@@ -63,6 +73,7 @@ class Endpoints:
             raise AwsError("ValidationException", f'Cannot create already existing endpoint "{arn}".')
         config = self._configs.get(request["EndpointConfigName"])
         check_policies(request.get("DeploymentConfig", {}))
+        self._check_quota(self._in_use(), instances_of(config, {}))
         self._tags.set_requested(arn, request)
         endpoint = Endpoint(
             name,
@@ -136,12 +147,10 @@ class Endpoints:
         deployment = request.get("DeploymentConfig", {})
         if request.get("RetainDeploymentConfig"):
             deployment = endpoint.deployment
-        instances = sum(
-            counts.get(variant["VariantName"], int(variant.get("InitialInstanceCount", 1)))
-            for variant in config["ProductionVariants"]
-        )
+        instances = instances_of(config, counts)
         check_policies(deployment)
-        check_sizes(deployment, instances)
+        check_sizes(deployment, sum(instances.values()))
+        self._check_quota(self._in_use(), started_beside(deployment, instances))
         self._check_alarms(alarm_names(deployment), config)
         self._tag_simulated(endpoint, config)
         endpoint.update(request["EndpointConfigName"], config, deployment, counts)
@@ -167,6 +176,10 @@ class Endpoints:
                 if change["DesiredInstanceCount"] < minimum:
                     raise AwsError("ValidationException", f"DesiredInstanceCount must be at least {minimum}.")
                 counts[fleet.variant] = int(change["DesiredInstanceCount"])
+        added: Counter[str] = Counter()
+        for variant, count in counts.items():
+            added[fleets[variant].instance_type] += count - fleets[variant].desired
+        self._check_quota(self._in_use(), added)
         endpoint.resize(counts)
         return {"EndpointArn": endpoint.arn}
 
@@ -203,6 +216,13 @@ class Endpoints:
             role = ExecutionRole(str(model.get("ExecutionRoleArn")), self._arn(name))
             fleets.append(Fleet(self._context, name, variant, model, count, role))
         return fleets
+
+    def _in_use(self) -> Counter[str]:
+        """The instances of all endpoints, by type."""
+        used: Counter[str] = Counter()
+        for endpoint in list(self.by_name.values()):
+            used.update(endpoint.instances)
+        return used
 
     def _tag_simulated(self, endpoint: Endpoint, config: Mapping[str, Any]) -> None:
         """Tag an endpoint with what is simulated."""

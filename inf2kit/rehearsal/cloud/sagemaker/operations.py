@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from inf2kit.rehearsal import validation
@@ -28,6 +28,7 @@ class SageMaker:
         in_alarm: Returns those of the named alarms that are in ALARM.
         list_alarms: Lists the names of all alarms.
         list_targets: Lists the scalable targets, as ``endpoint/NAME/variant/NAME``.
+        check_quota: Refuses instances, by type, that are to be added to those in use.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class SageMaker:
         in_alarm: Callable[[Sequence[str]], list[str]],
         list_alarms: Callable[[], set[str]],
         list_targets: Callable[[], set[str]],
+        check_quota: Callable[[Mapping[str, int], Mapping[str, int]], None],
     ) -> None:
         arn_prefix = f"arn:aws:sagemaker:{region}:{account}"
         self._tags = Tags()
@@ -55,6 +57,7 @@ class SageMaker:
             in_alarm=in_alarm,
             list_alarms=list_alarms,
             list_targets=list_targets,
+            check_quota=check_quota,
         )
         self._arns: dict[str, Callable[[], set[str]]] = {
             "model": models.arns,
