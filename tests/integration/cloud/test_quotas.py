@@ -1,4 +1,4 @@
-"""A rehearsal cloud with quotas: what SageMaker refuses beyond them, and what ``inf2kit doctor`` says of them."""
+"""A rehearsal cloud with quotas: what SageMaker refuses beyond them, and what the doctor says of them."""
 
 from __future__ import annotations
 
@@ -65,12 +65,8 @@ def test_an_account_has_no_more_instances_than_its_quota(client: Any, tokenizer_
     uri = publish_package(packages.with_simulated_backend(contents))
     maker = ResourceMaker(sagemaker, uri, container_environment(preset))
     maker.create_model("m")
-    for name, instance_type in (
-        ("small", "ml.inf2.xlarge"),
-        ("other", "ml.inf2.xlarge"),
-        ("large", "ml.inf2.8xlarge"),
-    ):
-        maker.create_config(name, "m", InstanceType=instance_type)
+    for name, size in (("small", "xlarge"), ("other", "xlarge"), ("large", "8xlarge")):
+        maker.create_config(name, "m", InstanceType=f"ml.inf2.{size}")
 
     assert look().reason == "ml.inf2.xlarge for endpoint usage: 0 of 1 used"
     message = refusal(sagemaker.create_endpoint, EndpointName="e", EndpointConfigName="large")
