@@ -7,12 +7,14 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from inf2kit.errors import RequestError
 from inf2kit.serving.shapes import StaticShapes
 from inf2kit.serving.wire import Parameters
+
+if TYPE_CHECKING:
+    import torch
 
 #: The parameters that affect which token is chosen, and those whose answer needs the logits.
 SAMPLING_PARAMETERS = (
