@@ -86,7 +86,7 @@ async def _repeat(
 ) -> _Answer:
     """Send until there is an answer, or an error that is not to be repeated."""
     while True:
-        if hold_s := attempts.hold_s():
+        while hold_s := attempts.hold_s():
             await anyio.sleep(hold_s)
         try:
             return await send(attempts.start(stream=stream))

@@ -73,7 +73,7 @@ class Calls:
 def _repeat(attempts: Attempts, send: Callable[[float], _Answer], *, stream: bool) -> _Answer:
     """Send until there is an answer, or an error that is not to be repeated."""
     while True:
-        if hold_s := attempts.hold_s():
+        while hold_s := attempts.hold_s():
             time.sleep(hold_s)
         try:
             return send(attempts.start(stream=stream))

@@ -130,10 +130,21 @@ class Refusal:
         sentence = _shorten(message or f"an empty error with status {self.http_status}")
         if sentence.endswith("not found."):  # AWS's words for an endpoint that is not there
             sentence = f"{sentence[:-1]}; correct its name, or the region or account that is called"
+        advice = "; set this machine's clock" if self._is_clock_skew else _advise(kind)
         return kind(
-            f"endpoint {endpoint!r} answered: {sentence}{_advise(kind)}",
+            f"endpoint {endpoint!r} answered: {sentence}{advice}",
             code=self.code or None,
             request_id=self.request_id,
+        )
+
+    @property
+    def _is_clock_skew(self) -> bool:
+        """AWS refuses signatures that are more than minutes old, or of the future."""
+        message = self.message or ""
+        return (
+            self.code == "RequestTimeTooSkewed"
+            or "Signature expired" in message
+            or "not yet current" in message
         )
 
     @property

@@ -117,8 +117,24 @@ class Attempts:
         return limit_s
 
     def hold_s(self) -> float:
-        """Seconds that the callers of a batch hold together before this attempt."""
-        return self._back_off.delay() if self._back_off else 0.0
+        """Seconds that the callers of a batch hold together before this attempt; each a little longer.
+
+        Raises:
+            EndpointBusyError: the call's deadline is before that.
+        """
+        delay_s = self._back_off.delay() if self._back_off else 0.0
+        if not delay_s:
+            return 0.0
+        deadline = self._options.deadline
+        if deadline is not None and self.elapsed_s + delay_s >= deadline:
+            error = EndpointBusyError(
+                f"the endpoint is full or throttled, and asks for {delay_s:.1f} s, more than this call's "
+                "deadline leaves; it was not sent again"
+            )
+            error.attempts = self.number
+            raise error
+        jitter = random.random() * _JITTER  # noqa: S311 - it spreads callers and protects nothing
+        return delay_s * (1 + jitter / 2)
 
     def wait_after(self, error: EndpointError) -> float:
         """Return the seconds to wait before the call is repeated.

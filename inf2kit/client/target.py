@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import math
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -55,8 +57,7 @@ class Target:
         self._clients: dict[float, Any] = {}
         self._services: dict[str, Any] = {}
         self._connections = _CONNECTIONS
-        self._lock = threading.Lock()
-        self.client = client or self._client(WHOLE_TIMEOUT_S)
+        self._lock, self._process = threading.Lock(), os.getpid()
         self.is_local = is_local(self.client.meta.endpoint_url)
 
     @classmethod
@@ -114,6 +115,11 @@ class Target:
         published = account.find_endpoint(preset)
         return cls(published.endpoint_name, account, None, client, published)
 
+    @property
+    def client(self) -> Any:
+        """The ``sagemaker-runtime`` client: the caller's own, or one with the usual timeouts."""
+        return self._given_client or self._client(WHOLE_TIMEOUT_S)
+
     def __str__(self) -> str:
         """Return the name, and where calls go."""
         meta = self.client.meta
@@ -145,6 +151,7 @@ class Target:
         Raises:
             EndpointError: AWS cannot be called.
         """
+        self._leave_to_the_parent()
         with self._lock:
             if service not in self._services:
                 self._services[service] = self._account.service_client(service)
@@ -173,7 +180,10 @@ class Target:
         from inf2kit.serving.wire.parameters import DEFAULT_MAX_NEW_TOKENS
 
         if isinstance(prompt, Mapping):
-            own = {**prompt, **(prompt.get("parameters") or {})}
+            nested = prompt.get("parameters") or {}
+            if not isinstance(nested, Mapping):
+                return None  # building the call refuses it
+            own = {**prompt, **nested}
             if any(own.get(name) for name in LENGTHS):
                 parameters = {}
             parameters = {**parameters, **own}
@@ -191,7 +201,11 @@ class Target:
         return too_long(self.name, speed, rows, texts, parameters, default)
 
     def transport(self, read_s: float) -> BotoTransport:
-        """Return the transport whose reads wait for a number of seconds."""
+        """Return the transport whose reads wait for a number of seconds, which is rounded up.
+
+        A client of boto3 has one such number, and connections of its own. Calls may have any deadline.
+        """
+        read_s = math.ceil(read_s) if read_s > 1 else math.ceil(read_s * 10) / 10
         if self._given_client is not None:
             own_s = getattr(self._given_client.meta.config, "read_timeout", read_s) or read_s
             return BotoTransport(self.name, self._given_client, own_s)
@@ -248,7 +262,14 @@ class Target:
                 self._connections = count
                 self._clients.clear()
 
+    def _leave_to_the_parent(self) -> None:
+        """Make new clients after a fork: two processes on one connection would get each other's answers."""
+        if self._process != os.getpid():
+            self._lock, self._process = threading.Lock(), os.getpid()
+            self._clients, self._services = {}, {}
+
     def _client(self, read_s: float) -> Any:
+        self._leave_to_the_parent()
         with self._lock:
             if read_s not in self._clients:
                 self._clients[read_s] = self._account.runtime_client(

@@ -75,6 +75,12 @@ def answer(connection: socket.socket, is_stream: bool) -> None:
         connection.sendall(head(200, "application/json", len(body)) + body)
 
 
+def answer_and_leave(connection: socket.socket, is_stream: bool) -> None:
+    """What an endpoint answers, whose connection does not wait for a further call."""
+    answer(connection, is_stream)
+    raise LeftError(reset=False)
+
+
 def echo(connection: socket.socket, is_stream: bool) -> None:
     """Answer with the prompt."""
     body = whole_body(read_prompt())
@@ -252,6 +258,7 @@ class FaultServer(socketserver.ThreadingTCPServer):
     Attributes:
         requests: How many requests reached the server, by endpoint.
         opened: How many connections were opened.
+        closed: How many of them it has closed.
     """
 
     daemon_threads = True
@@ -265,7 +272,7 @@ class FaultServer(socketserver.ThreadingTCPServer):
         self.plans: dict[str, list[Fault]] = {}
         self.requests: Counter[str] = Counter()
         self.lock = threading.Lock()
-        self.opened = 0
+        self.opened = self.closed = 0
 
     def fault(self, name: str) -> Fault:
         with self.lock:
@@ -276,6 +283,8 @@ class FaultServer(socketserver.ThreadingTCPServer):
     def shutdown_request(self, request: object) -> None:
         """Close at once: a shutdown before it would send an end instead of a reset."""
         self.close_request(request)  # type: ignore[arg-type]
+        with self.lock:
+            self.closed += 1
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Callers leave in the middle; that is what is tested."""

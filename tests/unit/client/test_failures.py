@@ -134,3 +134,19 @@ def test_a_stream_that_takes_too_long_timed_out() -> None:
     assert type(stream_error("e", "ModelInvocationTimeExceeded", "m", None)) is EndpointTimeoutError
     assert type(stream_error("e", "ModelStreamError", ALLOTTED, None)) is EndpointTimeoutError
     assert type(stream_error("e", "StreamBroken", "m", None)) is EndpointInterruptedError
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "Signature expired: 20261126T100000Z is now earlier than 20261126T102000Z (20261126T102500Z - 5 min)",
+        "Signature not yet current: 20261126T110000Z is still later than 20261126T102500Z",
+    ],
+)
+def test_a_wrong_clock_is_named(sentence: str) -> None:
+    """AWS says so by the code of a wrong signature, for which logging in again is no help."""
+    headers = {"x-amzn-errortype": "InvalidSignatureException"}
+    error = Refusal.from_http(403, headers, json.dumps({"message": sentence}).encode()).to_error("e")
+    assert type(error) is EndpointAccessError
+    assert "set this machine's clock" in str(error)
+    assert "log in" not in str(error)

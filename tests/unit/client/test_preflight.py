@@ -13,7 +13,14 @@ from typing import Any
 import boto3
 import pytest
 
-from inf2kit import AsyncEndpoint, CallTooLongError, Endpoint, EndpointError
+from inf2kit import (
+    AsyncEndpoint,
+    CallTooLongError,
+    Endpoint,
+    EndpointError,
+    EndpointRequestError,
+    TextResult,
+)
 from inf2kit.catalog.calibration import Calibration
 from inf2kit.catalog.speeds import Speed, find_speed, measured_presets, published_speeds
 from inf2kit.client.preflight import WHOLE_LIMIT_S, too_long
@@ -169,6 +176,13 @@ def test_nothing_is_sent_unless_it_is_allowed_or_streamed(server: FaultServer, k
         assert result.timings.first_text_s is not None
 
     asyncio.run(call_all())
+
+
+@pytest.mark.parametrize("parameters", [[1], "x", 7])
+def test_parameters_of_a_wrong_kind_fail_alone(server: FaultServer, parameters: object) -> None:
+    request: Any = {"inputs": "x", "parameters": parameters}
+    outcomes = list(endpoint(Endpoint, server).generate_many([request, "y"], max_new_tokens=5))
+    assert [type(outcome) for outcome in outcomes] == [EndpointRequestError, TextResult]
 
 
 def test_a_long_prompt_of_many_and_a_long_chat_fail_alone(server: FaultServer) -> None:

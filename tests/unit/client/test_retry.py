@@ -137,7 +137,12 @@ def test_those_who_share_a_back_off_hold_together() -> None:
     first, second = attempts(clock, back_off), attempts(clock, back_off)
     first.start(stream=False)
     wait_s = first.wait_after(EndpointBusyError("x", retry_after_s=5))
-    assert second.hold_s() == pytest.approx(wait_s)
+    assert wait_s * 0.999 <= second.hold_s() <= 1.25 * wait_s
+    assert len({second.hold_s() for _ in range(9)}) > 1, "they do not come back at the same moment"
+    late = attempts(clock, back_off, deadline=3)
+    with pytest.raises(EndpointBusyError, match="deadline"):
+        late.hold_s()
+    assert late.number == 0, "not sent where no time is left for it"
     clock.now += wait_s + 0.01
     assert second.hold_s() == 0
     second.start(stream=False)
