@@ -124,6 +124,7 @@ bench: $(INSTALLED)
 # The same, and docs/performance.md from the samples of each section's last run.
 bench-docs: $(INSTALLED)
 	$(BIN)/python -m benchmarks --write-docs $(BENCH)
+	$(BIN)/python -m benchmarks.pictures
 
 # The documentation, in build/site: open build/site/index.html. A warning or a link to nowhere is an error.
 docs: export PATH := $(abspath $(BIN)):$(PATH)

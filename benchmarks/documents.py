@@ -15,6 +15,8 @@ on {date}. SmolLM2-135M in float32, the whole stack on the same cores as its cal
 memory and the profile, which are one sample each. A ratio is the median of ratios of samples taken beside each other in
 one round. Tokens per second count new tokens only. Servers that are not measured are stopped meanwhile.
 Nothing here says anything about a Neuron device.
+
+![Tokens a second of inf2kit and of other servers, as in the tables below](pictures/speed.svg)
 """
 
 #: The sections in their order: the beginning of a title, and the note under it.

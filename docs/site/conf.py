@@ -38,6 +38,7 @@ myst_fence_as_directive = ["mermaid"]
 nb_execution_mode = "off"
 nb_merge_streams = True
 
+highlight_language = "none"
 copybutton_prompt_text = "$ "
 copybutton_exclude = ".linenos, .go"
 

@@ -79,8 +79,8 @@ def stage(folder: Path) -> None:
 
 
 def sources() -> list[Path]:
-    """The files of the repository that are pages as they are."""
-    globs = ("docs/*.md", "docs/decisions/*.md", "notebooks/*.ipynb")
+    """The files of the repository that are pages, or on one."""
+    globs = ("docs/*.md", "docs/decisions/*.md", "docs/pictures/*.svg", "notebooks/*.ipynb")
     tops = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
     return [*(path for glob in globs for path in sorted(ROOT.glob(glob))), *(ROOT / name for name in tops)]
 
@@ -89,7 +89,9 @@ def copy(path: Path, target: Path) -> None:
     """Copy a page; links to folders lead to their README, and those to code, which is no page, go."""
     target.parent.mkdir(parents=True, exist_ok=True)
     text = path.read_text(encoding="utf-8")
-    if path.suffix == ".ipynb":
+    if path.suffix == ".svg":
+        pass
+    elif path.suffix == ".ipynb":
         notebook = json.loads(text)
         # Cells have lines that begin with an exclamation mark.
         notebook["metadata"]["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
