@@ -1,4 +1,4 @@
-"""``python -m benchmarks.pictures``: pictures of the documents, from a trace of the scheduler and from figures."""
+"""``python -m benchmarks.pictures``: pictures of the documents, from a trace and from measured figures."""
 
 from __future__ import annotations
 
@@ -160,9 +160,9 @@ def draw_batch(path: Path) -> None:
     lengths = [new_tokens for *_, new_tokens in TEXTS]
     notice = (
         f"Above: a trace of the scheduler with the embedded model (SmolLM2-135M) on a CPU, {_ROWS} rows, "
-        f"{len(TEXTS)} texts of {min(lengths)} to {max(lengths)} new tokens, which arrive one after the other. "
-        "Below: computed, for the same texts. A step is a prefill or a decode step; how long each takes is not "
-        "shown."
+        f"{len(TEXTS)} texts of {min(lengths)} to {max(lengths)} new tokens, which arrive one after the "
+        "other. Below: computed, for the same texts. A step is a prefill or a decode step; how long each "
+        "takes is not shown."
     )
     with charts.chart("A row is free as soon as its text is done", panels=2, notice=notice) as (
         figure,
