@@ -41,6 +41,9 @@ check: $(DEMO) $(DEV)
 
 # By their sha256, and built by what is pinned too; constraints-apart.txt says what is not, and why.
 $(DEMO): pyproject.toml constraints.txt constraints-build.txt constraints-apart.txt package-lock.json
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2> /dev/null || { \
+		echo "setup needs Python 3.11, and '$(PYTHON)' is none; install it, or say where it is:" \
+			"make $(or $(MAKECMDGOALS),demo) PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "setup: virtual environment $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) --require-hashes -r constraints-build.txt

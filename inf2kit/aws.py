@@ -146,8 +146,8 @@ def check_region(name: str) -> None:
 
 
 def suggest_region(name: str) -> str:
-    """Return ``; did you mean 'x'?`` for the region with the closest name, or an empty text."""
-    return suggest(name, _regions())
+    """Return ``; did you mean 'x'?`` for the region with the closest name; empty for a region's own name."""
+    return "" if name in _regions() else suggest(name, _regions())
 
 
 @functools.cache

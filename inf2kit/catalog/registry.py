@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inf2kit import aws, catalog
-from inf2kit.errors import Inf2KitError, suggest
+from inf2kit.errors import Inf2KitError
 
 
 def registry_account(region: str, error: type[Inf2KitError]) -> str:
@@ -15,7 +15,7 @@ def registry_account(region: str, error: type[Inf2KitError]) -> str:
     registries = catalog.image().registries
     account = registries.get(region)
     if account is None:
-        suggestion = suggest(region, registries) or ";"
+        suggestion = aws.suggest_region(region) or ";"
         raise error(
             f"there is no registry of deep learning containers in {region!r}{suggestion} there are "
             f"{', '.join(registries)}"

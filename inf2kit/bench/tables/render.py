@@ -121,7 +121,11 @@ def optimum_json(measurement: Measurement, tables: Tables) -> str:
 
 
 def _table(entries: Sequence[Entry], column: str, unit: str, notes: list[str]) -> list[str]:
-    lines = [f"| {column} | {unit} | least to largest | runs | published | ratio |", "|" + "---:|" * 6]
+    headings = [column, unit, "least to largest", "runs"]
+    has_published = any(entry.published is not None for entry in entries)
+    if has_published:
+        headings += ["published", "ratio"]
+    lines = [f"| {' | '.join(headings)} |", "|" + "---:|" * len(headings)]
     for entry in entries:
         marks = []
         for remark in entry.remarks:
@@ -129,14 +133,14 @@ def _table(entries: Sequence[Entry], column: str, unit: str, notes: list[str]) -
                 notes.append(remark)
             marks.append(f"[{notes.index(remark) + 1}]")
         length = entry.input_tokens if entry.new_tokens == 1 else entry.new_tokens
-        cells = (
+        cells = [
             f"{length}",
             f"{_figure(entry.median)} {' '.join(marks)}".strip(),
             "-" if entry.min is None else f"{_figure(entry.min)} to {_figure(entry.max)}",
             f"{entry.good}",
-            _figure(entry.published),
-            "-" if entry.ratio is None else f"{entry.ratio:.2f}",
-        )
+        ]
+        if has_published:
+            cells += [_figure(entry.published), "-" if entry.ratio is None else f"{entry.ratio:.2f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 

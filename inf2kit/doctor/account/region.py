@@ -8,7 +8,7 @@ from inf2kit import aws, catalog
 from inf2kit.catalog import prices
 from inf2kit.doctor.finding import Finding, NotCheckedError, advice, ok, problem
 from inf2kit.doctor.surroundings import Surroundings
-from inf2kit.errors import DeploymentError
+from inf2kit.errors import DeploymentError, suggest
 
 
 def offers_inf2(surroundings: Surroundings) -> Iterator[Finding]:
@@ -21,8 +21,11 @@ def offers_inf2(surroundings: Surroundings) -> Iterator[Finding]:
             return
         raise
     if region not in catalog.image().registries:
+        is_misspelt = bool(aws.suggest_region(region))
+        suggestion = suggest(region, catalog.regions()["ec2_inf2"]) if is_misspelt else ""
         yield problem(
-            f"{region} has no registry of AWS's deep learning containers", *_elsewhere(surroundings)
+            f"{region} has no registry of AWS's deep learning containers{suggestion}",
+            *_elsewhere(surroundings),
         )
         return
     instance_types = surroundings.instance_types

@@ -218,10 +218,7 @@ def test_a_region_without_the_image_is_refused_before_it_is_deployed_to(tmp_path
     )
     stack = app.node.find_child("inf2-llama2-7b-throughput")
     (error,) = Annotations.from_stack(stack).find_error("*", Match.any_value())
-    assert (
-        "no registry of deep learning containers in 'af-south-1'; did you mean 'ap-south-1'? there are "
-        in error.entry.data
-    )
+    assert "no registry of deep learning containers in 'af-south-1'; there are ap-east-1" in error.entry.data
 
 
 def test_a_key_of_another_region_is_refused_where_the_stack_has_one(tmp_path: Path) -> None:

@@ -140,6 +140,8 @@ def test_regions(double: AwsDouble, monkeypatch: pytest.MonkeyPatch) -> None:
     assert look_at("region", region="ca-central-1").status is ADVICE, "by EC2's list"
     assert "AccessDenied" in look_at("region").reason
     nowhere = look_at("region", region="mx-central-1")
+    misspelt = look_at("region", region="us-esat-1")
+    assert misspelt.reason.endswith("learning containers; did you mean 'us-east-1'?")
     assert nowhere.reason == "mx-central-1 has no registry of AWS's deep learning containers"
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name)
