@@ -16,9 +16,10 @@ CONTAINER := $(VENV)/container/.installed
 DOCS := $(VENV)/docs/.installed
 DOCS_BIN := $(VENV)/docs/bin
 INSTALLED := $(DEMO) $(DEV) $(CLIENTS) $(NEURON) $(CONTAINER)
-# Tests wait as much as they compute, so two workers share each of two cores. tests/conftest.py pins them, and
-# groups the tests that share endpoints.
-WORKERS := -n 4 --dist loadgroup --no-loadscope-reorder
+# Tests wait longer than they compute, so three workers share each of two cores; unit tests wait less.
+# tests/conftest.py pins them, and groups the tests that share endpoints.
+WORKERS := 6
+IN_GROUPS := --dist loadgroup --no-loadscope-reorder
 
 .PHONY: setup container-3.10 demo test test-3.10 test-unit check docs bench bench-docs bench-peers notebooks notebooks-3.12 kills soak hashes sbom clean
 
@@ -28,10 +29,10 @@ demo: $(DEMO)
 	@$(BIN)/inf2kit demo
 
 test: $(INSTALLED)
-	$(BIN)/pytest $(WORKERS)
+	$(BIN)/pytest -n $(WORKERS) $(IN_GROUPS)
 
 test-unit: $(DEMO) $(DEV)
-	$(BIN)/pytest $(WORKERS) tests/unit
+	$(BIN)/pytest -n 4 $(IN_GROUPS) tests/unit
 
 check: $(DEMO) $(DEV)
 	$(BIN)/ruff format --check .

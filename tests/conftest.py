@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -27,11 +28,14 @@ _LONGEST = (
     "tests/integration/cloud/test_every_option.py",
     "doubles",
     "served",
+    "tests/contract/neuron/test_contract.py",
     "tests/integration/cloud/test_notebooks.py",
+    "tests/integration/cloud/test_documents.py",
     "tests/integration/clients/test_clients.py",
     "tests/contract/neuron/test_compile.py",
+    "tests/integration/cloud/test_planned_scaling.py",
+    "tests/integration/endpoint/test_data_parallel.py",
     "tests/integration/cloud/test_endpoints.py",
-    "tests/contract/neuron/test_contract.py",
     "tests/contract/neuron/test_verify_device.py",
     "tests/integration/endpoint/test_watchdog.py",
     "tests/integration/container/test_faithful_container.py",
@@ -62,6 +66,8 @@ def pytest_configure() -> None:
 
     torch's threads wait for each other: a second process on their cores makes them many times slower.
     """
+    # All that the collection imports stays, and would be searched for garbage again and again; see below.
+    gc.disable()
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     # Many processes import the same modules: each would compile them anew.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -93,6 +99,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(groups[_file(item)]))
     order = {group: place for place, group in enumerate(_LONGEST)}
     items.sort(key=lambda item: order.get(groups[_file(item)], len(order)))
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage from now on, but not among what was imported."""
+    gc.freeze()
+    gc.enable()
 
 
 def _file(item: pytest.Item) -> str:

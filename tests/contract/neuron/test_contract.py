@@ -10,7 +10,11 @@ from tests.helpers.neuron import ROOT, VERSIONS, run_module
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    # Each on a worker of its own: they share nothing.
+    "version",
+    [pytest.param(version, marks=pytest.mark.xdist_group(f"neuron-{version}")) for version in VERSIONS],
+)
 def test_the_contract_holds(version: str, figure: Callable[[str], None]) -> None:
     """Every test of ``optimum/``, in an environment of its own."""
     options = ["-q", "-p", "no:cacheprovider", "-W", "ignore", "--rootdir", str(ROOT)]
