@@ -38,6 +38,10 @@ class Cost:
         """Of 730 hours."""
         return self.usd_per_hour * HOURS_PER_MONTH
 
+    def usd_per_million_at(self, tokens_per_s: float) -> float:
+        """Of a million new tokens where the instances generate so many a second."""
+        return self.usd_per_hour / (tokens_per_s * 3600) * _MILLION
+
 
 def of(
     prediction: Prediction, predictor: Predictor, instance_type: str, region: str | None = None

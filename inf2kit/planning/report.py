@@ -46,7 +46,13 @@ def to_dict(plan: Plan, alternatives: Sequence[Alternative]) -> dict[str, Any]:
             "longest_answer_tokens": plan.longest_answer,
             "knee": plan.knee,
             "limits": plan.limits,
-            "cost": _cost(plan.cost),
+            "cost": plan.cost
+            and {
+                **(_cost(plan.cost) or {}),
+                "usd_per_million_new_tokens_at_the_knee": plan.cost.usd_per_million_at(
+                    plan.knee.output_token_throughput.value
+                ),
+            },
             "quota": {
                 "name": f"{plan.preset.compute.instance_type} for endpoint usage",
                 "code": cost.quota_code(plan.preset.compute.instance_type),
@@ -176,11 +182,13 @@ def _cost_lines(plan: Plan) -> list[str]:
     if plan.cost:
         price = plan.cost
         apart_input, apart_new = price.usd_per_million_apart
+        at_knee = price.usd_per_million_at(plan.knee.output_token_throughput.value)
         lines += [
             f"COST  ${price.usd_per_hour:,.2f} an hour, ${price.usd_per_month:,.0f} a month "
             f"({price.region}, {price.date}; on demand)",
-            f"  a million new tokens at this load: ${price.usd_per_million_new:,.2f}; or apart, by the "
-            f"engines' time: input ${apart_input:,.2f}, new ${apart_new:,.2f}",
+            f"  a million new tokens at this load: ${price.usd_per_million_new:,.2f}, at the knee "
+            f"${at_knee:,.2f}; or at this load apart, by the engines' time: input ${apart_input:,.2f}, "
+            f"new ${apart_new:,.2f}",
         ]
     code = cost.quota_code(instance_type)
     if code:

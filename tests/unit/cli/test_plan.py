@@ -56,6 +56,7 @@ def test_a_plan_as_json_is_strict_and_has_the_sweep(tmp_path: Path) -> None:
     assert document["prediction"]["instances"] == document["instances"] >= 1
     assert len(document["sweep"]) > 5
     apart = document["cost"]["usd_per_million_apart"]
+    assert document["cost"]["usd_per_million_new_tokens_at_the_knee"] > 0
     hours = document["cost"]["usd_per_hour"] / 3600 / document["prediction"]["request_throughput"]["value"]
     each = apart["input"] * 129.5 + apart["new"] * 79.5
     assert each / 1e6 == pytest.approx(hours, rel=0.1)

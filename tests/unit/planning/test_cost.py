@@ -45,6 +45,8 @@ def test_costs_grow_with_the_price_and_the_instances(price: Path) -> None:
 def test_a_token_costs_less_the_more_of_them_there_are(price: Path) -> None:
     costs = [cost_at(price, 10.0, rate).usd_per_million_new for rate in (0.2, 0.6, 1.2)]
     assert costs == sorted(costs, reverse=True)
+    dollars = cost_at(price, 10.0)
+    assert dollars.usd_per_million_at(100.0) == pytest.approx(20.0 / 3600 / 100 * 1e6)
 
 
 def test_input_and_new_tokens_bear_the_whole_cost_together(price: Path) -> None:
