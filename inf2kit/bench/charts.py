@@ -27,6 +27,8 @@ _DOTS_PER_INCH = 220
 _CAPTION_COLUMNS = 66
 #: Letters of a series' name that two columns of a legend have room for.
 _LEGEND_COLUMNS = 16
+#: Labels up to this length stand three in a line.
+_SHORT = 6
 _STYLE: Any = {
     "axes.axisbelow": True,
     "axes.grid": True,
@@ -69,7 +71,7 @@ LOOKS = (
     Look("#08306b", "", "o", "-"),
     Look("#fdae61", "///", "s", "--"),
     Look("#2b7bba", "...", "^", "-."),
-    Look("#c7e9c0", "xx", "D", ":"),
+    Look("#74c476", "xx", "D", ":"),
     Look("#7f2704", "\\\\\\", "v", "-"),
     Look("#bdbdbd", "++", "P", "--"),
 )
@@ -231,8 +233,19 @@ def _label(axes: Axes, x_label: str, y_label: str, series: int) -> None:
     axes.set_ylabel(y_label)
     if series > 1:
         # Above the panel, where it covers nothing; a legend wider than the panel would make that narrow.
-        legend: dict[str, Any] = {"ncols": 2, "columnspacing": 1.0, "handlelength": 1.6, "borderaxespad": 0.2}
-        longest = max(len(str(label)) for label in axes.get_legend_handles_labels()[1])
+        legend: dict[str, Any] = {"columnspacing": 1.0, "handlelength": 1.6, "borderaxespad": 0.2}
+        handles, labels = axes.get_legend_handles_labels()
+        longest = max(len(str(label)) for label in labels)
         if longest > _LEGEND_COLUMNS:
             legend["fontsize"] = 8.5
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.1, 1.0), **legend)
+        columns = 3 if longest <= _SHORT else 2
+        # Read line by line; matplotlib fills column after column.
+        order = [place for column in range(columns) for place in range(column, len(labels), columns)]
+        axes.legend(
+            [handles[place] for place in order],
+            [labels[place] for place in order],
+            loc="lower left",
+            bbox_to_anchor=(-0.1, 1.0),
+            ncols=columns,
+            **legend,
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,11 +57,22 @@ class Calibration:
     notice: str = ""
 
     def __post_init__(self) -> None:
+        numbers = {
+            name: getattr(self, name)
+            for name in ("batch_size", "sequence_length", "engines", "step_s", "row_step_s", "stall_s")
+        }
+        numbers |= {f"prefill_s[{place}]": seconds for place, seconds in enumerate(self.prefill_s)}
+        numbers["round_trip_s"] = self.round_trip_s
+        for name, value in numbers.items():
+            if not isinstance(value, int | float) or not math.isfinite(value):
+                raise ValueError(f"{name} is {value!r}, and must be a number")
         lengths, seconds = self.prefill_tokens, self.prefill_s
         if not lengths or len(lengths) != len(seconds) or list(lengths) != sorted(set(lengths)):
             raise ValueError("prefill_tokens must ascend, and prefill_s must have a time for each of them")
         if min(*seconds, self.batch_size, self.engines) <= 0 or self.step_s + self.row_step_s <= 0:
             raise ValueError("batch_size, engines and the times of a prefill and a step must be above 0")
+        if min(self.row_step_s, self.stall_s, self.round_trip_s) < 0:
+            raise ValueError("row_step_s, stall_s and round_trip_s must not be below 0")
 
     @classmethod
     def read(cls, path: Path) -> Calibration:
@@ -75,8 +87,9 @@ class Calibration:
                 values[name] = tuple(values[name])
             return cls(**values)
         except (OSError, ValueError, TypeError, KeyError) as error:
+            problem = error.strerror if isinstance(error, OSError) else error
             raise Inf2KitError(
-                f"{path} is no calibration ({error}); "
+                f"{path} is no calibration ({problem}); "
                 "write one with 'inf2kit bench load ENDPOINT --calibrate'"
             ) from None
 

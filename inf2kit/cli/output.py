@@ -1,15 +1,21 @@
-"""Output that the commands share: steps with their seconds, and tables."""
+"""Output that the commands share: steps with their seconds, tables, and folders of results."""
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TextIO
 
 import click
+
+from inf2kit.errors import Inf2KitError
 
 
 def step_printer() -> Callable[[str], None]:
@@ -52,6 +58,30 @@ def wrap(text: str, indent: int = 0) -> str:
     return textwrap.fill(
         text, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
     )
+
+
+@contextmanager
+def results_folder(folder: Path) -> Iterator[None]:
+    """Make the folder of a measurement before it begins, and remove it if nothing was written.
+
+    Raises:
+        Inf2KitError: it cannot be made, or nothing can be written there.
+    """
+    is_new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise Inf2KitError(
+            f"nothing can be written to {folder}: {error.strerror}; give another --output"
+        ) from None
+    try:
+        yield
+    finally:
+        if is_new:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
 
 
 def print_table(rows: Sequence[tuple[str, ...]], *, optional: Sequence[str] = ()) -> None:

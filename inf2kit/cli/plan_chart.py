@@ -38,6 +38,7 @@ def draw(plan: Plan, path: Path) -> list[Path]:
                 for percentile in ("p50", "p95", "p99")
             }
             charts.draw_lines(axes, series, unit, label)
+            axes.set_ylim(bottom=0)
             _mark(axes, plan)
         shares = {
             "429": [(_amount(each), 100 * each.refused.value) for each in plan.sweep],

@@ -16,8 +16,12 @@ else:
     _ParamType = click.ParamType
 
 
+#: More callers, or calls a second, than one machine can send.
+_MOST = 10_000
+
+
 class Numbers(_ParamType):
-    """Numbers with commas between them, all above 0."""
+    """Numbers with commas between them, all above 0 and at most ``_MOST``."""
 
     name = "numbers"
 
@@ -32,9 +36,13 @@ class Numbers(_ParamType):
             numbers = tuple(self._number(part) for part in value.split(","))
         except ValueError:
             numbers = ()
-        if not numbers or not all(0 < number < 1e6 for number in numbers):
+        if not numbers or not all(0 < number <= _MOST for number in numbers):
             kind = "whole numbers" if self._number is int else "numbers"
-            self.fail(f"{value!r} must be {kind} above 0 with commas between them, such as 1,2,4", param, ctx)
+            self.fail(
+                f"{value!r} must be {kind} above 0 and up to {_MOST:,}, with commas between, such as 1,2,4",
+                param,
+                ctx,
+            )
         return tuple(dict.fromkeys(numbers))
 
 

@@ -90,6 +90,10 @@ class Target:
                     "region_name, profile_name and session"
                 )
             return cls(name, Account(None, None, None), None, client)
+        if endpoint_url and not endpoint_url.startswith(("http://", "https://")):
+            raise EndpointError(
+                f"{endpoint_url!r} is no address such as http://127.0.0.1:8080; correct endpoint_url"
+            )
         account = Account(region_name, profile_name, session)
         local_url = None if endpoint_url else account.local_url(name)
         return cls(name, account, endpoint_url or local_url, None, is_local_endpoint=local_url is not None)

@@ -135,6 +135,10 @@ def make(preset: Preset, situation: Situation, *, calibration: Path | None = Non
     without_deadline = dataclasses.replace(engine, deadline_s=float("inf"), stream_deadline_s=None)
     endless = _predictor(preset, without_deadline, basis, situation)
     predictions = capacity.sweep(quick, prediction.instances)
+    price = cost.of(prediction, predictor, preset.compute.instance_type, situation.region)
+    notes = _notes(preset, basis, situation.demand)
+    if price and situation.region not in (None, price.region):
+        notes.append(f"no price is known in {situation.region}; that of {price.region} is shown")
     return Plan(
         preset,
         situation,
@@ -146,9 +150,9 @@ def make(preset: Preset, situation: Situation, *, calibration: Path | None = Non
         predictions,
         capacity.knee(predictions),
         capacity.limits(predictions, quick.objectives, engine.ends_s),
-        cost.of(prediction, predictor, preset.compute.instance_type, situation.region),
+        price,
         scaling.plan(quick, prediction.instances, basis.errors, situation.growth),
-        _notes(preset, basis, situation.demand),
+        notes,
     )
 
 

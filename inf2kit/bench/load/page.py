@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 
 from inf2kit.bench import charts
@@ -27,7 +28,8 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2rem; }
 th, td { border-bottom: 1px solid #ccc; padding: 0.25rem 0.6rem; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child, th:last-child, td.text { text-align: left; }
 td.text { white-space: normal; min-width: 16rem; }
-tr.marked td { font-weight: bold; } dt { font-family: monospace; margin-top: 0.5rem; }
+td.marked { font-weight: bold; } code { white-space: nowrap; }
+dt { font-family: monospace; margin-top: 0.5rem; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1rem; }
 li { margin: 0.3rem 0; overflow-wrap: anywhere; }
 """
@@ -41,7 +43,7 @@ def to_html(report: Report) -> str:
         f"<dt>{escape(tag)} [{escape(metric.unit)}]</dt><dd>{escape(metric.formula)}</dd>"
         for tag, metric in METRICS.items()
     )
-    marked = "".join(f"<li>{escape(line.removeprefix(table.MARK).strip())}</li>" for line in findings)
+    marked = "".join(f"<li>{_sentence(line.removeprefix(table.MARK).strip())}</li>" for line in findings)
     checks = f"<ul>{marked}</ul>" if findings else "<p>Every check passed.</p>"
     slo = ", ".join(f"{name} {limit_s:g} s" for name, limit_s in report.slo.items()) or "none"
     return f"""<!doctype html>
@@ -64,6 +66,11 @@ Seed {report.seed}. {escape(report.began)}, inf2kit {escape(report.version)}.</p
 """
 
 
+def _sentence(text: str) -> str:
+    """A sentence whose options are not broken into two lines."""
+    return re.sub(r"--[a-z-]+", r"<code>\g<0></code>", escape(text))
+
+
 def find_knee(report: Report) -> Load | None:
     """Return the smallest closed loop with nine tenths of the highest throughput; None below two of them."""
     rates = [
@@ -81,16 +88,13 @@ def _table(rows: table.Rows) -> str:
     head = "".join(f"<th>{escape(cell)}</th>" for cell in rows[0])
     body = ""
     for row in rows[1:]:
-        cells = "".join(
-            f'<td class="text">{escape(cell)}</td>' if place == len(row) - 1 else f"<td>{escape(cell)}</td>"
-            for place, cell in enumerate(row)
-        )
-        marked = (
-            ' class="marked"'
-            if any(cell.startswith(table.MARK) or cell.endswith(table.MARK) for cell in row)
-            else ""
-        )
-        body += f"<tr{marked}>{cells}</tr>"
+        cells = ""
+        for place, cell in enumerate(row):
+            names = ["text"] if place == len(row) - 1 else []
+            if cell.startswith(table.MARK) or cell.endswith(table.MARK):
+                names.append("marked")
+            cells += f'<td class="{" ".join(names)}">{escape(cell)}</td>'
+        body += f"<tr>{cells}</tr>"
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
@@ -155,7 +159,9 @@ def _first_token(report: Report, kind: str, measured: list[tuple[Cell, dict[str,
 def _timeline(report: Report, cells: list[Cell]) -> str:
     """New tokens per second of each load over its time: a ramp, a stall or a fall is visible here."""
     shown = cells if len(cells) <= _TIMELINES else [*cells[: _TIMELINES - 1], cells[-1]]
-    with charts.chart("New tokens per second over time", notice=report.notice) as (figure, (axes,)):
+    left_out = ", ".join(str(cell.load) for cell in cells if cell not in shown)
+    notice = f"Not shown: {left_out}. {report.notice}" if left_out else report.notice
+    with charts.chart("New tokens per second over time", notice=notice) as (figure, (axes,)):
         charts.draw_lines(
             axes, {str(cell.load): token_rates(cell) for cell in shown}, "seconds of the load", "new tokens/s"
         )

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from inf2kit.errors import Inf2KitError
 from inf2kit.planning import trace
@@ -38,6 +38,7 @@ class Request:
     wanted_tokens: int | None = None
 
 
+_Call = TypeVar("_Call")
 #: Builds a text of so many tokens, another one for each seed.
 BuildPrompt = Callable[[int, int], str]
 
@@ -88,9 +89,7 @@ class Workload:
                 calls.append((at, trace.read_tokens(where, values)))
             else:
                 calls += [(at, request) for request in _requests(where, values)]
-        has_times = all(at is not None for at, _ in calls)
-        if has_times:
-            calls.sort(key=lambda call: call[0] or 0.0)
+        times_s = _put_in_order(calls)
         pairs = tuple(call for _, call in calls if not isinstance(call, Request))
         requests = tuple(call for _, call in calls if isinstance(call, Request))
         if bool(pairs) is bool(requests):
@@ -99,7 +98,6 @@ class Workload:
                 f"{path} {problem}; write either numbers of tokens or prompts into every line, such as "
                 '{"input_tokens": 256, "new_tokens": 128}'
             )
-        times_s = tuple((at or 0.0) - (calls[0][0] or 0.0) for at, _ in calls) if has_times else ()
         return cls(f"{len(calls)} calls of {path.name}", pairs, requests, times_s=times_s)
 
     @classmethod
@@ -109,7 +107,7 @@ class Workload:
         Raises:
             Inf2KitError: a line is no capture of a request of ours.
         """
-        requests: list[Request] = []
+        calls: list[tuple[float | None, Request]] = []
         for where, values in trace.lines(path):
             try:
                 captured = values["captureData"]["endpointInput"]
@@ -120,10 +118,15 @@ class Workload:
                     f"{where} is no record of SageMaker's data capture with a JSON request; give a .jsonl "
                     "file of the capture's destination in S3, and capture the endpoint's input"
                 ) from None
-            requests += _requests(where, body)
-        if not requests:
+            metadata = values.get("eventMetadata")
+            came = metadata.get("inferenceTime") if isinstance(metadata, dict) else None
+            at = trace.read_time(where, {"time_s": came})
+            calls += [(at, request) for request in _requests(where, body)]
+        if not calls:
             raise Inf2KitError(f"{path} has no lines; give another file of the capture")
-        return cls(f"{len(requests)} captured calls of {path.name}", requests=tuple(requests))
+        times_s = _put_in_order(calls)
+        requests = tuple(request for _, request in calls)
+        return cls(f"{len(calls)} captured calls of {path.name}", requests=requests, times_s=times_s)
 
     @property
     def needs_prompts(self) -> bool:
@@ -147,6 +150,14 @@ class Workload:
                     build_prompt(input_tokens, generator.getrandbits(32)), input_tokens, new_tokens
                 )
             number += 1
+
+
+def _put_in_order(calls: list[tuple[float | None, _Call]]) -> tuple[float, ...]:
+    """Sort calls by when they came, and return the seconds since the first; none if one has no time."""
+    if not calls or any(at is None for at, _ in calls):
+        return ()
+    calls.sort(key=lambda call: call[0] or 0.0)
+    return tuple((at or 0.0) - (calls[0][0] or 0.0) for at, _ in calls)
 
 
 def built_request(prompt: str, input_tokens: int, new_tokens: int) -> Request:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from inf2kit import paths
+from inf2kit.bench.files import problem
 from inf2kit.bench.load.checks import Finding, check
 from inf2kit.bench.load.metrics import METRICS, Statistic, Window, count_failures, measure
 from inf2kit.bench.load.samples import Cell
@@ -103,7 +104,8 @@ class Report:
                 Cell.from_json({name: cell[name] for name in names}) for cell in fields["cells"]
             )
             return cls(**fields)
-        except (ValueError, TypeError, KeyError, UnicodeDecodeError) as error:
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise Inf2KitError(
-                f"{path} is no report of 'inf2kit bench load' ({error}); give a load.json that it wrote"
+                f"{path} is no report of 'inf2kit bench load' ({problem(error)}); give a load.json that "
+                "it wrote"
             ) from None

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from inf2kit.bench.files import problem
 from inf2kit.errors import Inf2KitError
 
 #: Increased when a file of an earlier version cannot be read as one of this.
@@ -130,7 +131,7 @@ class Measurement:
             return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise Inf2KitError(
-                f"{path} is no result of 'inf2kit bench tables' ({error}); give its tables.json"
+                f"{path} is no result of 'inf2kit bench tables' ({problem(error)}); give its tables.json"
             ) from None
 
     def write(self, path: Path, aggregates: Mapping[str, Any]) -> None:

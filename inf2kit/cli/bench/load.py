@@ -14,7 +14,9 @@ import click
 from inf2kit.cli.bench.load_output import ProgressLine, ReportWriter, print_calibration, print_report, summary
 from inf2kit.cli.calling import address_options
 from inf2kit.cli.extras import needs
+from inf2kit.cli.output import results_folder
 from inf2kit.cli.types import LengthsType, Numbers, Slo
+from inf2kit.errors import Inf2KitError
 
 if TYPE_CHECKING:
     from inf2kit.bench.load.calibrate import Calibrator
@@ -79,7 +81,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
     "speeds",
     type=Numbers(float),
     metavar="SPEED,...",
-    help="Open loops at the times of the --trace (time_s), so many times as fast, such as 1,2.",
+    help="Open loops at the times of --trace (time_s) or --capture, so many times as fast, such as 1,2.",
 )
 @click.option(
     "--capture",
@@ -173,17 +175,22 @@ def load(
         run = await open_run(
             address, transport, plan, timeout_s=timeout, metrics_url=metrics_url, on_progress=progress
         )
+        if metrics_url and await run.server_metrics() is None:
+            raise Inf2KitError(
+                f"there are no metrics of a container at {metrics_url}; correct --metrics-url or leave it out"
+            )
         calibrator = None
         if calibrate:
             subject = await find_subject(run, preset, on_device_sampling=on_device_sampling, engines=engines)
             calibrator = Calibrator(run, subject, plan.workload, plan.until.seconds, plan.seed)
         return run, *await _measure(run, calibrator, writer, progress)
 
-    run, status, calibration = asyncio.run(measure())
-    if run.report.cells:
-        writer.finish(run.report)
-        print_report(run.report)
-        click.echo(f"report: {writer.folder / 'report.html'}")
+    with results_folder(writer.folder):
+        run, status, calibration = asyncio.run(measure())
+        if run.report.cells:
+            writer.finish(run.report)
+            print_report(run.report)
+            click.echo(f"report: {writer.folder / 'report.html'}")
     if run.error is not None:
         raise click.ClickException(f"given up, since every call failed: {run.error}")
     if calibration is not None:
@@ -224,7 +231,8 @@ def _plan(
     is_replay = loads[0].kind == "replay"
     if is_replay and not workload.times_s:
         raise click.UsageError(
-            "--replay needs a --trace whose every line has time_s, the seconds at which its call came"
+            "--replay needs a --trace whose every line has time_s, the seconds at which its call came, or a "
+            "--capture"
         )
     seconds = seconds or (math.inf if is_replay else _SECONDS)
     return Plan(loads, Until(seconds, requests), workload, warm_up, seed, streamed, slo)

@@ -55,10 +55,10 @@ class ProgressLine:
 
 
 class ReportWriter:
-    """Writes a report's files into a folder, which is made with the first of them.
+    """Writes a report's files into a folder.
 
     Args:
-        folder: The folder.
+        folder: The folder, which exists when something is written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -66,7 +66,6 @@ class ReportWriter:
 
     def keep(self, report: Report) -> None:
         """Write the samples so far."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         report.write(self.folder / "load.json")
 
     def finish(self, report: Report) -> None:

@@ -14,6 +14,7 @@ import click
 import inf2kit
 from inf2kit.cli.calling import address_options, connect
 from inf2kit.cli.extras import needs
+from inf2kit.cli.output import results_folder
 
 if TYPE_CHECKING:
     from inf2kit.bench.tables.callers import Caller
@@ -94,7 +95,8 @@ def tables(
     else:
         with needs("local"):
             measurement, caller = _prepare_model(model_dir or Path(), preset, batch_size, runs)
-    _measure(caller, measurement, long, None if quiet else _Progress(), folder, with_charts)
+    with results_folder(folder):
+        _measure(caller, measurement, long, None if quiet else _Progress(), folder, with_charts)
 
 
 @click.command()

@@ -35,6 +35,11 @@ def test_another_file_is_refused_by_name(content: str, tmp_path: Path) -> None:
         {"prefill_tokens": (), "prefill_s": ()},
         {"step_s": 0.0, "row_step_s": 0.0},
         {"batch_size": 0},
+        {"batch_size": "four"},
+        {"step_s": float("nan")},
+        {"prefill_s": (0.25, float("inf"))},
+        {"row_step_s": -0.001},
+        {"round_trip_s": -0.001},
     ],
 )
 def test_figures_that_no_endpoint_has_are_refused(change: dict[str, object]) -> None:

@@ -160,7 +160,7 @@ def test_a_client_of_ones_own_is_used_as_it_is(aws: RecordingAws) -> None:
         ({"region_name": "eu-west1"}, "'eu-west1' is not the name of a region; did you mean 'eu-west-1'"),
         ({"session": other_session(), "profile_name": "other"}, "a session has a profile of its own"),
         ({"client": object(), "region_name": "eu-west-1"}, "leave out endpoint_url, region_name"),
-        ({"endpoint_url": "nonsense"}, "Invalid endpoint: nonsense; correct endpoint_url"),
+        ({"endpoint_url": "nonsense"}, "is no address such as http://127.0.0.1:8080; correct endpoint_url"),
         ({"endpoint_url": "http://[::"}, "correct endpoint_url"),
     ],
 )

@@ -115,7 +115,20 @@ def test_captured_calls(tmp_path: Path, encoding: str) -> None:
     path = write(
         tmp_path / "capture.jsonl", {"captureData": captured, "eventMetadata": {}, "eventVersion": "0"}
     )
-    assert draw(Workload.read_capture(path), 1) == [Request("Once", (), {"max_new_tokens": 9})]
+    workload = Workload.read_capture(path)
+    assert draw(workload, 1) == [Request("Once", (), {"max_new_tokens": 9})]
+    assert workload.times_s == ()
+
+
+def test_captured_calls_are_in_the_order_of_their_times(tmp_path: Path) -> None:
+    def line(prompt: str, at: str) -> dict[str, object]:
+        call = {"data": json.dumps({"inputs": prompt}), "encoding": "JSON"}
+        return {"captureData": {"endpointInput": call}, "eventMetadata": {"inferenceTime": at}}
+
+    path = write(tmp_path / "c.jsonl", line("b", "2026-11-26T19:00:02Z"), line("a", "2026-11-26T19:00:00Z"))
+    workload = Workload.read_capture(path)
+    assert workload.times_s == (0.0, 2.0)
+    assert [request.prompt for request in draw(workload, 2)] == ["a", "b"]
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,7 @@ def test_everything_is_written(server: FaultServer, tmp_path: Path) -> None:
     ("options", "sentence"),
     [
         (["--callers", "0"], "must be whole numbers above 0"),
+        (["--callers", "10001"], "up to 10,000"),
         (["--callers", "1,x"], "must be whole numbers above 0"),
         (["--rate", "-1"], "must be numbers above 0"),
         (["--new-tokens", "9-3"], "write 3-9"),
@@ -104,6 +105,28 @@ def test_wrong_options_are_a_sentence(
     assert result.exit_code == 2
     assert sentence in result.output
     assert server.requests["double"] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--output", "file/out"], "nothing can be written to file/out: Not a directory; give another"),
+        (["--metrics-url", "http://127.0.0.1:9/metrics"], "there are no metrics of a container at"),
+        (["--endpoint-url", "nonsense"], "'nonsense' is no address"),
+        (["--trace", "bytes"], "is no text of lines"),
+    ],
+)
+def test_what_cannot_be_used_is_noticed_before_anything_is_sent(
+    server: FaultServer, tmp_path: Path, options: list[str], sentence: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    result = load(server, "--output", "out", *options)
+    assert result.exit_code == 1
+    assert sentence in result.output
+    assert result.output.count("\n") == 1
+    assert server.requests["double"] == 0
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_trace_is_replayed_at_its_times(server: FaultServer, tmp_path: Path) -> None:
