@@ -37,6 +37,7 @@ myst_fence_as_directive = ["mermaid"]
 # The notebooks are executed by the tests; here their saved outputs are shown.
 nb_execution_mode = "off"
 nb_merge_streams = True
+nb_render_markdown_format = "myst"
 
 highlight_language = "none"
 copybutton_prompt_text = "$ "
@@ -87,9 +88,17 @@ def _mark_code(app: Sphinx, what: str, name: str, value: object, options: object
     lines[:] = marked
 
 
+def _draw_dashes(app: Sphinx, tree: nodes.document, name: str) -> None:
+    """Put dashes between the names and meanings of parameters, as smartquotes would."""
+    for text in list(tree.findall(nodes.Text)):
+        if text == " -- ":
+            text.parent.replace(text, nodes.Text(" \N{EN DASH} "))
+
+
 def setup(app: Sphinx) -> None:
     """Sphinx calls this."""
     app.add_directive("mermaid", Mermaid)
     # Before napoleon, which reads sections such as "Args:".
     app.connect("autodoc-process-docstring", _mark_code, priority=400)
+    app.connect("doctree-resolved", _draw_dashes)
     app.connect("html-page-context", _add_mermaid)

@@ -13,50 +13,82 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-#: Captions of the sidebar, and below each its pages. A page of docs/ that is in none of them fails the build.
-SIDEBAR = {
-    "Tutorials": [
-        "notebooks/01-rehearse",
-        "notebooks/02-deploy-llama",
-        "notebooks/03-benchmark",
-        "notebooks/04-plan",
-        "notebooks/05-asynchronous",
-        "notebooks/06-bring-your-handler",
-    ],
-    "How to": [
-        "docs/rehearsing",
-        "docs/models",
-        "docs/compiling",
-        "docs/doctor",
-        "docs/deploying",
-        "docs/permissions",
-        "docs/client",
-        "docs/clients",
-        "docs/measuring",
-        "docs/planning",
-    ],
-    "Reference": [
-        "reference/sdk",
-        "reference/errors",
-        "reference/cli",
-        "reference/presets",
-        "docs/wire",
-        "docs/environment",
-        "reference/metrics",
-        "reference/alarms",
-        "reference/cdk",
-        "reference/handler",
-    ],
-    "Background": [
-        "proven",
-        "docs/architecture",
-        "docs/performance",
-        "docs/decisions/README",
-        "CHANGELOG",
-        "CONTRIBUTING",
-        "SECURITY",
-    ],
+#: Captions of the sidebar, and below each its pages, some with a shorter name. A page of docs/ that is in
+#: none of them fails the build.
+SIDEBAR: dict[str, dict[str, str]] = {
+    "Tutorials": {
+        "notebooks/01-rehearse": "1. Rehearse on this machine",
+        "notebooks/02-deploy-llama": "2. Deploy Llama 2",
+        "notebooks/03-benchmark": "3. Measure",
+        "notebooks/04-plan": "4. Plan capacity and cost",
+        "notebooks/05-asynchronous": "5. Long texts, scale to zero",
+        "notebooks/06-bring-your-handler": "6. Your own handler",
+    },
+    "How to": {
+        "docs/rehearsing": "Rehearse a deployment",
+        "docs/models": "Choose a model",
+        "docs/compiling": "Compile for Neuron",
+        "docs/doctor": "Check before, clean up after",
+        "docs/permissions": "Give permissions",
+        "docs/deploying": "Deploy, scale, update",
+        "docs/client": "Call an endpoint",
+        "docs/clients": "Use other clients",
+        "docs/measuring": "Measure an endpoint",
+        "docs/planning": "Plan capacity and cost",
+    },
+    "Reference": {
+        "reference/sdk": "",
+        "reference/errors": "",
+        "reference/cli": "",
+        "reference/presets": "",
+        "docs/wire": "Requests and answers",
+        "docs/environment": "",
+        "reference/metrics": "",
+        "reference/alarms": "",
+        "reference/cdk": "",
+        "reference/handler": "",
+    },
+    "Background": {
+        "proven": "What is proven, what is not",
+        "docs/architecture": "",
+        "docs/performance": "",
+        "docs/decisions/README": "",
+        "CHANGELOG": "",
+        "CONTRIBUTING": "",
+        "SECURITY": "",
+    },
 }
+#: Where people begin, on the first page.
+CARDS = """
+::::{grid} 1 2 2 2
+:gutter: 2
+
+:::{grid-item-card} See it work
+:link: notebooks/01-rehearse
+:link-type: doc
+An endpoint on this machine: answers, streams, chats, with what they print. No account.
+:::
+
+:::{grid-item-card} Deploy
+:link: notebooks/02-deploy-llama
+:link-type: doc
+From `inf2kit doctor` to `cdk destroy`, with what each step prints.
+:::
+
+:::{grid-item-card} Call it
+:link: docs/client
+:link-type: doc
+Streams, chats, many prompts, asyncio, errors; or with other projects' clients.
+:::
+
+:::{grid-item-card} Know what is proven
+:link: proven
+:link-type: doc
+What tests run, on what, and what nobody has run on AWS or on a device.
+:::
+::::
+
+"""
 #: Sections of the README that the sidebar takes the place of, and the one that is a page of its own.
 LEFT_OUT = ("The tree", "More")
 PROVEN = "What is proven, and what is not"
@@ -134,8 +166,11 @@ def readme() -> tuple[str, dict[str, str]]:
 def index(first: str, sections: dict[str, str]) -> str:
     """Return the first page: the README, with the sidebar in place of its lists of pages."""
     rest = [text for title, text in sections.items() if title not in (*LEFT_OUT, PROVEN)]
-    trees = [tree(caption, [f"/{page}" for page in pages]) for caption, pages in SIDEBAR.items()]
-    return "".join([first, *rest, *trees])
+    trees = [
+        tree(caption, [f"{title} </{page}>" if title else f"/{page}" for page, title in pages.items()])
+        for caption, pages in SIDEBAR.items()
+    ]
+    return "".join([first, CARDS, *rest, *trees])
 
 
 def tree(caption: str, pages: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 import inf2kit
+from inf2kit.serving import variables
 
 ROOT = Path(inf2kit.__file__).parents[1]
 
@@ -24,6 +26,21 @@ def test_every_page_is_staged(tmp_path: Path) -> None:
     staged = {str(path.relative_to(tmp_path / "pages")) for path in tmp_path.rglob("*.md")}
     assert {f"docs/{path.name}" for path in ROOT.glob("docs/*.md")} < staged
     assert "[](docs/client.md" in (tmp_path / "pages/index.md").read_text(encoding="utf-8")
+
+
+def test_every_variable_is_on_its_page_with_its_range() -> None:
+    """The names that the code has, and the ranges that it checks."""
+    page = (ROOT / "docs/environment.md").read_text(encoding="utf-8")
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "inf2kit").rglob("*.py"))
+    names = {name for name in re.findall(r"\bINF2KIT_[A-Z_]*[A-Z]\b", code) if f"{name}_" not in code}
+    assert len(names) > 10
+    assert {name for name in names if f"`{name}`" not in page} == set()
+    rows = {row.split("`")[1]: row for row in page.splitlines() if row.startswith("| `INF2KIT_")}
+    checked = set(rows) & set(variables.NUMBERS)
+    assert len(checked) > 4
+    for name in checked:
+        limits = (f"{variables.NUMBERS[name].high:,.0f}", "at most the preset's")
+        assert any(limit in rows[name] for limit in limits), f"{name}: {variables.NUMBERS[name]}"
 
 
 @pytest.mark.parametrize(
