@@ -7,7 +7,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -33,7 +33,8 @@ _PUBLISHED, _FLEET = "vllm-results-cli-dp.csv", "llama3.1-8b-fleet"
 #: Seconds of a prefill in raw reports of the same model and shape, and the share of it that all rows wait
 #: after it. The single caller's mean has the first calls of cold engines in it.
 _PREFILL_S, _STALL_SHARE = 0.2975, 0.1
-#: Seconds between two calls of a burst.
+#: Calls before the first burst, and seconds between two calls of a burst.
+_WARM_UP = 64
 _SEND_S = 0.001
 
 
@@ -45,34 +46,37 @@ def measure_fleet(report: Report, prompts: Prompts, runs: int) -> None:
 
 
 def _measure_cpu(report: Report, prompts: Prompts, runs: int, folder: Path) -> None:
-    """Compare two engines, each with half of the rows and of the threads, with one that has them all."""
+    """Compare two engines with one that has the rows and the threads of both, and with one of them alone."""
     began, threads = time.perf_counter(), len(os.sched_getaffinity(0))
-    speeds: dict[tuple[int, int], list[float]] = {}
+    one, two, half = "one engine with both's rows and threads", "two engines", "one of them alone"
+    choices = {one: (1, ROWS, threads), half: (1, ROWS // 2, threads // 2), two: (2, ROWS // 2, threads // 2)}
+    speeds: dict[int, dict[str, list[float]]] = {}
     with ExitStack() as stack:
         endpoints = {}
-        for engines in (1, 2):
+        for name, (engines, batch_size, threads_of_each) in choices.items():
             preset = inf2kit.load_preset(servers.PRESET)
-            shapes = replace(preset.shapes, batch_size=ROWS // engines)
+            shapes = replace(preset.shapes, batch_size=batch_size)
             path = _write_preset(replace(preset, shapes=shapes), engines, folder)
-            threads_of_one = {"INF2KIT_TORCH_THREADS": str(max(1, threads // engines))}
-            endpoint = servers.local_endpoint(path, f"inf2kit-bench-{engines}", **threads_of_one)
-            endpoints[engines], _ = stack.enter_context(endpoint)
+            variables = {"INF2KIT_TORCH_THREADS": str(max(1, threads_of_each))}
+            endpoint = servers.local_endpoint(path, f"inf2kit-bench-{len(endpoints)}", **variables)
+            endpoints[name], _ = stack.enter_context(endpoint)
         for _ in range(runs):
             for count, requests in ((CALLERS, 2 * CALLERS), (1, 2)):
                 texts = [prompts.make(INPUT_TOKENS) for _ in range(requests)]
-                for engines, server in endpoints.items():
+                for name, server in endpoints.items():
                     with server.alone():
                         calls = iter([partial(server.generate, text, NEW_TOKENS) for text in texts])
                         load = callers.run(count, calls)
                     assert not load.failures, load.failures[0]
-                    speeds.setdefault((count, engines), []).append(load.tokens_per_second)
+                    speeds.setdefault(count, {}).setdefault(name, []).append(load.tokens_per_second)
     title = f"two engines on the CPU, {INPUT_TOKENS} tokens in and {NEW_TOKENS} out, {threads} threads in all"
     with report.section(title, began) as rows:
-        for count in (CALLERS, 1):
+        for count, by_name in speeds.items():
             label = f"{count} caller{'s' if count > 1 else ''}"
-            one, two = speeds[count, 1], speeds[count, 2]
-            rows.append(Row(f"{label}, one engine of {ROWS} rows", one, "tokens/s"))
-            rows.append(Row(f"{label}, two engines of {ROWS // 2} rows", two, "tokens/s", "one", one))
+            rows.append(Row(f"{label}, {one}", by_name[one], "tokens/s"))
+            rows.append(Row(f"{label}, {half}", by_name[half], "tokens/s", "the one", by_name[one]))
+            rows.append(Row(f"{label}, {two}", by_name[two], "tokens/s", "the one", by_name[one]))
+            rows.append(Row(f"{label}, {two}", by_name[two], "tokens/s", "one of them", by_name[half]))
 
 
 def _measure_published(report: Report, prompts: Prompts, runs: int, folder: Path) -> None:
@@ -82,6 +86,8 @@ def _measure_published(report: Report, prompts: Prompts, runs: int, folder: Path
         alone, burst = session[0], session[-1]
         if alone.source.endswith(_PUBLISHED) and alone.itl:
             with _simulated(alone.engines, alone.itl, folder) as state:
+                # As published: a single caller came first. Java compiles methods that run often.
+                _send(state, [(prompts.make(burst.input_tokens), 4)] * _WARM_UP)
                 measured.append((burst, [_burst(state, burst, prompts, seed) for seed in range(runs)]))
     title = "published bursts through the whole stack (simulated engines of 8 cores and 32 rows)"
     with report.section(title, began) as rows:
@@ -93,20 +99,21 @@ def _measure_published(report: Report, prompts: Prompts, runs: int, folder: Path
 
 
 def _burst(state: EndpointState, burst: Run, prompts: Prompts, seed: int) -> float:
-    """New tokens per second of calls that are sent at once, from the first call to the last answer."""
+    """New tokens per second of as many calls as were published, with lengths as in the raw reports."""
     assert burst.calls
     assert burst.new_tokens
     generator, draw = random.Random(seed), lengths(burst.new_tokens, pool())
-    client = servers.boto3_client(state)
-    tokens: list[int] = []
+    return _send(state, [(prompts.make(burst.input_tokens), draw(generator)) for _ in range(burst.calls)])
+
+
+def _send(state: EndpointState, calls: Sequence[tuple[str, int]]) -> float:
+    """Make all calls at once; new tokens per second from the first call to the last answer."""
+    client, tokens = servers.boto3_client(state), list[int]()
 
     def call(prompt: str, new_tokens: int) -> None:
         tokens.append(servers.invoke(client, state.name, prompt, new_tokens))
 
-    threads = [
-        threading.Thread(target=call, args=(prompts.make(burst.input_tokens), draw(generator)))
-        for _ in range(burst.calls)
-    ]
+    threads = [threading.Thread(target=call, args=arguments) for arguments in calls]
     began = time.perf_counter()
     for thread in threads:
         thread.start()
@@ -114,7 +121,7 @@ def _burst(state: EndpointState, burst: Run, prompts: Prompts, seed: int) -> flo
     for thread in threads:
         thread.join()
     seconds = time.perf_counter() - began
-    assert len(tokens) == burst.calls, f"{burst.calls - len(tokens)} calls failed"
+    assert len(tokens) == len(calls), f"{len(calls) - len(tokens)} calls failed"
     return sum(tokens) / seconds
 
 
@@ -149,7 +156,7 @@ def _simulated(engines: int, step_s: float, folder: Path) -> Iterator[EndpointSt
 
 
 def _write_preset(preset: Preset, engines: int, folder: Path) -> str:
-    path = folder / f"{preset.name}-{engines}.toml"
+    path = folder / f"{preset.name}-{engines}x{preset.shapes.batch_size}.toml"
     compute = replace(preset.compute, data_parallel_size=engines)
     path.write_text(toml.dumps(replace(preset, compute=compute).to_dict()), encoding="utf-8")
     return str(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import itertools
 import json
 import signal
@@ -35,8 +36,7 @@ def pair(
 ) -> EndpointState:
     """Two engines of the simulated backend, each with 8 rows and 50 steps a second."""
     preset = tmp_path_factory.mktemp("pair") / "pair.toml"
-    one = Path(simulated_preset).read_text(encoding="utf-8")
-    preset.write_text(one.replace("dtype =", f"data_parallel_size = {ENGINES}\ndtype ="), encoding="utf-8")
+    preset.write_text(with_two_engines(simulated_preset), encoding="utf-8")
     variables = {
         "INF2KIT_SIMULATED_STEP_SECONDS": "0.02",
         "INF2KIT_SIMULATED_LOAD_SECONDS": "2",
@@ -44,6 +44,12 @@ def pair(
         "INF2KIT_SIMULATED_CRASH_ON_LENGTH": "7",
     }
     return start(str(preset), variables=variables)
+
+
+def with_two_engines(preset: str) -> str:
+    """A preset's text with two engines."""
+    one = Path(preset).read_text(encoding="utf-8")
+    return one.replace("dtype =", f"data_parallel_size = {ENGINES}\ndtype =")
 
 
 @pytest.fixture
@@ -201,3 +207,34 @@ def test_a_prompt_that_ends_an_engine_does_not_end_them_all(pair: EndpointState)
         assert len(statuses) < 100
     assert set(statuses) == {503, 422}
     assert read_metrics(pair)["inf2kit_engine_restarts"] == before + 2
+
+
+def test_an_engine_that_cannot_load_again_is_left_out(
+    start: Callable[..., EndpointState], simulated_preset: str, tmp_path: Path
+) -> None:
+    """The other one answers, also where /ping asks for both; without it, the endpoint gives up."""
+    preset = tmp_path / "halved.toml"
+    preset.write_text(with_two_engines(simulated_preset), encoding="utf-8")
+    halved = start(str(preset), variables={"INF2KIT_MIN_ENGINES": "2"})
+    (LocalEndpoint("halved").model_dir / "config.json").unlink()
+    engine_process(halved, 1).kill()
+    log = LocalEndpoint("halved").find_log()
+
+    def is_logged(line: str) -> bool:
+        return line in log.read_text(encoding="utf-8")
+
+    wait_until(
+        lambda: is_logged("inf2kit supervisor: cannot load the model (engine 1 of 2): "),
+        "the reason is logged",
+    )
+    assert ping(halved.gateway_port) == 503
+    body = {"inputs": "x", "parameters": {"max_new_tokens": 2, "details": True, "ignore_eos": True}}
+    connection = http.client.HTTPConnection("127.0.0.1", halved.gateway_port, timeout=PATIENCE_S)
+    connection.request("POST", "/invocations", json.dumps(body))
+    answer = connection.getresponse()
+    assert (answer.status, json.loads(answer.read())[0]["details"]["finish_reason"]) == (200, "length")
+    connection.request("GET", "/ping")
+    assert json.loads(connection.getresponse().read()) == {"status": "1 of 2 engines serve"}
+    connection.close()
+    engine_process(halved, 0).kill()
+    wait_until(lambda: is_logged("inf2kit supervisor: cannot load the model: "), "the endpoint gives up")
