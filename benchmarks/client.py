@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -24,7 +23,8 @@ from benchmarks.report import Report, Row
 from inf2kit import AsyncEndpoint, Endpoint, TextResult
 
 _CALLS, _MANY, _ANSWER_S = 300, 2000, 0.05
-_BODY = json.dumps({"inputs": "x", "parameters": {"details": "counts"}})
+#: Calls of a single caller, who waits for each of them.
+_MANY_ALONE = 200
 
 
 def measure_client(report: Report, runs: int) -> None:
@@ -33,15 +33,9 @@ def measure_client(report: Report, runs: int) -> None:
     with _server(0) as url, report.section("the client, per call") as rows:
         rows += _measure_single(session, url, runs)
     with _server(_ANSWER_S) as url, report.section(f"the client, {_MANY:,} calls of 50 ms") as rows:
-        for count in (8, 64, 256):
+        for count in (1, 8, 64, 256):
             rows += _measure_many(session, url, count, runs)
-        in_flight, megabytes = zip(
-            *(asyncio.run(_asynchronous(session, url, 1000)) for _ in range(runs)), strict=True
-        )
-        note = f"peak memory of the process {max(megabytes):.0f} MB"
-        rows.append(
-            Row("AsyncEndpoint.generate_many, 1,000 in flight", in_flight, "s", note=note, decimals=2)
-        )
+        rows.append(_measure_in_flight(url, 1000, runs))
     _measure_openai(report, runs)
 
 
@@ -102,34 +96,64 @@ def _measure_single(session: Any, url: str, runs: int) -> list[Row]:
 
 
 def _measure_many(session: Any, url: str, count: int, runs: int) -> list[Row]:
-    threads, ours, awaited = [], [], []
+    calls = _MANY if count > 1 else _MANY_ALONE
     endpoint = Endpoint("e", endpoint_url=url, session=session)
-    for _ in range(runs):
+
+    def in_threads() -> None:
         invoke = _bare_call(session, url, count)
-        began = time.perf_counter()
         with ThreadPoolExecutor(count) as pool:
-            list(pool.map(lambda _, invoke=invoke: invoke(), range(_MANY)))
-        threads.append(time.perf_counter() - began)
-        began = time.perf_counter()
-        results = list(endpoint.generate_many(["x"] * _MANY, concurrency=count))
-        ours.append(time.perf_counter() - began)
+            list(pool.map(lambda _: invoke(), range(calls)))
+
+    def by_ours() -> None:
+        results = list(endpoint.generate_many(["x"] * calls, concurrency=count))
         assert all(isinstance(result, TextResult) for result in results)
-        awaited.append(asyncio.run(_asynchronous(session, url, count))[0])
-    return [
-        Row(f"{count} threads over boto3", threads, "s", decimals=2),
-        Row(f"generate_many, {count} callers", ours, "s", "threads", threads, decimals=2),
-        Row(f"AsyncEndpoint.generate_many, {count}", awaited, "s", "threads", threads, decimals=2),
+
+    def by_asyncio() -> None:
+        asyncio.run(_asynchronous(session, url, count, calls))
+
+    ways = {
+        f"{count} threads over boto3": in_threads,
+        f"generate_many, {count} callers": by_ours,
+        f"AsyncEndpoint.generate_many, {count}": by_asyncio,
+    }
+    seconds: dict[str, list[float]] = {what: [] for what in ways}
+    processor_s: dict[str, list[float]] = {what: [] for what in ways}
+    for _ in range(runs):
+        for what, way in ways.items():
+            began, processor_began = time.perf_counter(), time.process_time()
+            way()
+            seconds[what].append(time.perf_counter() - began)
+            processor_s[what].append(time.process_time() - processor_began)
+    first, *_ = ways
+    rows = []
+    for what in ways:
+        processor_ms = statistics.median(processor_s[what]) / calls * 1e3
+        note = f"{calls:,} calls, {processor_ms:.2f} ms of processor time each"
+        against: tuple[str, list[float]] = ("", []) if what == first else ("threads", seconds[first])
+        rows.append(Row(what, seconds[what], "s", *against, note=note, decimals=2))
+    return rows
+
+
+def _measure_in_flight(url: str, count: int, runs: int) -> Row:
+    """Measure many calls at once, and what memory they take, in a process without this one's libraries."""
+    command = [sys.executable, "-m", "benchmarks.in_flight", url, str(_MANY), str(count)]
+    samples = [
+        json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout) for _ in range(runs)
     ]
+    grew_mb, idle_mb = (max(sample[name] for sample in samples) for name in ("grew_mb", "idle_mb"))
+    return Row(
+        f"AsyncEndpoint.generate_many, {count:,} in flight",
+        [sample["seconds"] for sample in samples],
+        "s",
+        note=f"its process grows by {grew_mb:.0f} MB over {idle_mb:.0f} MB after one call",
+        decimals=2,
+    )
 
 
-async def _asynchronous(session: Any, url: str, count: int) -> tuple[float, float]:
-    """Return the seconds of all calls, and the peak memory of this process in MB."""
+async def _asynchronous(session: Any, url: str, count: int, calls: int) -> None:
     async with AsyncEndpoint("e", endpoint_url=url, session=session) as endpoint:
-        began = time.perf_counter()
-        results = [each async for each in endpoint.generate_many(["x"] * _MANY, concurrency=count)]
-        took_s = time.perf_counter() - began
+        results = [each async for each in endpoint.generate_many(["x"] * calls, concurrency=count)]
     assert all(isinstance(result, TextResult) for result in results)
-    return took_s, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def _bare_call(session: Any, url: str, connections: int) -> Callable[[], Any]:
@@ -138,7 +162,8 @@ def _bare_call(session: Any, url: str, connections: int) -> Callable[[], Any]:
     client = session.client("sagemaker-runtime", endpoint_url=url, config=config)
 
     def invoke() -> Any:
-        response = client.invoke_endpoint(EndpointName="e", ContentType="application/json", Body=_BODY)
+        body = json.dumps({"inputs": "x", "parameters": {"details": "counts"}})
+        response = client.invoke_endpoint(EndpointName="e", ContentType="application/json", Body=body)
         return json.loads(response["Body"].read())
 
     return invoke

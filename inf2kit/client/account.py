@@ -81,6 +81,8 @@ class Account:
                 connect_timeout=CONNECT_TIMEOUT_S,
                 read_timeout=read_timeout_s,
                 max_pool_connections=connections,
+                # The few parameters are checked where they are built.
+                parameter_validation=False,
                 **options,
             )
 
