@@ -29,6 +29,8 @@ SAVES = "INF2KIT_SAVE_NOTEBOOKS"
 PYTHON = "INF2KIT_NOTEBOOK_PYTHON"
 SOURCES = sorted(FOLDER.glob("*.py"))
 CLOUD_PRESET = "tinyllama-1.1b-starter"
+#: What needs no cloud goes to a worker of its own.
+WITHOUT_CLOUD = pytest.mark.xdist_group("notebooks-on-this-machine")
 
 
 def test_sources_and_notebooks_are_the_same() -> None:
@@ -43,12 +45,14 @@ def test_sources_and_notebooks_are_the_same() -> None:
         ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 10))
 
 
+@WITHOUT_CLOUD
 @pytest.mark.parametrize("name", ["01-rehearse", "04-plan", "06-bring-your-handler"])
 def test_a_notebook_runs_on_this_machine(name: str, empty_home: Path) -> None:
     output = execute(name, {"INF2KIT_HOME": str(empty_home), "HOME": str(empty_home)}, {})
     assert ("no local endpoints" in output) or name == "04-plan"
 
 
+@WITHOUT_CLOUD
 def test_the_benchmark_shows_the_published_tables(empty_home: Path) -> None:
     variables = {"INF2KIT_HOME": str(empty_home), "HOME": str(empty_home)}
     output = execute("03-benchmark", variables, {"PRESET": "llama2-7b-latency"})
