@@ -33,7 +33,7 @@ from inf2kit import Endpoint
 llama = Endpoint(ENDPOINT)
 result = llama.generate("My favorite place on earth is", max_new_tokens=32, temperature=0.7, seed=7)
 print(result.text)
-print(f"{result.generated_tokens} tokens, {result.finish_reason}, {result.timings.total_s:.2f} s on this CPU")
+print(f"{result.generated_tokens} tokens, {result.finish_reason}")
 
 # %% [markdown]
 # ## A stream

@@ -35,6 +35,8 @@ def chat(
     if system:
         messages.append({"role": "system", "content": decode(system)})
     is_terminal = sys.stdin is not None and sys.stdin.isatty()
+    if is_terminal:
+        click.echo(f"{client.name}: Ctrl-C stops an answer, Ctrl-D ends the conversation", err=True)
     while (line := _read_line(is_terminal)) is not None:
         if not line.strip():
             continue
@@ -44,7 +46,7 @@ def chat(
         except inf2kit.EndpointError as error:
             if not is_terminal:
                 raise
-            # The turn was not answered, so it can be drop_unset again.
+            # The turn was not answered, so it can be sent again.
             messages.pop()
             click.echo(f"Error: {error}", err=True)
         else:

@@ -129,7 +129,7 @@ def execute(name: str, environment: Mapping[str, str], parameters: Mapping[str, 
 
 
 def save(name: str, notebook: nbformat.NotebookNode) -> None:
-    """Write the notebook with its outputs, which do not say where they were made."""
+    """Write the notebook with its outputs, which do not say where they were made, nor how long that took."""
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
         cell.metadata.pop("execution", None)
@@ -147,6 +147,8 @@ def joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
             text = output.text.replace(str(ROOT), ".")
             # A spinner's lines, and colours.
             text = re.sub(r"[^\n]*\r|\x1b\[\d*[Km]", "", text.replace("\r\n", "\n"))
+            # The seconds of a machine that runs other tests too.
+            text = re.sub(r"^\[ *[\d.]+ s\] | after \d+ s(?=;)", "", text, flags=re.MULTILINE)
             output.text = re.sub(r"/[\w./-]*/(home\d+|pytest-[\w-]+/popen-\w+/home\d+)\b", "~", text)
             if results and results[-1].get("name") == output.name:
                 results[-1].text += output.text
