@@ -140,18 +140,22 @@ def save(name: str, notebook: nbformat.NotebookNode) -> None:
 
 
 def joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
-    """Join the pieces of one stream, and name the folders of the test by what they stand for."""
+    """Join the pieces of one stream, and leave out what is of the test's own machine."""
     results: list[nbformat.NotebookNode] = []
     for output in outputs:
+        if "text" in output and results and results[-1].get("name") == output.name:
+            results[-1].text += output.text
+        else:
+            results.append(output)
+    for output in results:
         if "text" in output:
-            text = output.text.replace(str(ROOT), ".")
-            # A spinner's lines, and colours.
-            text = re.sub(r"[^\n]*\r|\x1b\[\d*[Km]", "", text.replace("\r\n", "\n"))
-            # The seconds of a machine that runs other tests too.
-            text = re.sub(r"^\[ *[\d.]+ s\] | after \d+ s(?=;)", "", text, flags=re.MULTILINE)
-            output.text = re.sub(r"/[\w./-]*/(home\d+|pytest-[\w-]+/popen-\w+/home\d+)\b", "~", text)
-            if results and results[-1].get("name") == output.name:
-                results[-1].text += output.text
-                continue
-        results.append(output)
+            output.text = cleaned(output.text)
     return results
+
+
+def cleaned(text: str) -> str:
+    """Return a text without spinners, colours and seconds, and with the test's folders as a user's."""
+    text = text.replace(str(ROOT), ".").replace("\r\n", "\n")
+    text = re.sub(r"[^\n]*\r|\x1b\[\d*[Km]", "", text)
+    text = re.sub(r"^\[ *[\d.]+ s\] | after \d+ s(?=;)", "", text, flags=re.MULTILINE)
+    return re.sub(r"/[\w./-]*/(home\d+|pytest-[\w-]+/popen-\w+/home\d+)\b", "~", text)
