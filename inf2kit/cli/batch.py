@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
 
 import inf2kit
+from inf2kit.cli.batch_answers import AnswersFile
 from inf2kit.cli.calling import address_options, connect, drop_unset, parameter_options
 
 
@@ -45,30 +45,37 @@ def batch(
     """
     parameters = drop_unset(options)
     requests = _read_requests(requests_file, parameters)
-    done = _prepare(answers_file, len(requests))
+    answers = AnswersFile(answers_file, len(requests))
     if preset:
         client = inf2kit.Endpoint.from_preset(endpoint, region_name=region_name, profile_name=profile_name)
     else:
         client = connect(endpoint, endpoint_url, region_name, profile_name)
-    if done:
-        click.echo(f"{done} of {len(requests)} lines are in {answers_file} already", err=True)
+    unanswered = answers.unanswered
+    if answers.answered:
+        click.echo(f"{answers.answered} of {len(requests)} lines are in {answers_file} already", err=True)
     failed = 0
     try:
-        with answers_file.open("ab") as file:
-            outcomes = client.generate_many(
-                requests[done:], concurrency=concurrency, progress=not quiet, **parameters
-            )
-            for number, outcome in enumerate(outcomes, done + 1):
-                if isinstance(outcome, inf2kit.EndpointError):
-                    failed += 1
-                    click.echo(f"line {number}: {outcome}", err=True)
-                _write(file, outcome, requests[number - 1])
+        outcomes = client.generate_many(
+            [requests[index] for index in unanswered],
+            concurrency=concurrency,
+            as_completed=True,
+            progress=not quiet,
+            **parameters,
+        )
+        for position, outcome in outcomes:
+            index = unanswered[position]
+            if isinstance(outcome, inf2kit.EndpointError):
+                failed += 1
+                click.echo(f"line {index + 1}: {outcome}", err=True)
+            answers.add(index, _line(outcome, requests[index]))
     except KeyboardInterrupt:
         click.echo(f"\nstopped; run the same command again to go on with {answers_file}", err=True)
         raise
+    finally:
+        answers.close()
     if failed:
         click.echo(
-            f"{failed} of {len(requests) - done} failed; their lines in {answers_file} have 'error'", err=True
+            f"{failed} of {len(unanswered)} failed; their lines in {answers_file} have 'error'", err=True
         )
     return 1 if failed else 0
 
@@ -114,39 +121,12 @@ def _parse(line: str, where: str, parameters: dict[str, Any]) -> dict[str, Any]:
     return request
 
 
-def _prepare(target: Path, total: int) -> int:
-    """Return the number of whole lines of an earlier run, and remove a half-written one.
-
-    Raises:
-        click.ClickException: the file is of something else.
-    """
-    try:
-        content = target.read_bytes()
-    except FileNotFoundError:
-        return 0
-    whole = content.rfind(b"\n") + 1
-    lines = content[:whole].splitlines()
-    try:
-        is_ours = all("text" in value or "error" in value for value in map(json.loads, lines))
-    except (ValueError, TypeError):
-        is_ours = False
-    if not is_ours or len(lines) > total:
-        raise click.ClickException(
-            f"{target} is not the output of an earlier run of this input; give another"
-        )
-    if whole < len(content):
-        os.truncate(target, whole)
-    return len(lines)
-
-
-def _write(file: BinaryIO, outcome: Any, request: dict[str, Any]) -> None:
-    values: dict[str, Any] = {"id": request["id"]} if "id" in request else {}
+def _line(outcome: inf2kit.TextResult | inf2kit.EndpointError, request: dict[str, Any]) -> dict[str, Any]:
+    line: dict[str, Any] = {"id": request["id"]} if "id" in request else {}
     if isinstance(outcome, inf2kit.EndpointError):
-        values |= {"error": str(outcome), "error_type": type(outcome).__name__}
-        values |= {name: getattr(outcome, name) for name in ("status", "code")}
+        line |= {"error": str(outcome), "error_type": type(outcome).__name__}
+        line |= {name: getattr(outcome, name) for name in ("status", "code")}
     else:
         names = ("text", "finish_reason", "input_tokens", "generated_tokens", "seed", "warnings")
-        values |= {name: getattr(outcome, name) for name in names}
-    values |= {"request_id": outcome.request_id, "attempts": outcome.attempts}
-    file.write(json.dumps(values, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
-    file.flush()
+        line |= {name: getattr(outcome, name) for name in names}
+    return line | {"request_id": outcome.request_id, "attempts": outcome.attempts}

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -199,6 +200,36 @@ def test_a_batch_that_is_stopped_keeps_what_it_has(server: FaultServer, tmp_path
     server.plans["e"] = [echo]
     assert run(server, "batch", str(requests), str(answers), "--endpoint", "e").exit_code == 0
     assert [line["text"] for line in read_lines(answers)] == prompts
+
+
+def test_a_batch_that_is_killed_has_each_answer_that_came(server: FaultServer, tmp_path: Path) -> None:
+    """The first answer does not come before the others, and no kill lets those be generated twice."""
+    released = threading.Event()
+
+    def slow_head(connection: Any, is_stream: bool) -> None:
+        if read_prompt() == "0":
+            released.wait(PATIENCE_S)
+        echo(connection, is_stream)
+
+    server.plans["e"] = [slow_head]
+    prompts = [str(number) for number in range(9)]
+    requests = write_lines(tmp_path / "in.jsonl", *prompts)
+    answers, ahead = tmp_path / "out.jsonl", tmp_path / "out.jsonl.ahead"
+    command = [INF2KIT, "batch", str(requests), str(answers), "--endpoint", "e", "--concurrency", "2"]
+    command += ["--endpoint-url", server.url, "--quiet"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        wait_until(lambda: ahead.exists() and ahead.read_bytes().count(b"\n") == 8, "eight answers")
+        process.kill()
+        process.communicate(timeout=PATIENCE_S)
+    released.set()
+    assert answers.read_bytes() == b""
+    ahead.write_bytes(ahead.read_bytes()[:-3])
+    calls = server.requests["e"]
+    again = run(server, "batch", str(requests), str(answers), "--endpoint", "e")
+    assert (again.exit_code, server.requests["e"] - calls) == (0, 2), "the first, and the half-written one"
+    assert "7 of 9 lines are in" in again.stderr
+    assert [line["text"] for line in read_lines(answers)] == prompts
+    assert not ahead.exists()
 
 
 @pytest.mark.parametrize(
