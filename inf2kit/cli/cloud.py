@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -154,5 +155,9 @@ def cloud_down() -> None:
     """Stop the cloud with all endpoints and processes, and delete everything in it."""
     from inf2kit.rehearsal.cloud import lifecycle
 
+    settings = lifecycle.find()
     is_stopped = lifecycle.down()
     click.echo("the rehearsal cloud is stopped" if is_stopped else "there is no rehearsal cloud")
+    if settings and os.environ.get("AWS_ENDPOINT_URL") == settings.url:
+        names = (name for name in lifecycle.environment(settings) if name.startswith("AWS_"))
+        click.echo(f"this shell still calls it; run: unset {' '.join(names)}", err=True)

@@ -66,3 +66,14 @@ def test_without_a_cloud_every_command_says_so(tmp_path: Path) -> None:
         assert result.returncode == 1
         assert result.stderr == ("Error: the rehearsal cloud is not up; start it with 'inf2kit cloud up'\n")
     assert inf2kit(tmp_path, "down").stdout == "there is no rehearsal cloud\n"
+
+
+def test_down_says_that_a_shell_still_calls_the_cloud(tmp_path: Path) -> None:
+    assert inf2kit(tmp_path, "up", "--port", "0", "--quota", "ml.inf2.xlarge=0").returncode == 0
+    wrong = inf2kit(tmp_path, "up", "--quota", "ml.inf2.xlarg=1")
+    assert "it must be INSTANCE=NUMBER, such as ml.inf2.xlarge=1" in wrong.stderr
+    lines = inf2kit(tmp_path, "env").stdout.splitlines()
+    (url,) = [line.partition("=")[2] for line in lines if line.startswith("export AWS_ENDPOINT_URL=")]
+    down = inf2kit(tmp_path, "down", AWS_ENDPOINT_URL=url)
+    assert down.stdout == "the rehearsal cloud is stopped\n"
+    assert down.stderr.startswith("this shell still calls it; run: unset AWS_ENDPOINT_URL AWS_ACCESS_KEY_ID ")
