@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from inf2kit.serving.engine.backend import PrefillChunk
 from inf2kit.serving.engine.backend.cpu.backend import CpuBackend, native_dtypes
+from inf2kit.serving.engine.backend.cpu.row_cache import RowCache
 from inf2kit.serving.engine.detokenizer import TokenDecoder
 from inf2kit.serving.engine.request import Request
 from inf2kit.serving.engine.scheduler import Scheduler
@@ -141,3 +143,22 @@ def test_a_precision_that_the_processor_lacks_is_computed_in_float32_with_a_noti
         notice = CpuBackend(small_weights, SHAPES, dtype).notice
         assert notice is not None
         assert dtype in notice
+
+
+def test_rows_take_memory_as_they_are_used(small_weights: Path) -> None:
+    """The 32 rows of 4096 tokens of a fleet's engine would be gigabytes."""
+
+    def resident_bytes() -> int:
+        pages = Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]
+        return int(pages) * os.sysconf("SC_PAGESIZE")
+
+    config = AutoConfig.from_pretrained(small_weights)
+    before = resident_bytes()
+    cache = RowCache(config, StaticShapes.resolve(32, 4096), torch.float32)
+    keys = cache.views(32, 4096)
+    size = sum(layer.numel() * layer.element_size() for layer in keys)
+    assert size > 500e6
+    assert resident_bytes() - before < size / 20
+    assert all(int(layer.data_ptr()) % 64 == 0 for layer in keys)
+    keys[0][5, :, 9] = 1.0
+    assert float(keys[0].sum()) == keys[0][5, :, 9].numel()
