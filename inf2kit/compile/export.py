@@ -18,6 +18,7 @@ from typing import Any
 
 from inf2kit.checkpoint import name_of
 from inf2kit.compile import graph_cache
+from inf2kit.compile.corrections import corrected
 from inf2kit.compile.spec import CompileSpec
 from inf2kit.serving.model_dir import GENERATION_CONFIG
 
@@ -71,9 +72,10 @@ def export(spec: CompileSpec, source: Path, target: Path) -> None:
     settings = neuron_config(spec, source, config)
     _report(graph_cache.describe(spec, settings))
     _report("compiling: a prefill and a decode graph")
-    model = NeuronModelForCausalLM.export(
-        str(source), settings, config=config, load_weights=False, **no_remote_code
-    )
+    with corrected():
+        model = NeuronModelForCausalLM.export(
+            str(source), settings, config=config, load_weights=False, **no_remote_code
+        )
     # A pushed model names the weights' origin instead of holding them.
     origin = name_of(Path(spec.model)) if Path(spec.model).exists() else spec.model
     model.neuron_config.checkpoint_id, model.neuron_config.checkpoint_revision = origin, spec.revision

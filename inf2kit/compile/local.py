@@ -13,6 +13,7 @@ from inf2kit import catalog, paths
 from inf2kit.checkpoint import Architecture, check_config, inspect
 from inf2kit.checkpoint.inspection import format_size
 from inf2kit.compile import disk_space, hub
+from inf2kit.compile.corrections import CORRECTIONS
 from inf2kit.compile.export_process import run_export
 from inf2kit.compile.hub import HubModel, ModelFolder
 from inf2kit.compile.spec import CompileSpec
@@ -238,7 +239,7 @@ def _compiled_folder(spec: CompileSpec) -> Path:
 
 
 def _cache_key(spec: CompileSpec) -> str:
-    """Name a compilation by the spec, the compiler's versions and the files of a local model."""
+    """Name a compilation by the spec, the versions of what compiles and the files of a local model."""
     files = ""
     if Path(spec.model).is_dir():
         # Another model may take the folder's place. Size and time tell that without hashing 13 GB.
@@ -247,7 +248,8 @@ def _cache_key(spec: CompileSpec) -> str:
         # What an earlier inf2kit has compiled without rewriting is not used.
         files += "".join(f"{change}\n" for change in inspect(Path(spec.model)).changes)
     versions = catalog.image().versions
-    key = f"{spec.to_json()} {versions['optimum_neuron']} {versions['neuronx_cc']} {files}"
+    compiler = f"{versions['optimum_neuron']} {versions['neuronx_cc']} {CORRECTIONS}"
+    key = f"{spec.to_json()} {compiler} {files}"
     return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 

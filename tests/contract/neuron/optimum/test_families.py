@@ -21,6 +21,7 @@ from inf2kit.compile.spec import CompileSpec
 from inf2kit.errors import CompileError
 from inf2kit.fit import Architecture
 from inf2kit.fit.memory import can_be_split, estimate_memory, sharded_heads, weights_per_core
+from inf2kit.serving.engine.backend import PrefillChunk
 from inf2kit.serving.engine.backend.neuron import NeuronBackend
 from inf2kit.serving.engine.detokenizer import TokenDecoder
 from inf2kit.serving.engine.request import Request
@@ -53,9 +54,17 @@ def source(family: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
     shutil.rmtree(path)
 
 
-def test_texts_and_their_logprobs_equal_transformers(family: str, source: Path, tmp_path: Path) -> None:
-    """More prompts than rows, of unlike lengths, so that rows are used again."""
-    spec = CompileSpec(family, None, StaticShapes.resolve(ROWS, LENGTH), 1, "float32")
+@pytest.mark.parametrize("cores", [1, 4])
+def test_texts_and_their_logprobs_equal_transformers(family: str, cores: int, tmp_path: Path) -> None:
+    """More prompts than rows, of unlike lengths, so that rows are used again.
+
+    Over 4 cores, 6 heads are padded to 8, 2 key and value heads are repeated, and the vocabulary and the MLP
+    are padded.
+    """
+    source = tmp_path / family
+    heads = {"hidden_size": 96, "num_attention_heads": 6, "intermediate_size": 50} if cores > 1 else {}
+    write_model(family, source, **heads)
+    spec = CompileSpec(family, None, StaticShapes.resolve(ROWS, LENGTH), cores, "float32")
     spec.check(Architecture.find(str(source)))
     export(spec, source, tmp_path / "compiled")
     backend = NeuronBackend(tmp_path / "compiled", spec.shapes)
@@ -83,6 +92,10 @@ def test_texts_and_their_logprobs_equal_transformers(family: str, source: Path, 
             logits = model(torch.tensor([[*prompt, *new]])).logits[0, len(prompt) - 1 : -1]
         expected = torch.log_softmax(logits, -1)[torch.arange(NEW), torch.tensor(new)]
         assert [token.logprob for token in tokens] == pytest.approx(expected.tolist(), abs=TOLERANCE)
+    prefilled = backend.prefill([PrefillChunk(0, prompts[0])]).logits[0]
+    with torch.inference_mode():
+        logits = model(torch.tensor([prompts[0]])).logits[0, -1]
+    assert torch.allclose(prefilled, logits, atol=TOLERANCE), "of every token, also the vocabulary's last"
 
 
 def _request(number: int, prompt: list[int], ended: dict[int, Generation]) -> Request:

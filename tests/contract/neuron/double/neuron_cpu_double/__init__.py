@@ -4,7 +4,8 @@ It stands in for the packages below optimum-neuron (``neuronx_distributed``, ``t
 ``libneuronxla``, ``neuronxcc``), which exist for machines with a device or a compiler only. Everything above
 them is optimum-neuron's own code: configuration, model, padding and sharding of weights, cache of keys and
 values, wrappers, sampling on the device. "Compiling" keeps the module; "the device" runs it with plain torch,
-with one rank, and like a compiled graph takes exactly the shapes and types it was compiled for.
+each rank in a thread of its own, and like a compiled graph takes exactly the shapes and types it was compiled
+for.
 """
 
 from __future__ import annotations

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import copy
 import fcntl
+import functools
+import importlib
 import os
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +19,57 @@ import torch
 # A compiled model is a TorchScript file, which cannot hold Python: it holds a pickle, and calls these
 # operators.
 _LIBRARY = torch.library.Library("neuron_cpu_double", "DEF")
-_LIBRARY.define("initialize(str graphs, str[] names, Tensor[] tensors) -> int")
+_LIBRARY.define("initialize(str graphs, str[] names, Tensor[] tensors, int ranks) -> int")
 _LIBRARY.define("run(int model, Tensor[] inputs) -> Tensor")
 _LOADED: list[Loaded] = []
 _HELD: list[Any] = []
 
 
-class Loaded:
-    """The graphs of one model with their weights and their common cache, "on the device"."""
+#: Functions that optimum-neuron's decoder finds by their names when it is traced. A compilation may have
+#: exchanged them, and a graph holds those that it was traced with.
+_DECODER = "optimum.neuron.models.inference.backend.modules.decoder.modeling_decoder"
+_TRACED_FUNCTIONS = ("mask_padded_logits",)
 
-    def __init__(self, graphs: str, weights: dict[str, torch.Tensor]) -> None:
+
+class Loaded:
+    """One model "on the device", on as many cores as it has ranks."""
+
+    def __init__(self, pickled: str, shards: list[dict[str, torch.Tensor]]) -> None:
+        graphs, self.functions = pickle.loads(base64.b64decode(pickled))
+        self.ranks = [Rank(copy.deepcopy(graphs), weights, len(shards)) for weights in shards]
+
+    def run(self, inputs: list[torch.Tensor]) -> torch.Tensor:
+        from neuronx_distributed.parallel_layers import parallel_state
+
+        from neuron_cpu_double.ranks import run_together
+
+        with parallel_state.ranks(len(self.ranks)), self._traced_functions():
+            outputs = run_together([functools.partial(rank.run, inputs) for rank in self.ranks])
+        if not all(torch.equal(each, outputs[0]) for each in outputs):
+            raise RuntimeError("the ranks have different outputs")
+        return outputs[0]
+
+    @contextlib.contextmanager
+    def _traced_functions(self) -> Iterator[None]:
+        decoder = importlib.import_module(_DECODER)
+        originals = {name: getattr(decoder, name) for name in self.functions}
+        vars(decoder).update(self.functions)
+        try:
+            yield
+        finally:
+            vars(decoder).update(originals)
+
+
+class Rank:
+    """The graphs of one core with their weights and their common cache."""
+
+    def __init__(self, graphs: dict[str, Any], weights: dict[str, torch.Tensor], count: int) -> None:
         from neuronx_distributed.parallel_layers import parallel_state
 
         self.graphs: dict[tuple[torch.Size, ...], Graph] = {}
         self.cache: list[torch.Tensor] = []
-        with parallel_state.ranks(1):
-            for name, (instance, shapes, dtypes) in pickle.loads(base64.b64decode(graphs)).items():
+        with parallel_state.ranks(count):
+            for name, (instance, shapes, dtypes) in graphs.items():
                 instance.load_module()
                 module, _ = instance.get(0)
                 # As on the device: the cache belongs to no graph, and weights are what the shard holds.
@@ -92,10 +132,14 @@ def _start_runtime() -> None:
         raise RuntimeError(f"neuron_cpu_double: {sentence}")
 
 
-def _initialize(graphs: str, names: list[str], tensors: list[torch.Tensor]) -> int:
+def _initialize(graphs: str, names: list[str], tensors: list[torch.Tensor], ranks: int) -> int:
     _start_runtime()
     _hold_cores()
-    _LOADED.append(Loaded(graphs, dict(zip(names, tensors, strict=True))))
+    shards: list[dict[str, torch.Tensor]] = [{} for _ in range(ranks)]
+    for name, tensor in zip(names, tensors, strict=True):
+        rank, _, name_of_tensor = name.partition(" ")
+        shards[int(rank)][name_of_tensor] = tensor
+    _LOADED.append(Loaded(graphs, shards))
     return len(_LOADED) - 1
 
 
@@ -113,14 +157,13 @@ class NxDModel(torch.nn.Module):
 
     @torch.jit.export
     def initialize(self, weights: list[dict[str, torch.Tensor]], start_rank: torch.Tensor) -> None:
-        if len(weights) != 1:
-            raise RuntimeError("the CPU double runs one rank")
         names: list[str] = []
         tensors: list[torch.Tensor] = []
-        for name, tensor in weights[0].items():
-            names.append(name)
-            tensors.append(tensor)
-        self.model = torch.ops.neuron_cpu_double.initialize(self.graphs, names, tensors)
+        for rank, shard in enumerate(weights):
+            for name, tensor in shard.items():
+                names.append(str(rank) + " " + name)
+                tensors.append(tensor)
+        self.model = torch.ops.neuron_cpu_double.initialize(self.graphs, names, tensors, len(weights))
 
     def forward(self, inputs: list[torch.Tensor]) -> torch.Tensor:
         if self.model < 0:
@@ -158,6 +201,8 @@ def compiled(graphs: dict[str, Any]) -> torch.jit.ScriptModule:
         name: (instance, tuple(each.shape for each in inputs), tuple(each.dtype for each in inputs))
         for name, (instance, inputs) in graphs.items()
     }
-    pickled = base64.b64encode(pickle.dumps(kept)).decode()
+    decoder = importlib.import_module(_DECODER)
+    functions = {name: getattr(decoder, name) for name in _TRACED_FUNCTIONS}
+    pickled = base64.b64encode(pickle.dumps((kept, functions))).decode()
     number = len(next(iter(kept.values()))[1])
     return torch.jit.script({4: FourInputs, 5: FiveInputs}[number](pickled))

@@ -4,6 +4,7 @@ asked."""
 import neuron_cpu_double
 import torch
 import torch.nn.functional as F
+from neuron_cpu_double.ranks import exchange
 
 from neuronx_distributed.parallel_layers import parallel_state
 from neuronx_distributed.parallel_layers.utils import divide, get_padding_length
@@ -16,7 +17,7 @@ class _Parallel(torch.nn.Module):
         self.tensor_parallel_group = parallel_state.get_tensor_model_parallel_group()
         size = parallel_state.get_tensor_model_parallel_size()
         self.pad_size = get_padding_length(shape[dim], size) if pad else 0
-        self._padded = shape[dim] + self.pad_size
+        self._size, self._padded = shape[dim], shape[dim] + self.pad_size
         shape = list(shape)
         shape[dim] = divide(self._padded, size)
         self.weight = torch.nn.Parameter(torch.zeros(shape, dtype=dtype), requires_grad=False)
@@ -53,11 +54,7 @@ class ColumnParallelLinear(_Parallel):
 
     def forward(self, x):
         output = F.linear(x, self.weight, self.bias)
-        return (
-            output[..., : output.shape[-1] - self.pad_size]
-            if self.gather_output and self.pad_size
-            else output
-        )
+        return torch.cat(exchange(output), -1)[..., : self._size] if self.gather_output else output
 
 
 class RowParallelLinear(_Parallel):
@@ -77,7 +74,7 @@ class RowParallelLinear(_Parallel):
         self._make((output_size, input_size), 1, dtype, pad)
 
     def forward(self, x):
-        return F.linear(x, self.weight)
+        return sum(exchange(F.linear(x, self.weight)))
 
 
 class ParallelEmbedding(_Parallel):
@@ -91,10 +88,11 @@ class ParallelEmbedding(_Parallel):
         pad=False,
     ):
         super().__init__()
-        self._make((num_embeddings, embedding_dim), 1 if shard_across_embedding else 0, dtype, pad)
+        assert shard_across_embedding, "the double splits embeddings over the hidden size only"
+        self._make((num_embeddings, embedding_dim), 1, dtype, pad)
 
     def forward(self, ids):
-        return F.embedding(ids.long(), self.weight)
+        return torch.cat(exchange(F.embedding(ids.long(), self.weight)), -1)[..., : self._size]
 
 
 class SPMDRank(torch.nn.Module):

@@ -11,9 +11,10 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 @contextlib.contextmanager
 def ranks(count):
     """As if this process were the first of so many."""
-    if dist.is_initialized():
-        dist.destroy_process_group()
-    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=count)
+    if not dist.is_initialized() or dist.get_world_size() != count:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=count)
     yield
     if count != 1:  # what runs asks for the size of its group at every step
         dist.destroy_process_group()
