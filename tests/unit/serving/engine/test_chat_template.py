@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -136,3 +137,55 @@ def test_no_variable_of_the_template_replaces_an_argument_of_transformers(name: 
     chat = Chat(({"role": "user", "content": "a"},), template_options={name: "x"})
     with pytest.raises(RequestError, match=f"variable '{name}' cannot be set"):
         render(PLAIN, chat)
+
+
+#: As the templates of Qwen3 and SmolLM3: the last question is looked for from the end, thoughts before it are
+#: dropped, the model's turns are marked for trainers, and a caller can switch thinking off.
+THINKING = (
+    "{%- set ns = namespace(last=-1) %}{%- for m in messages[::-1] %}"
+    "{%- if ns.last < 0 and m.role == 'user' %}{%- set ns.last = messages|length - 1 - loop.index0 %}"
+    "{%- endif %}{%- endfor %}"
+    "{%- for m in messages %}<|{{ m.role }}|>{%- if m.role == 'assistant' %}{% generation %}"
+    "{{- m.content if loop.index0 > ns.last else m.content.split('</think>')[-1].lstrip('\\n') }}"
+    "{% endgeneration %}{%- else %}{{- m.content }}{%- endif %}<|end|>{%- endfor %}"
+    "{%- if add_generation_prompt %}<|assistant|>"
+    "{%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\\n\\n</think>\\n\\n' }}"
+    "{%- endif %}{%- endif %}"
+)
+#: As Granite's: a system turn of its own with the day's date, and documents beside the turns.
+DATED = (
+    "{%- if messages[0]['role'] == 'system' %}{%- set system = messages[0]['content'] %}"
+    "{%- set turns = messages[1:] %}{%- else %}"
+    "{%- set system = \"Today's Date: \" + strftime_now('%B %d, %Y') + '.' %}"
+    "{%- set turns = messages %}{%- endif %}"
+    "{{- '<|system|>' + system }}"
+    "{%- for d in documents or [] %}{{- '<|document|>' + d['text'] }}{%- endfor %}"
+    "{%- for m in turns %}{{- '<|' + m['role'] + '|>' + m['content'] }}{%- endfor %}"
+)
+
+
+def test_thinking_is_switched_off_and_earlier_thoughts_are_dropped() -> None:
+    turns: tuple[Mapping[str, object], ...] = (
+        {"role": "user", "content": "One?"},
+        {"role": "assistant", "content": "<think>Hm.</think>\n\nTwo."},
+        {"role": "user", "content": "And now?"},
+    )
+    text, warnings = render(THINKING, Chat(turns))
+    assert (text, warnings) == (
+        "<|user|>One?<|end|><|assistant|>Two.<|end|><|user|>And now?<|end|><|assistant|>",
+        (),
+    )
+    silent, warnings = render(THINKING, Chat(turns, template_options={"enable_thinking": False}))
+    assert (silent, warnings) == (f"{text}<think>\n\n</think>\n\n", ())
+
+
+def test_a_template_knows_the_date_and_takes_documents() -> None:
+    documents = [{"text": "Rome is old."}]
+    question = {"role": "user", "content": "How old?"}
+    text, warnings = render(DATED, Chat((question,), template_options={"documents": documents}))
+    assert re.fullmatch(
+        r"<\|system\|>Today's Date: \w+ \d\d, \d{4}\.<\|document\|>Rome is old\.<\|user\|>How old\?", text
+    )
+    assert warnings == ()
+    own, _ = render(DATED, Chat(({"role": "system", "content": "Be brief."}, question)))
+    assert own == "<|system|>Be brief.<|user|>How old?"
