@@ -35,8 +35,10 @@ def test_python(victim: EndpointState, capsys: pytest.CaptureFixture[str], page:
 def test_console(victim: EndpointState, home: Path, empty_home: Path, tmp_path: Path, page: str) -> None:
     """The README starts an endpoint of its own, with the real model, and stops it again."""
     starts = page == "README.md"
-    # The real model is slow where many tests run at once.
-    names = {"tokens 64": "tokens 4"} if starts else {"smollm2-135m-local": victim.name}
+    # The real model is slow where many tests run at once, and the simulated one chats until its row is full.
+    names = {"tokens 64": "tokens 4", '"Be brief."': '"Be brief." --max-new-tokens 4'}
+    if not starts:
+        names["smollm2-135m-local"] = victim.name
     environment = {
         "PATH": f"{BIN}{os.pathsep}{os.defpath}",
         "HOME": str(tmp_path),
