@@ -148,8 +148,8 @@ class InputProcessor:
         if parameters.max_new_tokens is None or allowed >= parameters.max_new_tokens:
             return allowed, ()
         return allowed, (
-            f"max_new_tokens was lowered to {allowed}: prompt and answer share the {shapes.sequence_length} tokens "
-            f"of sequence_length, and the prompt has {input_length}",
+            f"max_new_tokens was lowered to {allowed}: prompt and answer share the sequence_length of "
+            f"{shapes.sequence_length} tokens, and the prompt has {input_length}",
         )
 
     def _check_ids(self, parameters: Parameters) -> None:
