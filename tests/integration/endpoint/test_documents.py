@@ -45,9 +45,15 @@ def test_console(victim: EndpointState, home: Path, empty_home: Path, tmp_path: 
         "INF2KIT_HOME": str(empty_home if starts else home),
     }
     (tmp_path / "requests.jsonl").write_text('{"prompt": "The sea is"}\n', encoding="utf-8")
-    for block in blocks_to_run(__file__, page, "console"):
-        for command, _ in block.commands:
-            run_in_shell(replace_all(command, names), environment, ROOT if starts else tmp_path, stdin="Hi\n")
+    try:
+        for block in blocks_to_run(__file__, page, "console"):
+            for command, _ in block.commands:
+                cwd = ROOT if starts else tmp_path
+                run_in_shell(replace_all(command, names), environment, cwd, stdin="Hi\n")
+    finally:
+        # A command in the middle that fails leaves the README's endpoint running.
+        if starts and (empty_home / "endpoints").exists():
+            run_in_shell("inf2kit local down smollm2-135m-local", environment, tmp_path, statuses=(0, 1))
     assert starts or (tmp_path / "answers.jsonl").read_text(encoding="utf-8")
 
 
