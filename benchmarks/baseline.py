@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,19 @@ class Baseline:
         self._tokenizer.padding_side = "left"
 
     @torch.inference_mode()
-    def generate(self, prompts: Sequence[str], new_tokens: Sequence[int]) -> int:
-        """Generate a static batch, which runs until its longest text is done; return its new tokens."""
+    def generate(
+        self, prompts: Sequence[str], new_tokens: Sequence[int], options: Mapping[str, Any] | None = None
+    ) -> int:
+        """Generate a static batch, which runs until its longest text is done; return its new tokens.
+
+        Args:
+            prompts: The prompts.
+            new_tokens: New tokens of each.
+            options: How tokens are sampled, as transformers names it; None for greedy search.
+        """
         inputs = self._tokenizer(list(prompts), return_tensors="pt", padding=True)
         longest = max(new_tokens)
-        ids = self.model.generate(**inputs, max_new_tokens=longest, min_new_tokens=longest, do_sample=False)
+        lengths = {"max_new_tokens": longest, "min_new_tokens": longest}
+        ids = self.model.generate(**inputs, **lengths, **(options or {"do_sample": False}))
         assert ids.shape[1] == inputs["input_ids"].shape[1] + longest
         return sum(new_tokens)

@@ -7,6 +7,7 @@ stopped with SIGSTOP, since some of them poll while they are idle.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -35,8 +36,11 @@ from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 from inf2kit.rehearsal.local.start import start_endpoint
 from inf2kit.rehearsal.local.state import EndpointState
 
-#: Takes a prompt and a number of new tokens, and returns the number of tokens generated.
-Generate = Callable[[str, int], int]
+#: How tokens are drawn where they are sampled; greedy search otherwise. No server limits the candidates in
+#: other ways, as some do by default.
+TEMPERATURE, TOP_P = 0.7, 0.9
+#: Takes a prompt, a number of new tokens and whether they are sampled; returns how many were generated.
+Generate = Callable[[str, int, bool], int]
 PRESET = "smollm2-135m-local"
 PEERS = Path(os.environ.get("INF2KIT_BENCH_PEERS", "build/peers"))
 _STOCK = Path(__file__).parent / "stock_handler.py"
@@ -130,9 +134,11 @@ def boto3_client(state: EndpointState, url: str = "") -> Any:
     )
 
 
-def invoke(client: Any, name: str, prompt: str, new_tokens: int) -> int:
+def invoke(client: Any, name: str, prompt: str, new_tokens: int, sampled: bool = False) -> int:
     """Make one call through boto3; return the number of tokens generated."""
-    parameters = {"max_new_tokens": new_tokens, "ignore_eos": True, "details": True}
+    parameters: dict[str, Any] = {"max_new_tokens": new_tokens, "ignore_eos": True, "details": True}
+    if sampled:
+        parameters |= {"do_sample": True, "temperature": TEMPERATURE, "top_p": TOP_P}
     response = client.invoke_endpoint(
         EndpointName=name,
         ContentType="application/json",
@@ -160,7 +166,7 @@ def local_endpoint(
     def processes() -> list[psutil.Process]:
         return container.list_processes(Path(state.run_dir))
 
-    server = Server("inf2kit, whole stack", lambda prompt, new: invoke(client, name, prompt, new), processes)
+    server = Server("inf2kit, whole stack", functools.partial(invoke, client, name), processes)
     try:
         yield server, state
     finally:
@@ -191,8 +197,10 @@ def stock_toolkit(weights: Path, dtype: str) -> Iterator[Server]:
         spec = ContainerSpec(base, run_dir, variables, port, Path(folder) / "log")
         url = f"http://127.0.0.1:{port}/invocations"
 
-        def generate(prompt: str, new_tokens: int) -> int:
-            return int(post(url, {"inputs": prompt, "new_tokens": new_tokens})["generated_tokens"])
+        def generate(prompt: str, new_tokens: int, sampled: bool = False) -> int:
+            options = {"do_sample": True, "temperature": TEMPERATURE, "top_p": TOP_P, "top_k": 0}
+            body = {"inputs": prompt, "new_tokens": new_tokens, "options": options if sampled else {}}
+            return int(post(url, body)["generated_tokens"])
 
         server = Server(
             "toolkit's stock way, one worker", generate, lambda: container.list_processes(run_dir)
@@ -220,7 +228,8 @@ def transformers_serve(weights: Path, dtype: str) -> Iterator[Server | None]:
     command = [program.absolute(), "serve", weights, *options, "--dtype", dtype, *pages]
     url = f"http://127.0.0.1:{port}/v1/completions"
 
-    def generate(prompt: str, new_tokens: int) -> int:
+    def generate(prompt: str, new_tokens: int, sampled: bool = False) -> int:
+        assert not sampled, "it samples as its first request does"
         # An end-of-sequence id of -1 never occurs, which fixes the length. The value is JSON within JSON.
         config = {"max_new_tokens": new_tokens, "do_sample": False, "eos_token_id": -1, "pad_token_id": 2}
         answer = post(url, {"prompt": prompt, "generation_config": json.dumps(config)})
@@ -245,9 +254,10 @@ def llama_cpp(weights: Path, dtype: str) -> Iterator[Server | None]:
     command = [program.absolute(), "-m", model, "-t", threads, "-tb", threads, "-np", "8", "-c", "4096"]
     url = f"http://127.0.0.1:{port}/completion"
 
-    def generate(prompt: str, new_tokens: int) -> int:
-        body = {"prompt": prompt, "n_predict": new_tokens, "ignore_eos": True, "temperature": 0}
-        return int(post(url, {**body, "cache_prompt": False})["tokens_predicted"])
+    def generate(prompt: str, new_tokens: int, sampled: bool = False) -> int:
+        body = {"prompt": prompt, "n_predict": new_tokens, "ignore_eos": True, "cache_prompt": False}
+        options = {"temperature": TEMPERATURE, "top_p": TOP_P, "top_k": 0, "min_p": 0}
+        return int(post(url, {**body, **(options if sampled else {"temperature": 0})})["tokens_predicted"])
 
     with _run_process(
         [*command, "--no-kv-unified", "--port", port], "llama.cpp's server", generate
@@ -264,7 +274,7 @@ def _run_process(command: list[Any], name: str, generate: Generate) -> Iterator[
         )
         top = psutil.Process(process.pid)
         try:
-            wait_until_answered(lambda: generate("ready", 2))
+            wait_until_answered(lambda: generate("ready", 2, False))
             yield Server(name, generate, lambda: [top, *top.children(recursive=True)])
         finally:
             with contextlib.suppress(ProcessLookupError):

@@ -136,7 +136,7 @@ def measure_load(
 
     def calls() -> Iterator[Callable[[], int]]:
         for text in itertools.cycle(texts):
-            yield partial(server.generate, text, 64)
+            yield partial(server.generate, text, 64, False)
 
     began = time.perf_counter()
     loads: dict[int, list[callers.Load]] = {count: [] for count in SWEEP}

@@ -24,7 +24,10 @@ def predict_fn(data: dict[str, Any], model: Any) -> dict[str, Any]:
     new_tokens = int(data["new_tokens"])
     with torch.inference_mode():
         ids = network.generate(
-            **inputs, max_new_tokens=new_tokens, min_new_tokens=new_tokens, do_sample=False
+            **inputs,
+            max_new_tokens=new_tokens,
+            min_new_tokens=new_tokens,
+            **(data.get("options") or {"do_sample": False}),
         )
     new_ids = ids[0, inputs["input_ids"].shape[1] :]
     return {"generated_text": tokenizer.decode(new_ids), "generated_tokens": len(new_ids)}

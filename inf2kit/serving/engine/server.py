@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from inf2kit.serving.engine.build import Engine
     from inf2kit.serving.engine.scheduler import Scheduler
 
-Events = asyncio.Queue[Event]
+#: The events of one connection; None where its caller has closed it.
+Events = asyncio.Queue[Event | None]
 
 
 class EngineServer:
@@ -231,15 +232,15 @@ async def _send_all(
     Raises:
         OSError: the caller closed the connection.
     """
+    # One queue for both: to wait for an event and for the caller with two tasks costs a stream's token twice
+    # the time, which the engine's thread waits for.
     closed = asyncio.ensure_future(reader.read(1))
+    closed.add_done_callback(lambda _: events.put_nowait(None))
     try:
         while True:
-            next_event = asyncio.ensure_future(events.get())
-            await asyncio.wait({next_event, closed}, return_when=asyncio.FIRST_COMPLETED)
-            if not next_event.done():
-                next_event.cancel()
+            event = await events.get()
+            if event is None:
                 raise ConnectionResetError("the caller closed the connection")
-            event = next_event.result()
             await _send(writer, event)
             if is_last(event):
                 return
