@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import metadata
@@ -304,6 +305,11 @@ def test_cores_are_a_range_and_all_is_not_none(
     assert get_available_cores() == 2
     monkeypatch.setenv("NEURON_RT_VISIBLE_CORES", "0,1,2")
     assert get_available_cores() == 1, "a list counts as one"
+    # The second of several engines.
+    NeuronBackend(compiled(1), StaticShapes.resolve(1, 64), first_core=8).load()
+    assert (os.environ["NEURON_RT_VISIBLE_CORES"], get_available_cores()) == ("8", 1)
+    monkeypatch.setenv("NEURON_RT_VISIBLE_CORES", "8-15")
+    assert get_available_cores() == 8
 
 
 def test_optimum_neurons_own_generate(compiled: Callable[..., Path], small_weights: Path) -> None:
