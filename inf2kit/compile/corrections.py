@@ -6,8 +6,20 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from inf2kit.compile.spec import CompileSpec
+
 #: Changes with them, as what was compiled without is not used any more.
 CORRECTIONS = 1
+
+
+def change_graphs(spec: CompileSpec, vocabulary: int) -> bool:
+    """Whether the graphs differ from those that optimum-neuron alone would trace.
+
+    Args:
+        spec: What is compiled.
+        vocabulary: Number of tokens of the model.
+    """
+    return not spec.on_device_sampling and vocabulary % spec.tensor_parallel_size != 0
 
 
 @contextlib.contextmanager

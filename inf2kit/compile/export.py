@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from inf2kit.checkpoint import name_of
-from inf2kit.compile import graph_cache
-from inf2kit.compile.corrections import corrected
+from inf2kit.compile import corrections, graph_cache
 from inf2kit.compile.spec import CompileSpec
 from inf2kit.serving.model_dir import GENERATION_CONFIG
 
@@ -70,9 +69,10 @@ def export(spec: CompileSpec, source: Path, target: Path) -> None:
     config = AutoConfig.from_pretrained(source, **no_remote_code).get_text_config()
     config.torch_dtype = getattr(torch, spec.dtype)
     settings = neuron_config(spec, source, config)
-    _report(graph_cache.describe(spec, settings))
+    is_corrected = corrections.change_graphs(spec, config.vocab_size)
+    _report(graph_cache.describe(spec, settings, is_corrected=is_corrected))
     _report("compiling: a prefill and a decode graph")
-    with corrected():
+    with corrections.corrected():
         model = NeuronModelForCausalLM.export(
             str(source), settings, config=config, load_weights=False, **no_remote_code
         )

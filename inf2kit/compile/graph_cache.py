@@ -18,7 +18,9 @@ _KEYS = ("batch_size", "sequence_length", "max_context_length", "tp_degree", "on
 _TIMEOUT_S = 120.0
 
 
-def describe(spec: CompileSpec, settings: Any, timeout_s: float = _TIMEOUT_S) -> str:
+def describe(
+    spec: CompileSpec, settings: Any, timeout_s: float = _TIMEOUT_S, *, is_corrected: bool = False
+) -> str:
     """Say how long the compilation takes, by what the hub's cache holds. It never fails.
 
     If the cache cannot be asked, optimum-neuron passes it over too: it would wait for it without a limit.
@@ -27,6 +29,7 @@ def describe(spec: CompileSpec, settings: Any, timeout_s: float = _TIMEOUT_S) ->
         spec: What to compile.
         settings: optimum-neuron's configuration of it.
         timeout_s: Seconds that the cache has for its answer.
+        is_corrected: Whether ``corrections`` change the graphs, so that the cache cannot have them.
     """
     if Path(spec.model).exists():
         return f"the hub's cache does not list models in folders; compiling may take {_SLOW}"
@@ -50,6 +53,8 @@ def describe(spec: CompileSpec, settings: Any, timeout_s: float = _TIMEOUT_S) ->
         return f"the hub's cache cannot be asked ({reason}); compiling may take {_SLOW}"
     values = {key: getattr(settings, key) for key in _KEYS} | {"torch_dtype": spec.dtype}
     if any(all(entry.get(key) == value for key, value in values.items()) for entry in entries):
+        if is_corrected:
+            return f"the hub's cache has these graphs, but without a correction of the logits: {_SLOW}"
         return "the hub's cache has these graphs: some minutes"
     return f"the hub's cache has {len(entries)} compilations of this model, none with these shapes: {_SLOW}"
 

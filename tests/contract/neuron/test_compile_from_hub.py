@@ -38,6 +38,8 @@ shapes = json.loads(sys.argv[2])
 for changes in ({}, {"batch_size": 3}):
     settings = types.SimpleNamespace(**{**shapes, **changes})
     print("SAYS", graph_cache.describe(spec, settings, float(sys.argv[3])), flush=True)
+settings = types.SimpleNamespace(**shapes)
+print("SAYS", graph_cache.describe(spec, settings, float(sys.argv[3]), is_corrected=True), flush=True)
 from huggingface_hub import constants
 print("SAYS", "offline" if constants.HF_HUB_OFFLINE else "online")
 """
@@ -127,17 +129,19 @@ def test_a_model_that_needs_more_room_is_refused_before_its_weights_come(
 def test_the_hubs_cache_of_graphs_is_looked_up_and_may_fail(hub: HubDouble, tmp_path: Path) -> None:
     entry = _run_code(hub, tmp_path, ENTRY, MODEL, json.dumps(SHAPES)).encode()
     hub.add(CACHE, {f"neuronxcc-2.21/0_REGISTRY/{VERSION}/llama/{MODEL}/entry.json": entry})
-    said = _describe(hub, tmp_path, timeout_s=PATIENCE_S)
-    assert said == [
+    lines = _describe(hub, tmp_path, timeout_s=PATIENCE_S)
+    assert lines == [
         "the hub's cache has these graphs: some minutes",
         "the hub's cache has 1 compilations of this model, none with these shapes: up to an hour and more "
+        "for a large model",
+        "the hub's cache has these graphs, but without a correction of the logits: up to an hour and more "
         "for a large model",
         "online",
     ]
     hub.faults.append(hold("/api/"))
-    said = _describe(hub, tmp_path, timeout_s=1)
-    assert said[0].startswith("the hub's cache cannot be asked (no answer within 1 s); compiling may take")
-    assert said[-1] == "offline", "optimum-neuron does not wait for it either"
+    lines = _describe(hub, tmp_path, timeout_s=1)
+    assert lines[0].startswith("the hub's cache cannot be asked (no answer within 1 s); compiling may take")
+    assert lines[-1] == "offline", "optimum-neuron does not wait for it either"
 
 
 def _describe(hub: HubDouble, tmp_path: Path, *, timeout_s: int) -> list[str]:
