@@ -11,8 +11,6 @@ The supervisor starts it as ``python -m inf2kit.serving.gateway.gateway MODEL_DI
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import signal
 import sys
 import time
@@ -20,25 +18,20 @@ import traceback
 
 from inf2kit.errors import RequestError, unavailable
 from inf2kit.serving.asgi import Receive, Scope, Send, answer
-from inf2kit.serving.engine.events import Event, MetricsEvent, StatusEvent
-from inf2kit.serving.engine.metrics import (
-    CONTENT_TYPE,
-    GatewayMetrics,
-    join_engines,
-    parse_engine_samples,
-    summarize,
-)
+from inf2kit.serving.engine.events import StatusEvent
+from inf2kit.serving.engine.metrics import CONTENT_TYPE
 from inf2kit.serving.engine.protocol import EngineCall, stream_engine
 from inf2kit.serving.gateway.connections import Connections
 from inf2kit.serving.gateway.invocations import Invocations
 from inf2kit.serving.gateway.model_server import ModelServer
+from inf2kit.serving.gateway.monitoring import Monitoring, ask
 from inf2kit.serving.gateway.routing import Engine, Router
-from inf2kit.serving.log import log, log_line
+from inf2kit.serving.log import log
 from inf2kit.serving.loopback import Loopback
 from inf2kit.serving.settings import Settings
 from inf2kit.serving.supervision.heartbeat import ENGINES, GATEWAY, Heartbeat
 from inf2kit.serving.supervision.processes import be_killed_first, end_with_parent
-from inf2kit.serving.supervision.run_state import SupervisorState, mark_opened, was_opened
+from inf2kit.serving.supervision.run_state import mark_opened, was_opened
 from inf2kit.serving.wire import Form, to_body
 
 #: The routes of calls, and the schema of each; on SageMaker's own the body decides.
@@ -49,13 +42,9 @@ _ROUTES: dict[str, Form | None] = {
 }
 _OPENAI = "/v1/"
 _POLL_S = 0.05
-#: Seconds between two lines of metrics, and between two lines of load.
-_METRICS_EVERY_S, _LOAD_EVERY_S = 60.0, 10.0
 #: Seconds after SIGTERM in which calls end by themselves, and after that with the tokens they have. SageMaker
 #: kills a container after 30 s.
 _DRAIN_S, _DRAIN_END_S = 25.0, 2.0
-#: Seconds in which an engine must answer what its metrics are: a process that is stopped never does.
-_ASKED_S = 2.0
 #: Seconds between two beats, and without a beat after which the gateway counts as stuck.
 _BEAT_S, _STALL_S = 0.5, 10.0
 
@@ -69,6 +58,7 @@ class Gateway:
 
     Attributes:
         router: Knows the engines.
+        monitoring: Metrics, and lines in the log.
         invocations: Answers calls.
     """
 
@@ -76,8 +66,8 @@ class Gateway:
         self._settings = settings
         self._began = int(time.time())
         self._model_server = ModelServer(settings.model_server_address)
-        self._metrics = GatewayMetrics()
         self.router = Router(settings, heartbeats)
+        self.monitoring = Monitoring(settings, self.router, lambda: self.state == "ready")
         self.invocations = Invocations(settings, self._model_server, self.router)
 
     @property
@@ -143,58 +133,12 @@ class Gateway:
 
     async def _end_all(self) -> None:
         """Have the engines end every text with the tokens that it has."""
-        await asyncio.gather(*(_ask(engine, EngineCall("end")) for engine in self.router.engines))
+        await asyncio.gather(*(ask(engine, EngineCall("end")) for engine in self.router.engines))
 
     async def _wait_for_calls(self, seconds: float) -> None:
         give_up_at = time.monotonic() + seconds
         while self.invocations.calls and time.monotonic() < give_up_at:
             await asyncio.sleep(_POLL_S)
-
-    async def log_load(self) -> None:
-        """Log every 10 s how many texts there are, for a metric filter; an idle endpoint reports too."""
-        admission = self.router.admission
-        while True:
-            load = {
-                "inf2kit": "load",
-                "texts_inside": admission.texts,
-                "texts_limit": admission.capacity,
-                "rows": self._settings.engines * self._settings.shapes.batch_size,
-            }
-            if self._settings.engines > 1:
-                load["engines_missing"] = self._settings.engines - len(self.router.serving)
-            log_line(json.dumps(load))
-            await asyncio.sleep(_LOAD_EVERY_S)
-
-    async def log_metrics(self) -> None:
-        """Log a summary of every minute that had a call, for ever."""
-        before, began = parse_engine_samples(await self.metrics()), time.monotonic()
-        while True:
-            await asyncio.sleep(_METRICS_EVERY_S)
-            now, ended = parse_engine_samples(await self.metrics()), time.monotonic()
-            if summary := summarize(now, before, ended - began):
-                log("metrics", summary)
-            before, began = now, ended
-
-    async def metrics(self) -> str:
-        """The metrics of the gateway and of each engine that answers, in Prometheus' text format."""
-        supervisor = SupervisorState.read(self._settings.run_dir)
-        text = self._metrics.text(
-            ready=self.state == "ready",
-            restarts=supervisor.restarts if supervisor else 0,
-            admission=self.router.admission,
-            engines=len(self.router.engines),
-            serving=len(self.router.serving),
-        )
-        answers = await asyncio.gather(
-            *(_ask(engine, EngineCall("metrics"), _ASKED_S) for engine in self.router.engines)
-        )
-        texts = {
-            engine.number: event.text
-            for engine, events in zip(self.router.engines, answers, strict=True)
-            for event in events
-            if isinstance(event, MetricsEvent)
-        }
-        return text + (join_engines(texts) if self._settings.engines > 1 else "".join(texts.values()))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -208,7 +152,9 @@ class Gateway:
             elif scope["method"] == "POST" and scope["path"] in _ROUTES:
                 await self._invoke(scope, receive, send)
             elif route == ("GET", "/metrics"):
-                await answer(send, 200, (await self.metrics()).encode(), {"content-type": CONTENT_TYPE})
+                await answer(
+                    send, 200, (await self.monitoring.metrics()).encode(), {"content-type": CONTENT_TYPE}
+                )
             elif route == ("GET", "/v1/models"):
                 await self._answer_json(send, 200, self._models())
             else:
@@ -229,13 +175,13 @@ class Gateway:
             status, error_code = await self.invocations.answer(
                 scope, receive, send, form=_ROUTES[scope["path"]], refusal=refusal
             )
-            self._metrics.record_call(status, error_code)
+            self.monitoring.record_call(status, error_code)
         except RequestError as error:
-            self._metrics.record_call(error.status, error.code)
+            self.monitoring.record_call(error.status, error.code)
             raise
         except Exception:
             traceback.print_exc()
-            self._metrics.record_call(500, "internal_error")
+            self.monitoring.record_call(500, "internal_error")
             raise RequestError(500, "internal_error", "the gateway could not answer this call") from None
 
     def _models(self) -> dict[str, object]:
@@ -254,18 +200,6 @@ class Gateway:
         body = to_body(value)
         content_type = {"content-type": "application/json"}
         await answer(send, status, body, {**content_type, **self.invocations.headers, **(headers or {})})
-
-
-async def _ask(engine: Engine, call: EngineCall, within_s: float | None = None) -> list[Event]:
-    """The events with which an engine answers; none where it does not, or not in time."""
-    events: list[Event] = []
-
-    async def collect() -> None:
-        events.extend([event async for event in stream_engine(engine.socket_path, call)])
-
-    with contextlib.suppress(RequestError, asyncio.TimeoutError):
-        await asyncio.wait_for(collect(), within_s)
-    return events
 
 
 async def _beat() -> None:
@@ -298,7 +232,7 @@ async def serve(settings: Settings) -> None:
     gateway.invocations.abort = server.abort
     log("gateway", f"opening {host}:{port}")
     serving = asyncio.create_task(server.serve())
-    tasks = (gateway.log_metrics(), gateway.log_load(), gateway.watch_model_server())
+    tasks = (gateway.monitoring.log_metrics(), gateway.monitoring.log_load(), gateway.watch_model_server())
     background += [asyncio.create_task(task) for task in tasks]
     await asyncio.wait({serving, ending, *background}, return_when=asyncio.FIRST_COMPLETED)
     for task in background:

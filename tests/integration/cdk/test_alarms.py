@@ -13,7 +13,7 @@ from aws_cdk.assertions import Template
 
 import inf2kit
 from inf2kit.cdk.log_metrics import EVENTS
-from inf2kit.serving.gateway import gateway
+from inf2kit.serving.gateway import monitoring
 from inf2kit.serving.log import log
 from inf2kit.serving.supervision import engine_process, supervisor
 from tests.helpers.cdk import find_only
@@ -159,7 +159,7 @@ def test_the_lines_are_those_that_the_container_prints(capfd: pytest.CaptureFixt
         message = line.removeprefix(prefix)
         assert message != line
         assert re.search(rf'"{message}\b', sources), f"the supervisor does not log {message!r}"
-    source = inspect.getsource(gateway)
+    source = inspect.getsource(monitoring)
     assert re.search(r'"inf2kit": "load",\s+"texts_inside": ', source)
 
 
@@ -192,7 +192,7 @@ def test_a_missing_engine_has_an_alarm_where_there_are_several(template: Callabl
         for transformation in resource["Properties"]["MetricTransformations"]
     }
     assert values["EnginesMissing-llama2-7b-fleet"] == "$.engines_missing"
-    assert re.search(r'load\["engines_missing"\] = ', inspect.getsource(gateway))
+    assert re.search(r'load\["engines_missing"\] = ', inspect.getsource(monitoring))
 
 
 def test_saturation_of_an_asynchronous_endpoint_leaves_a_long_call_alone(
