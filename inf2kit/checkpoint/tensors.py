@@ -167,11 +167,11 @@ def find_fault(tensors: Tensors, config: Mapping[str, Any], where: str) -> str |
             f"{again}, after model.resize_token_embeddings where tokens were added"
         )
     for name, expected in _expected_shapes(config, family).items():
-        found = next((key for key in tensors.shapes if key.endswith(name)), "")
-        if found and tensors.shapes[found] != expected:
+        stored = next((key for key in tensors.shapes if key.endswith(name)), "")
+        if stored and tensors.shapes[stored] != expected:
             return (
-                f"{found} of {where} is {list(tensors.shapes[found])} and should be {list(expected)} by its "
-                f"config.json, which is another model's or was changed; fetch both again, or {again}"
+                f"{stored} of {where} is {list(tensors.shapes[stored])} and should be {list(expected)} by "
+                f"its config.json, which is another model's or was changed; fetch both again, or {again}"
             )
     return None
 

@@ -88,9 +88,9 @@ def test_cdk_goes_on_from_every_state_that_a_failure_leaves(
     bootstrapped(*deploy, good, "--no-rollback")
     assert describe_status(aws, "mended") == "UPDATE_COMPLETE"
 
-    kept = {"Type": "AWS::Logs::LogGroup", "Properties": {"LogGroupName": "/mended", "RetentionInDays": 1}}
+    group = {"Type": "AWS::Logs::LogGroup", "Properties": {"LogGroupName": "/mended", "RetentionInDays": 1}}
     impossible = {"Type": "AWS::IAM::Policy", "Properties": IMPOSSIBLE, "DependsOn": "Group"}
-    failed = {"Group": kept, "P": impossible}
+    failed = {"Group": group, "P": impossible}
     assert stacks.update("mended", failed, DisableRollback=True) == "UPDATE_FAILED"
     aws("logs").delete_log_group(logGroupName="/mended")
     bootstrapped("rollback", "mended", "--app", good, check=False)

@@ -91,13 +91,13 @@ def test_every_option_is_deployed_and_taken_back(
     uris = [package(PRESET), package(str(own))]
     manifest = tmp_path / "inf2kit.json"
     manifest.write_bytes(paths.manifest(uris[0].split("/")[-2]).read_bytes())
-    given = dict(zip(GIVEN, (",".join(uris), str(manifest), str(own)), strict=True))
+    contexts = dict(zip(GIVEN, (",".join(uris), str(manifest), str(own)), strict=True))
     allowed = allow_policy((["s3:*", "logs:*", "cloudwatch:*", "kms:*", "ecr:*", "ec2:*"], "*"))
     limit = iam.create_policy(PolicyName="limit", PolicyDocument=allowed)["Policy"]["Arn"]
 
     def assembly(context: Mapping[str, Any]) -> str:
         folder = str(tmp_path / str(abs(hash(json.dumps(context)))))
-        build_app({**given, **context}, outdir=folder).synth()
+        build_app({**contexts, **context}, outdir=folder).synth()
         return folder
 
     def deploy(context: Mapping[str, Any], *stacks: str) -> None:
@@ -133,8 +133,9 @@ def test_every_option_is_deployed_and_taken_back(
     stacks = (f"{STACK}-dev", f"inf2-{OWN}-dev", COMPILE_ROLE_STACK)
     beside = {**BESIDE, PRESET: OF_ONE_PRESET}
     deploy(beside, *stacks)
-    found = {name: Endpoint.from_preset(name).name for name in (PRESET, f"{PRESET}-dev", f"{OWN}-dev")}
-    assert found == {PRESET: NAME, f"{PRESET}-dev": "another", f"{OWN}-dev": f"{OWN}-dev"}
+    names = (PRESET, f"{PRESET}-dev", f"{OWN}-dev")
+    endpoints = {name: Endpoint.from_preset(name).name for name in names}
+    assert endpoints == {PRESET: NAME, f"{PRESET}-dev": "another", f"{OWN}-dev": f"{OWN}-dev"}
     assert len(Endpoint.from_preset(f"{PRESET}-dev").generate("Hello", max_new_tokens=2).text)
     bootstrapped("destroy", "--force", *stacks, "--app", assembly(beside))
     assert generate(runtime, NAME), "the first stack is as it was"

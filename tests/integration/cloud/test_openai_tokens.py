@@ -60,10 +60,10 @@ def test_the_clouds_own_keys_are_taken(cloud: CloudSettings, aws: Callable[..., 
 def test_the_sagemaker_sdks_token_is_taken(cloud: CloudSettings, home: Path) -> None:
     code = "from sagemaker.core.token_generator import generate_token; print(generate_token())"
     command = [str(SDK), "-I", "-c", code]
-    made = subprocess.run(
+    ended = subprocess.run(
         command, env=shell_environment(cloud, home), capture_output=True, text=True, check=True
     )
-    assert ask(cloud, made.stdout.splitlines()[-1]).status_code == 400
+    assert ask(cloud, ended.stdout.splitlines()[-1]).status_code == 400
 
 
 def test_a_roles_and_a_users_keys_are_taken_with_their_own_secrets(

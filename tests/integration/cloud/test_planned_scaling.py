@@ -135,10 +135,10 @@ def test_the_planned_scaling_holds_the_objective_while_the_load_grows(
     calibration = tmp_path / "speed.toml"
     SPEED.write(calibration)
     variables = speed_variables(str(calibration), inf2kit.load_preset(PRESET))
-    given = {"package": package(PRESET)}
+    package_context = {"package": package(PRESET)}
 
     def deploy(context: Mapping[str, str], folder: str) -> None:
-        assembly = synthesize(tmp_path / folder, {**given, **context}, variables)
+        assembly = synthesize(tmp_path / folder, {**package_context, **context}, variables)
         bootstrapped("deploy", stack_name(PRESET), "--require-approval", "never", "--app", assembly)
 
     def describe() -> dict[str, Any]:

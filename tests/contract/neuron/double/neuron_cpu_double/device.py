@@ -197,12 +197,12 @@ class FourInputs(torch.nn.Module):
 
 def compiled(graphs: dict[str, Any]) -> torch.jit.ScriptModule:
     """A saveable model of graphs: by name, their instance and an example of their inputs."""
-    kept = {
+    examples = {
         name: (instance, tuple(each.shape for each in inputs), tuple(each.dtype for each in inputs))
         for name, (instance, inputs) in graphs.items()
     }
     decoder = importlib.import_module(_DECODER)
     functions = {name: getattr(decoder, name) for name in _TRACED_FUNCTIONS}
-    pickled = base64.b64encode(pickle.dumps((kept, functions))).decode()
-    number = len(next(iter(kept.values()))[1])
+    pickled = base64.b64encode(pickle.dumps((examples, functions))).decode()
+    number = len(next(iter(examples.values()))[1])
     return torch.jit.script({4: FourInputs, 5: FiveInputs}[number](pickled))
