@@ -23,7 +23,7 @@ from benchmarks.ending import end_children
 
 with end_children():
     command = [sys.executable, "-c", "import time; time.sleep(1000)"]
-    with servers._run_process(command, "a server", lambda prompt, new_tokens: 2) as server:
+    with servers._run_process(command, "a server", lambda prompt, new_tokens, sampled: 2) as server:
         other = subprocess.Popen(command, start_new_session=True)
         server.signal(signal.SIGSTOP)
         print(server.processes()[0].pid, other.pid, flush=True)
