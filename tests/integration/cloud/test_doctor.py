@@ -308,7 +308,8 @@ def test_what_bills_is_named_and_cleaned_up(
     ssm.put_parameter(Name="/inf2kit/presets/own", Value="{}", **tagged)
     owned = log_group(groups["owned"])
     owned["Properties"]["Tags"] = TAGS
-    stacks.create("inf2-owned", {"Log": owned, "Other": parameter("/other", "x")}, Tags=TAGS)
+    resources = {"Log": owned, "Other": parameter("/other", "x")}
+    assert stacks.create("inf2-owned", resources, Tags=TAGS) == "CREATE_COMPLETE"
 
     runs, total = look("what bills").findings
     assert (runs.status, runs.command) == (ADVICE, "inf2kit cleanup --region us-east-1")

@@ -8,8 +8,10 @@ import copy
 import fcntl
 import functools
 import importlib
+import marshal
 import os
 import pickle
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,11 +33,21 @@ _DECODER = "optimum.neuron.models.inference.backend.modules.decoder.modeling_dec
 _TRACED_FUNCTIONS = ("mask_padded_logits",)
 
 
+def _parts(function: types.FunctionType) -> tuple[bytes, Any]:
+    """A function by value, as a compiled graph needs no module of those who traced it."""
+    return marshal.dumps(function.__code__), function.__defaults__
+
+
+def _function(code: bytes, defaults: Any) -> types.FunctionType:
+    return types.FunctionType(marshal.loads(code), {"torch": torch}, argdefs=defaults)
+
+
 class Loaded:
     """One model "on the device", on as many cores as it has ranks."""
 
     def __init__(self, pickled: str, shards: list[dict[str, torch.Tensor]]) -> None:
-        graphs, self.functions = pickle.loads(base64.b64decode(pickled))
+        graphs, functions = pickle.loads(base64.b64decode(pickled))
+        self.functions = {name: _function(*parts) for name, parts in functions.items()}
         self.ranks = [Rank(copy.deepcopy(graphs), weights, len(shards)) for weights in shards]
 
     def run(self, inputs: list[torch.Tensor]) -> torch.Tensor:
@@ -202,7 +214,7 @@ def compiled(graphs: dict[str, Any]) -> torch.jit.ScriptModule:
         for name, (instance, inputs) in graphs.items()
     }
     decoder = importlib.import_module(_DECODER)
-    functions = {name: getattr(decoder, name) for name in _TRACED_FUNCTIONS}
+    functions = {name: _parts(getattr(decoder, name)) for name in _TRACED_FUNCTIONS}
     pickled = base64.b64encode(pickle.dumps((examples, functions))).decode()
     number = len(next(iter(examples.values()))[1])
     return torch.jit.script({4: FourInputs, 5: FiveInputs}[number](pickled))
