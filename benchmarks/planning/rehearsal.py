@@ -148,7 +148,8 @@ def measure(kind: str, seconds: float, progress: Callable[[str], None]) -> list[
                 *("--rate", ",".join(map(str, rates)), "--callers", ",".join(map(str, callers))),
                 *("--seconds", str(seconds), "--warm-up", str(predictor.engine.rows)),
             )
-            busy = os.getloadavg()[2]
+            # The average of five minutes: that of fifteen would count what ran before.
+            busy = os.getloadavg()[1]
             report = json.loads(Path(folder, "loads", "load.json").read_text(encoding="utf-8"))
         finally:
             _run("local", "down", name)
