@@ -53,6 +53,10 @@ cut out of the cache, truncation without sinks hardly differs: its own first tok
     "a start, the embedded": """Processor seconds until the endpoint is in service, of the processes that live then. The workers are
 forked from one, which imports what the toolkit imports.""",
     "a start, the simulated": "",
+    "two engines": """16 callers of one container. With the same rows and threads in all, two engines compute what one does: on a
+CPU they share what limits them. On an instance each has NeuronCores of its own.""",
+    "published bursts": """The container is the whole real one; only its engines are simulated, with the step times that were published
+of 8 cores and 32 rows. All calls of a burst arrive at once, as they did.""",
     "a package": """`inf2kit package` hashes every file and sends what the bucket lacks; the loop only sends. Both are whole
 processes, on the cores that moto runs on too.""",
     "a synth": """Most of it is CDK's own start.""",
@@ -73,6 +77,8 @@ def write(path: Path) -> None:
     saved = [json.loads(file.read_text(encoding="utf-8")) for file in FOLDER.glob("*.json")]
     sections = {section["title"]: section for section in saved if "title" in section}
     report, parts, latest = Report(), [], ""
+    if unknown := [title for title in sections if not title.startswith(tuple(_NOTES))]:
+        raise SystemExit(f"no note in {__file__} is for {unknown[0]!r}, so it would be left out; add one")
     machines = [section["machine"] for section in sections.values()]
     machine = max(machines, key=machines.count, default="")
     for start, note in _NOTES.items():
