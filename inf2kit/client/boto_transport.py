@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
-from inf2kit import aws
 from inf2kit.client import failures
 from inf2kit.client.answers import Reply
 from inf2kit.client.frames import FrameReader
 from inf2kit.client.options import WHOLE_TIMEOUT_S
 from inf2kit.client.requests import Call
-from inf2kit.errors import EndpointAccessError, EndpointRequestError
+from inf2kit.errors import EndpointRequestError
 
 _READ_BYTES = 65_536
 
@@ -143,17 +142,11 @@ def _raise(error: Exception, endpoint: str, limit_s: float, request_id: str | No
             exceptions.SSLError,
         ),
     ):
-        raise failures.unreachable(endpoint, _phrase(error)) from None
+        raise failures.unreachable(endpoint, failures.phrase(error)) from None
     if isinstance(error, (exceptions.HTTPClientError, exceptions.IncompleteReadError, HTTPError, OSError)):
-        raise failures.interrupted(endpoint, _phrase(error), request_id) from None
+        raise failures.interrupted(endpoint, failures.phrase(error), request_id) from None
     if isinstance(error, exceptions.ParamValidationError):
-        raise EndpointRequestError(f"endpoint {endpoint!r} cannot be called: {_phrase(error)}") from None
-    if isinstance(error, (exceptions.BotoCoreError, exceptions.ClientError)):
-        # Credentials that are missing, or cannot be renewed: a role that STS refuses, for one.
-        with aws.translate_errors(EndpointAccessError, f"calling the endpoint {endpoint!r}"):
-            raise error
-    raise error
-
-
-def _phrase(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise EndpointRequestError(
+            f"endpoint {endpoint!r} cannot be called: {failures.phrase(error)}"
+        ) from None
+    failures.raise_unsigned(error, endpoint)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
+from inf2kit import aws
 from inf2kit.errors import (
     EndpointAccessError,
     EndpointBusyError,
@@ -281,3 +282,19 @@ def _as_text(value: object) -> str | None:
 
 def _shorten(text: str, length: int = _SHOWN) -> str:
     return text if len(text) <= length else f"{text[:length]}..."
+
+
+def raise_unsigned(error: BaseException, endpoint: str) -> NoReturn:
+    """Raise botocore's error of a call that it could not sign as EndpointAccessError, any other as it is."""
+    from botocore import exceptions
+
+    if isinstance(error, (exceptions.BotoCoreError, exceptions.ClientError)):
+        # Credentials that are missing, or cannot be renewed: a role that STS refuses, for one.
+        with aws.translate_errors(EndpointAccessError, f"calling the endpoint {endpoint!r}"):
+            raise error
+    raise error
+
+
+def phrase(error: BaseException) -> str:
+    """Return an error's message as part of a sentence."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -16,7 +16,6 @@ import anyio.to_thread
 import certifi
 import httpcore
 
-from inf2kit import aws
 from inf2kit._version import __version__
 from inf2kit.client import failures
 from inf2kit.client.answers import Reply
@@ -24,7 +23,6 @@ from inf2kit.client.frames import FrameReader
 from inf2kit.client.one_write import OneWriteBackend
 from inf2kit.client.options import CONNECT_TIMEOUT_S
 from inf2kit.client.requests import Call
-from inf2kit.errors import EndpointAccessError
 
 _SERVICE = "sagemaker"
 _USER_AGENT = f"inf2kit/{__version__} httpcore/{httpcore.__version__}"
@@ -323,20 +321,11 @@ def _ssl_context(ca_bundle: str | None) -> ssl.SSLContext:
 
 def _raise(error: BaseException, endpoint: str, limit_s: float, request_id: str | None) -> NoReturn:
     """Raise EndpointError of the fitting kind in place of httpcore's and botocore's exceptions."""
-    from botocore import exceptions
 
     if isinstance(error, (TimeoutError, httpcore.ReadTimeout, httpcore.WriteTimeout)):
         raise failures.timed_out(endpoint, limit_s, request_id) from None
     if isinstance(error, (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.ProxyError, OSError)):
-        raise failures.unreachable(endpoint, _phrase(error)) from None
+        raise failures.unreachable(endpoint, failures.phrase(error)) from None
     if isinstance(error, (httpcore.NetworkError, httpcore.ProtocolError)):
-        raise failures.interrupted(endpoint, _phrase(error), request_id) from None
-    if isinstance(error, (exceptions.BotoCoreError, exceptions.ClientError)):
-        # Credentials that are missing, or cannot be renewed.
-        with aws.translate_errors(EndpointAccessError, f"calling the endpoint {endpoint!r}"):
-            raise error
-    raise error
-
-
-def _phrase(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise failures.interrupted(endpoint, failures.phrase(error), request_id) from None
+    failures.raise_unsigned(error, endpoint)
