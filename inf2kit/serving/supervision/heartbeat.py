@@ -64,6 +64,11 @@ class Heartbeat:
         """Report progress, or that there is nothing to do."""
         self._doubles[_STAMP] = time.monotonic()
 
+    def excuse(self) -> None:
+        """Count silence from now on: the reader was stopped, and so was the process, perhaps."""
+        if self.serving:
+            self.beat()
+
     def clear(self) -> None:
         """Reset: no process serves."""
         self._doubles[_STAMP] = 0.0

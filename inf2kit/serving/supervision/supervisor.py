@@ -29,6 +29,9 @@ from inf2kit.serving.supervision.run_state import SupervisorState
 
 _POLL_S = 0.05
 _LOCK_PATIENCE_S = 1.0
+#: Seconds without a look at the others after which they are not judged by their silence in that time: a paused
+#: container has no progress, and a supervisor that continues first would end engines that are about to.
+_PAUSED_S = 2.0
 
 
 class Supervisor:
@@ -43,6 +46,7 @@ class Supervisor:
         self._model_server = model_server
         self._engines = EnginePool(settings)
         heartbeat = Heartbeat.create()
+        self._heartbeats = [*self._engines.heartbeats, heartbeat]
         self._gateway = GatewayProcess(
             partial(
                 start_child,
@@ -58,8 +62,10 @@ class Supervisor:
 
     def run(self) -> None:
         """Supervise until the model server ends."""
+        looked_at = time.monotonic()
         try:
             while _is_alive(self._model_server):
+                looked_at = self._excuse_pauses(looked_at)
                 reason = self._engines.watch()
                 if reason is not None:
                     self._gateway.kill()
@@ -75,6 +81,15 @@ class Supervisor:
             self._gateway.kill()
             self._engines.kill()
             self._engines.record_state("ended")
+
+    def _excuse_pauses(self, looked_at: float) -> float:
+        """Forgive the others their silence while this process did not run, and return the time."""
+        now = time.monotonic()
+        if now - looked_at > _PAUSED_S:
+            log("supervisor", f"paused for {now - looked_at:.0f} s; silence in that time is not counted")
+            for heartbeat in self._heartbeats:
+                heartbeat.excuse()
+        return now
 
 
 def _log_failure(reason: str) -> str:

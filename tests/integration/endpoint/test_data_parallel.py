@@ -188,6 +188,23 @@ def test_capacity_falls_and_rises_with_the_engines(pair: EndpointState) -> None:
     wait_until(lambda: load_lines(pair)[-1]["engines_missing"] == 0, "the alarm's line says so")
 
 
+def test_a_pause_of_the_whole_container_ends_nothing(pair: EndpointState) -> None:
+    """The supervisor may continue first: what it sees then is silence that was its own, too."""
+    wait_until(lambda: read_metrics(pair)["inf2kit_engines_serving"] == ENGINES, "both engines serve")
+    log = LocalEndpoint(pair.name).find_log()
+    engines = [engine_process(pair, number) for number in range(ENGINES)]
+    (gateway,) = find_processes(pair, "gateway.gateway")
+    (supervisor,) = find_processes(pair, "supervision.supervisor")
+    before = len(log.read_text(encoding="utf-8"))
+    with stopped(gateway), stopped(engines[0]), stopped(engines[1]):
+        with stopped(supervisor):
+            time.sleep(4)  # longer than INF2KIT_STALL_SECONDS
+        wait_until(lambda: "inf2kit supervisor: " in log.read_text(encoding="utf-8")[before:], "it continues")
+    assert EndpointCaller(pair).generate("x", max_new_tokens=2)
+    assert "stuck" not in log.read_text(encoding="utf-8")[before:]
+    assert [engine_process(pair, number).pid for number in range(ENGINES)] == [each.pid for each in engines]
+
+
 def load_lines(pair: EndpointState) -> list[dict[str, int]]:
     """What the gateway has logged for metric filters."""
     log = LocalEndpoint(pair.name).find_log().read_text(encoding="utf-8")
