@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import psutil
 
-from inf2kit.cli import signals
+from inf2kit.cli import INTERRUPTED_STATUS, signals
 
 
 @contextmanager
@@ -18,7 +18,7 @@ def end_children() -> Iterator[None]:
         try:
             yield
         except KeyboardInterrupt:
-            raise SystemExit(signals.INTERRUPTED_STATUS) from None
+            raise SystemExit(INTERRUPTED_STATUS) from None
         finally:
             for child in psutil.Process().children(recursive=True):
                 with contextlib.suppress(psutil.Error):  # it may end meanwhile

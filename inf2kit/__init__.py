@@ -9,34 +9,12 @@ Importing this package is light: boto3 and the engine are imported where they ar
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from inf2kit._version import __version__
-from inf2kit.errors import (
-    CallTooLongError,
-    CheckpointError,
-    CloudError,
-    CompileError,
-    DeploymentError,
-    EndpointAccessError,
-    EndpointBusyError,
-    EndpointConnectionError,
-    EndpointError,
-    EndpointInterruptedError,
-    EndpointRequestError,
-    EndpointServerError,
-    EndpointTimeoutError,
-    Inf2KitError,
-    JobError,
-    LocalEndpointError,
-    ModelDirectoryError,
-    PackageError,
-    PlanError,
-    PresetError,
-    RequestError,
-)
 
+TYPE_CHECKING = False  # typing takes longer to import than all that is here
 if TYPE_CHECKING:
+    from typing import Any
+
     from inf2kit.client import (
         AsyncEndpoint,
         AsyncJob,
@@ -48,6 +26,29 @@ if TYPE_CHECKING:
         TextResult,
         TextStream,
         Timings,
+    )
+    from inf2kit.errors import (
+        CallTooLongError,
+        CheckpointError,
+        CloudError,
+        CompileError,
+        DeploymentError,
+        EndpointAccessError,
+        EndpointBusyError,
+        EndpointConnectionError,
+        EndpointError,
+        EndpointInterruptedError,
+        EndpointRequestError,
+        EndpointServerError,
+        EndpointTimeoutError,
+        Inf2KitError,
+        JobError,
+        LocalEndpointError,
+        ModelDirectoryError,
+        PackageError,
+        PlanError,
+        PresetError,
+        RequestError,
     )
     from inf2kit.offline import Model, load
     from inf2kit.presets import Preset, load_preset, preset_names
@@ -92,6 +93,7 @@ __all__ = [
     "preset_names",
 ]
 
+#: Where the names are; those of the errors are in inf2kit.errors.
 _LAZY = {
     "AsyncEndpoint": "inf2kit.client",
     "AsyncJob": "inf2kit.client",
@@ -112,11 +114,11 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(_LAZY[name]), name)
+    return getattr(importlib.import_module(_LAZY.get(name, "inf2kit.errors")), name)
 
 
 def __dir__() -> list[str]:

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from benchmarks.planning import rehearsal, runs, sensitivity
 from benchmarks.planning.validation import Comparison
-from inf2kit.cli import main
+from inf2kit.cli.commands import main
 from inf2kit.planning import basis
 from inf2kit.planning.capacity import HIGHEST_LOAD
 

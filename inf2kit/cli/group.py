@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from inf2kit import paths
-from inf2kit.cli import extras, signals, streams
+from inf2kit.cli import INTERRUPTED_STATUS, extras, signals, streams
 from inf2kit.errors import Inf2KitError
 
 #: Letters of the longest sentence that a help has of a command.
@@ -129,15 +129,16 @@ def _run_to_exit(run: Callable[[], Any]) -> NoReturn:
 def _run(run: Callable[[], Any]) -> int:
     """Run the command line, and return the exit status."""
     try:
-        status = run()  # click returns the status of --help and of ctx.exit, and what the command returns
+        with signals.raise_interrupts():
+            status = run()  # click returns the status of --help and of ctx.exit, and what the command returns
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except click.Abort as error:
         if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
-            return signals.INTERRUPTED_STATUS
+            return INTERRUPTED_STATUS
         click.echo("Aborted!", err=True)
         return 1
     except KeyboardInterrupt:
-        return signals.INTERRUPTED_STATUS
+        return INTERRUPTED_STATUS
     return status if isinstance(status, int) else 0

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-#: Ctrl-C's status in a shell.
-INTERRUPTED_STATUS = 128 + signal.SIGINT
+from inf2kit.cli import end_process
+
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -32,6 +32,19 @@ def exit_on_signals() -> Iterator[None]:
         for number, handler in before.items():
             if handler is signal.SIG_DFL:
                 signal.signal(number, handler)
+
+
+@contextmanager
+def raise_interrupts() -> Iterator[None]:
+    """Raise KeyboardInterrupt on Ctrl-C, where it would end the process at once."""
+    if signal.getsignal(signal.SIGINT) is not end_process:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, end_process)
 
 
 class Interrupts:

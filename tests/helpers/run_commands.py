@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import click
 from click.testing import CliRunner
 
-from inf2kit.cli import main
+from inf2kit.cli.commands import main
 
 FOLDER = sys.argv[1]
 #: A value for each required argument and option, by its name.

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 import inf2kit
 from inf2kit import catalog
 from inf2kit.catalog.registry import image_uri
-from inf2kit.cli import main
+from inf2kit.cli.commands import main
 from inf2kit.compile import disk_space, job, job_entrypoint, job_progress
 from inf2kit.compile.job_description import JobDescription
 from inf2kit.compile.spec import CompileSpec

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import inf2kit
-from inf2kit.cli import main
+from inf2kit.cli.commands import main
 from inf2kit.errors import PackageError
 from inf2kit.package import collect, open_store, split_uri, verify
 from inf2kit.package.hashing import PART_SIZE

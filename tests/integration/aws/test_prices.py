@@ -15,7 +15,7 @@ import inf2kit
 from inf2kit import paths
 from inf2kit.catalog import prices
 from inf2kit.catalog.prices import Price
-from inf2kit.cli import main
+from inf2kit.cli.commands import main
 from inf2kit.errors import DeploymentError
 
 HOSTING = {"ml.inf2.xlarge": "0.9900000000", "ml.inf2.48xlarge": "15.5800000000"}

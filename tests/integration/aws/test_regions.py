@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from inf2kit import Endpoint
-from inf2kit.cli import main
+from inf2kit.cli.commands import main
 from inf2kit.errors import EndpointError
 from tests.helpers.recording_aws import RecordingAws, recording_aws
 

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 import inf2kit
-from inf2kit.cli import main
+from inf2kit.cli.commands import main
 from inf2kit.package import collect, list_packages, open_store, split_uri, verify
 from inf2kit.package.stores.s3 import PART_SIZE
 from tests.helpers import packages

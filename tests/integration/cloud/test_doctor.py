@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from inf2kit import catalog, load_preset
 from inf2kit.aws import default_profile
-from inf2kit.cli import main
+from inf2kit.cli.commands import main
 from inf2kit.doctor import Finding, Report, Status, Surroundings, examine
 from inf2kit.doctor.checks import ACCOUNT, CHECKS
 from inf2kit.names import PRESET_TAG

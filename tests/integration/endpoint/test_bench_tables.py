@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from inf2kit.bench.tables.aggregate import aggregate
 from inf2kit.bench.tables.samples import Measurement
-from inf2kit.cli import main
+from inf2kit.cli.commands import main
 from inf2kit.rehearsal.local.state import EndpointState
 from tests.helpers.calibrations import CALIBRATION
 from tests.helpers.simulated_preset import write_preset

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from inf2kit.bench.compare import ALPHA, Comparison, compare, differences
 from inf2kit.bench.load.report import Report
 from inf2kit.bench.load.samples import Cell, Load, Sample
-from inf2kit.cli import main
+from inf2kit.cli.commands import main
 
 
 def report(

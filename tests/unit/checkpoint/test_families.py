@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 import inf2kit
 from inf2kit.checkpoint import check_config, inspect
 from inf2kit.checkpoint.families import FAMILIES
-from inf2kit.cli import main
+from inf2kit.cli.commands import main
 from inf2kit.errors import CheckpointError
 from inf2kit.fit import Architecture
 from tests.helpers import packages

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import inf2kit
 from inf2kit.checkpoint import inspect
-from inf2kit.cli import main
+from inf2kit.cli.commands import main
 from inf2kit.errors import CheckpointError, CompileError, PackageError
 from inf2kit.package import collect
 from tests.helpers import packages

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 import inf2kit
 from inf2kit.checkpoint import name_of
-from inf2kit.cli import main
+from inf2kit.cli.commands import main
 from inf2kit.package import collect
 from inf2kit.serving.settings import Settings
 from tests.helpers import packages

@@ -17,7 +17,7 @@ import inf2kit
 from inf2kit.checkpoint import config as configs
 from inf2kit.checkpoint import inspect, tokenizer
 from inf2kit.checkpoint.rope import find_faults
-from inf2kit.cli import main
+from inf2kit.cli.commands import main
 from inf2kit.package import collect
 from tests.helpers import packages
 

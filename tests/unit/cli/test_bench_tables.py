@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from inf2kit.cli import main
+from inf2kit.cli.commands import main
 from inf2kit.package import collect
 from inf2kit.presets import load_preset
 from inf2kit.serving.wire import AnswerOptions, Generation, response_writer

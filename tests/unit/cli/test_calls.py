@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from inf2kit.cli import main
+from inf2kit.cli.commands import main
 from inf2kit.rehearsal.runtime import event_stream
 from inf2kit.serving.wire import AnswerOptions, Generation, Token, response_writer
 from tests.helpers.fault_server import (

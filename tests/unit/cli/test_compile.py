@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from inf2kit.cli import main
+from inf2kit.cli.commands import main
 
 PRESET = "tinyllama-1.1b-starter"
 

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from inf2kit import catalog
-from inf2kit.cli import main
+from inf2kit.cli.commands import main
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from inf2kit.cli import main
+from inf2kit.cli.commands import main
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from inf2kit.cli import main
+from inf2kit.cli.commands import main
 
 TABLE = """
 from inf2kit.cli.output import print_table

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 import inf2kit
-from inf2kit.cli import main
+from inf2kit.cli.commands import main
 
 #: Characters of a line that most terminals show.
 WIDTH = 120

@@ -81,7 +81,7 @@ def test_an_error_without_a_reader_is_none_either(home: Path, broken_pipe: int) 
 def test_a_file_that_is_a_broken_pipe_is_an_error(home: Path, tmp_path: Path) -> None:
     """Only the standard streams end a command in silence."""
     program = (
-        "from inf2kit.cli import main\n"
+        "from inf2kit.cli.commands import main\n"
         "import click, os\n"
         "@main.command('fail')\n"
         "def fail(): raise BrokenPipeError(32, os.strerror(32))\n"

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from transformers import LlamaConfig
 
 import inf2kit
-from inf2kit.cli import main
+from inf2kit.cli.commands import main
 
 
 def _check(*arguments: str) -> str:

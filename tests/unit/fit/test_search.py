@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from inf2kit import catalog, paths, toml
 from inf2kit.catalog import Instance, prices
-from inf2kit.cli import main
+from inf2kit.cli.commands import main
 from inf2kit.fit import (
     Architecture,
     cheapest_instance,

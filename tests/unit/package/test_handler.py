@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 import inf2kit
-from inf2kit.cli import main
+from inf2kit.cli.commands import main
 from inf2kit.errors import PackageError
 from inf2kit.package import Manifest, collect
 from inf2kit.package.handler import check_handler

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 import inf2kit
-from inf2kit.cli import main
+from inf2kit.cli.commands import main
 from inf2kit.errors import PackageError
 from inf2kit.package import collect, list_packages, open_store, select_prunable, verify
 from inf2kit.package.maintenance import ListedPackage

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from inf2kit.cli import main
+from inf2kit.cli.commands import main
 from inf2kit.errors import PackageError
 from inf2kit.package import split_uri
 from inf2kit.package.stores.places import BucketPlace, parse_bucket_place, parse_place

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 import inf2kit
-from inf2kit.cli import main
+from inf2kit.cli.commands import main
 from inf2kit.package import collect, open_store, publish, verify
 from tests.helpers import packages
 

@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 
 from inf2kit import paths
 from inf2kit.catalog.calibration import Calibration
-from inf2kit.cli import main
+from inf2kit.cli.commands import main
 from tests.helpers.fault_server import FaultServer, fault_server, refuse
 from tests.helpers.faulty_endpoint import FaultyEndpoint
 from tests.helpers.servers import wait_until

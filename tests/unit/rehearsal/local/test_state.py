@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from inf2kit import paths
-from inf2kit.cli import main
+from inf2kit.cli.commands import main
 from inf2kit.client.local import MARK
 from inf2kit.errors import LocalEndpointError
 from inf2kit.rehearsal.local.endpoint import LocalEndpoint
