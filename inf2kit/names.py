@@ -28,6 +28,16 @@ def endpoint_name(preset: str, stage: str = "", *, asynchronous: bool = False) -
     return f"{name}-async" if asynchronous else name
 
 
+def endpoint_or_preset(text: str) -> str:
+    """Return the endpoint's name that is meant by one, or by a preset's name or path.
+
+    Any other text is returned as it is.
+    """
+    preset = preset_name(text)
+    is_preset = not is_endpoint_name(text) and re.fullmatch(r"\w[\w.-]*", preset, re.ASCII)
+    return endpoint_name(preset) if is_preset else text
+
+
 def preset_of_endpoint(name: str, presets: Iterable[str]) -> str | None:
     """Return the first of some presets that gives its endpoint this name by default, or None."""
     return next((preset for preset in presets if endpoint_name(preset) == name), None)

@@ -10,6 +10,7 @@ import click
 
 import inf2kit
 from inf2kit.cli.account import REGION_DEFAULT
+from inf2kit.names import endpoint_or_preset
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -56,13 +57,14 @@ def drop_unset(options: dict[str, Any]) -> dict[str, Any]:
 def connect(
     endpoint: str, endpoint_url: str | None, region_name: str | None, profile_name: str | None
 ) -> inf2kit.Endpoint:
-    """Return the endpoint that the options name.
+    """Return the endpoint that the options name, also by its preset.
 
     Raises:
         EndpointError: there cannot be such an endpoint, or AWS cannot be called.
     """
+    name = endpoint_or_preset(endpoint)
     return inf2kit.Endpoint(
-        endpoint, endpoint_url=endpoint_url, region_name=region_name, profile_name=profile_name
+        name, endpoint_url=endpoint_url, region_name=region_name, profile_name=profile_name
     )
 
 

@@ -15,6 +15,7 @@ from inf2kit.cli.extras import needs
 from inf2kit.cli.group import CommandGroup
 from inf2kit.cli.output import print_table, step_printer
 from inf2kit.errors import CloudError
+from inf2kit.names import endpoint_or_preset
 
 
 @click.group(cls=CommandGroup, short_help="Run a rehearsal cloud for cdk, boto3 and aws.")
@@ -134,7 +135,7 @@ def cloud_logs(endpoint: str | None, follow: bool) -> None:
         if endpoint is None:
             logs = [settings.log]
         else:
-            logs = sorted((settings.folder / "instances" / endpoint).glob("*.log"))
+            logs = sorted((settings.folder / "instances" / endpoint_or_preset(endpoint)).glob("*.log"))
         if not logs:
             raise CloudError(f"no container of {endpoint!r} has a log; see 'inf2kit cloud status'")
         for log in logs:

@@ -12,6 +12,7 @@ from inf2kit.cli.extras import needs
 from inf2kit.cli.group import CommandGroup
 from inf2kit.cli.output import print_table, step_printer
 from inf2kit.errors import LocalEndpointError
+from inf2kit.names import endpoint_or_preset
 
 #: Seconds between two looks at a log.
 _FOLLOW_S = 0.2
@@ -112,13 +113,13 @@ def local_status() -> None:
 @click.option("--follow", "-f", is_flag=True, help="Keep printing new lines until Ctrl-C.")
 @needs("local")
 def local_logs(name: str, follow: bool) -> None:
-    """Print the container's log of an endpoint.
+    """Print the container's log of an endpoint, which is named by itself or by its preset.
 
     It has the lines that CloudWatch would have.
     """
     from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 
-    path = LocalEndpoint(name).find_log()
+    path = LocalEndpoint(endpoint_or_preset(name)).find_log()
     with path.open(encoding="utf-8", errors="replace") as log:
         while True:
             is_gone = not path.exists()
@@ -137,13 +138,16 @@ def local_logs(name: str, follow: bool) -> None:
 @click.option("--all", "stop_all", is_flag=True, help="Stop every local endpoint.")
 @needs("local")
 def local_down(name: str | None, stop_all: bool) -> None:
-    """Stop an endpoint with all of its processes, and delete its folder."""
+    """Stop an endpoint with all of its processes, and delete its folder.
+
+    NAME is the endpoint's name, or that of its preset.
+    """
     from inf2kit.rehearsal.local.endpoint import LocalEndpoint
 
     if (name is None) is not stop_all:
         raise click.UsageError("give the name of an endpoint, or --all")
     errors = []
-    endpoints = LocalEndpoint.list_all() if name is None else [LocalEndpoint(name)]
+    endpoints = LocalEndpoint.list_all() if name is None else [LocalEndpoint(endpoint_or_preset(name))]
     if not endpoints:
         click.echo("no local endpoints")
     for endpoint in endpoints:

@@ -25,6 +25,23 @@ def test_a_preset_gives_its_endpoint_and_stack_their_names(preset: str, stage: s
     assert names.stack_name(preset, stage) == f"inf2-{endpoint}"
 
 
+@pytest.mark.parametrize(
+    ("text", "endpoint"),
+    [
+        ("a--b", "a--b"),
+        ("tinyllama-1.1b-starter", "tinyllama-1-1b-starter"),
+        ("tinyllama-1.1b-starter-dev", "tinyllama-1-1b-starter-dev"),
+        ("presets/my_own.toml", "my-own"),
+        ("../x", "../x"),
+        (".", "."),
+        ("naïve", "naïve"),
+        ("", ""),
+    ],
+)
+def test_an_endpoint_may_be_named_by_its_preset(text: str, endpoint: str) -> None:
+    assert names.endpoint_or_preset(text) == endpoint
+
+
 def test_the_parameter_keeps_the_presets_own_name() -> None:
     assert names.parameter_name("tinyllama-1.1b-starter") == "/inf2kit/presets/tinyllama-1.1b-starter"
     assert names.parameter_name("llama2-7b-budget", "dev") == "/inf2kit/presets/llama2-7b-budget-dev"

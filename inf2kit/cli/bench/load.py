@@ -17,6 +17,7 @@ from inf2kit.cli.extras import needs
 from inf2kit.cli.output import results_folder
 from inf2kit.cli.types import LengthsType, Numbers, Slo
 from inf2kit.errors import Inf2KitError
+from inf2kit.names import endpoint_or_preset
 
 if TYPE_CHECKING:
     from inf2kit.bench.load.calibrate import Calibrator
@@ -167,6 +168,7 @@ def load(
     plan = _plan(parse_loads(callers or (), rates or (), speeds or ()), transport, **options)
     if calibrate and (not plan.streamed or transport == "jobs" or not plan.workload.needs_prompts):
         raise click.UsageError("--calibrate needs streamed answers, and lengths or a trace of lengths")
+    endpoint = endpoint_or_preset(endpoint)
     address = Address(endpoint, endpoint_url, region_name, profile_name)
     writer = ReportWriter(output or Path(f"load-{endpoint}-{dt.datetime.now(dt.timezone.utc):%Y%m%d-%H%M%S}"))
     progress = ProgressLine(quiet=quiet)

@@ -25,7 +25,6 @@ from inf2kit.cli.commands import main
         (["local", "down"], "give the name of an endpoint, or --all"),
         (["verify-device", "--report", "/none/report.json"], "choose another --report"),
         (["generate", "naïve", "x"], "cannot be an endpoint's name"),
-        (["generate", "tinyllama-1.1b-starter", "x"], "that preset's endpoint is 'tinyllama-1-1b-starter'"),
         (
             ["generate", "e", "x", "--region", "eu-west-1", "--endpoint-url", "nonsense"],
             "correct endpoint_url",

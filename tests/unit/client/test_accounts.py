@@ -177,6 +177,11 @@ def test_a_name_that_no_endpoint_has_is_not_called(aws: RecordingAws, name: str)
         Endpoint(name)
 
 
+def test_a_presets_name_that_no_endpoint_has_is_told_its_endpoints(aws: RecordingAws) -> None:
+    with pytest.raises(EndpointError, match="that preset's endpoint is 'tinyllama-1-1b-starter'"):
+        Endpoint("tinyllama-1.1b-starter")
+
+
 def test_a_parameter_of_somebody_else_is_a_sentence(aws: RecordingAws) -> None:
     for value in ("", "[]", "{}", "7"):
         aws.answers["ssm"] = {"Parameter": {"Value": value}}
