@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
+from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
 
 import inf2kit
+from inf2kit.cli import INTERRUPTED_STATUS, end_process
 from inf2kit.cli.batch_answers import AnswersFile
 from inf2kit.cli.calling import address_options, connect, drop_unset, parameter_options
 
@@ -41,7 +47,8 @@ def batch(
     """Send each line of IN.jsonl to an endpoint, and write a line of OUT.jsonl for it, in the same order.
 
     A line is a text in JSON, or an object with inputs or messages, and with parameters of its own if it needs
-    them. Run the same command again after an interruption, and it goes on where it stopped.
+    them. Ctrl-C waits for the answers of the calls in flight, and a second one drops them. Run the same
+    command again after an interruption, and it goes on where it stopped.
     """
     parameters = drop_unset(options)
     requests = _read_requests(requests_file, parameters)
@@ -54,30 +61,82 @@ def batch(
     if answers.answered:
         click.echo(f"{answers.answered} of {len(requests)} lines are in {answers_file} already", err=True)
     failed = 0
-    try:
+    with _Interrupts(f"run the same command again to go on with {answers_file}") as interrupts, answers:
         outcomes = client.generate_many(
             [requests[index] for index in unanswered],
             concurrency=concurrency,
             as_completed=True,
             progress=not quiet,
+            until=interrupts.have_come,
             **parameters,
         )
         for position, outcome in outcomes:
+            interrupts.answered += 1
             index = unanswered[position]
             if isinstance(outcome, inf2kit.EndpointError):
                 failed += 1
                 click.echo(f"line {index + 1}: {outcome}", err=True)
             answers.add(index, _line(outcome, requests[index]))
-    except KeyboardInterrupt:
-        click.echo(f"\nstopped; run the same command again to go on with {answers_file}", err=True)
-        raise
-    finally:
-        answers.close()
     if failed:
         click.echo(
             f"{failed} of {len(unanswered)} failed; their lines in {answers_file} have 'error'", err=True
         )
+    if answers.answered < len(requests):
+        click.echo(
+            f"stopped after {answers.answered} of {len(requests)} lines; {interrupts.advice}", err=True
+        )
+        return INTERRUPTED_STATUS
     return 1 if failed else 0
+
+
+class _Interrupts:
+    """Ctrl-C during a batch: the first lets no further call begin, and the second ends the process at once.
+
+    Args:
+        advice: How to go on.
+
+    Attributes:
+        answered: Number of calls that have ended, as its user counts them.
+    """
+
+    def __init__(self, advice: str) -> None:
+        self.advice = advice
+        self.answered = 0
+        self._begun = 0
+        self._came = False
+        self._before: Any = None
+
+    def __enter__(self) -> _Interrupts:
+        """Begin to handle Ctrl-C, unless it is ignored."""
+        is_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        if threading.current_thread() is threading.main_thread() and not is_ignored:
+            self._before = signal.signal(signal.SIGINT, self._stop)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Handle Ctrl-C as before."""
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def have_come(self) -> bool:
+        """Whether there was a Ctrl-C; it is asked before each call."""
+        self._begun += not self._came
+        return self._came
+
+    def _stop(self, _number: int, _frame: FrameType | None) -> None:
+        if self._came:
+            _print(f"stopped without them; {self.advice}")
+            end_process()
+        self._came = True
+        running = self._begun - self.answered
+        calls = "1 call" if running == 1 else f"{running} calls"
+        _print(f"waiting for the answers of {calls} in flight, which are paid for; Ctrl-C again drops them")
+
+
+def _print(line: str) -> None:
+    """Print a line to standard error past its buffer, which the signal may have interrupted."""
+    with suppress(OSError):
+        os.write(2, f"\n{line}\n".encode())
 
 
 def _read_requests(source: Path, parameters: dict[str, Any]) -> list[dict[str, Any]]:

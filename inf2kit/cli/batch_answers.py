@@ -53,7 +53,11 @@ class AnswersFile:
         self._waiting[index] = line
         self._write_waiting()
 
-    def close(self) -> None:
+    def __enter__(self) -> AnswersFile:
+        """Begin to write."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Close the files, and remove that of the waiting answers if none waits."""
         self._file.close()
         self._ahead.close()

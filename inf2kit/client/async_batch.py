@@ -29,13 +29,13 @@ async def run_in_tasks(
             while item is not None:
                 index, prompt = item
                 finished.put_nowait((index, await call(prompt)))
-                item = queued.take()
+                item = queued.begin()
         except Exception as error:  # of the caller's own prompts or callbacks
             finished.put_nowait(error)
 
     try:
         while True:
-            while len(workers) < concurrency and (item := queued.take()) is not None:
+            while len(workers) < concurrency and (item := queued.begin()) is not None:
                 worker = asyncio.ensure_future(work(item))
                 workers.add(worker)
                 worker.add_done_callback(workers.discard)

@@ -185,6 +185,7 @@ class AsyncEndpoint(EndpointBase):
         concurrency: int | None = None,
         as_completed: Literal[False] = False,
         progress: bool | Callable[[Progress], None] = False,
+        until: Callable[[], bool] | None = None,
         **parameters: Any,
     ) -> AsyncGenerator[Outcome, None]: ...
 
@@ -196,6 +197,7 @@ class AsyncEndpoint(EndpointBase):
         concurrency: int | None = None,
         as_completed: Literal[True],
         progress: bool | Callable[[Progress], None] = False,
+        until: Callable[[], bool] | None = None,
         **parameters: Any,
     ) -> AsyncGenerator[tuple[int, Outcome], None]: ...
 
@@ -206,6 +208,7 @@ class AsyncEndpoint(EndpointBase):
         concurrency: int | None = None,
         as_completed: bool = False,
         progress: bool | Callable[[Progress], None] = False,
+        until: Callable[[], bool] | None = None,
         **parameters: Any,
     ) -> AsyncGenerator[Outcome, None] | AsyncGenerator[tuple[int, Outcome], None]:
         """Continue many texts, several at a time, as ``Endpoint.generate_many`` does.
@@ -231,7 +234,7 @@ class AsyncEndpoint(EndpointBase):
                 return error
 
         async def pairs() -> AsyncGenerator[tuple[int, Outcome], None]:
-            queued = Queue(prompts, count, in_order=not as_completed)
+            queued = Queue(prompts, count, in_order=not as_completed, until=until)
             async with aclosing(run_in_tasks(call_one, queued, count)) as outcomes:
                 async for index, outcome in outcomes:
                     counter.add(outcome)

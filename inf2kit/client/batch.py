@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from inf2kit.client.requests import Call, chat_call, text_call
@@ -30,10 +30,19 @@ class Queue:
         prompts: The prompts; they are taken one by one, as they are needed.
         concurrency: Number of callers.
         in_order: Whether outcomes are returned in the order of the prompts.
+        until: Asked before each call; none begins once it was true. None never is.
     """
 
-    def __init__(self, prompts: Iterable[Prompt], concurrency: int, *, in_order: bool) -> None:
+    def __init__(
+        self,
+        prompts: Iterable[Prompt],
+        concurrency: int,
+        *,
+        in_order: bool,
+        until: Callable[[], bool] | None = None,
+    ) -> None:
         self._prompts = iter(enumerate(prompts))
+        self._until, self._is_over = until, False
         self._in_order = in_order
         self._room = concurrency * (_AHEAD if in_order else 2)
         self._outcomes: dict[int, Outcome] = {}
@@ -42,16 +51,31 @@ class Queue:
 
     def take(self) -> tuple[int, Prompt] | None:
         """Return the next prompt and its index; None if there is none, or no room for its outcome."""
-        if self.pending + len(self._outcomes) >= self._room:
+        if self._is_over or self.pending + len(self._outcomes) >= self._room:
             return None
         item = next(self._prompts, None)
         if item is not None:
             self.pending += 1
         return item
 
-    def finish(self, index: int, outcome: Outcome) -> Iterator[tuple[int, Outcome]]:
-        """Take the outcome of a prompt, and yield those that are to be returned now."""
+    def begin(self) -> tuple[int, Prompt] | None:
+        """Return the next prompt and its index, where its call begins at once; None if there is none."""
+        item = self.take()
+        if item is not None and not self.may_call():
+            self.pending -= 1
+            return None
+        return item
+
+    def may_call(self) -> bool:
+        """Whether the next call may begin."""
+        self._is_over = self._is_over or (self._until is not None and self._until())
+        return not self._is_over
+
+    def finish(self, index: int, outcome: Outcome | None) -> Iterator[tuple[int, Outcome]]:
+        """Take the outcome of a prompt, None if it was not sent, and yield those to be returned now."""
         self.pending -= 1
+        if outcome is None:
+            return
         if not self._in_order:
             yield index, outcome
             return
@@ -113,24 +137,47 @@ def run_in_threads(
 ) -> Iterator[tuple[int, Outcome]]:
     """Call with every prompt, and yield indices and outcomes.
 
-    If the caller stops early, no further call begins; those that run are answered, and dropped.
+    If the caller stops early, no further call begins; those that run are answered, and dropped. They keep no
+    process from ending.
 
     Args:
         call: Makes one call, in any thread.
         queued: The prompts.
         concurrency: Number of threads.
     """
-    finished: queue.SimpleQueue[tuple[int, Future[Outcome]]] = queue.SimpleQueue()
-    pool = ThreadPoolExecutor(concurrency, thread_name_prefix="inf2kit-batch")
+    waiting: queue.SimpleQueue[tuple[int, Prompt] | None] = queue.SimpleQueue()
+    finished: queue.SimpleQueue[tuple[int, Outcome | None] | Exception] = queue.SimpleQueue()
+    turn = threading.Lock()
+    has_left = False
+
+    def work() -> None:
+        while True:
+            try:
+                with turn:  # so that calls begin in the order of their prompts
+                    item = waiting.get()
+                    if item is None or has_left:
+                        return
+                    may_call = queued.may_call()
+                index, prompt = item
+                finished.put((index, call(prompt) if may_call else None))
+            except Exception as error:  # of the caller's own prompts or callbacks
+                finished.put(error)
+
+    threads = 0
     try:
         while True:
             while (item := queued.take()) is not None:
-                index, prompt = item
-                future = pool.submit(call, prompt)
-                future.add_done_callback(lambda done, index=index: finished.put((index, done)))  # type: ignore[misc]
+                waiting.put(item)
+                if threads < concurrency:
+                    threading.Thread(target=work, name="inf2kit-batch", daemon=True).start()
+                    threads += 1
             if not queued.pending:
                 return
-            index, future = finished.get()
-            yield from queued.finish(index, future.result())
+            answer = finished.get()
+            if isinstance(answer, Exception):
+                raise answer
+            yield from queued.finish(*answer)
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        has_left = True
+        for _ in range(threads):
+            waiting.put(None)

@@ -192,6 +192,7 @@ class Endpoint(EndpointBase):
         concurrency: int | None = None,
         as_completed: Literal[False] = False,
         progress: bool | Callable[[Progress], None] = False,
+        until: Callable[[], bool] | None = None,
         **parameters: Any,
     ) -> Iterator[Outcome]: ...
 
@@ -203,6 +204,7 @@ class Endpoint(EndpointBase):
         concurrency: int | None = None,
         as_completed: Literal[True],
         progress: bool | Callable[[Progress], None] = False,
+        until: Callable[[], bool] | None = None,
         **parameters: Any,
     ) -> Iterator[tuple[int, Outcome]]: ...
 
@@ -213,6 +215,7 @@ class Endpoint(EndpointBase):
         concurrency: int | None = None,
         as_completed: bool = False,
         progress: bool | Callable[[Progress], None] = False,
+        until: Callable[[], bool] | None = None,
         **parameters: Any,
     ) -> Iterator[Outcome] | Iterator[tuple[int, Outcome]]:
         """Continue many texts, several at a time, each in a call of its own.
@@ -230,6 +233,8 @@ class Endpoint(EndpointBase):
                 endpoint found by its preset, else 8.
             as_completed: Yield each result as it comes, with the index of its prompt, rather than in order.
             progress: True prints a line to the standard error; a function is called after each prompt.
+            until: Asked before each call, in any thread. Once it was true, no further call begins, and the
+                outcomes of those that run are the last.
             **parameters: The same as for ``generate``.
 
         Yields:
@@ -253,7 +258,7 @@ class Endpoint(EndpointBase):
                 return error
 
         def run() -> Iterator[tuple[int, Outcome]]:
-            queued = Queue(prompts, count, in_order=not as_completed)
+            queued = Queue(prompts, count, in_order=not as_completed, until=until)
             for index, outcome in run_in_threads(call_one, queued, count):
                 counter.add(outcome)
                 yield index, outcome

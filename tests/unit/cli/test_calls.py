@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -177,29 +178,92 @@ def test_a_batch_goes_on_where_it_stopped(server: FaultServer, tmp_path: Path) -
     assert (again.exit_code, server.requests["e"]) == (0, 2)
 
 
-def test_a_batch_that_is_stopped_keeps_what_it_has(server: FaultServer, tmp_path: Path) -> None:
-    def slow(connection: Any, is_stream: bool) -> None:
-        if read_prompt() != "0":
-            time.sleep(0.5)
+@contextmanager
+def stopped_batch(
+    server: FaultServer, tmp_path: Path, count: int, is_held: Callable[[str], bool], begun: Callable[[], bool]
+) -> Iterator[tuple[subprocess.Popen[str], threading.Event]]:
+    """Ctrl-C a batch with two callers, once something has begun; some calls are answered after an event."""
+    released = threading.Event()
+
+    def hold(connection: Any, is_stream: bool) -> None:
+        if is_held(read_prompt()):
+            released.wait(PATIENCE_S)
         echo(connection, is_stream)
 
-    server.plans["e"] = [slow]
-    prompts = [str(number) for number in range(40)]
-    requests = write_lines(tmp_path / "in.jsonl", *prompts)
-    answers = tmp_path / "out.jsonl"
-    command = [INF2KIT, "batch", str(requests), str(answers), "--endpoint", "e", "--concurrency", "2"]
-    command += ["--endpoint-url", server.url]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        wait_until(lambda: answers.exists() and answers.stat().st_size > 0, "a first line")
-        process.send_signal(signal.SIGINT)
+    server.plans["e"] = [hold]
+    requests = write_lines(tmp_path / "in.jsonl", *map(str, range(count)))
+    command = [INF2KIT, "batch", str(requests), str(tmp_path / "out.jsonl"), "--endpoint", "e", "--quiet"]
+    command += ["--concurrency", "2", "--endpoint-url", server.url]
+    try:
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+            wait_until(begun, "it has begun")
+            process.send_signal(signal.SIGINT)
+            yield process, released
+    finally:
+        released.set()
+
+
+def read_until(process: subprocess.Popen[str], sentence: str) -> None:
+    assert process.stderr
+    for line in process.stderr:
+        if sentence in line:
+            return
+    raise AssertionError(f"not printed: {sentence}")
+
+
+def go_on(server: FaultServer, tmp_path: Path, count: int) -> int:
+    """Run the same batch again to its end, and return the number of its calls."""
+    before = server.requests["e"]
+    arguments = ["batch", f"{tmp_path}/in.jsonl", f"{tmp_path}/out.jsonl", "--endpoint", "e"]
+    assert run(server, *arguments).exit_code == 0
+    assert [line["text"] for line in read_lines(tmp_path / "out.jsonl")] == [*map(str, range(count))]
+    return server.requests["e"] - before
+
+
+def test_ctrl_c_of_a_batch_waits_for_the_calls_in_flight_and_sends_no_other(
+    server: FaultServer, tmp_path: Path
+) -> None:
+    """They are paid for: with the second run, each prompt was sent once."""
+
+    def is_held(prompt: str) -> bool:
+        return int(prompt) in (3, 4)
+
+    def both_are_held() -> bool:
+        return server.requests["e"] == 5 and len(read_lines(tmp_path / "out.jsonl")) == 3
+
+    with stopped_batch(server, tmp_path, 40, is_held, both_are_held) as (process, released):
+        read_until(process, "waiting for the answers of 2 calls in flight")
+        released.set()
         _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
-    assert "run the same command again" in errors
-    stopped_at = len(read_lines(answers))
-    assert 0 < stopped_at < 40
-    server.plans["e"] = [echo]
-    assert run(server, "batch", str(requests), str(answers), "--endpoint", "e").exit_code == 0
-    assert [line["text"] for line in read_lines(answers)] == prompts
+    assert errors.strip() == (
+        f"stopped after 5 of 40 lines; run the same command again to go on with {tmp_path}/out.jsonl"
+    )
+    assert [line["text"] for line in read_lines(tmp_path / "out.jsonl")] == ["0", "1", "2", "3", "4"]
+    assert server.requests["e"] == 5
+    assert go_on(server, tmp_path, 40) == 35
+
+
+def test_a_second_ctrl_c_drops_the_calls_in_flight_and_keeps_the_answers_ahead_of_them(
+    server: FaultServer, tmp_path: Path
+) -> None:
+    """It ends at once, though the first call is not answered."""
+    ahead = tmp_path / "out.jsonl.ahead"
+
+    def others_are_answered() -> bool:
+        return ahead.exists() and ahead.read_bytes().count(b"\n") == 8
+
+    with stopped_batch(server, tmp_path, 9, lambda prompt: prompt == "0", others_are_answered) as (
+        process,
+        _,
+    ):
+        read_until(process, "waiting for the answers of 1 call in flight")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 130
+    assert "run the same command again to go on" in errors
+    assert "Traceback" not in errors
+    assert go_on(server, tmp_path, 9) == 1
 
 
 def test_a_batch_that_is_killed_has_each_answer_that_came(server: FaultServer, tmp_path: Path) -> None:

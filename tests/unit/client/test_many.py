@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import threading
 import time
@@ -182,6 +183,38 @@ def test_prompts_are_taken_as_they_are_needed_and_no_call_begins_after_the_calle
         asyncio.run(take_one())
     assert len(taken) < 50
     assert server.requests[f"left-{kind}"] < 50
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_until_lets_no_further_call_begin_and_drops_no_answer(
+    server: FaultServer, kind: str, in_order: bool
+) -> None:
+    name = f"until-{kind}-{in_order}"
+    server.plans[name] = [echo]
+    done: list[int] = []
+
+    outcomes = run(
+        server,
+        kind,
+        name,
+        map(str, itertools.count()),
+        concurrency=4,
+        as_completed=not in_order,
+        progress=lambda progress: done.append(progress.done),
+        until=lambda: len(done) >= 20,
+    )
+    texts = [outcome.text for outcome in outcomes] if in_order else [pair[1].text for pair in outcomes]
+    assert len(texts) == server.requests[name] == len(done)
+    assert 20 <= len(texts) < 40
+    assert sorted(texts, key=int) == [str(number) for number in range(len(texts))], "none is missing"
+    assert texts == sorted(texts, key=int) or not in_order
+
+
+def test_an_error_of_until_is_the_batchs(server: FaultServer) -> None:
+    server.plans["wrong-until"] = [echo]
+    with pytest.raises(ZeroDivisionError):
+        run(server, "sync", "wrong-until", ["a", "b"], until=lambda: bool(1 / 0))
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
