@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 
 #: Ctrl-C's status in a shell.
-INTERRUPTED_STATUS = 128 + signal.SIGINT
+INTERRUPTED_STATUS = 130
+try:
+    import signal  # which imports enum and functools, more than all that comes before it
+except KeyboardInterrupt:
+    os._exit(INTERRUPTED_STATUS)
 
 
 def main() -> None:

@@ -15,16 +15,17 @@ from tests.helpers.servers import PATIENCE_S
 INF2KIT = str(Path(sys.executable).with_name("inf2kit"))
 #: Python imports it at its start. It sends the process Ctrl-C at the import of a module, and at the end.
 SITE = """
-import atexit, os, signal, sys
+import atexit, os, sys
+from _signal import SIGINT  # signal itself is imported by the command
 
 class Interrupter:
     def find_spec(self, name, *_):
         if name == os.environ["MODULE"]:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), SIGINT)
 
 sys.meta_path.insert(0, Interrupter())
 if os.environ["MODULE"] == "none":
-    atexit.register(os.kill, os.getpid(), signal.SIGINT)
+    atexit.register(os.kill, os.getpid(), SIGINT)
 """
 
 
@@ -47,7 +48,9 @@ def run(tmp_path: Path, module: str, *arguments: str, ignore: bool = False) -> t
     return ended.returncode, ended.stdout, ended.stderr
 
 
-@pytest.mark.parametrize("module", ["inf2kit.cli.commands", "click", "inf2kit.errors", "inf2kit.cli.verify"])
+@pytest.mark.parametrize(
+    "module", ["signal", "inf2kit.cli.commands", "click", "inf2kit.errors", "inf2kit.cli.verify"]
+)
 def test_ctrl_c_ends_a_command_that_is_still_being_imported(tmp_path: Path, module: str) -> None:
     assert run(tmp_path, module, "presets") == (130, "", "")
 
