@@ -43,7 +43,7 @@ the yardstick. Both are the fastest of many that alternate; with one thread they
 add to. The logits are cut to 32,000 ids, and repeated, each copy 5 lower, to fill 128,256. Half of the rows leave 40 tokens or fewer
 to top-p 0.9.""",
     "choosing tokens, random logits, deviation 3": """Top-p 0.9 is left one token in twenty.""",
-    "choosing tokens, random logits, deviation 1": """Top-p 0.9 is left six tokens of ten: a row is looked at by itself.""",
+    "choosing tokens, random logits, deviation 1": """Top-p 0.9 is left six tokens of ten, which is flatter than models are.""",
     "one token, one": """Each line is the whole way from that hop on; the differences are the hops.""",
     "perplexity": """`"overflow": "sinks"`: when a row is full, its first 4 tokens and the most recent ones, half a row
 together, are encoded anew and the text goes on. The cost is one prefill of half a row for every half row of new tokens,

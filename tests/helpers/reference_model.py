@@ -94,9 +94,9 @@ class ReferenceModel:
                 before, logits[step][None]
             )[0]
             if parameters.do_sample:
-                draw = draws.random()
-                if _drawn(scores, parameters, draw) != token_id:
-                    assert _nearly_drawn(scores, parameters, draw, token_id), (step, token_id, parameters)
+                number = draws.random()
+                if _drawn(scores, parameters, number) != token_id:
+                    assert _nearly_drawn(scores, parameters, number, token_id), (step, token_id, parameters)
                     ties += 1
             elif int(scores.argmax()) != token_id:
                 assert float(scores.max() - scores[token_id]) < NEAR_TIE, (step, token_id, parameters)
@@ -162,27 +162,57 @@ class PenaltiesOfOpenAI(LogitsProcessor):
         return scores
 
 
-def _borders(scores: torch.Tensor, parameters: Parameters) -> torch.Tensor:
-    """Cumulative probabilities by token id: where each token's interval ends, the last at 1."""
-    warped = build_warpers(parameters)(torch.empty((1, 0), dtype=torch.long), scores[None].clone())[0]
-    return torch.softmax(warped.double(), -1).cumsum(-1)
+def _drawn(scores: torch.Tensor, parameters: Parameters, number: float) -> int:
+    (token_id,) = _reachable(scores, parameters, number, near=0.0)
+    return token_id
 
 
-def _drawn(scores: torch.Tensor, parameters: Parameters, draw: float) -> int:
-    return int(torch.searchsorted(_borders(scores, parameters), torch.tensor(draw).double(), right=True))
-
-
-def _nearly_drawn(scores: torch.Tensor, parameters: Parameters, draw: float, token_id: int) -> bool:
+def _nearly_drawn(scores: torch.Tensor, parameters: Parameters, number: float, token_id: int) -> bool:
     """Whether a change no larger than rounding makes the draw fall on this token."""
-    for nearby in _nearby(parameters):
-        ends = _borders(scores, nearby)
-        start = float(ends[token_id - 1]) if token_id else 0.0
-        if (
-            start < float(ends[token_id])
-            and start - NEAR_BORDER <= draw <= float(ends[token_id]) + NEAR_BORDER
-        ):
-            return True
-    return False
+    return any(
+        token_id in _reachable(scores, nearby, number, near=NEAR_BORDER) for nearby in _nearby(parameters)
+    )
+
+
+def _reachable(scores: torch.Tensor, parameters: Parameters, number: float, near: float) -> set[int]:
+    """The tokens that numbers this near to those of the row fall on.
+
+    Tokens lie side by side by id. A small top-k leaves a list, from which one is drawn. Other rows draw from
+    all tokens, and again where the warpers drop what they drew: from those that the warper prefers to it.
+    """
+    warped = build_warpers(parameters)(torch.empty((1, 0), dtype=torch.long), scores[None].clone())[0]
+    left = torch.softmax(warped.double(), -1)
+    if parameters.top_k or (parameters.typical_p < 1 and (parameters.top_p < 1 or parameters.min_p)):
+        return set(_around(left, number, near))
+    shares = torch.softmax(scores.double() / parameters.temperature, -1)
+    merits = shares
+    if parameters.typical_p < 1:
+        surprises = -shares.log()
+        merits = -(surprises - torch.special.entr(shares).sum()).abs()
+    floor = float(parameters.min_p * shares.max())
+    later = random.Random(number)
+    numbers = [number, *(later.random() for _ in range(50))]
+
+    def follow(weights: torch.Tensor, turn: int) -> Iterator[int]:
+        for token_id in _around(weights, numbers[turn], near):
+            if left[token_id] > 0:
+                yield token_id
+                continue
+            preferred = merits > merits[token_id]
+            if shares[token_id] < floor:
+                preferred &= shares >= floor
+            yield from follow(weights * preferred, turn + 1)
+
+    return set(follow(shares, 0))
+
+
+def _around(weights: torch.Tensor, number: float, near: float) -> list[int]:
+    """The tokens whose intervals, each as long as its weight, are this near to the number."""
+    ends = (weights / weights.sum()).cumsum(-1)
+    limits = torch.tensor([number - near, number + near], dtype=torch.float64)
+    limits = limits.clamp(0, float(ends[-1]) * (1 - 1e-15))
+    first, last = torch.searchsorted(ends, limits, right=True).tolist()
+    return [token_id for token_id in range(first, last + 1) if weights[token_id] > 0]
 
 
 def _nearby(parameters: Parameters) -> Iterator[Parameters]:

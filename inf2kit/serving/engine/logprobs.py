@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from inf2kit.serving.engine.buffers import buffer
-from inf2kit.serving.engine.selection import Floats, least_of_best, lists, most_selected
+from inf2kit.serving.engine.selection import Floats, best, most_selected
 
 
 def logprobs(
@@ -36,15 +36,16 @@ def logprobs(
 def _top(logits: torch.Tensor, logs: Floats, counts: Sequence[int]) -> list[list[tuple[int, float]]]:
     vocabulary = logits.shape[1]
     at_least_one = [min(max(count, 1), vocabulary) for count in counts]
-    most = max(at_least_one)
-    if most <= most_selected(vocabulary):
-        bounds = least_of_best(logits.numpy(), at_least_one)
+    if max(at_least_one) <= most_selected(vocabulary):
+        rows, ids, values = best(logits.numpy(), at_least_one)
     else:
-        best = torch.topk(logits, most).values.numpy()
-        bounds = best[np.arange(len(counts)), np.array(at_least_one) - 1]
-    top: list[list[tuple[int, float]]] = []
-    for row_logs, (ids, values), count in zip(logs, lists(logits.numpy(), bounds), counts, strict=True):
-        ids = ids[np.argsort(-values, kind="stable")[:count]]
-        pairs = zip(ids.tolist(), row_logs[ids].tolist(), strict=True)
-        top.append([(token_id, value) for token_id, value in pairs if math.isfinite(value)])
-    return top
+        rows, ids = np.indices(logits.shape).reshape(2, -1)
+        values = logits.numpy().ravel()
+    order = np.lexsort((-values, rows))  # stable, so equal values stay in the order of their ids
+    rows, ids = rows[order], ids[order]
+    pairs = list(zip(ids.tolist(), logs[rows, ids].tolist(), strict=True))
+    starts = rows.searchsorted(np.arange(len(counts))).tolist()
+    return [
+        [pair for pair in pairs[start : start + min(count, vocabulary)] if math.isfinite(pair[1])]
+        for start, count in zip(starts, counts, strict=True)
+    ]

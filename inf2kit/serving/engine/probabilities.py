@@ -21,6 +21,7 @@ BLOCK = 256
 
 Floats = NDArray[np.floating[Any]]
 Doubles = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 def probabilities(values: Floats, temperatures: Sequence[float]) -> Floats:
@@ -47,38 +48,40 @@ def block_sums(weights: Floats) -> Doubles:
     """Return the sum of each block.
 
     Args:
-        weights: float32, shape ``[padded vocabulary]`` or ``[rows, padded vocabulary]``.
+        weights: float32, shape ``[..., padded vocabulary]``.
     """
     blocks = torch.from_numpy(weights).view(*weights.shape[:-1], -1, BLOCK)
     return blocks.sum(-1).numpy().astype(np.float64)
 
 
-def draw(weights: Floats, sums: Doubles, number: float) -> int:
-    """Choose one id: the one at a random number, when the weights lie side by side, by id.
+def draw(weights: Floats, sums: Doubles, numbers: Doubles) -> Ints:
+    """Choose one id of each row: the one at its number, when the weights lie side by side, by id.
 
     Args:
-        weights: float32, shape ``[padded vocabulary]``, proportional to the tokens' probabilities.
-        sums: The weights' block sums.
-        number: Within 0..1.
+        weights: float32, shape ``[rows, padded vocabulary]``, proportional to the tokens' probabilities.
+        sums: The weights' block sums, shape ``[rows, blocks]``.
+        numbers: A random number of each row, within 0..1.
     """
-    running = sums.cumsum()
-    target = number * running[-1]
-    block = _place(running, target)
-    before = running[block - 1] if block else 0.0
-    inside = weights[block * BLOCK : (block + 1) * BLOCK].cumsum(dtype=np.float64)
+    rows = np.arange(len(weights))
+    running = sums.cumsum(-1)
+    targets = numbers * running[:, -1]
+    blocks = _places(running, targets)
+    before = np.where(blocks > 0, running[rows, blocks - 1], 0.0)
+    inside = weights.reshape(len(weights), -1, BLOCK)[rows, blocks].cumsum(-1, dtype=np.float64)
     # The sum of a block is rounded to float32, its running sum is not: the share of the block is what counts.
-    share = (target - before) / (running[block] - before)
-    return block * BLOCK + _place(inside, share * inside[-1])
+    shares = (targets - before) / (running[rows, blocks] - before)
+    return np.asarray(blocks * BLOCK + _places(inside, shares * inside[:, -1]))
 
 
-def draw_from_list(ids: NDArray[np.int64], weights: Floats, number: float) -> int:
-    """Do the same for a list of tokens in ascending order."""
-    running = weights.cumsum(dtype=np.float64)
-    return int(ids[_place(running, number * running[-1])])
+def draw_from_lists(ids: Ints, weights: Doubles, numbers: Doubles) -> Ints:
+    """Do the same for lists of tokens, both of shape ``[rows, tokens]``."""
+    running = weights.cumsum(-1)
+    return np.asarray(ids[np.arange(len(ids)), _places(running, numbers * running[:, -1])])
 
 
-def _place(running: Doubles, target: float) -> int:
-    """Return the first index whose running sum is above the target."""
-    place = int(running.searchsorted(target, "right"))
+def _places(running: Doubles, targets: Doubles) -> Ints:
+    """Return the first index of each row whose running sum is above the row's target."""
+    places = np.count_nonzero(running <= targets[:, None], axis=-1)
     # Rounding may place a number next to 1 after the last token that has a weight.
-    return place if place < len(running) else int(running.searchsorted(running[-1]))
+    last = np.count_nonzero(running < running[:, -1:], axis=-1)
+    return np.asarray(np.minimum(places, last))

@@ -30,21 +30,48 @@ def apply_processors(values: Floats, rows: Sequence[RowSampler]) -> Floats:
     """
     processed = np.asarray(buffer("logits", *values.shape).numpy())
     np.copyto(processed, values)
-    for scores, row in zip(processed, rows, strict=True):
-        if len(row.bias_ids):
-            with np.errstate(over="ignore"):  # a token below all that a float holds is banned
-                scores[row.bias_ids] += row.biases
-        if len(row.penalised_ids):
-            penalty = np.float32(row.parameters.repetition_penalty)
-            seen = scores[row.penalised_ids]
-            # The product where it is below 0, else the quotient.
-            lower_or_higher = np.minimum if penalty > 1 else np.maximum
-            scores[row.penalised_ids] = lower_or_higher(seen * penalty, seen / penalty)
-        if len(row.new_ids):
-            # OpenAI's definition: mu[j] -= c[j] * frequency + (c[j] > 0) * presence.
-            frequency = np.float32(row.parameters.frequency_penalty)
-            presence = np.float32(row.parameters.presence_penalty)
-            scores[row.new_ids] -= row.counts * frequency + presence
-        if len(row.banned_ids):
-            scores[row.banned_ids] = -np.inf
+    scores = processed.ravel()  # a view
+    biased = _Places([row.bias_ids for row in rows], values.shape[1])
+    if biased:
+        with np.errstate(over="ignore"):  # a token below all that a float holds is banned
+            scores[biased.places] += np.concatenate([row.biases for row in rows])
+    penalised = _Places([row.penalised_ids for row in rows], values.shape[1])
+    if penalised:
+        penalties = penalised.spread([row.parameters.repetition_penalty for row in rows])
+        seen = scores[penalised.places]
+        product, quotient = seen * penalties, seen / penalties
+        # The product where it is below 0, else the quotient.
+        scores[penalised.places] = np.where(seen < 0, product, quotient)
+    new = _Places([row.new_ids for row in rows], values.shape[1])
+    if new:
+        # OpenAI's definition: mu[j] -= c[j] * frequency + (c[j] > 0) * presence.
+        frequencies = new.spread([row.parameters.frequency_penalty for row in rows])
+        presences = new.spread([row.parameters.presence_penalty for row in rows])
+        scores[new.places] -= np.concatenate([row.counts for row in rows]) * frequencies + presences
+    banned = _Places([row.banned_ids for row in rows], values.shape[1])
+    if banned:
+        scores[banned.places] = -np.inf
     return processed
+
+
+class _Places:
+    """Where ids of all rows are in the flat logits.
+
+    Args:
+        ids: Of each row, each once.
+        vocabulary: The length of a row.
+
+    Attributes:
+        places: Row by row.
+    """
+
+    def __init__(self, ids: Sequence[NDArray[np.int64]], vocabulary: int) -> None:
+        self._lengths = [len(each) for each in ids]
+        self.places = np.concatenate(ids) + np.repeat(np.arange(len(ids)) * vocabulary, self._lengths)
+
+    def __bool__(self) -> bool:
+        return len(self.places) > 0
+
+    def spread(self, values: Sequence[float]) -> NDArray[np.float32]:
+        """Return each row's value, float32, once for each of its places."""
+        return np.repeat(np.array(values, dtype=np.float32), self._lengths)

@@ -6,7 +6,6 @@ a few milliseconds only.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,8 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inf2kit.serving.engine.probabilities import draw, draw_from_list
+from inf2kit.serving.engine.probabilities import draw_from_lists
 from inf2kit.serving.engine.processors import apply_processors
+from inf2kit.serving.engine.rejection import draw_from_rows, is_drawn
 from inf2kit.serving.engine.row_sampler import RowSampler
 from inf2kit.serving.engine.selection import take
 from inf2kit.serving.engine.warpers import warp
@@ -39,16 +39,22 @@ def sample(logits: torch.Tensor, rows: Sequence[RowSampler]) -> list[int]:
         return best_ids
     if any(row.changes_logits for row in rows):
         values = apply_processors(values, rows)
-    ids: list[int] = values.argmax(-1).tolist()
-    best: list[float] = values[np.arange(len(rows)), ids].tolist()
+    best = values.argmax(-1)
+    best_values = values[np.arange(len(rows)), best]
+    ids = best.copy()
     # Damaged weights give logits that are not numbers. Such a row keeps its argmax, and the others continue.
-    sampled = [index for index, row in enumerate(rows) if row.draws and math.isfinite(best[index])]
-    if sampled:
-        remaining = warp(take(values, sampled), [rows[index].parameters for index in sampled])
-        for index, (weights, of_list, sums) in zip(sampled, remaining, strict=True):
-            number = rows[index].draw()
-            if of_list is None:
-                ids[index] = draw(weights, sums, number)
-            else:
-                ids[index] = draw_from_list(of_list, weights, number)
-    return [NO_TOKEN if top == -math.inf else token_id for token_id, top in zip(ids, best, strict=True)]
+    sampled = [index for index, row in enumerate(rows) if row.draws and np.isfinite(best_values[index])]
+    drawn = [index for index in sampled if is_drawn(rows[index].parameters)]
+    if drawn:
+        chosen = draw_from_rows(take(values, drawn, "drawn"), best[drawn], [rows[index] for index in drawn])
+        ids[drawn] = chosen
+    listed = [index for index in sampled if not is_drawn(rows[index].parameters)]
+    if listed:
+        parameters = [rows[index].parameters for index in listed]
+        for lists in warp(take(values, listed, "listed"), parameters):
+            indexes = [listed[row] for row in lists.rows]
+            numbers = np.array([rows[index].draw() for index in indexes])
+            ids[indexes] = draw_from_lists(lists.ids, lists.weights, numbers)
+    ids[best_values == -np.inf] = NO_TOKEN
+    chosen_ids: list[int] = ids.tolist()
+    return chosen_ids

@@ -29,8 +29,8 @@ from inf2kit.serving.supervision.run_state import SupervisorState
 
 _POLL_S = 0.05
 _LOCK_PATIENCE_S = 1.0
-#: Seconds without a look at the others after which they are not judged by their silence in that time: a paused
-#: container has no progress, and a supervisor that continues first would end engines that are about to.
+#: Seconds without a look at the others after which their silence is not counted: a paused container makes no
+#: progress, and a supervisor that continues first would end engines that are about to.
 _PAUSED_S = 2.0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -115,21 +116,39 @@ def test_a_row_draws_the_same_in_any_batch() -> None:
     assert [texts([row])[0] for row in range(8)] == together
 
 
-def test_draws_follow_the_distribution() -> None:
-    """A wrong border between two tokens would show: 20,000 draws, a chi-squared test at one in a million."""
-    parameters = Parameters(do_sample=True, seed=3, top_k=6, temperature=0.8)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"top_k": 6, "temperature": 0.8},
+        {"top_p": 0.5},
+        {"top_p": 0.1, "temperature": 2.0},
+        {"min_p": 0.2},
+        {"min_p": 0.1, "top_p": 0.8},
+        {"typical_p": 0.4},
+        {"typical_p": 0.7, "top_p": 0.6},
+    ],
+    ids=str,
+)
+def test_draws_follow_the_distribution(options: dict[str, float]) -> None:
+    """A wrong border between two tokens would show: 10,000 draws, a chi-squared test at one in a million."""
+    parameters = Parameters(do_sample=True, **options)  # type: ignore[arg-type]
     logits = torch.randn(1, VOCABULARY, generator=torch.Generator().manual_seed(2)) * 2
-    row = RowSampler(parameters, [1], EOS)
-    draws = [sample(logits, [row])[0] for _ in range(20_000)]
-    expected = transformers_distribution(logits[0], parameters, [1], []).double()
-    possible = expected.nonzero()[:, 0].tolist()
-    assert set(draws) == set(possible)
-    chi_squared = sum(
-        (draws.count(token_id) - 20_000 * float(expected[token_id])) ** 2
-        / (20_000 * float(expected[token_id]))
-        for token_id in possible
+    rows = [RowSampler(replace(parameters, seed=seed), [1], EOS) for seed in range(200)]
+    draws = [token_id for _ in range(50) for token_id in sample(logits.expand(200, -1).contiguous(), rows)]
+    expected = transformers_distribution(logits[0], parameters, [1], []).double().numpy() * len(draws)
+    counts = np.bincount(draws, minlength=VOCABULARY)
+    assert ((counts > 0) <= (expected > 0)).all()
+    # Tokens with few expected draws are counted together.
+    rare = expected < 20
+    observed, expected = (
+        np.append(counts[~rare], counts[rare].sum()),
+        np.append(expected[~rare], expected[rare].sum()),
     )
-    assert chi_squared < 35.9  # 5 degrees of freedom
+    observed, expected = observed[expected > 0], expected[expected > 0]
+    chi_squared = float(((observed - expected) ** 2 / expected).sum())
+    degrees = len(expected) - 1
+    # Wilson and Hilferty's approximation of the quantile; a normal variable is above 4.75 once in a million.
+    assert chi_squared < degrees * (1 - 2 / (9 * degrees) + 4.75 * (2 / (9 * degrees)) ** 0.5) ** 3
 
 
 def test_logits_that_are_no_numbers_spoil_their_own_row_only() -> None:

@@ -25,7 +25,8 @@ EOS = [3, 5]
 #: Rounding may place a token on either side of a border this wide.
 NEAR = 2e-5
 
-#: What version 0.1 chose: options and ids, 16 steps over logits that move on by 7 places a step.
+#: What seeded rows choose: options and ids, 16 steps over logits that move on by 7 places a step. A change
+#: here changes users' texts, and belongs into the changelog.
 RECORDED: list[tuple[dict[str, object], list[int]]] = [
     (
         {"do_sample": True, "seed": 0},
@@ -41,7 +42,7 @@ RECORDED: list[tuple[dict[str, object], list[int]]] = [
     ),
     (
         {"do_sample": True, "seed": 8, "top_p": 0.8, "temperature": 1.3},
-        [59, 276, 41, 182, 36, 74, 289, 72, 175, 144, 146, 171, 92, 244, 30, 109],
+        [59, 280, 40, 188, 36, 73, 190, 65, 175, 115, 146, 158, 79, 244, 9, 87],
     ),
     (
         {"do_sample": True, "seed": 9, "top_k": 40, "top_p": 0.9, "repetition_penalty": 1.3},
@@ -126,7 +127,7 @@ def test_every_option_leaves_what_transformers_and_openais_formula_leave(
             assert parameters.top_p < 1, parameters
 
 
-def test_seeded_texts_without_the_new_options_are_those_of_before() -> None:
+def test_seeded_texts_are_those_of_before() -> None:
     values = np.random.RandomState(11).randn(len(RECORDED), VOCABULARY).astype(np.float32) * 2
     logits = torch.from_numpy(values)
     rows = [RowSampler(Parameters(**options), [1, 2, 3], EOS) for options, _ in RECORDED]  # type: ignore[arg-type]
