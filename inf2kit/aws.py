@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 import re
 import threading
@@ -88,8 +89,8 @@ def client(
         **config: Options for ``botocore.config.Config``.
 
     Raises:
-        botocore.exceptions.BotoCoreError: no region is configured, it is not a region's name, or the profile
-            does not exist.
+        botocore.exceptions.BotoCoreError: no region is configured, it is not a region's name, the profile
+            does not exist, or its credentials cannot be loaded.
     """
     from botocore.config import Config
 
@@ -98,8 +99,30 @@ def client(
     region = region_name or session.region_name or _environment_region()
     if region and endpoint_url is None:
         check_region(region)
-    with _MAKING_CLIENTS:
-        return session.client(service, region_name=region, endpoint_url=endpoint_url, config=Config(**config))
+    with _MAKING_CLIENTS, _credential_errors():
+        made = session.client(service, region_name=region, endpoint_url=endpoint_url, config=Config(**config))
+    made.meta.events.register_first("before-sign", _renew_credentials)
+    return made
+
+
+def load_credentials(session: Any) -> Any:
+    """Return botocore's credentials of a session, which renew themselves, or None.
+
+    Raises:
+        botocore.exceptions.BotoCoreError: they cannot be loaded.
+    """
+    with _credential_errors():
+        return session.get_credentials()
+
+
+def freeze(credentials: Any) -> Any:
+    """Return botocore's credentials as they are now, renewed if they are about to expire.
+
+    Raises:
+        botocore.exceptions.BotoCoreError: they cannot be renewed.
+    """
+    with _credential_errors():
+        return credentials.get_frozen_credentials()
 
 
 def local_session(access_key_id: str = LOCAL_KEY, region_name: str | None = None) -> Any:
@@ -217,8 +240,14 @@ def translate_errors(kind: type[Inf2KitError], doing: str) -> Iterator[None]:
             f"{doing} failed: there is no profile {error.kwargs['profile']!r} in your AWS configuration; "
             "'aws configure list-profiles' lists them"
         ) from None
+    except exceptions.UnauthorizedSSOTokenError:
+        raise kind(f"{doing} failed: the SSO login has expired; log in again with 'aws sso login'") from None
     except (exceptions.SSOError, exceptions.TokenRetrievalError) as error:
         raise kind(f"{doing} failed: {_phrase(error)}; log in again with 'aws sso login'") from None
+    except exceptions.CredentialRetrievalError as error:
+        raise kind(
+            f"{doing} failed: {_phrase(error)}; log in again, or correct the credentials of your AWS profile"
+        ) from None
     except exceptions.EndpointConnectionError as error:
         raise kind(f"{doing} failed: {_phrase(error)}; {_connection_advice(error)}") from None
     except ResponseParserError:
@@ -227,6 +256,28 @@ def translate_errors(kind: type[Inf2KitError], doing: str) -> Iterator[None]:
         ) from None
     except (exceptions.BotoCoreError, Boto3Error) as error:
         raise kind(f"{doing} failed: {_phrase(error)}; try again") from None
+
+
+@contextmanager
+def _credential_errors() -> Iterator[None]:
+    """Raise botocore's error of credentials in place of Python's, which a credential_process can cause."""
+    from botocore.exceptions import CredentialRetrievalError
+
+    try:
+        yield
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        if type(error) is ValueError:  # botocore's, of a service's address
+            raise
+        is_json = isinstance(error, json.JSONDecodeError)
+        message = "a credential_process printed no JSON" if is_json else str(error)
+        raise CredentialRetrievalError(provider="your AWS configuration", error_msg=message) from None
+
+
+def _renew_credentials(request_signer: Any, **_: Any) -> None:
+    """Renew what is about to expire before botocore signs with it, and would raise errors of all kinds."""
+    credentials = getattr(request_signer, "_credentials", None)
+    if hasattr(credentials, "refresh_needed"):
+        freeze(credentials)
 
 
 def _environment_region() -> str | None:

@@ -14,7 +14,7 @@ from inf2kit import aws, names
 from inf2kit.client.local import REGION, local_endpoint_url, running_local_endpoints
 from inf2kit.client.options import CONNECT_TIMEOUT_S
 from inf2kit.client.published import PublishedEndpoint
-from inf2kit.errors import EndpointError, suggest
+from inf2kit.errors import EndpointAccessError, EndpointError, suggest
 
 
 class Account:
@@ -98,7 +98,7 @@ class Account:
     def load_credentials(self, url: str | None) -> Any:
         """Return botocore's credentials for calls to an address, or None. They renew themselves."""
         session = self._session_for_this_machine() if url is not None and is_local(url) else self._session
-        return session.get_credentials()
+        return aws.load_credentials(session)
 
     def ca_bundle(self) -> str | None:
         """Return the file of certificates that boto3 trusts instead of its own, or None.
@@ -151,14 +151,18 @@ class Account:
 @contextmanager
 def _translate_configuration_errors(endpoint: str = "") -> Iterator[None]:
     """Raise EndpointError where no client can be made for this configuration or address."""
-    from botocore.exceptions import NoRegionError
+    from botocore.exceptions import CredentialRetrievalError, NoRegionError
 
+    doing = "calling an endpoint"
     try:
-        with aws.translate_errors(EndpointError, "calling an endpoint"):
+        with aws.translate_errors(EndpointError, doing):
             try:
                 yield
             except NoRegionError:
                 raise EndpointError(_no_region(endpoint)) from None
+            except CredentialRetrievalError:
+                with aws.translate_errors(EndpointAccessError, doing):
+                    raise
     except ValueError as error:  # botocore's, for an address
         raise EndpointError(f"calling an endpoint failed: {error}; correct endpoint_url") from None
 

@@ -59,7 +59,7 @@ class BearerTokens:
             if self._credentials is None:
                 raise NoCredentialsError
             # Frozen, so that a renewal in between cannot mix the keys of two credentials.
-            return sign_token(self._credentials.get_frozen_credentials(), self._region, self._lifetime_s)
+            return sign_token(aws.freeze(self._credentials), self._region, self._lifetime_s)
 
     async def make_async(self) -> str:
         """Make a token; in a thread if that may take long.

@@ -16,6 +16,7 @@ import anyio.to_thread
 import certifi
 import httpcore
 
+from inf2kit import aws
 from inf2kit._version import __version__
 from inf2kit.client import failures
 from inf2kit.client.answers import Reply
@@ -298,8 +299,8 @@ class HttpcoreTransport:
             raise NoCredentialsError
         needs_refresh = getattr(self._credentials, "refresh_needed", None)
         if needs_refresh is not None and needs_refresh():
-            return await anyio.to_thread.run_sync(self._credentials.get_frozen_credentials)
-        return self._credentials.get_frozen_credentials()
+            return await anyio.to_thread.run_sync(aws.freeze, self._credentials)
+        return aws.freeze(self._credentials)
 
     def _check(self, exchange: Exchange, body: bytes) -> None:
         if exchange.status != 200:

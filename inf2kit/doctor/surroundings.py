@@ -155,7 +155,7 @@ class Surroundings:
         """
         _ = self.account
         with self._clients_lock:  # a session is not safe for threads
-            return self.session.get_credentials()
+            return aws.load_credentials(self.session)
 
     def client(self, service: str, region: str | None = None) -> Any:
         """Return a boto3 client that gives up within half a minute.
