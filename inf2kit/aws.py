@@ -273,11 +273,15 @@ def _credential_errors() -> Iterator[None]:
         raise CredentialRetrievalError(provider="your AWS configuration", error_msg=message) from None
 
 
-def _renew_credentials(request_signer: Any, **_: Any) -> None:
-    """Renew what is about to expire before botocore signs with it, and would raise errors of all kinds."""
+def _renew_credentials(request: Any, request_signer: Any, **_: Any) -> None:
+    """Let botocore sign with credentials that are renewed here; its own renewal raises any error."""
     credentials = getattr(request_signer, "_credentials", None)
     if hasattr(credentials, "refresh_needed"):
-        freeze(credentials)
+        from botocore.credentials import Credentials
+
+        frozen = freeze(credentials)
+        renewed = Credentials(frozen.access_key, frozen.secret_key, frozen.token)
+        request.context.setdefault("signing", {})["request_credentials"] = renewed
 
 
 def _environment_region() -> str | None:
