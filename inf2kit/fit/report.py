@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from inf2kit import catalog
 from inf2kit.checkpoint.architecture import Architecture
-from inf2kit.fit.memory import BYTES, GIB, MemoryEstimate, estimate_memory
+from inf2kit.fit.memory import BYTES, GIB, TIGHT, MemoryEstimate, estimate_memory
 from inf2kit.fit.search import cheapest_instance, largest_batch_size, largest_sequence_length
 from inf2kit.serving.shapes import StaticShapes
 
@@ -134,16 +134,18 @@ class Fit:
                 f"{model.num_key_value_heads} key and value heads are repeated to {memory.key_value_heads}, "
                 "one for each core"
             )
+        is_largest = instance.cores == max(each.cores for each in catalog.instances().values())
         reasons.append(
             f"a decode step takes at least {1e3 * memory.step_floor_s(instance):.1f} ms, as each core reads "
-            "its weights and cache once; a larger instance divides this work among more cores"
+            "its weights and cache once"
+            + ("" if is_largest else "; a larger instance divides this work among more cores")
         )
         reasons.append(
             f"most rows of this length: {self._largest_batch_size()}; longest rows, this many: "
             f"{self._largest_sequence_length()} (the model has {model.max_position_embeddings} positions)"
         )
         reasons.append(self._cheapest())
-        if memory.host_use(instance) > memory.device_use(instance) > 0.3:
+        if memory.host_use(instance) > max(TIGHT, memory.device_use(instance)):
             reasons.append(
                 "the host is short of memory, not the device; choose an instance with more host memory"
             )

@@ -37,6 +37,17 @@ def test_a_preset_is_explained() -> None:
     assert "runs on this machine's CPU" in _check("smollm2-135m-local")
 
 
+def test_advice_is_given_only_where_it_helps() -> None:
+    """What fits is not short of memory, and nothing is larger than the largest instance."""
+    for name in inf2kit.preset_names():
+        text = _check(name)
+        assert "short of memory" not in text, name
+        assert ("a larger instance" in text) == (" of 2 cores" in text or " of 12 cores" in text), name
+    tight = _check("llama2-7b-budget", "--instance-type", "ml.inf2.xlarge", "--dtype", "float32")
+    assert "does not fit" in tight.splitlines()[0]
+    assert "the host is short of memory" in tight
+
+
 def test_several_engines_share_an_instance(tmp_path: Path) -> None:
     one = _check("llama2-7b-throughput", "--tensor-parallel-size", "8")
     three = _check("llama2-7b-throughput", "--tensor-parallel-size", "8", "--data-parallel-size", "3")
