@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from inf2kit.compile.spec import CompileSpec
     from inf2kit.package import Store
     from inf2kit.package.stores.encryption import Encryption
+    from inf2kit.presets.schema import Compute
 
 
 @click.command("compile", short_help="Compile a preset's model for Neuron, and package it.")
@@ -190,7 +191,7 @@ def compile_(
             compile_jobs.run_job(job_plan, preset, store)
         return
     if dry_run:
-        _print_plan(spec, loaded.compute.instance_type, output, push_to_hub, public=public)
+        _print_plan(spec, loaded.compute, output, push_to_hub, public=public)
         return
     store = open_store(output, region, bucket_owner, encryption)
     with _resumable():
@@ -249,12 +250,12 @@ def _resumable() -> Iterator[None]:
 
 
 def _print_plan(
-    spec: CompileSpec, instance_type: str, output: str, push_to_hub: str | None, *, public: bool
+    spec: CompileSpec, compute: Compute, output: str, push_to_hub: str | None, *, public: bool
 ) -> None:
     """Print what a compilation on this machine would do; of the hub, only questions are asked."""
     from inf2kit.compile import dry_run, hub
 
-    click.echo("\n".join(dry_run.describe(spec, instance_type, _note)))
+    click.echo("\n".join(dry_run.describe(spec, compute, _note)))
     click.echo(f"package it to {output}")
     if push_to_hub:
         try:

@@ -15,6 +15,7 @@ from inf2kit.compile.spec import CompileSpec
 from inf2kit.errors import CompileError
 from inf2kit.fit.report import Fit
 from inf2kit.presets import Preset
+from inf2kit.presets.schema import Compute
 
 Note = Callable[[str], None]
 
@@ -22,12 +23,12 @@ Note = Callable[[str], None]
 _NAMED = 5
 
 
-def describe(spec: CompileSpec, instance_type: str, note: Note) -> list[str]:
+def describe(spec: CompileSpec, compute: Compute, note: Note) -> list[str]:
     """Describe a compilation on this machine. The hub is asked, and nothing is kept of its answers.
 
     Args:
         spec: What to compile.
-        instance_type: The instance that the preset is deployed on.
+        compute: The instance that the preset is deployed on, and the engines there.
         note: Called with what cannot be found out, and why.
 
     Raises:
@@ -52,18 +53,26 @@ def describe(spec: CompileSpec, instance_type: str, note: Note) -> list[str]:
                 before = _describe_folder(copy.path, spec.shapes.sequence_length, note)
                 architecture = Architecture.find(str(copy.path))
     plan = local.plan(spec, architecture)
-    return [*before, *plan.lines(), *_describe_fit(plan, instance_type), *after]
+    return [*before, *plan.lines(), *_describe_fit(plan, compute), *after]
 
 
-def _describe_fit(plan: CompilePlan, instance_type: str) -> list[str]:
-    """Say whether the compiled model fits its instance."""
+def _describe_fit(plan: CompilePlan, compute: Compute) -> list[str]:
+    """Say whether the compiled model fits its instance, where each engine has its own copy."""
+    engines = compute.data_parallel_size
+    place = f"  for {f'{engines} engines on ' if engines > 1 else ''}{compute.instance_type}"
     if plan.architecture is None:
-        return [f"  for {instance_type}"]
+        return [place]
     spec = plan.spec
     fit = Fit(
-        spec.model, plan.architecture, spec.shapes, spec.tensor_parallel_size, spec.dtype, instance_type
+        spec.model,
+        plan.architecture,
+        spec.shapes,
+        spec.tensor_parallel_size,
+        spec.dtype,
+        compute.instance_type,
+        engines,
     )
-    return [f"  for {instance_type}: it {'is tight' if fit.verdict == 'tight' else fit.verdict}"]
+    return [f"{place}: it {'is tight' if fit.verdict == 'tight' else fit.verdict}"]
 
 
 def describe_cpu(preset: Preset, model: str, revision: str | None, note: Note) -> list[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inf2kit import catalog
 from inf2kit.errors import CompileError
 from inf2kit.fit import Architecture, check_context, check_cores, check_positions
 from inf2kit.fit.memory import BYTES, weights_per_core
@@ -93,11 +94,13 @@ class CompileSpec:
         except ValueError as error:
             raise CompileError(str(error)) from None
         check_context(max_context_length, shapes.sequence_length)
+        cores = tensor_parallel_size or preset.compute.tensor_parallel_size
+        _check_engines(preset, cores)
         return cls(
             model=model or preset.model.id,
             revision=revision,
             shapes=shapes,
-            tensor_parallel_size=tensor_parallel_size or preset.compute.tensor_parallel_size,
+            tensor_parallel_size=cores,
             dtype=dtype or preset.compute.dtype,
             on_device_sampling=(
                 preset.compute.sampling == "device" if on_device_sampling is None else on_device_sampling
@@ -131,3 +134,17 @@ class CompileSpec:
     def from_file(cls, path: Path) -> CompileSpec:
         """Read the spec that another process has written with ``to_json``."""
         return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def _check_engines(preset: Preset, cores: int) -> None:
+    """Check that some instance has enough cores for all engines of a preset, which its package starts."""
+    engines, most = (
+        preset.compute.data_parallel_size,
+        max(each.cores for each in catalog.instances().values()),
+    )
+    if engines > 1 and engines * cores > most:
+        raise CompileError(
+            f"preset {preset.name!r} has {engines} engines, which need {engines * cores} cores with "
+            f"{cores} each, and the largest instance has {most}; take fewer cores, or compile for a preset with "
+            "a smaller data_parallel_size"
+        )

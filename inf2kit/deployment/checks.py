@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from inf2kit import catalog
@@ -12,7 +13,6 @@ from inf2kit.names import is_endpoint_name
 from inf2kit.package import environment
 from inf2kit.package.stores.places import parse_bucket_place
 from inf2kit.serving import variables
-from inf2kit.serving.settings import MIN_STALL_S
 
 if TYPE_CHECKING:
     from inf2kit.deployment.props import EndpointProps
@@ -33,14 +33,14 @@ ASYNC_MARGIN_S = 60
 KEY_OPTIONS = ("kms_key_arn", "package_kms_key_arn", "log_kms_key_arn")
 #: Seconds after which SageMaker ends an asynchronous invocation.
 _ASYNC_LIMIT_S = 3600
-#: The least values of those variables of the engine that users may set; inf2kit sets the others.
-_TUNABLE = {
-    variables.PREFILLS_PER_STEP: 1,
-    variables.QUEUE_SIZE: 0,
-    variables.STALL_SECONDS: MIN_STALL_S,
-    variables.TORCH_THREADS: 1,
-    variables.MIN_ENGINES: 1,
-}
+#: Those variables of the engine that users may set; inf2kit sets the others.
+_TUNABLE = (
+    variables.PREFILLS_PER_STEP,
+    variables.QUEUE_SIZE,
+    variables.STALL_SECONDS,
+    variables.TORCH_THREADS,
+    variables.MIN_ENGINES,
+)
 #: Bytes of a preset's description and name: a template's Description has 1,024 bytes, a stack's name 128.
 _LONGEST_DESCRIPTION, _LONGEST_NAME = 1000, 100
 #: Bytes of all of a container's variables.
@@ -122,10 +122,8 @@ def _check_environment(props: EndpointProps) -> None:
                 value,
                 f"left out: inf2kit sets it; free are {', '.join(_TUNABLE)}",
             )
-        if name in _TUNABLE and not (value.isdecimal() and int(value) >= _TUNABLE[name]):
-            raise _wrong(
-                props, f"environment {name}", value, f"a whole number of at least {_TUNABLE[name]:g}"
-            )
+        if name in _TUNABLE:
+            _check_number(props, name, value)
         if re.search("token|secret|password|credential|_key(_id)?$", name, re.IGNORECASE):
             raise _wrong(
                 props,
@@ -141,6 +139,17 @@ def _check_environment(props: EndpointProps) -> None:
         raise _wrong(props, "environment", f"{size} bytes", f"at most {_LONGEST_ENVIRONMENT:,} in all")
     if len(props.variables) > 100:
         raise _wrong(props, "environment", f"{len(props.variables)} variables", "at most 100")
+
+
+def _check_number(props: EndpointProps, name: str, value: str) -> None:
+    """Check a variable as the container does, which would not start on AWS after minutes of its price."""
+    number, engines = variables.NUMBERS[name], props.preset.compute.data_parallel_size
+    if name == variables.MIN_ENGINES:
+        number = replace(number, high=engines)
+    try:
+        number.read(value)
+    except ValueError:
+        raise _wrong(props, f"environment {name}", value, str(number)) from None
 
 
 def _check_options(props: EndpointProps) -> None:

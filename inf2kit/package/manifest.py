@@ -142,8 +142,9 @@ class Manifest:
         preset_values = dataclasses.asdict(preset)
         for path in _COMPARED_VALUES:
             packaged, expected = _get(packaged_values, path), _get(preset_values, path)
-            # A rehearsal has the preset's shapes, but another model on another backend.
-            if packaged != expected and (self.notice is None or path[0] == "shapes"):
+            # A rehearsal has the preset's shapes and engines, but another model on another backend.
+            is_rehearsed = path[0] == "shapes" or path[-1] == "data_parallel_size"
+            if packaged != expected and (is_rehearsed or self.notice is None):
                 raise PackageError(
                     f"the package {self.digest} has {'.'.join(path)} {packaged!r}, the preset "
                     f"{preset.name!r} asks for {expected!r}; {_MAKE_AGAIN}"

@@ -15,8 +15,6 @@ from inf2kit.serving import variables
 from inf2kit.serving.model_dir import FORMAT, MANIFEST
 from inf2kit.serving.shapes import StaticShapes
 
-#: With less, an idle engine would count as stuck.
-MIN_STALL_S = variables.NUMBERS[variables.STALL_SECONDS].low
 _MAX_PORT = 65_535
 
 

@@ -132,7 +132,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"environment": "INF2KIT_STALL_SECONDS=1"},
-        "INF2KIT_STALL_SECONDS is '1'; it must be a whole number of at least 3",
+        "INF2KIT_STALL_SECONDS is '1'; it must be a number of 3 to 86400",
+    ),
+    (
+        {"environment": "INF2KIT_QUEUE_SIZE=100001"},
+        "INF2KIT_QUEUE_SIZE is '100001'; it must be a whole number of 0 to 100000",
+    ),
+    (
+        {"environment": "INF2KIT_MIN_ENGINES=2"},
+        "INF2KIT_MIN_ENGINES is '2'; it must be a whole number of 1 to 1",
     ),
     ({"environment": "INF2KIT_BACKEND=simulated"}, "free are INF2KIT_PREFILLS_PER_STEP, INF2KIT_QUEUE_SIZE"),
     ({"environment": "hf_token=abc"}, "environment hf_token is '...'"),
