@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -13,6 +15,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 from inf2kit.serving.supervision.heartbeat import Heartbeat
+
+#: From linux/prctl.h: the signal that the kernel sends when the thread ends that has started this process.
+_PR_SET_PDEATHSIG = 1
 
 
 def start_child(
@@ -54,7 +59,13 @@ def start_child(
 
 
 def end_with_parent() -> None:
-    """End this process as soon as its parent ends and so closes the other end of standard input."""
+    """End this process as soon as its parent ends.
+
+    The other end of standard input is closed then. The kernel's signal ends a process too that cannot read it,
+    since it is stopped or in a call of its device: it would keep the port or the cores from its successor.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
     def wait() -> None:
         # Not sys.stdin: Python aborts if it ends while a thread holds the lock of that buffer.
