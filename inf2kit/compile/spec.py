@@ -145,6 +145,6 @@ def _check_engines(preset: Preset, cores: int) -> None:
     if engines > 1 and engines * cores > most:
         raise CompileError(
             f"preset {preset.name!r} has {engines} engines, which need {engines * cores} cores with "
-            f"{cores} each, and the largest instance has {most}; take fewer cores, or compile for a preset with "
-            "a smaller data_parallel_size"
+            f"{cores} each, and the largest instance has {most}; take fewer cores, or compile for a preset "
+            "with a smaller data_parallel_size"
         )

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from inf2kit.serving.engine.build import Engine
     from inf2kit.serving.engine.scheduler import Scheduler
 
+#: Seconds between two questions whether the socket's thread makes progress.
+_ASK_S = 1.0
 #: The events of one connection; None where its caller has closed it.
 Events = asyncio.Queue[Event | None]
 
@@ -59,8 +62,8 @@ class EngineServer:
 
     def __init__(self, settings: Settings, heartbeat: Heartbeat) -> None:
         self._settings = settings
-        self._heartbeat = heartbeat
         self._loop = asyncio.new_event_loop()
+        self._heartbeat = _ServerHeartbeat(heartbeat.fd, self._loop)
         self._engine: Engine | None = None
         self._watchers: set[Events] = set()
         self._metrics = EngineMetrics(settings.shapes.batch_size)
@@ -208,6 +211,34 @@ class EngineServer:
         if self._outbox:
             self._loop.call_soon_threadsafe(_deliver, self._outbox)
             self._outbox = []
+
+
+class _ServerHeartbeat(Heartbeat):
+    """Beats only while the socket's thread makes progress too: else no call would come in or be answered.
+
+    Args:
+        fd: File descriptor of the memory of a heartbeat.
+        loop: The event loop of the socket's thread.
+    """
+
+    def __init__(self, fd: int, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(fd)
+        self._loop = loop
+        self._asked_at = 0.0
+        self._is_answered = True
+
+    def beat(self) -> None:
+        """Beat, unless the other thread owes an answer. It is asked at times, as each question wakes it."""
+        if not self._is_answered:
+            return
+        super().beat()
+        now = time.monotonic()
+        if now > self._asked_at + _ASK_S:
+            self._asked_at, self._is_answered = now, False
+            self._loop.call_soon_threadsafe(self._answer)
+
+    def _answer(self) -> None:
+        self._is_answered = True
 
 
 def _deliver(outbox: list[tuple[Events, Event]]) -> None:

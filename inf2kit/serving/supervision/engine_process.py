@@ -137,7 +137,7 @@ class EngineProcess:
                 )
                 self._killed_at = math.inf
         elif self._heartbeat.stalled:
-            self._end_stuck(process, f"no step has ended for {self._heartbeat.silent_s:.0f} s")
+            self._end_stuck(process, f"no progress for {self._heartbeat.silent_s:.0f} s")
         elif self._heartbeat.serving:
             if self.state != "ready":
                 self.state, self._was_ready = "ready", True

@@ -30,7 +30,7 @@ time.sleep(600)
 
 
 @pytest.mark.parametrize("is_stopped", [False, True])
-def test_a_child_ends_with_its_parent(is_stopped: bool, tmp_path: Path) -> None:  # noqa: FBT001
+def test_a_child_ends_with_its_parent(is_stopped: bool, tmp_path: Path) -> None:
     (tmp_path / "a_child.py").write_text(CHILD, encoding="utf-8")
     command = [sys.executable, "-c", PARENT, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
@@ -43,7 +43,9 @@ def test_a_child_ends_with_its_parent(is_stopped: bool, tmp_path: Path) -> None:
                 child.send_signal(signal.SIGSTOP)
                 wait_until(lambda: child.status() == psutil.STATUS_STOPPED, "it is stopped")
             parent.kill()
-            wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "it has ended")
+            wait_until(
+                lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "it has ended"
+            )
         finally:
             parent.kill()
             if child.is_running():
