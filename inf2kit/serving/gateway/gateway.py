@@ -101,10 +101,14 @@ class Gateway:
             await asyncio.sleep(_POLL_S)
 
     async def wait_for_generations(self) -> None:
-        """Return when a generation has gone through model server, worker and each engine."""
-        for engine in self.router.engines:
-            while engine.state != "ready" or not await self._can_generate(engine):
-                await asyncio.sleep(_POLL_S)
+        """Return when a generation has gone through model server, worker and each engine, and all serve."""
+        while True:
+            for engine in self.router.engines:
+                while engine.state != "ready" or not await self._can_generate(engine):
+                    await asyncio.sleep(_POLL_S)
+            # One may have ended while another loaded.
+            if len(self.router.serving) == len(self.router.engines):
+                return
 
     async def watch_model_server(self) -> None:
         """Call a model server that did not answer in time again and again until it does; for ever."""

@@ -61,8 +61,8 @@ def start_child(
 def end_with_parent() -> None:
     """End this process as soon as its parent ends.
 
-    The other end of standard input is closed then. A process that is stopped or in a call of its device cannot
-    see it, and would keep the port or the cores from its successor: the kernel's signal ends it.
+    The other end of standard input is closed then. A process that is stopped or in a call of its device
+    cannot see it, and would keep the port or the cores from its successor: the kernel's signal ends it.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

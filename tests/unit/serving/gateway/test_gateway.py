@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,6 +34,9 @@ from inf2kit.serving.engine.events import (
     TokenEvent,
     encode_event,
 )
+from inf2kit.serving.gateway.gateway import Gateway
+from inf2kit.serving.settings import Settings
+from inf2kit.serving.supervision.heartbeat import Heartbeat
 from inf2kit.serving.wire import Generation, Token, parse_request
 from tests.helpers.servers import PATIENCE_S, free_port, ping, wait_until
 
@@ -419,3 +422,41 @@ def test_a_stream_of_several_texts_ends_after_the_last_of_them(running: Running)
     choices = [json.loads(record.removeprefix(b"data: "))["choices"][0] for record in records]
     ends = [choice["index"] for choice in choices if choice["finish_reason"]]
     assert ends == [1, 0]
+
+
+def test_the_port_stays_closed_while_an_engine_is_missing() -> None:
+    """The first of two engines has answered, and ends while the second one loads."""
+
+    async def run(folder: Path) -> None:
+        (folder / "inf2kit.json").write_text(json.dumps(MANIFEST), encoding="utf-8")
+        environ = {
+            "INF2KIT_RUN_DIR": str(folder / "run"),
+            "MMS_INFERENCE_ADDRESS": f"unix:{folder / 'model-server.sock'}",
+        }
+        settings = replace(Settings.read(folder, environ), engines=2)
+        gateway = Gateway(settings, [Heartbeat.create() for _ in range(2)])
+        first, second = gateway.router.engines
+        answered: list[int] = []
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while head := (await reader.readuntil(b"\r\n\r\n")).lower():
+                await reader.readexactly(int(head.partition(b"content-length:")[2].split()[0]))
+                answered.append(int(head.partition(b"x-inf2kit-engine:")[2].split()[0]))
+                if answered == [0, 1]:
+                    gateway.router.report(first, "down")
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]")
+
+        server = await asyncio.start_unix_server(answer, str(folder / "model-server.sock"))
+        for engine in (first, second):
+            gateway.router.report(engine, "ready")
+        waiting = asyncio.ensure_future(gateway.wait_for_generations())
+        await asyncio.wait({waiting}, timeout=1)
+        assert answered == [0, 1]
+        assert not waiting.done()
+        gateway.router.report(first, "ready")
+        await asyncio.wait_for(waiting, PATIENCE_S)
+        assert answered == [0, 1, 0, 1]
+        server.close()
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(run(Path(folder)))
