@@ -217,11 +217,12 @@ def test_a_prompt_that_ends_an_engine_does_not_end_them_all(pair: EndpointState)
     wait_until(lambda: read_metrics(pair)["inf2kit_engines_serving"] == ENGINES, "both engines serve")
     before = read_metrics(pair)["inf2kit_engine_restarts"]
     statuses: list[str | int] = []
+    give_up_at = time.monotonic() + PATIENCE_S
     while 422 not in statuses:
         statuses.append(call(caller, POISON, stream=len(statuses) % 2 == 0))
         assert ping(pair.gateway_port) == 200
         assert caller.generate("x", max_new_tokens=2), "other calls are answered all the time"
-        assert len(statuses) < 100
+        assert time.monotonic() < give_up_at
     assert set(statuses) == {503, 422}
     assert read_metrics(pair)["inf2kit_engine_restarts"] == before + 2
 
