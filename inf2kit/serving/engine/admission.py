@@ -30,6 +30,11 @@ class Admission:
         self._further_texts = 0
 
     @property
+    def further_texts(self) -> int:
+        """Number of texts of lists, beyond the first one of each."""
+        return self._further_texts
+
+    @property
     def _max_further_texts(self) -> int:
         return max(1, self.capacity // 2 - 1)
 

@@ -132,8 +132,13 @@ class Router:
         self._give_turns()
 
     def _give_turns(self) -> None:
-        """Give turns in the order of arrival. A call for which no engine has room lets others pass."""
+        """Give turns in the order of arrival. A call for which no engine has room lets others pass.
+
+        But no list gets the engine that will have room for it first: short lists would keep a long one
+        waiting until its deadline.
+        """
         passed: list[_Waiting] = []
+        reserved: list[Engine] = []
         while self._waiting:
             serving = self.serving
             free = [engine for engine in serving if engine.calls < self._most_calls]
@@ -141,12 +146,13 @@ class Router:
                 break
             waiting = self._waiting.popleft()
             try:
-                engine = self._choose(waiting, serving, free)
+                engine = self._choose(waiting, serving, free, reserved)
             except RequestError as error:
                 waiting.turn.set_exception(error)
                 continue
             if engine is None:
                 passed.append(waiting)
+                reserved += self._reserve(waiting, [other for other in serving if other not in reserved])
                 continue
             engine.calls += 1
             engine.last_turn = next(self._turns)
@@ -155,8 +161,19 @@ class Router:
             waiting.turn.set_result(engine)
         self._waiting.extendleft(reversed(passed))
 
-    def _choose(self, waiting: _Waiting, serving: list[Engine], free: list[Engine]) -> Engine | None:
+    @staticmethod
+    def _reserve(waiting: _Waiting, engines: list[Engine]) -> list[Engine]:
+        """The engine that will be the first to have room for a list; none if one has room, or for a text."""
+        if waiting.texts == 1 or any(engine.admission.has_room(waiting.texts) for engine in engines):
+            return []
+        return sorted(engines, key=lambda engine: engine.admission.further_texts)[:1]
+
+    def _choose(
+        self, waiting: _Waiting, serving: list[Engine], free: list[Engine], reserved: list[Engine]
+    ) -> Engine | None:
         """The least loaded of the engines with a free turn and room for a call; None if it has to wait.
+
+        A list gets none of the ``reserved`` engines.
 
         A prompt that may have ended one engine must not end them all: it runs with one engine at a time, and
         not with the last one.
@@ -175,5 +192,7 @@ class Router:
                 )
             if self.crashes.is_running(waiting.prompts):
                 return None
+        if waiting.texts > 1:
+            free = [engine for engine in free if engine not in reserved]
         with_room = [engine for engine in free if engine.admission.has_room(waiting.texts)]
         return min(with_room, key=lambda engine: (engine.admission.texts, engine.last_turn), default=None)

@@ -200,6 +200,21 @@ async def test_the_only_engine_gets_it_again() -> None:
     assert numbers([calls.begin("poison")]) == [0]
 
 
+@in_a_loop
+async def test_short_lists_do_not_keep_a_long_one_waiting() -> None:
+    """Three of them run at any time, so that both engines have one; a long list needs one without."""
+    calls = Calls(engines=2, queue_size=6)
+    short = [calls.begin(texts=2) for _ in range(3)]
+    long, text = calls.begin(texts=8), calls.begin()
+    assert numbers([*short, long, text]) == [0, 1, 0, None, 1], "a text passes the list"
+    calls.end(text)
+    for _ in range(20):
+        short.append(calls.begin(texts=2))
+        calls.end(next(call for call in short if call.done()), texts=2)
+        short.remove(next(call for call in short if call.done()))
+    assert long.done()
+
+
 def test_each_engine_has_a_socket_and_cores_of_its_own() -> None:
     three = replace(SETTINGS, tensor_parallel_size=8)
     assert [three.visible_cores(engine) for engine in range(3)] == ["0-7", "8-15", "16-23"]
