@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.report import FOLDER, Report, Row
 
 _HEAD = """# Performance
 
-Written by `make bench-docs` from the samples of each section's last run; do not edit. Machine: {machine}; last measured
-on {date}. SmolLM2-135M in float32, the whole stack on the same cores as its callers; medians of 3 runs or more, except for
-memory and the profile, which are one sample each. A ratio is the median of ratios of samples taken beside each other in
-one round. Tokens per second count new tokens only. Servers that are not measured are stopped meanwhile.
-Nothing here says anything about a Neuron device.
+Written by `make bench-docs` from the samples of each section's last run; do not edit. SmolLM2-135M in float32, the whole stack on the
+same cores as its callers; medians of 3 runs or more, except for memory and the profile, which are one sample each. A ratio is the
+median of ratios of samples taken beside each other in one round. Tokens per second count new tokens only. Servers that are not
+measured are stopped meanwhile. Sections may be of different machines, and what one machine measures says little about another's:
+compare within a section. Nothing here says anything about a Neuron device.
 
 ![Tokens a second of inf2kit and of other servers, as in the tables below](pictures/speed.svg)
 """
+_HEADING, _MEASURED = "## ", "Measured on "
 
 #: The sections in their order: the beginning of a title, and the note under it.
 _NOTES = {
     "8 callers": """"Whole stack" is boto3, runtime, gateway, model server, `predict_fn` and engine. What is left to llama.cpp is in the
 decode step, below: its linear layers come nearer to what memory allows, and it has no operators of some microseconds
 between them. Prompts cost the same everywhere: they are bound by arithmetic.""",
+    "8 callers, 128 tokens in and 64 out, temperature": """The same, with tokens that are drawn. llama.cpp's sampler costs it more than ours
+does.""",
     "one caller": "",
     "32 requests": """Static batches run until their longest text is done; here a row is free as soon as its text is.""",
     "load": """A closed loop: each caller sends its next call when the last one is answered. 8 rows and a queue of 32: beyond
@@ -73,23 +76,39 @@ sends and receives: from about 1,000 calls a second on they can be the faster on
 
 
 def write(path: Path) -> None:
-    """Write the introduction, and each section that has saved samples."""
-    saved = [json.loads(file.read_text(encoding="utf-8")) for file in FOLDER.glob("*.json")]
-    sections = {section["title"]: section for section in saved if "title" in section}
-    report, parts, latest = Report(), [], ""
-    if unknown := [title for title in sections if not title.startswith(tuple(_NOTES))]:
-        raise SystemExit(f"no note in {__file__} is for {unknown[0]!r}, so it would be left out; add one")
-    machines = [section["machine"] for section in sections.values()]
-    machine = max(machines, key=machines.count, default="")
-    for start, note in _NOTES.items():
-        for title in (title for title in sections if title.startswith(start)):
-            section = sections[title]
-            latest = max(latest, section["date"])
-            report.sections[title] = [Row(**row) for row in section["rows"]]
-            heading = f"## {title[0].upper()}{title[1:]}"
-            machine_note = "" if section["machine"] == machine else f"Measured on: {section['machine']}."
-            parts.append(
-                "\n\n".join(filter(None, [heading, note, machine_note, report.markdown(title)])) + "\n"
-            )
-    date = latest or dt.datetime.now(tz=dt.timezone.utc).date().isoformat()
-    path.write_text("\n".join([_HEAD.format(date=date, machine=machine), *parts]), encoding="utf-8")
+    """Write the sections that have saved samples, and keep the others as they are.
+
+    Raises:
+        SystemExit: A section has no note here.
+    """
+    measured = dict(_read_sections(path))
+    report = Report()
+    for file in FOLDER.glob("*.json"):
+        section = json.loads(file.read_text(encoding="utf-8"))
+        if "rows" not in section:
+            continue
+        title = section["title"]
+        report.sections[title] = [Row(**row) for row in section["rows"]]
+        machine = f"{_MEASURED}{section['date']}: {section['machine']}."
+        measured[title[0].upper() + title[1:]] = f"{machine}\n\n{report.markdown(title)}"
+    starts = list(_NOTES)
+    titles = sorted(measured, key=lambda title: (starts.index(_start(title)), title))
+    texts = [[f"{_HEADING}{title}", _NOTES[_start(title)], measured[title]] for title in titles]
+    parts = ["\n\n".join(filter(None, text)) + "\n" for text in texts]
+    path.write_text("\n".join([_HEAD, *parts]), encoding="utf-8")
+
+
+def _read_sections(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield the heading of each section, and what was measured."""
+    _, *parts = path.read_text(encoding="utf-8").split(f"\n{_HEADING}")
+    for part in parts:
+        title, _, text = part.partition("\n")
+        yield title, text[text.index(_MEASURED) :].strip()
+
+
+def _start(title: str) -> str:
+    """The key of a title's note: the longest one that it begins with."""
+    starts = [start for start in _NOTES if title.lower().startswith(start.lower())]
+    if not starts:
+        raise SystemExit(f"no note in {__file__} is for {title!r}; add one")
+    return max(starts, key=len)
