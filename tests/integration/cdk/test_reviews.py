@@ -1,4 +1,4 @@
-"""What reviewers of templates say: cdk-nag, cfn-lint, and a snapshot for the human eye."""
+"""What reviewers of templates say: cdk-nag, the CDK's own rules, cfn-lint, and a snapshot for the human eye."""
 
 from __future__ import annotations
 
@@ -43,12 +43,26 @@ SNAPSHOTS = Path(__file__).parent / "snapshots"
 
 
 @pytest.mark.parametrize("context", [{}, EVERYTHING], ids=["default", "everything"])
-def test_cdk_nag_finds_nothing_that_is_not_explained(context: dict[str, str], tmp_path: Path) -> None:
+def test_cdk_nag_and_the_cdks_own_rules_find_nothing_that_is_not_explained(
+    context: dict[str, str], tmp_path: Path
+) -> None:
     packages = ",".join(register_package(name) for name in NEURON_PRESETS)
-    context = {"package": packages, **context}
-    app = build_app(context, outdir=str(tmp_path))
+    app = build_app({"package": packages, **context}, outdir=str(tmp_path))
     cdk.Validations.of(app).add_plugins(AwsSolutionsChecks(app, verbose=True))
-    app.synth()
+    assert find_violations(app) == []
+
+
+def test_a_stack_without_a_package_breaks_none_of_the_cdks_own_rules(tmp_path: Path) -> None:
+    """It has no resources, which is explained: ``cdk ls`` prints no warning about each preset."""
+    assert find_violations(build_app({}, outdir=str(tmp_path))) == []
+
+
+def find_violations(app: cdk.App) -> list[dict[str, Any]]:
+    """Synthesize with the CDK's own rules, and return what breaks a rule of any plugin."""
+    cdk.Validations.of(app).add_plugins(cdk.CloudFormationValidatePlugin())
+    folder = Path(app.synth().directory)
+    report = json.loads((folder / "validation-report.json").read_text(encoding="utf-8"))
+    return [violation for plugin in report["pluginReports"] for violation in plugin["violations"]]
 
 
 def test_cfn_lint_is_clean(template: Callable[..., Template], tmp_path: Path) -> None:
