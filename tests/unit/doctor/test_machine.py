@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import socket
+import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from inf2kit import catalog, load_preset, paths
+from inf2kit.client.local import MARK
 from inf2kit.doctor import Finding, Status, Surroundings
 from inf2kit.doctor.checks import CHECKS
 from inf2kit.doctor.machine import judge_disk, judge_memory, judge_python
 from inf2kit.rehearsal import model
+from inf2kit.rehearsal.cloud.settings import CloudSettings
 
 ROOT = Path(__file__).parents[3]
 
@@ -65,16 +70,42 @@ def test_disk_and_memory(tmp_path: Path) -> None:
     assert run("memory").reason.endswith(" GB available")
 
 
-def test_a_port_that_is_taken() -> None:
+@pytest.fixture
+def taken_port() -> Iterator[None]:
+    """Somebody listens on the rehearsal cloud's default port."""
     with socket.socket() as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             server.bind(("127.0.0.1", 4570))
             server.listen()
         except OSError:
-            pass  # somebody else listens there, which is the same
-        finding = run("ports")
+            pass  # somebody else does, which is the same
+        yield
+
+
+@pytest.mark.usefixtures("taken_port")
+def test_a_port_that_is_taken() -> None:
+    finding = run("ports")
     assert (finding.status, finding.command) == (Status.ADVICE, "inf2kit cloud up --port 0")
+
+
+@pytest.mark.usefixtures("taken_port")
+def test_the_port_of_ones_own_cloud_is_not_somebody_elses(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("INF2KIT_HOME", str(tmp_path / "home"))
+    run_dir = tmp_path / "inf2cloud-own"
+    # A cloud is known by its process, whose environment has its folder.
+    with subprocess.Popen(["sleep", "1000"], env={**os.environ, MARK: str(run_dir)}) as server:
+        try:
+            for port, status in ((4570, Status.OK), (4999, Status.ADVICE)):
+                folder = paths.home() / "cloud"
+                CloudSettings(folder, run_dir, port, "us-east-1", 1.0, "key", pid=server.pid).write()
+                finding = run("ports")
+                is_own = "is that of the rehearsal cloud, which runs" in finding.reason
+                assert (finding.status, is_own) == (status, status is Status.OK)
+        finally:
+            server.kill()
 
 
 def write_command(folder: Path, name: str, output: str, status: int = 0) -> None:
