@@ -96,7 +96,8 @@ def test_the_port_of_ones_own_cloud_is_not_somebody_elses(
     monkeypatch.setenv("INF2KIT_HOME", str(tmp_path / "home"))
     run_dir = tmp_path / "inf2cloud-own"
     # A cloud is known by its process, whose environment has its folder.
-    with subprocess.Popen(["sleep", "1000"], env={**os.environ, MARK: str(run_dir)}) as server:
+    sleep = [sys.executable, "-c", "import time; time.sleep(1000)"]
+    with subprocess.Popen(sleep, env={**os.environ, MARK: str(run_dir)}) as server:
         try:
             for port, status in ((4570, Status.OK), (4999, Status.ADVICE)):
                 folder = paths.home() / "cloud"
