@@ -8,8 +8,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -143,21 +144,41 @@ class _Steps:
 
 
 def _run_command(steps: _Steps, words: tuple[str, ...], folder: Path, environment: dict[str, str]) -> str:
-    """Run a command as a step, and return its output."""
+    """Run a command as a step, show what it says of its progress, and return its output."""
     command = " ".join(word or "''" for word in words)
-    with steps.step(command):
-        result = subprocess.run(
+    progress: list[str] = []
+
+    def show(lines: Iterable[str]) -> None:
+        for line in lines:
+            progress.append(line)
+            # Of the some fifty events of a stack, those of the endpoint are what is waited for.
+            if line.strip() and (" | " not in line or "AWS::SageMaker::" in line):
+                print(f"  {line.rstrip()}", flush=True)
+
+    with (
+        steps.step(command),
+        subprocess.Popen(
             [shutil.which(words[0], path=environment["PATH"]) or words[0], *words[1:]],
             cwd=folder,
             env=environment,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             encoding="utf-8",
             errors="replace",
-            check=False,
-        )
-    if result.returncode != 0:
-        raise CloudError(f"'{command}' failed:\n{result.stdout}{result.stderr}")
-    return result.stdout
+        ) as process,
+    ):
+        reader = threading.Thread(target=show, args=(process.stderr or (),))
+        reader.start()
+        try:
+            output = "".join(process.stdout or ())
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            reader.join()
+    if process.returncode != 0:
+        raise CloudError(f"'{command}' failed:\n{output}{''.join(progress)}")
+    return output
 
 
 @contextmanager
