@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from inf2kit.bench.load.metrics import METRICS, Statistic, Window, count_failures
 from inf2kit.bench.load.report import Report
 
@@ -12,6 +14,8 @@ LATENCIES = ("time_to_first_token", "inter_token_latency", "inter_chunk_latency"
 SHOWN = (50, 90, 95, 99)
 #: What stands in a row whose cell failed a check.
 MARK = "!"
+#: A figure in a sentence, by which sentences of the same kind differ.
+_NUMBER = re.compile(r"\d[\d.,]*")
 
 
 def throughput_table(report: Report) -> Rows:
@@ -50,12 +54,22 @@ def percentile_table(report: Report) -> Rows:
 
 
 def finding_lines(report: Report) -> list[str]:
-    """A line for each failed check."""
-    return [
-        f"{MARK} {cell.load}: {finding.name}: {finding.sentence}"
-        for cell, _, findings in report.measured()
-        for finding in findings
-    ]
+    """A line for each failed check, with the loads that failed it.
+
+    Where they failed it with other figures, those of the last load are shown; ``load.json`` has them all.
+    """
+    loads: dict[tuple[str, str], list[str]] = {}
+    sentences: dict[tuple[str, str], list[str]] = {}
+    for cell, _, findings in report.measured():
+        for finding in findings:
+            kind = finding.name, _NUMBER.sub("0", finding.sentence)
+            loads.setdefault(kind, []).append(str(cell.load))
+            sentences.setdefault(kind, []).append(finding.sentence)
+    lines = []
+    for kind, failed in loads.items():
+        figures = f" (figures of {failed[-1]})" if len(set(sentences[kind])) > 1 else ""
+        lines.append(f"{MARK} {kind[0]} at {', '.join(failed)}: {sentences[kind][-1]}{figures}")
+    return lines
 
 
 def number(statistic: Statistic | None, percentile: int | None = None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,11 +45,23 @@ def test_each_fault_is_marked_by_name(
     report = run_load(endpoint)
     assert name in names(report)
     assert name in table.throughput_table(report)[1][-1]
-    assert any(name in line for line in table.finding_lines(report))
-    page = to_html(report)
-    assert f"{name}: " in page
+    assert any(line.startswith(f"! {name} at 2 callers: ") for line in table.finding_lines(report))
+    assert f"{name} at 2 callers: " in to_html(report)
     (cell,) = report.to_json()["cells"]
     assert name in {finding["name"] for finding in cell["checks"]}
+
+
+def test_a_check_is_listed_once_with_the_loads_that_failed_it(run_load: Callable[..., Report]) -> None:
+    """Its figures differ from load to load: 5 % of the calls failed, and 20 %."""
+    slight, heavy = (run_load(FaultyEndpoint(drop_every=each)) for each in (20, 5))
+    (few,), (many,) = slight.cells, heavy.cells
+    report = replace(heavy, cells=(few, replace(many, load=Load("callers", 4))))
+    lines = [line for line in table.finding_lines(report) if line.startswith("! failures")]
+    assert len(lines) == 1
+    assert lines[0].startswith("! failures at 2 callers, 4 callers: ")
+    assert lines[0].endswith(" (figures of 4 callers)")
+    assert to_html(report).count("calls failed") == 1
+    assert [line for line in table.finding_lines(slight) if "figures of" in line] == []
 
 
 def test_a_sound_endpoint_is_not_marked(run_load: Callable[..., Report], tmp_path: Path) -> None:
