@@ -1,4 +1,4 @@
-"""What reviewers of templates say: cdk-nag, the CDK's own rules, cfn-lint, and a snapshot for the human eye."""
+"""What reviewers of templates say: cdk-nag, the CDK's own rules, cfn-lint, and a snapshot for people."""
 
 from __future__ import annotations
 
