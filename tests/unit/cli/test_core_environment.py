@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from tests.helpers import core_environment, packages
 
+ONE_WORKER = pytest.mark.xdist_group("core environment")
 COMMANDS = Path(__file__).parents[2] / "helpers" / "run_commands.py"
 #: Commands that work without any extra, and without AWS.
 WORK = [
@@ -59,6 +61,18 @@ def pythons() -> dict[str, str]:
     return core_environment.find_pythons()
 
 
+@pytest.fixture(scope="session")
+def core_python(
+    wheel: Path, pythons: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """The Python of a version's core environment, which is created once."""
+    return cache(
+        lambda version: core_environment.create(
+            pythons[version], wheel, tmp_path_factory.mktemp("core") / version
+        )
+    )
+
+
 def run(*command: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
     variables = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     variables.pop("PYTHONPATH", None)
@@ -70,15 +84,23 @@ def run(*command: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("version", ["3.10", "3.11", "3.12", "3.13"])
+@pytest.mark.parametrize(
+    "version",
+    # The tests that share an environment share a worker.
+    ["3.10", pytest.param("3.11", marks=ONE_WORKER), "3.12", "3.13"],
+)
 def test_every_command_works_or_names_its_extra(
-    version: str, pythons: dict[str, str], wheel: Path, tmp_path: Path, figure: Callable[[str], None]
+    version: str,
+    pythons: dict[str, str],
+    core_python: Callable[[str], Path],
+    tmp_path: Path,
+    figure: Callable[[str], None],
 ) -> None:
     if version not in pythons:
         figure(f"no Python {version} on this machine: its core environment is not tested")
         return
     packages.write_weights(tmp_path / "model", length=64)
-    python = core_environment.create(pythons[version], wheel, tmp_path / "core")
+    python = core_python(version)
     clients = run(python, "-c", CLIENTS, folder=tmp_path)
     assert (clients.returncode, clients.stdout) == (0, "e e\n"), clients.stderr
     result = run(python, COMMANDS, tmp_path, folder=tmp_path)
@@ -123,28 +145,27 @@ except inf2kit.Inf2KitError as error:
 """
 
 
-def test_a_model_in_this_process_names_its_extra(
-    wheel: Path, pythons: dict[str, str], tmp_path: Path
-) -> None:
+@ONE_WORKER
+def test_a_model_in_this_process_names_its_extra(core_python: Callable[[str], Path], tmp_path: Path) -> None:
     packages.write_weights(tmp_path / "model", length=64)
-    python = core_environment.create(pythons["3.11"], wheel, tmp_path / "core")
+    python = core_python("3.11")
     result = run(python, "-c", LOAD, tmp_path / "model", folder=tmp_path)
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.strip().endswith("pip install 'inf2kit[local]'")
 
 
-def test_the_cdk_app_names_its_extra(wheel: Path, pythons: dict[str, str], tmp_path: Path) -> None:
-    python = core_environment.create(pythons["3.11"], wheel, tmp_path / "core")
+@ONE_WORKER
+def test_the_cdk_app_names_its_extra(core_python: Callable[[str], Path], tmp_path: Path) -> None:
+    python = core_python("3.11")
     (tmp_path / "infra").symlink_to(core_environment.ROOT / "infra")
     result = run(python, "-m", "infra", folder=tmp_path)
     assert (result.returncode, result.stderr.count("\n")) == (1, 1)
     assert result.stderr.strip().endswith("run: pip install 'inf2kit[infra]'")
 
 
-def test_the_core_environment_has_the_core_alone(
-    wheel: Path, pythons: dict[str, str], tmp_path: Path
-) -> None:
-    python = core_environment.create(pythons["3.11"], wheel, tmp_path / "core")
+@ONE_WORKER
+def test_the_core_environment_has_the_core_alone(core_python: Callable[[str], Path], tmp_path: Path) -> None:
+    python = core_python("3.11")
     program = "import importlib.metadata as m; print(*sorted(d.metadata['Name'] for d in m.distributions()))"
     names = set(run(python, "-c", program, folder=tmp_path).stdout.split())
     assert {"boto3", "botocore", "click", "inf2kit"} <= names
