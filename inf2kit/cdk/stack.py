@@ -25,7 +25,7 @@ from inf2kit.cdk.rollout import deployment_config
 from inf2kit.cdk.scaling import Scaling
 from inf2kit.client.published import PublishedEndpoint
 from inf2kit.deployment.checks import ASYNC_MARGIN_S, KEY_OPTIONS, ROLLOUTS
-from inf2kit.deployment.props import EndpointProps
+from inf2kit.deployment.props import LONGEST_START_S, EndpointProps
 from inf2kit.deployment.values import configuration_values, model_values, tags
 from inf2kit.errors import DeploymentError
 from inf2kit.names import log_group_name, parameter_name
@@ -117,6 +117,16 @@ class EndpointStack(Stack):
                 "inf2kit:rollback",
                 f"rollback=false: no alarm rolls back this update of {props.endpoint_name}, even if every "
                 "call fails; deploy with rollback again as soon as the endpoint serves",
+            )
+        if props.load_allowance_s > LONGEST_START_S:
+            engines = props.preset.compute.data_parallel_size
+            which = f"{engines} engines, one after the other," if engines > 1 else "the model"
+            warn(
+                "inf2kit:start",
+                f"SageMaker waits for {LONGEST_START_S} s at most until the container serves, and the "
+                f"allowance for loading {which} is {props.load_allowance_s} s; nobody has measured it. If a "
+                "deployment ends with 'did not pass the ping health check' and the log has no error, deploy "
+                + ("fewer engines (data_parallel_size)" if engines > 1 else "a smaller model"),
             )
         if props.min_instances >= ROLLOUTS["rolling"] and props.rollout == "all_at_once":
             warn(

@@ -22,6 +22,8 @@ _GB = 1e9
 #: minutes.
 _START_S, _START_S_PER_GB = 900, 90
 _SPARE_GB = 20
+#: Seconds that SageMaker waits for a container, or for a download, at most.
+LONGEST_START_S = 3600
 #: Stands for a default that depends on the preset or the package, where 0 would be a value.
 _COMPUTED: Any = None
 
@@ -118,11 +120,7 @@ class EndpointProps:
     log_kms_key_arn: str = ""
 
     def __post_init__(self) -> None:
-        preset, size_gb = self.preset, self.package.manifest.size / _GB
-        # Engines load one after the other; the package is downloaded once.
-        engines = preset.compute.data_parallel_size
-        start_s = min(3600, _START_S + math.ceil(_START_S_PER_GB * size_gb))
-        load_s = min(3600, _START_S + math.ceil(engines * _START_S_PER_GB * size_gb))
+        preset = self.preset
         bucket = f"s3://{self.package.bucket}"
         name = self.endpoint_name or names.endpoint_name(
             preset.name, self.stage, asynchronous=self.asynchronous
@@ -132,8 +130,9 @@ class EndpointProps:
             "endpoint_name": name,
             "instance_type": preset.compute.instance_type,
             "target_concurrency": max(1.0, concurrency),
-            "startup_timeout_s": load_s,
-            "download_timeout_s": start_s,
+            "startup_timeout_s": min(self.load_allowance_s, LONGEST_START_S),
+            # The package is downloaded once.
+            "download_timeout_s": min(self._allowance_s(engines=1), LONGEST_START_S),
             "volume_gb": math.ceil(self.least_volume_gb + _SPARE_GB),
             "async_output": f"{bucket}/inf2kit-async/{name}/",
             "data_capture_output": f"{bucket}/inf2kit-data-capture/{name}/",
@@ -153,6 +152,14 @@ class EndpointProps:
             PACKAGE_DIGEST: self.package.manifest.digest,
             **self.environment,
         }
+
+    @property
+    def load_allowance_s(self) -> int:
+        """Seconds that all engines may take to load, one after the other; SageMaker may not wait so long."""
+        return self._allowance_s(self.preset.compute.data_parallel_size)
+
+    def _allowance_s(self, engines: int) -> int:
+        return _START_S + math.ceil(engines * _START_S_PER_GB * self.package.manifest.size / _GB)
 
     @property
     def concurrent_calls(self) -> int:

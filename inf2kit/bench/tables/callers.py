@@ -55,12 +55,13 @@ class EndpointCaller:
 
     Args:
         endpoint: The endpoint.
+        engines: Number of its engines.
     """
 
     whole_limit_s: float | None = WHOLE_LIMIT_S
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint.with_options(max_retries=0)
+    def __init__(self, endpoint: Endpoint, engines: int = 1) -> None:
+        self._endpoint, self._engines = endpoint.with_options(max_retries=0), engines
 
     def count(self, text: str) -> int:
         """Return the server's own count of a prompt's tokens."""
@@ -70,7 +71,9 @@ class EndpointCaller:
         """See ``Caller``."""
         if not stream:
             return self._endpoint.generate([prompt] * rows, allow_long=True, **forced(cell))
-        return _at_once(lambda: self._endpoint.stream(prompt, **forced(cell)).read(), rows)
+        # A list goes to one engine as a whole, but streams to all of them: each gets as many as it has rows.
+        results = _at_once(lambda: self._endpoint.stream(prompt, **forced(cell)).read(), self._engines * rows)
+        return results[:rows]
 
     def round_trip_s(self) -> float | None:
         """Return the seconds until the endpoint refuses a call: network, SageMaker and gateway, no model."""

@@ -204,7 +204,13 @@ def _prepare_endpoint(
     notices = []
     if client.is_local:
         notices.append(f"on this machine ({describe_processor()}): no Neuron device was used")
-    return _measurement(client.name, preset.name, preset.shapes, where, notices, runs), EndpointCaller(client)
+    if (engines := preset.compute.data_parallel_size) > 1:
+        notices.append(
+            f"the figures are those of one of {engines} engines, to which a list of prompts goes; "
+            "calls that are streamed go to all of them, so that each has its rows full"
+        )
+    caller = EndpointCaller(client, engines)
+    return _measurement(client.name, preset.name, preset.shapes, where, notices, runs), caller
 
 
 def _prepare_model(

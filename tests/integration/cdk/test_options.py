@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,12 +82,10 @@ def test_guardrails_fit_every_fleet_that_there_may_be(
     assert traffic.get("CanarySize") == ({"Type": "INSTANCE_COUNT", "Value": 1} if kind == "CANARY" else None)
 
 
-def warnings(tmp_path: Path, **context: str) -> list[str]:
+def warnings(tmp_path: Path, preset: str = "llama2-7b-throughput", **context: str) -> list[str]:
     """What a synth says of a stack."""
-    app = build_app(
-        {"package": register_package("llama2-7b-throughput"), **context}, outdir=str(tmp_path / "warned")
-    )
-    stack = app.node.find_child("inf2-llama2-7b-throughput")
+    app = build_app({"package": register_package(preset), **context}, outdir=str(tmp_path / "warned"))
+    stack = app.node.find_child(f"inf2-{preset}")
     return [
         str(warning.entry.data)
         for warning in Annotations.from_stack(stack).find_warning("*", Match.any_value())
@@ -107,6 +106,14 @@ def test_a_large_fleet_all_at_once_is_warned_of(tmp_path: Path) -> None:
     (warning,) = warnings(tmp_path, **fleet)
     assert "needs as many again; -c rollout=rolling" in warning
     assert warnings(tmp_path, **fleet, rollout="rolling") == []
+
+
+def test_a_start_that_may_take_longer_than_sagemaker_waits_is_warned_of(tmp_path: Path) -> None:
+    (warning,) = warnings(tmp_path, "llama2-7b-fleet")
+    assert "SageMaker waits for 3600 s at most" in warning
+    # 900 s, and three times 90 s for each of 13.5 GB of shards and code.
+    assert re.search("allowance for loading 3 engines, one after the other, is 45.. s; nobody has", warning)
+    assert "deploy fewer engines (data_parallel_size)" in warning
 
 
 def test_an_asynchronous_endpoint_scales_to_zero_and_has_a_deadline_of_its_own(

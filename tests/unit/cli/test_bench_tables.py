@@ -89,6 +89,14 @@ def test_the_tables_are_printed_and_written(server: FaultServer, tmp_path: Path)
     assert len(value["round_trips_s"]) == 7
 
 
+def test_of_several_engines_the_figures_are_those_of_one(server: FaultServer, tmp_path: Path) -> None:
+    server.plans["fleet"] = [word_counter()]
+    arguments = ["--preset", "llama3.1-8b-fleet", "--runs", "1", "--no-charts"]
+    result = run(server, tmp_path, *arguments, endpoint="fleet")
+    assert result.exit_code == 0, result.output
+    assert "the figures are those of one of 3 engines, to which a list of prompts goes" in result.output
+
+
 def test_a_lying_endpoint_is_marked(server: FaultServer, tmp_path: Path) -> None:
     server.plans[PRESET] = [word_counter(lambda asked: min(asked, 371))]
     result = run(server, tmp_path / "new", "--runs", "1", "--no-charts", "--quiet")
