@@ -167,6 +167,8 @@ def _with_embedded_model(preset: Preset) -> tuple[Preset, str]:
     compute = dataclasses.replace(
         substitute.compute,
         instance_type=preset.compute.instance_type,
+        # Engines are given the cores that they would have there.
+        tensor_parallel_size=preset.compute.tensor_parallel_size,
         data_parallel_size=preset.compute.data_parallel_size,
     )
     return dataclasses.replace(preset, compute=compute, model=substitute.model), notice

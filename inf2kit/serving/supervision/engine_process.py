@@ -74,8 +74,8 @@ class EngineProcess:
 
     @property
     def is_loading(self) -> bool:
-        """Whether it has begun to load and is not ready yet."""
-        return self._process is not None and not self._heartbeat.serving
+        """Whether it has begun to load and is not ready yet; one that was killed loads no more."""
+        return self._process is not None and self._killed_at is None and not self._heartbeat.serving
 
     def watch(self, *, may_load: bool = True) -> None:
         """Start an engine if there is none, and end one that is stuck. Call it several times a second.

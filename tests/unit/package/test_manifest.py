@@ -63,11 +63,14 @@ def test_a_package_of_one_engine_names_no_number_of_engines_and_does_not_serve_t
     collect(three, artefact).manifest.check_fits(three, str(manifest.image_tag))
 
 
-def test_a_rehearsal_has_the_engines_that_its_preset_has_now(tmp_path: Path) -> None:
+def test_a_rehearsal_has_the_engines_and_cores_that_its_preset_has_now(tmp_path: Path) -> None:
     """Alarms and scaling are those of the preset: they would be of engines that the container lacks."""
     one = inf2kit.load_preset("llama2-7b-throughput")
     three = replace(one, compute=replace(one.compute, tensor_parallel_size=8, data_parallel_size=3))
     manifest = collect(one, packages.write_weights(tmp_path / "weights"), rehearsal=True).manifest
     manifest.check_fits(one, "any")
+    assert manifest.preset["compute"]["tensor_parallel_size"] == 24, (
+        "its engines see the cores of the preset's"
+    )
     with pytest.raises(PackageError, match=r"has compute\.data_parallel_size 1, .* asks for 3"):
         manifest.check_fits(three, "any")
