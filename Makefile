@@ -146,7 +146,9 @@ notebooks: $(INSTALLED)
 # The notebooks in kernels of SageMaker Studio's Python; their commands are those of .venv.
 KERNEL := $(VENV)/kernel-3.12
 notebooks-3.12: $(INSTALLED) $(TOOLS)/.installed
-	$(UV) venv --quiet --clear --python "$(or $(PYTHON_312),3.12)" $(KERNEL)
+	@$(UV) venv --quiet --clear --python "$(or $(PYTHON_312),3.12)" $(KERNEL) || { \
+		echo "notebooks-3.12 needs Python 3.12; install it, or say where it is:" \
+			"make notebooks-3.12 PYTHON_312=/path/to/python3.12"; exit 1; }
 	$(UV) pip install --quiet --python $(KERNEL)/bin/python -e . ipykernel matplotlib
 	INF2KIT_NOTEBOOK_PYTHON=$(abspath $(KERNEL)/bin/python) $(BIN)/pytest -k "not same" tests/integration/cloud/test_notebooks.py
 

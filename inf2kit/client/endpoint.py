@@ -111,7 +111,9 @@ class Endpoint(EndpointBase):
         long: Long = "refuse",
         **parameters: Any,
     ) -> TextResult | list[TextResult]:
-        """Continue one text, or several in one call, which are decoded as one batch.
+        """Continue one text, or several in one call, which one engine decodes as one batch.
+
+        ``generate_many`` uses the rows of all engines and instances.
 
         Args:
             prompt: A text, or a list of texts.
