@@ -61,17 +61,22 @@ def batch(
     if answers.answered:
         click.echo(f"{answers.answered} of {len(requests)} lines are in {answers_file} already", err=True)
     failed = 0
+    denied: inf2kit.EndpointAccessError | None = None
     with _Interrupts(f"run the same command again to go on with {answers_file}") as interrupts, answers:
         outcomes = client.generate_many(
             [requests[index] for index in unanswered],
             concurrency=concurrency,
             as_completed=True,
             progress=not quiet,
-            until=interrupts.have_come,
+            until=lambda: interrupts.have_come() or denied is not None,
             **parameters,
         )
         for position, outcome in outcomes:
             interrupts.answered += 1
+            if isinstance(outcome, inf2kit.EndpointAccessError):
+                # All others would fail alike, and nothing was generated: the next run sends them again.
+                denied = outcome
+                continue
             index = unanswered[position]
             if isinstance(outcome, inf2kit.EndpointError):
                 failed += 1
@@ -85,6 +90,8 @@ def batch(
         click.echo(
             f"stopped after {answers.answered} of {len(requests)} lines; {interrupts.advice}", err=True
         )
+        if denied is not None:
+            raise denied
         return INTERRUPTED_STATUS
     return 1 if failed else 0
 

@@ -31,6 +31,7 @@ from tests.helpers.fault_server import (
     head,
     read_prompt,
     read_request,
+    refuse,
 )
 from tests.helpers.servers import PATIENCE_S, wait_until
 
@@ -264,6 +265,28 @@ def test_a_second_ctrl_c_drops_the_calls_in_flight_and_keeps_the_answers_ahead_o
     assert "run the same command again to go on" in errors
     assert "Traceback" not in errors
     assert go_on(server, tmp_path, 9) == 1
+
+
+def test_a_batch_whose_credentials_expire_stops_and_goes_on_with_new_ones(
+    server: FaultServer, tmp_path: Path
+) -> None:
+    """Nothing was generated of what was refused, so no line of it is written."""
+
+    def expire(connection: Any, is_stream: bool) -> None:
+        fault = refuse(403, "ExpiredTokenException", {"message": "The security token is expired"})
+        (echo if int(read_prompt()) < 5 else fault)(connection, is_stream)
+
+    server.plans["e"] = [expire]
+    requests = write_lines(tmp_path / "in.jsonl", *map(str, range(40)))
+    arguments = ["batch", str(requests), f"{tmp_path}/out.jsonl", "--endpoint", "e", "--concurrency", "2"]
+    result = run(server, *arguments)
+    assert result.exit_code == 1
+    assert "stopped after 5 of 40 lines; run the same command again to go on" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("Error: endpoint 'e' answered: The security token")
+    assert [line["text"] for line in read_lines(tmp_path / "out.jsonl")] == ["0", "1", "2", "3", "4"]
+    assert server.requests["e"] < 15
+    server.plans["e"] = [echo]
+    go_on(server, tmp_path, 40)
 
 
 def test_a_batch_that_is_killed_has_each_answer_that_came(server: FaultServer, tmp_path: Path) -> None:
