@@ -114,7 +114,7 @@ def cli() -> str:
         [
             "# Commands",
             "Every command of `inf2kit` and its options, as `--help` prints them.",
-            "```{eval-rst}\n.. click:: inf2kit.cli:main\n   :prog: inf2kit\n   :nested: full\n```",
+            "```{eval-rst}\n.. click:: inf2kit.cli.commands:main\n   :prog: inf2kit\n   :nested: full\n```",
         ]
     )
 
