@@ -91,7 +91,7 @@ class InputProcessor:
             logprobs=call.parameters.logprobs,
             usage=call.usage,
             model=settings.model_name,
-            warnings=(*self._notices, *call.warnings),
+            warnings=(*self._notices, *call.warnings, *self._backend.caveats(call.parameters)),
             n=call.parameters.n,
             texts=call.texts,
             input_lengths=tuple(len(request.prompt_ids) for request in requests[:: call.parameters.n]),

@@ -152,6 +152,10 @@ class Backend(ABC):
                 "leave it out, or deploy a package that was compiled with --host-sampling",
             )
 
+    def caveats(self, parameters: Parameters) -> tuple[str, ...]:  # noqa: ARG002
+        """What this backend does with parameters otherwise than the wire says, a sentence each."""
+        return ()
+
     @abstractmethod
     def load(self) -> None:
         """Load the weights. Called once, on the thread that makes every later call.

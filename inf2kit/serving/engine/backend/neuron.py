@@ -11,6 +11,7 @@ How a compiled model treats its inputs, and what this backend does about it (opt
 - A prompt of one token has no unique highest position even so: it goes through the decode graph.
 - The graphs accept a position past ``sequence_length``; ``Backend.decode`` refuses it.
 - Sampling on the device takes top_k, top_p and temperature, at most 256 candidates, no seed, no processors.
+  Its top-p leaves out the token at which the sum of probabilities is reached; ``caveats`` says so.
 """
 
 from __future__ import annotations
@@ -87,6 +88,15 @@ class NeuronBackend(Backend):
                 f"this model samples on the device, among at most {self._max_top_k} tokens; give a top_k "
                 f"within 1..{self._max_top_k}, or deploy a package that was compiled with --host-sampling",
             )
+
+    def caveats(self, parameters: Parameters) -> tuple[str, ...]:
+        """The device's top-p leaves out the token at which the sum is reached, which transformers keeps."""
+        if not self.samples_on_device or not parameters.do_sample or not 0 < parameters.top_p < 1:
+            return ()
+        return (
+            f"top_p {parameters.top_p:g} on the device: tokens are drawn among the best whose probabilities "
+            "add up to at most that, or the best one is taken; the one that goes beyond is not among them",
+        )
 
     def load(self) -> None:
         """Check the versions, take the cores and load the weights onto them."""

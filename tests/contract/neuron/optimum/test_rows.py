@@ -298,3 +298,30 @@ def test_top_k_of_minus_one_would_make_all_candidates_alike(compiled: Compiled) 
     logits = torch.tensor([[10.0, *[0.0] * 999]])
     values, _ = sampler._top_k_masked(logits, torch.tensor([[-1.0]]), 1, None)
     assert len(values.unique()) == 1, "the best token is no likelier than the 256th"
+
+
+@pytest.mark.parametrize(("top_p", "drawn"), [(0.9, {0}), (0.97, {0, 1}), (1.0, {0, 1, 2})])
+def test_top_p_of_the_device_leaves_out_the_token_at_which_it_is_reached(
+    compiled: Compiled, top_p: float, drawn: set[int]
+) -> None:
+    """transformers keeps it: with 0.9, of probabilities 0.6, 0.35 and 0.05, the first two."""
+    from optimum.neuron.models.inference.backend.modules.generation.sampling import Sampler
+    from transformers import TopPLogitsWarper
+
+    backend = loaded(compiled(4, on_device=True))
+    sampler = Sampler(backend._model.neuron_config, do_sample=True, on_cpu=True)
+    logits = torch.log(torch.tensor([[0.6, 0.35, 0.05, *[1e-9] * 997]] * 4))
+    torch.manual_seed(1)
+    tokens = {
+        token for _ in range(300) for token in sampler(logits, torch.tensor([[3, top_p, 1.0]] * 4)).tolist()
+    }
+    assert tokens == drawn
+    caveats = backend.caveats(Parameters(do_sample=True, top_k=3, top_p=top_p))
+    if top_p == 1.0:
+        assert caveats == ()
+        return
+    (caveat,) = caveats
+    assert f"top_p {top_p:g} on the device" in caveat
+    if top_p == 0.9:
+        kept = TopPLogitsWarper(top_p)(None, logits[:1].clone())[0]
+        assert torch.nonzero(kept > -torch.inf).flatten().tolist() == [0, 1]
