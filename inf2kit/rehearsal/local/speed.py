@@ -30,7 +30,7 @@ def speed_variables(speed: str, preset: Preset) -> dict[str, str]:
         tables = published_tables().get(preset.name)
         if tables is None:
             raise LocalEndpointError(
-                f"no times of preset {preset.name!r} were published, only of "
+                f"the published tables have no preset {preset.name!r}, only "
                 f"{', '.join(sorted(published_tables()))}; give the file of a calibration as --speed"
             )
         seconds = dict(_published(tables, preset.shapes.batch_size))
