@@ -120,7 +120,7 @@ def test_the_tokens_are_called_made_up(tmp_path: Path) -> None:
 
 
 def test_a_speed_that_is_not_known_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LocalEndpointError, match="have no preset .tinyllama.*, only llama2-13b-latency"):
+    with pytest.raises(LocalEndpointError, match=r"have no preset .tinyllama.*, only llama2-13b-latency"):
         speed_variables("published", load_preset("tinyllama-1.1b-starter"))
     with pytest.raises(Inf2KitError, match=r"none\.toml is no calibration"):
         speed_variables(str(tmp_path / "none.toml"), load_preset("llama2-7b-budget"))
