@@ -76,7 +76,7 @@ def test_ctrl_c_keeps_what_there_is(victim: EndpointState, tmp_path: Path) -> No
     finally:
         command.kill()
     assert command.returncode == 128 + signal.SIGINT
-    assert "few_calls: it was interrupted" in output
+    assert "few_calls at 2 callers: it was interrupted" in output
     (cell,) = read(tmp_path / "out")["cells"]
     assert cell["interrupted"]
     assert any(sample["failure"] is None for sample in cell["samples"])
