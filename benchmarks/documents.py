@@ -38,7 +38,8 @@ rows wait less. A prefill takes at most 256 tokens here, of one prompt or of sev
     "where a decode": """A step must read every weight once; the roofline is that, at the bandwidth that a plain sum over 400 MB
 reaches with the same threads. Linear layers have their weights packed by oneDNN (`backend/cpu/packing.py`), projections
 of the same input are computed as one, and the step is recorded, without the Python between its operators
-(`backend/cpu/recording.py`).""",
+(`backend/cpu/recording.py`). What else was tried, and what is left to llama.cpp, is in
+[decision 71](decisions/0071-threads-that-wait-sleep-soon.md).""",
     "engine's own": """What the engine adds to every step of a device: choosing the tokens, their text, the rows' rules. The
 yardstick is the step that the blog post's tables give for Llama 2 7B at 4 rows, 7.1 ms; they are for greedy search.""",
     "choosing tokens, logits": """One step of all rows, with `torch.logsumexp` over the same logits and with the same threads as

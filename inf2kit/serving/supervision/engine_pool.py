@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from functools import partial
 
@@ -15,6 +16,10 @@ from inf2kit.serving.supervision.retried import Retried
 from inf2kit.serving.supervision.run_state import SupervisorState, was_opened
 
 _MODULE = "inf2kit.serving.engine.server"
+#: How often a thread of torch's looks for the others before it sleeps. This takes a quarter of a millisecond,
+#: which is longer than what lies between two parallel operators. By default it takes 30 times as long: on a
+#: busy machine on the core that the others wait for.
+_SPIN_COUNT = "10000"
 
 
 class EnginePool:
@@ -86,16 +91,20 @@ class EnginePool:
 
 
 def _start(settings: Settings, number: int, heartbeat: Heartbeat) -> subprocess.Popen[bytes]:
-    """Start an engine; several find their cores and their folder in their environment.
+    """Start an engine; one of several finds its cores and its folder in its environment.
 
     Raises:
         OSError: the system cannot start a process now.
     """
-    environ, folder = {}, None
+    environ: dict[str, str] = {}
+    folder = None
+    if settings.backend == "cpu":
+        # Read when torch is loaded.
+        environ["GOMP_SPINCOUNT"] = os.environ.get("GOMP_SPINCOUNT", _SPIN_COUNT)
     if settings.engines > 1:
         folder = settings.engine_dir(number)
         folder.mkdir(mode=0o700, exist_ok=True)
-        environ = {
+        environ |= {
             variables.ENGINE: str(number),
             # The runtime reads it when it is initialised: once the model is loaded it is too late.
             "NEURON_RT_VISIBLE_CORES": settings.visible_cores(number),

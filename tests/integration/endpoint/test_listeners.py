@@ -84,3 +84,11 @@ def test_the_engine_has_the_container_s_environment_and_not_a_worker_s(hurried: 
     """The model server tells its workers to compute on one thread, and what they import changes more."""
     (engine,) = find_processes(hurried, "engine.server")
     assert not {"OMP_NUM_THREADS", "MXNET_USE_OPERATOR_TUNING"} & set(engine.environ())
+
+
+def test_the_threads_of_the_cpu_backend_sleep_where_they_would_spin_on_a_busy_machine(
+    served: EndpointState, hurried: EndpointState
+) -> None:
+    (cpu,), (simulated,) = (find_processes(state, "engine.server") for state in (served, hurried))
+    assert 0 < int(cpu.environ()["GOMP_SPINCOUNT"]) < 100_000, "libgomp's own is 300,000: milliseconds"
+    assert "GOMP_SPINCOUNT" not in simulated.environ()

@@ -15,6 +15,7 @@ from inf2kit.serving.engine.backend.base import Backend, PrefillChunk, StepOutpu
 from inf2kit.serving.engine.backend.cpu.packing import pack
 from inf2kit.serving.engine.backend.cpu.recording import DecodeStep, record_decode_step
 from inf2kit.serving.engine.backend.cpu.row_cache import NO_MASK, RowCache, Segment, attend
+from inf2kit.serving.engine.backend.cpu.threads import StepThreads
 from inf2kit.serving.model_dir import WEIGHTS_INDEX, weight_files
 from inf2kit.serving.shapes import StaticShapes
 
@@ -32,7 +33,7 @@ class CpuBackend(Backend):
         shapes: The static shapes.
         dtype: ``float32``, ``bfloat16`` or ``float16``. A precision that the processor does not compute
             natively is replaced by float32, and every answer says so.
-        threads: Threads of torch; None for one on each core.
+        threads: Threads of torch; None for one on each core. Fewer compute while the cores are busy.
     """
 
     max_prefill_tokens = 256
@@ -50,6 +51,7 @@ class CpuBackend(Backend):
         self._model: Any = None
         self._cache: RowCache
         self._decode_step: DecodeStep
+        self._step_threads: StepThreads
 
     def load(self) -> None:
         """Load the weights, pack them and record the decode step; torch starts its threads on this thread."""
@@ -87,6 +89,7 @@ class CpuBackend(Backend):
         torch.set_num_threads(1)
         self._record()
         torch.set_num_threads(threads)
+        self._step_threads = StepThreads(threads)
 
     @torch.inference_mode()
     def _record(self) -> None:
@@ -137,7 +140,8 @@ class CpuBackend(Backend):
         all_positions = [self._partial_lengths.get(row, 0) for row in range(count)]
         for row, token_id, position in zip(rows, ids, positions, strict=True):
             all_ids[row], all_positions[row] = token_id, position
-        logits = self._decode_step(*self._step_inputs(all_ids, all_positions))
+        with self._step_threads.step():
+            logits = self._decode_step(*self._step_inputs(all_ids, all_positions))
         return StepOutput(logits if count == len(rows) else logits[list(rows)])
 
     def _step_inputs(self, ids: Sequence[int], positions: Sequence[int]) -> list[torch.Tensor]:
