@@ -101,9 +101,10 @@ def _run_rounds(
                 samples[server.name].append(_serve(server, requests, load.callers, sampled=load.sampled))
                 if load.sampled and server is contenders[0]:
                     greedy.append(_serve(server, requests, load.callers, sampled=False))
-    rows = [Row(load.yardstick, reference, "tokens/s")]
+    note = "one sample" if len(reference) == 1 else ""
+    rows = [Row(load.yardstick, reference, "tokens/s", note=note)]
     for name, speeds in samples.items():
-        rows.append(Row(name, speeds, "tokens/s", against="raw", reference=reference))
+        rows.append(Row(name, speeds, "tokens/s", against="raw", reference=reference, note=note))
     if greedy:
         ours = contenders[0].name
         rows.append(Row(f"{ours}, against its greedy search", samples[ours], "tokens/s", "greedy", greedy))
