@@ -120,7 +120,8 @@ def test_credentials_that_are_refused_or_end(
     assert look_at("credentials").status is OK
     expire_in(-5)
     finding = look_at("identity")
-    assert (finding.status, finding.hint) == (PROBLEM, "log in again")
+    assert finding.status is PROBLEM
+    assert finding.hint == "log in again, or correct the credentials of your AWS profile"
     monkeypatch.delenv("AWS_CREDENTIAL_EXPIRATION")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ANOTHER")
     finding = look_at("identity")
@@ -297,7 +298,7 @@ def test_what_bills_is_named_and_cleaned_up(
     # The clean-up of a home removes the rehearsal cloud too, and this one is shared.
     monkeypatch.setenv("INF2KIT_HOME", str(tmp_path))
     logs, ssm = aws("logs"), aws("ssm")
-    groups = {name: f"/aws/sagemaker/Endpoints/{name}" for name in ("own", "earlier", "foreign", "owned")}
+    groups = {name: f"/aws/sagemaker/Endpoints/{name}" for name in ("own", "earlier", "foreign", "stacked")}
     logs.create_log_group(logGroupName=groups["earlier"], tags={PRESET_TAG: PRESET})
     logs.create_log_group(logGroupName=groups["foreign"])
     wait_until(
@@ -306,10 +307,10 @@ def test_what_bills_is_named_and_cleaned_up(
     )
     tagged = {"Tags": TAGS, "Type": "String"}
     ssm.put_parameter(Name="/inf2kit/presets/own", Value="{}", **tagged)
-    owned = log_group(groups["owned"])
+    owned = log_group(groups["stacked"])
     owned["Properties"]["Tags"] = TAGS
     resources = {"Log": owned, "Other": parameter("/other", "x")}
-    assert stacks.create("inf2-owned", resources, Tags=TAGS) == "CREATE_COMPLETE"
+    assert stacks.create("inf2-stacked", resources, Tags=TAGS) == "CREATE_COMPLETE"
 
     runs, total = look("what bills").findings
     assert (runs.status, runs.command) == (ADVICE, "inf2kit cleanup --region us-east-1")
@@ -328,8 +329,8 @@ def test_what_bills_is_named_and_cleaned_up(
         f"1 x {INSTANCE} $2.36/h",
         "model own",
         "parameter /inf2kit/presets/own",
-        "stays: belongs to the stack inf2-owned",
-        "run: cdk destroy inf2-owned",
+        "stays: belongs to the stack inf2-stacked",
+        "run: cdk destroy inf2-stacked",
         "stays: has no tag of inf2kit: SageMaker made it",
         f"run: aws logs delete-log-group --region us-east-1 --log-group-name {groups['own']}",
         "packages in s3://models/llm stay",
@@ -342,7 +343,9 @@ def test_what_bills_is_named_and_cleaned_up(
     assert output.index("deleted model own") < output.index(f"deleted log group {groups['earlier']}")
     maker.forget_all()
     names = {group["logGroupName"] for group in logs.describe_log_groups()["logGroups"]}
-    assert {groups["foreign"], groups["owned"], groups["own"]} <= names, "they have no tag, or are a stack's"
+    assert {groups["foreign"], groups["stacked"], groups["own"]} <= names, (
+        "they have no tag, or are a stack's"
+    )
     assert groups["earlier"] not in names
     assert deployed.list_endpoints()["Endpoints"] == []
     assert "deleted" not in clean("--yes")
