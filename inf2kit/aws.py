@@ -100,9 +100,11 @@ def client(
     if region and endpoint_url is None:
         check_region(region)
     with _MAKING_CLIENTS, _credential_errors():
-        made = session.client(service, region_name=region, endpoint_url=endpoint_url, config=Config(**config))
-    made.meta.events.register_first("before-sign", _renew_credentials)
-    return made
+        service_client = session.client(
+            service, region_name=region, endpoint_url=endpoint_url, config=Config(**config)
+        )
+    service_client.meta.events.register_first("before-sign", _renew_credentials)
+    return service_client
 
 
 def load_credentials(session: Any) -> Any:

@@ -81,6 +81,11 @@ def instances() -> Mapping[str, Instance]:
     return MappingProxyType({name: Instance(**values) for name, values in _read("instances").items()})
 
 
+def most_cores() -> int:
+    """Return the number of NeuronCores of the largest instance."""
+    return max(instance.cores for instance in instances().values())
+
+
 @functools.cache
 def models() -> Mapping[str, Mapping[str, Any]]:
     """Return the ``config.json`` of each model that a preset uses, by the model's name on the hub."""

@@ -138,10 +138,7 @@ class CompileSpec:
 
 def _check_engines(preset: Preset, cores: int) -> None:
     """Check that some instance has enough cores for all engines of a preset, which its package starts."""
-    engines, most = (
-        preset.compute.data_parallel_size,
-        max(each.cores for each in catalog.instances().values()),
-    )
+    engines, most = preset.compute.data_parallel_size, catalog.most_cores()
     if engines > 1 and engines * cores > most:
         raise CompileError(
             f"preset {preset.name!r} has {engines} engines, which need {engines * cores} cores with "

@@ -134,7 +134,7 @@ class Fit:
                 f"{model.num_key_value_heads} key and value heads are repeated to {memory.key_value_heads}, "
                 "one for each core"
             )
-        is_largest = instance.cores == max(each.cores for each in catalog.instances().values())
+        is_largest = instance.cores == catalog.most_cores()
         reasons.append(
             f"a decode step takes at least {1e3 * memory.step_floor_s(instance):.1f} ms, as each core reads "
             "its weights and cache once"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -41,16 +41,16 @@ def draw_from_rows(values: Floats, best: Ints, rows: Sequence[RowSampler]) -> In
     ids = np.empty(len(rows), dtype=np.int64)
     undrawn = np.arange(len(rows))
     candidates = Candidates.of(values, best, [row.parameters for row in rows])
-    numbers = [row.draw() for row in rows]
+    numbers = np.array([row.draw() for row in rows])
     again: dict[int, random.Random] = {}
     while len(undrawn):
-        ids[undrawn] = drawn = draw(candidates.weights, candidates.sums, np.array(numbers))
+        ids[undrawn] = drawn = draw(candidates.weights, candidates.sums, numbers)
         rejected, candidates = candidates.without_rejected(drawn)
         undrawn = undrawn[rejected]
         # The row's own numbers stay one per token: a border that rounding moves does not change later tokens.
-        for index, number in zip(undrawn.tolist(), np.array(numbers)[rejected].tolist(), strict=True):
+        for index, number in zip(undrawn.tolist(), numbers[rejected].tolist(), strict=True):
             again.setdefault(index, random.Random(number))  # noqa: S311 - nothing secret
-        numbers = [again[index].random() for index in undrawn.tolist()]
+        numbers = np.array([again[index].random() for index in undrawn.tolist()])
     return ids
 
 
@@ -98,8 +98,9 @@ class Candidates:
 
     def rows(self, indexes: Ints) -> Candidates:
         """Some of the rows; all of them without a copy."""
-        if len(indexes) == len(self.weights):
-            return self
+        return self if len(indexes) == len(self.weights) else self._copy(indexes)
+
+    def _copy(self, indexes: Ints) -> Candidates:
         return Candidates(*(getattr(self, field.name)[indexes] for field in fields(self)))
 
     def without_rejected(self, drawn: Ints) -> tuple[Ints, Candidates]:
@@ -129,16 +130,8 @@ class Candidates:
                 sums[index] = block_sums(preferred[index])
         rejected &= sums.sum(-1) > 0  # the best token stays
         places = rejected.nonzero()[0]
-        # Copies, as the buffer is written to again.
-        remaining = Candidates(
-            preferred[places],
-            sums[places],
-            rows.totals[places],
-            rows.droppable[places],
-            rows.floors[places],
-            rows.middles[places],
-        )
-        return uncertain[places], remaining
+        # A copy, as the buffer is written to again.
+        return uncertain[places], replace(rows, weights=preferred, sums=sums)._copy(places)
 
     def _preferred(self, shares: Floats) -> Floats:
         """Return the weights, with zeros for the tokens that a row does not prefer to one of these shares."""

@@ -46,8 +46,9 @@ def sample(logits: torch.Tensor, rows: Sequence[RowSampler]) -> list[int]:
     sampled = [index for index, row in enumerate(rows) if row.draws and np.isfinite(best_values[index])]
     drawn = [index for index in sampled if is_drawn(rows[index].parameters)]
     if drawn:
-        chosen = draw_from_rows(take(values, drawn, "drawn"), best[drawn], [rows[index] for index in drawn])
-        ids[drawn] = chosen
+        ids[drawn] = draw_from_rows(
+            take(values, drawn, "drawn"), best[drawn], [rows[index] for index in drawn]
+        )
     listed = [index for index in sampled if not is_drawn(rows[index].parameters)]
     if listed:
         parameters = [rows[index].parameters for index in listed]

@@ -51,6 +51,9 @@ def warp(values: Floats, parameters: Sequence[Parameters]) -> list[Lists]:
         options = [parameters[index] for index in small]
         selected = best(take(values, small, "small top-k"), [row.top_k for row in options])
         ids, logits = _padded(*selected, len(small))
+        # Those that tie with the k-th stay, as in transformers.
+        least = np.sort(logits)[np.arange(len(small)), [-row.top_k for row in options]]
+        logits[logits < least[:, None]] = -np.inf
         lists.append(Lists(small, ids, _warp(logits, options)))
     for index in sorted({*range(len(parameters))}.difference(small)):
         ids, dropped = _possible(values[index], parameters[index])
@@ -84,18 +87,15 @@ def _possible(logits: Floats, row: Parameters) -> tuple[Ints, float]:
 
 
 def _warp(logits: Floats, parameters: Sequence[Parameters], dropped: float = 0.0) -> Doubles:
-    """Return the weights of lists, with zeros for the tokens that the warpers drop.
+    """Return the weights of lists, with zeros for the tokens that the warpers after top-k drop.
 
     Args:
-        logits: float32, shape ``[rows, tokens]``, minus infinity where a list has ended.
+        logits: float32, shape ``[rows, tokens]``, minus infinity for what is not in a list.
         parameters: One per row.
         dropped: The weight that top-p drops of other tokens, where the best one's is 1.
     """
-    top_k = [row.top_k if 0 < row.top_k < logits.shape[1] else logits.shape[1] for row in parameters]
-    # Those that tie with the k-th stay, as in transformers.
-    least = np.sort(logits)[np.arange(len(logits)), logits.shape[1] - np.array(top_k)]
     scaled = logits / np.array([row.temperature for row in parameters], dtype=np.float32)[:, None]
-    weights = np.exp(scaled - scaled.max(-1, keepdims=True), dtype=np.float64) * (logits >= least[:, None])
+    weights = np.exp(scaled - scaled.max(-1, keepdims=True), dtype=np.float64)
     top_p = np.array([row.top_p for row in parameters])
     if (top_p < 1).any():
         totals = weights.sum(-1) + dropped
