@@ -17,7 +17,7 @@ BOOTSTRAP_STACK = "CDKToolkit"
 
 
 class CloudContents:
-    """The stacks, endpoints, configurations and models of a cloud.
+    """The stacks, endpoints, configurations, models and log groups of a cloud.
 
     Args:
         cloud: A cloud that runs.
@@ -26,6 +26,7 @@ class CloudContents:
     def __init__(self, cloud: CloudSettings) -> None:
         self._cloudformation = boto3_client(cloud, "cloudformation")
         self._sagemaker = boto3_client(cloud, "sagemaker")
+        self._logs = boto3_client(cloud, "logs")
 
     def list_names(self) -> set[tuple[str, str]]:
         """List everything as kind and name."""
@@ -38,20 +39,25 @@ class CloudContents:
         ):
             pages = self._sagemaker.get_paginator(operation).paginate()
             names |= {(kind, item[f"{key}Name"]) for page in pages for item in page[f"{key}s"]}
+        pages = self._logs.get_paginator("describe_log_groups").paginate()
+        names |= {("log_group", group["logGroupName"]) for page in pages for group in page["logGroups"]}
         return names - {("stack", BOOTSTRAP_STACK)}
 
     def delete_all_but(self, before: set[tuple[str, str]]) -> None:
-        """Delete what was not there before: stacks first, since they have resources of the other kinds."""
+        """Delete what was not there before: stacks first, since they have resources of the other kinds.
+
+        The last are log groups: an endpoint leaves its own, also on AWS, and a stack cannot create it then.
+        """
         for kind, name in sorted(self.list_names() - before):
             if kind == "stack":
                 self._delete_stack(name)
-        left = self.list_names() - before
         for kind, delete in (
             ("endpoint", lambda name: delete_endpoint(self._sagemaker, name)),
             ("endpoint_config", lambda name: self._sagemaker.delete_endpoint_config(EndpointConfigName=name)),
             ("model", lambda name: self._sagemaker.delete_model(ModelName=name)),
+            ("log_group", lambda name: self._logs.delete_log_group(logGroupName=name)),
         ):
-            for name in sorted(name for each, name in left if each == kind):
+            for name in sorted(name for each, name in self.list_names() - before if each == kind):
                 delete(name)
 
     def _delete_stack(self, name: str) -> None:

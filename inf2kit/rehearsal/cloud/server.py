@@ -81,6 +81,7 @@ class Cloud:
             list_alarms=self._alarms.names,
             list_targets=self._scaling.list_targets,
             check_quota=self._quotas.check,
+            on_stopped=lambda name: self._container_logs.collect([name]),
         )
         endpoints = self._sagemaker.endpoints
         self._container_logs = ContainerLogs(ACCOUNT, settings.region, context.folder, self.metrics)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from tests.helpers.neuron import run_module
+from tests.helpers.servers import PATIENCE_S
 
 VERSION = "0.4.1"
 
@@ -13,7 +14,11 @@ VERSION = "0.4.1"
 def test_all_questions_are_asked_and_the_double_answers_none(tmp_path: Path) -> None:
     report_file = tmp_path / "report.json"
     process = run_module(
-        VERSION, "inf2kit.cli", "verify-device", "--tensor-parallel-size", "1", "--report", str(report_file)
+        VERSION,
+        "inf2kit.cli",
+        "verify-device",
+        *("--tensor-parallel-size", "1", "--report", str(report_file)),
+        timeout_s=2 * PATIENCE_S,  # its compilations take half a minute on a machine with nothing else to do
     )
     assert process.returncode == 0, process.stdout
     assert "simulated: there was no Neuron device" in process.stdout

@@ -24,6 +24,8 @@ from tests.helpers.servers import PATIENCE_S, ping, wait_until
 #: A text that takes 8 s, whatever its tokens are.
 LONG = {"max_new_tokens": 400, "ignore_eos": True}
 ENGINES, ROWS = 2, 8
+#: An engine that is silent for so many seconds is stuck; on a busy machine, a few pass in between.
+STALL_S = 8
 CALLERS = ENGINES * ROWS
 #: Prompts of this many tokens end the double.
 POISON = "a b c d e f g"
@@ -40,7 +42,7 @@ def pair(
     variables = {
         "INF2KIT_SIMULATED_STEP_SECONDS": "0.02",
         "INF2KIT_SIMULATED_LOAD_SECONDS": "2",
-        "INF2KIT_STALL_SECONDS": "3",
+        "INF2KIT_STALL_SECONDS": str(STALL_S),
         "INF2KIT_SIMULATED_CRASH_ON_LENGTH": "7",
     }
     return start(str(preset), variables=variables)
@@ -198,7 +200,7 @@ def test_a_pause_of_the_whole_container_ends_nothing(pair: EndpointState) -> Non
     before = len(log.read_text(encoding="utf-8"))
     with stopped(gateway), stopped(engines[0]), stopped(engines[1]):
         with stopped(supervisor):
-            time.sleep(4)  # longer than INF2KIT_STALL_SECONDS
+            time.sleep(STALL_S + 1)
         wait_until(lambda: "inf2kit supervisor: " in log.read_text(encoding="utf-8")[before:], "it continues")
     assert EndpointCaller(pair).generate("x", max_new_tokens=2)
     assert "stuck" not in log.read_text(encoding="utf-8")[before:]

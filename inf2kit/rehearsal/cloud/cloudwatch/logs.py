@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -31,14 +32,20 @@ class ContainerLogs:
     def __init__(self, account: str, region: str, folder: Path, metrics: Metrics) -> None:
         self._account, self._region, self._folder, self._metrics = account, region, folder, metrics
         self._offsets: dict[Path, int] = {}
+        self._lock = threading.Lock()
 
     def collect(self, endpoints: Iterable[str]) -> None:
-        """Copy the new lines of some endpoints."""
-        for endpoint in endpoints:
-            for path in sorted((self._folder / endpoint).glob("*.log")):
-                lines = self._new_lines(path)
-                if lines:
-                    self._put(endpoint, path.stem, lines)
+        """Copy the new lines of some endpoints.
+
+        An endpoint is collected once more when its processes have ended: nothing is lost, and its log group
+        can be deleted and does not come back.
+        """
+        with self._lock:
+            for endpoint in endpoints:
+                for path in sorted((self._folder / endpoint).glob("*.log")):
+                    lines = self._new_lines(path)
+                    if lines:
+                        self._put(endpoint, path.stem, lines)
 
     def _new_lines(self, path: Path) -> list[str]:
         with path.open("rb") as file:

@@ -42,6 +42,7 @@ class Endpoints:
         list_alarms: Lists the names of all alarms.
         list_targets: Lists the scalable targets, as ``endpoint/NAME/variant/NAME``.
         check_quota: Refuses instances, by type, that are to be added to those in use.
+        on_stopped: Called with the name of an endpoint whose processes have ended, before it is gone.
     """
 
     def __init__(
@@ -57,11 +58,12 @@ class Endpoints:
         list_alarms: Callable[[], set[str]],
         list_targets: Callable[[], set[str]],
         check_quota: Callable[[Mapping[str, int], Mapping[str, int]], None],
+        on_stopped: Callable[[str], None],
     ) -> None:
         self._arn_prefix, self._tags, self._models, self._configs = arn_prefix, tags, models, configs
         self._context, self._clock = context, clock
         self._in_alarm, self._list_targets, self._list_alarms = in_alarm, list_targets, list_alarms
-        self._check_quota = check_quota
+        self._check_quota, self._on_stopped = check_quota, on_stopped
         self.by_name: dict[str, Endpoint] = {}
 
     def create(self, request: Request) -> Response:
@@ -203,6 +205,7 @@ class Endpoints:
     def _delete(self, endpoint: Endpoint) -> None:
         try:
             endpoint.delete()
+            self._on_stopped(endpoint.name)
         finally:
             # Even after an error: clients wait until the endpoint is gone.
             self._tags.forget(endpoint.arn)

@@ -29,6 +29,7 @@ class SageMaker:
         list_alarms: Lists the names of all alarms.
         list_targets: Lists the scalable targets, as ``endpoint/NAME/variant/NAME``.
         check_quota: Refuses instances, by type, that are to be added to those in use.
+        on_stopped: Called with the name of an endpoint whose processes have ended, before it is gone.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class SageMaker:
         list_alarms: Callable[[], set[str]],
         list_targets: Callable[[], set[str]],
         check_quota: Callable[[Mapping[str, int], Mapping[str, int]], None],
+        on_stopped: Callable[[str], None],
     ) -> None:
         arn_prefix = f"arn:aws:sagemaker:{region}:{account}"
         self._tags = Tags()
@@ -58,6 +60,7 @@ class SageMaker:
             list_alarms=list_alarms,
             list_targets=list_targets,
             check_quota=check_quota,
+            on_stopped=on_stopped,
         )
         self._arns: dict[str, Callable[[], set[str]]] = {
             "model": models.arns,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +53,21 @@ def test_lines_of_containers_are_counted(tmp_path: Path, monkeypatch: pytest.Mon
         logs.collect(["e"])
         assert value("Restarts", "Sum") == 1, "each line once"
         assert (value("Texts", "Average"), value("Texts", "SampleCount")) == (4.0, 2)
+
+
+def test_a_deleted_log_group_does_not_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An endpoint is collected once more at its end; a collection that began earlier writes nothing later."""
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    with mock_aws():
+        client = boto3.client("logs", region_name=REGION)
+        logs = ContainerLogs(ACCOUNT, REGION, tmp_path, Metrics())
+        (tmp_path / "e").mkdir()
+        (tmp_path / "e" / "main-i-0001.log").write_text("the last line\n", encoding="utf-8")
+        with ThreadPoolExecutor() as pool:
+            for _ in range(20):
+                pool.submit(logs.collect, ["e"])
+            logs.collect(["e"])
+            events = client.filter_log_events(logGroupName="/aws/sagemaker/Endpoints/e")["events"]
+            assert [event["message"] for event in events] == ["the last line"]
+            client.delete_log_group(logGroupName="/aws/sagemaker/Endpoints/e")
+        assert client.describe_log_groups()["logGroups"] == []
