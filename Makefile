@@ -16,9 +16,12 @@ CONTAINER := $(VENV)/container/.installed
 DOCS := $(VENV)/docs/.installed
 DOCS_BIN := $(VENV)/docs/bin
 INSTALLED := $(DEMO) $(DEV) $(CLIENTS) $(NEURON) $(CONTAINER)
-# Tests wait longer than they compute, so three workers share each of two cores; unit tests wait less.
+# Tests wait as long as they compute, so two workers share a core. With its endpoints a worker needs 4 to 5 GB: where
+# memory is short, files leave the page cache and are read again and again, and everything takes ten times as long.
 # tests/conftest.py pins them, and groups the tests that share endpoints.
-WORKERS := 6
+WORKERS = $(shell $(BIN)/python -c "import os; sysconf = os.sysconf; \
+	memory = sysconf('SC_PHYS_PAGES') * sysconf('SC_PAGE_SIZE') // 5_000_000_000; \
+	print(max(1, min(2 * os.cpu_count(), memory)))")
 IN_GROUPS := --dist loadgroup --no-loadscope-reorder
 
 .PHONY: setup container-3.10 demo test test-3.10 test-unit check docs bench bench-docs bench-peers notebooks notebooks-3.12 kills soak hashes sbom clean

@@ -7,51 +7,74 @@ penalties of the new text are OpenAI's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inf2kit.serving.engine.buffers import buffer
 from inf2kit.serving.engine.row_sampler import RowSampler
 
 Floats = NDArray[np.floating[Any]]
 
 
-def apply_processors(values: Floats, rows: Sequence[RowSampler]) -> Floats:
-    """Return processed logits; the given ones are left as they are.
+@contextmanager
+def processed(values: Floats, rows: Sequence[RowSampler]) -> Iterator[Floats]:
+    """Yield processed logits.
 
-    The result is in memory that the next call on this thread uses again.
+    Processors change a few logits of each row. These are changed where they are, and changed back at the end
+    of the block: a copy of all costs as much as a third of ``torch.logsumexp``.
 
     Args:
         values: Logits, shape ``[rows, vocabulary]``.
         rows: One per row of the logits.
     """
-    processed = np.asarray(buffer("logits", *values.shape).numpy())
-    np.copyto(processed, values)
-    scores = processed.ravel()  # a view
-    biased = _Places([row.bias_ids for row in rows], values.shape[1])
+    values = np.ascontiguousarray(values)
+    scores = values.reshape(-1)  # a view
+    replaced: list[tuple[NDArray[np.int64], Floats]] = []
+    try:
+        for places, change in _changes(rows, values.shape[1]):
+            before = scores[places]
+            replaced.append((places, before))
+            scores[places] = change(before)
+        yield values
+    finally:
+        for places, before in reversed(replaced):
+            scores[places] = before
+
+
+def _changes(
+    rows: Sequence[RowSampler], vocabulary: int
+) -> Iterator[tuple[NDArray[np.int64], Callable[[Floats], Floats]]]:
+    """Yield places in the flat logits, and what replaces the logits there."""
+    biased = _Places([row.bias_ids for row in rows], vocabulary)
     if biased:
-        with np.errstate(over="ignore"):  # a token below all that a float holds is banned
-            scores[biased.places] += np.concatenate([row.biases for row in rows])
-    penalised = _Places([row.penalised_ids for row in rows], values.shape[1])
+        biases = np.concatenate([row.biases for row in rows])
+        yield biased.places, lambda scores: _add(scores, biases)
+    penalised = _Places([row.penalised_ids for row in rows], vocabulary)
     if penalised:
         penalties = penalised.spread([row.parameters.repetition_penalty for row in rows])
-        seen = scores[penalised.places]
-        product, quotient = seen * penalties, seen / penalties
         # The product where it is below 0, else the quotient.
-        scores[penalised.places] = np.where(seen < 0, product, quotient)
-    new = _Places([row.new_ids for row in rows], values.shape[1])
+        yield (
+            penalised.places,
+            lambda scores: np.where(scores < 0, scores * penalties, scores / penalties),
+        )
+    new = _Places([row.new_ids for row in rows], vocabulary)
     if new:
         # OpenAI's definition: mu[j] -= c[j] * frequency + (c[j] > 0) * presence.
         frequencies = new.spread([row.parameters.frequency_penalty for row in rows])
         presences = new.spread([row.parameters.presence_penalty for row in rows])
-        scores[new.places] -= np.concatenate([row.counts for row in rows]) * frequencies + presences
-    banned = _Places([row.banned_ids for row in rows], values.shape[1])
+        counts = np.concatenate([row.counts for row in rows])
+        yield new.places, lambda scores: scores - (counts * frequencies + presences)
+    banned = _Places([row.banned_ids for row in rows], vocabulary)
     if banned:
-        scores[banned.places] = -np.inf
-    return processed
+        yield banned.places, lambda scores: np.full_like(scores, -np.inf)
+
+
+def _add(scores: Floats, biases: Floats) -> Floats:
+    with np.errstate(over="ignore"):  # a token below all that a float holds is banned
+        return np.asarray(scores + biases)
 
 
 class _Places:

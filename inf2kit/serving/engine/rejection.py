@@ -10,15 +10,22 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from inf2kit.serving.engine.buffers import buffer
-from inf2kit.serving.engine.probabilities import Doubles, Floats, Ints, block_sums, draw, probabilities
+from inf2kit.serving.engine.probabilities import (
+    Doubles,
+    Floats,
+    Ints,
+    block_sums,
+    draw,
+    draw_from_row,
+    probabilities,
+)
 from inf2kit.serving.engine.row_sampler import RowSampler
-from inf2kit.serving.engine.selection import take
 from inf2kit.serving.wire import Parameters
 
 #: A float32 probability is 0 where a logit is farther than this below the best one.
@@ -38,135 +45,126 @@ def draw_from_rows(values: Floats, best: Ints, rows: Sequence[RowSampler]) -> In
         best: The ids of the best values.
         rows: One per row, with options that ``is_drawn`` accepts.
     """
-    ids = np.empty(len(rows), dtype=np.int64)
-    undrawn = np.arange(len(rows))
-    candidates = Candidates.of(values, best, [row.parameters for row in rows])
+    parameters = [row.parameters for row in rows]
+    weights = probabilities(values, [row.temperature for row in parameters])
+    sums = block_sums(weights)
     numbers = np.array([row.draw() for row in rows])
-    again: dict[int, random.Random] = {}
-    while len(undrawn):
-        ids[undrawn] = drawn = draw(candidates.weights, candidates.sums, numbers)
-        rejected, candidates = candidates.without_rejected(drawn)
-        undrawn = undrawn[rejected]
-        # The row's own numbers stay one per token: a border that rounding moves does not change later tokens.
-        for index, number in zip(undrawn.tolist(), numbers[rejected].tolist(), strict=True):
-            again.setdefault(index, random.Random(number))  # noqa: S311 - nothing secret
-        numbers = np.array([again[index].random() for index in undrawn.tolist()])
+    ids = draw(weights, sums, numbers)
+    every = np.arange(len(rows))
+    shares = weights[every, ids]
+    droppable = np.array([_droppable(row) for row in parameters])
+    floors = np.array([row.min_p for row in parameters], dtype=np.float32) * weights[every, best]
+    # Most tokens of peaked distributions need no second look.
+    uncertain = (~((shares > droppable) & (shares >= floors))).nonzero()[0]
+    for index in uncertain.tolist():
+        candidates = Candidates.of(values[index], best[index], weights[index], sums[index], parameters[index])
+        again: random.Random | None = None
+        while (rest := candidates.without_rejected(ids[index])) is not None:
+            # The row's own numbers stay one per token: a border that rounding moves changes no later token.
+            again = again or random.Random(numbers[index])  # noqa: S311 - nothing secret
+            candidates = rest
+            ids[index] = candidates.draw(again.random())
     return ids
 
 
 @dataclass
 class Candidates:
-    """The tokens that rows draw from. The first axis of each array has the rows.
+    """The tokens that a row draws from. Row by row they stay in the processor's cache.
 
     Attributes:
-        weights: float32, shape ``[rows, padded vocabulary]``: probabilities, or 0 for tokens that are none.
-        sums: Their block sums, shape ``[rows, blocks]``.
-        totals: Sums of the probabilities of all tokens, candidates or not.
+        weights: float32, shape ``[padded vocabulary]``: probabilities, or 0 for tokens that are none.
+        sums: Their block sums.
+        total: The sum of the probabilities of all tokens, candidates or not.
         droppable: How much of them top-p or typical-p may drop; -1 without both.
-        floors: The least probability that min-p leaves.
-        middles: The probability that typical-p prefers to all others; 0 without it.
+        floor: The least probability that min-p leaves.
+        middle: The probability that typical-p prefers to all others; 0 without it.
+        rejections: Tokens that were rejected before.
     """
 
     weights: Floats
     sums: Doubles
-    totals: Doubles
-    droppable: Doubles
-    floors: Floats
-    middles: Floats
+    total: float
+    droppable: float
+    floor: np.float32
+    middle: np.float32
+    rejections: int = 0
 
     @classmethod
-    def of(cls, values: Floats, best: Ints, parameters: Sequence[Parameters]) -> Candidates:
-        """All tokens of each row."""
-        weights = probabilities(values, [row.temperature for row in parameters])
-        sums = block_sums(weights)
-        left = np.array([min(row.top_p, row.typical_p) for row in parameters])
-        min_p = np.array([row.min_p for row in parameters], dtype=np.float32)
-        middles = np.zeros(len(parameters), dtype=np.float32)
-        typical = [index for index, row in enumerate(parameters) if row.typical_p < 1]
-        if typical:
-            temperatures = [parameters[index].temperature for index in typical]
-            entropies = _entropies(values, weights, best, typical, temperatures)
-            middles[typical] = np.exp(-entropies)
-        return cls(
-            weights,
-            sums,
-            totals=sums.sum(-1),
-            droppable=np.where(left < 1, 1 - left, -1.0),
-            floors=min_p * weights[np.arange(len(weights)), best],
-            middles=middles,
-        )
-
-    def rows(self, indexes: Ints) -> Candidates:
-        """Some of the rows; all of them without a copy."""
-        return self if len(indexes) == len(self.weights) else self._copy(indexes)
-
-    def _copy(self, indexes: Ints) -> Candidates:
-        return Candidates(*(getattr(self, field.name)[indexes] for field in fields(self)))
-
-    def without_rejected(self, drawn: Ints) -> tuple[Ints, Candidates]:
-        """Return the indexes of the rows whose token is rejected, and what these rows draw from next.
+    def of(cls, values: Floats, best: int, weights: Floats, sums: Doubles, row: Parameters) -> Candidates:
+        """All tokens of a row.
 
         Args:
-            drawn: An id of each row, a candidate.
+            values: Processed logits, shape ``[vocabulary]``.
+            best: The id of the best value.
+            weights: As in the attributes.
+            sums: As in the attributes.
+            row: The row's options.
         """
-        shares = self.weights[np.arange(len(drawn)), drawn]
-        # A token that is more than may be dropped is never dropped.
-        uncertain = (~((shares > self.droppable) & (shares >= self.floors))).nonzero()[0]
-        if not len(uncertain):
-            return uncertain, self.rows(uncertain)
-        rows, drawn, shares = self.rows(uncertain), drawn[uncertain], shares[uncertain]
-        preferred = rows._preferred(shares)
-        sums = block_sums(preferred)
-        better = sums.sum(-1)
-        # How much of the token, and of those that are dropped before it, stays.
-        room = rows.totals - better - rows.droppable
-        rejected = (room <= 0) | (shares < rows.floors)
-        for index in (~rejected & (rows.middles == 0)).nonzero()[0]:
-            # Of equally likely tokens, top-p drops the lowest ids first.
-            later = rows.weights[index, drawn[index] + 1 :] == shares[index]
-            rejected[index] = np.count_nonzero(later) * float(shares[index]) >= room[index]
-            if rejected[index]:
-                preferred[index, drawn[index] + 1 :][later] = shares[index]
-                sums[index] = block_sums(preferred[index])
-        rejected &= sums.sum(-1) > 0  # the best token stays
-        places = rejected.nonzero()[0]
-        # A copy, as the buffer is written to again.
-        return uncertain[places], replace(rows, weights=preferred, sums=sums)._copy(places)
+        middle = np.float32(0)
+        if row.typical_p < 1:
+            middle = np.exp(-_entropy(values, best, weights, row.temperature))
+        floor = np.float32(row.min_p) * weights[best]
+        return cls(weights, sums, float(sums.sum()), _droppable(row), floor, middle)
 
-    def _preferred(self, shares: Floats) -> Floats:
-        """Return the weights, with zeros for the tokens that a row does not prefer to one of these shares."""
-        with np.errstate(over="ignore"):  # infinity is as good
-            mirrored = self.middles * (self.middles / shares)
-        lowest = np.minimum(shares, mirrored, where=self.middles > 0, out=shares.copy())
-        # min-p leaves the tokens at its floor.
-        lowest = np.where(shares < self.floors, np.nextafter(self.floors, np.float32(0)), lowest)
+    def draw(self, number: float) -> int:
+        """Choose a candidate by a random number within 0..1."""
+        return draw_from_row(self.weights, self.sums, number)
+
+    def without_rejected(self, token_id: int) -> Candidates | None:
+        """Return what is left to draw from if a candidate is rejected, and None if it is accepted."""
+        share = self.weights[token_id]
+        if share > self.droppable and share >= self.floor:
+            return None  # a token that is more than may be dropped is never dropped
+        preferred = self._preferred(share)
+        sums = block_sums(preferred)
+        # How much of the token, and of those that are dropped before it, stays.
+        room = self.total - sums.sum() - self.droppable
+        rejected = room <= 0 or share < self.floor
+        if not rejected and not self.middle:
+            # Of equally likely tokens, top-p drops the lowest ids first.
+            later = self.weights[token_id + 1 :] == share
+            rejected = np.count_nonzero(later) * float(share) >= room
+            if rejected:
+                preferred[token_id + 1 :][later] = share
+                sums = block_sums(preferred)
+        if not rejected or not sums.any():  # the best token stays
+            return None
+        return replace(self, weights=preferred, sums=sums, rejections=self.rejections + 1)
+
+    def _preferred(self, share: np.float32) -> Floats:
+        """Return the weights, with zeros for the tokens that the row does not prefer to one of this share."""
+        lowest, highest = share, np.float32(np.inf)
+        if self.middle:
+            with np.errstate(over="ignore"):  # infinity is as good
+                mirrored = self.middle * (self.middle / share)
+            lowest, highest = min(share, mirrored), max(share, mirrored)
+        elif share < self.floor:
+            # min-p leaves the tokens at its floor.
+            lowest = np.nextafter(self.floor, np.float32(0))
         weights = torch.from_numpy(self.weights)
-        preferred = buffer("preferred", *self.weights.shape)
-        torch.gt(weights, torch.from_numpy(lowest)[:, None], out=preferred)
-        if self.middles.any():
-            highest = np.where(self.middles > 0, np.maximum(shares, mirrored), np.float32(np.inf))
-            below = torch.lt(
-                weights, torch.from_numpy(highest)[:, None], out=buffer("below", *self.weights.shape)
-            )
-            preferred *= below
+        # In turn: the weights may be those that the last rejection has left.
+        preferred = buffer("preferred", 2, len(weights))[self.rejections % 2]
+        torch.gt(weights, float(lowest), out=preferred)
+        if highest < np.inf:
+            preferred *= torch.lt(weights, float(highest), out=buffer("below", 1, len(weights))[0])
         preferred *= weights
         return np.asarray(preferred.numpy())
 
 
-def _entropies(
-    values: Floats, weights: Floats, best: Ints, indexes: Sequence[int], temperatures: Sequence[float]
-) -> Floats:
-    """Return the entropies of some rows, in nats."""
+def _droppable(row: Parameters) -> float:
+    left = min(row.top_p, row.typical_p)
+    return 1 - left if left < 1 else -1.0
+
+
+def _entropy(values: Floats, best: int, weights: Floats, temperature: float) -> np.float32:
+    """Return the entropy of a row, in nats."""
     # log(w) is s - log(z) for s = (value - best value) / temperature; the best token's weight is 1 / z.
-    best_values = torch.from_numpy(values[indexes, best[indexes]])[:, None]
-    vocabulary = values.shape[1]
-    products = buffer("products", len(indexes), weights.shape[1])
-    scaled = products[:, :vocabulary]
-    torch.sub(torch.from_numpy(take(values, indexes, "typical")), best_values, out=scaled)
-    if any(temperature != 1 for temperature in temperatures):
-        scaled /= torch.tensor(temperatures)[:, None]
+    products = buffer("products", 1, len(weights))[0]
+    scaled = products[: len(values)]
+    torch.sub(torch.from_numpy(values), float(values[best]), out=scaled)
+    scaled /= temperature
     scaled.clamp_(min=-_FARTHEST)  # minus infinity times 0 is no number
-    products[:, vocabulary:] = 0
-    products *= torch.from_numpy(take(weights, indexes, "typical"))
-    expected = block_sums(products.numpy()).sum(-1)
-    return np.asarray(-np.log(weights[indexes, best[indexes]]) - expected, dtype=np.float32)
+    products[len(values) :] = 0
+    products *= torch.from_numpy(weights)
+    expected = block_sums(products.numpy()).sum()
+    return np.float32(-np.log(weights[best]) - expected)

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from inf2kit.serving.engine.probabilities import draw_from_lists
-from inf2kit.serving.engine.processors import apply_processors
+from inf2kit.serving.engine.processors import processed
 from inf2kit.serving.engine.rejection import draw_from_rows, is_drawn
 from inf2kit.serving.engine.row_sampler import RowSampler
 from inf2kit.serving.engine.selection import take
@@ -30,7 +30,7 @@ def sample(logits: torch.Tensor, rows: Sequence[RowSampler]) -> list[int]:
     """Choose the next id of each row, or ``NO_TOKEN`` where every token is banned.
 
     Args:
-        logits: float32, shape ``[rows, vocabulary]``; not changed.
+        logits: float32, shape ``[rows, vocabulary]``; the same afterwards.
         rows: One per row of the logits.
     """
     values: Floats = logits.numpy()
@@ -38,7 +38,12 @@ def sample(logits: torch.Tensor, rows: Sequence[RowSampler]) -> list[int]:
         best_ids: list[int] = values.argmax(-1).tolist()
         return best_ids
     if any(row.changes_logits for row in rows):
-        values = apply_processors(values, rows)
+        with processed(values, rows) as values:
+            return _choose(values, rows)
+    return _choose(values, rows)
+
+
+def _choose(values: Floats, rows: Sequence[RowSampler]) -> list[int]:
     best = values.argmax(-1)
     best_values = values[np.arange(len(rows)), best]
     ids = best.copy()

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inf2kit.serving.engine.logprobs import logprobs
-from inf2kit.serving.engine.processors import apply_processors
+from inf2kit.serving.engine.processors import processed
 from inf2kit.serving.engine.row_sampler import RowSampler
 from inf2kit.serving.engine.sampler import sample
 from inf2kit.serving.wire import Parameters
@@ -67,7 +67,8 @@ def test_all_rows_at_once_leave_what_transformers_leaves_of_each(
         all_expected.append(transformers_distribution(row_logits, parameters, prompt, new))
     stacked = torch.stack(logits)
     before = stacked.clone()
-    scores = apply_processors(stacked.numpy(), rows)
+    with processed(stacked.numpy(), rows) as changed:
+        scores = changed.copy()
     all_actual = distributions(scores, [parameters for parameters, _, _ in given_rows])
     assert torch.equal(stacked, before), "the logits are left as they are"
     for index, (actual, distribution) in enumerate(zip(all_actual, all_expected, strict=True)):

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from inf2kit.serving.engine.logprobs import logprobs
-from inf2kit.serving.engine.processors import apply_processors
+from inf2kit.serving.engine.processors import processed
 from inf2kit.serving.engine.row_sampler import RowSampler, seed_of_answer
 from inf2kit.serving.engine.sampler import NO_TOKEN, sample
 from inf2kit.serving.wire import Parameters
@@ -114,8 +114,8 @@ def test_every_option_leaves_what_transformers_and_openais_formula_leave(
         texts.append((prompt, new))
     stacked = torch.stack(logits)
     before = stacked.clone()
-    processed = apply_processors(stacked.numpy(), rows)
-    all_actual = distributions(processed, [parameters for parameters, _ in given_rows])
+    with processed(stacked.numpy(), rows) as values:
+        all_actual = distributions(values, [parameters for parameters, _ in given_rows])
     assert torch.equal(stacked, before), "the logits are left as they are"
     for index, ((parameters, _), actual) in enumerate(zip(given_rows, all_actual, strict=True)):
         if not any(
