@@ -100,7 +100,8 @@ _OBJECTIVES = {"ttft": "time_to_first_token", "latency": "request_latency"}
     type=click.FloatRange(0, 7200),
     default=600.0,
     show_default=True,
-    help="Seconds from the decision to add an instance until it answers.",
+    help="Seconds from the decision to add an instance until it answers. Several engines load one after the "
+    "other, so it is longer with them.",
 )
 @click.option("--region", help="The region of the prices. Default: the first one with a price.")
 @click.option(
