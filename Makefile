@@ -21,7 +21,7 @@ INSTALLED := $(DEMO) $(DEV) $(CLIENTS) $(NEURON) $(CONTAINER)
 # tests/conftest.py pins them, and groups the tests that share endpoints.
 WORKERS = $(shell $(BIN)/python -c "import os; sysconf = os.sysconf; \
 	memory = sysconf('SC_PHYS_PAGES') * sysconf('SC_PAGE_SIZE') // 5_000_000_000; \
-	print(max(1, min(2 * os.cpu_count(), memory)))")
+	print(max(1, min(6, 2 * os.cpu_count(), memory)))")
 IN_GROUPS := --dist loadgroup --no-loadscope-reorder
 
 .PHONY: setup container-3.10 demo test test-3.10 test-unit check docs bench bench-docs bench-peers notebooks notebooks-3.12 kills soak hashes sbom clean
