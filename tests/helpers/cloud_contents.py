@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 
 from inf2kit.rehearsal.cloud.settings import CloudSettings
 from tests.helpers.cloud import boto3_client
-from tests.helpers.cloudformation import StackMaker
+from tests.helpers.cloudformation import StackMaker, list_log_groups
 from tests.helpers.sagemaker import delete_endpoint
 
 #: Kept for all tests: every stack of cdk needs it.
@@ -39,26 +39,29 @@ class CloudContents:
         ):
             pages = self._sagemaker.get_paginator(operation).paginate()
             names |= {(kind, item[f"{key}Name"]) for page in pages for item in page[f"{key}s"]}
-        pages = self._logs.get_paginator("describe_log_groups").paginate()
-        names |= {("log_group", group["logGroupName"]) for page in pages for group in page["logGroups"]}
+        names |= {("log_group", name) for name in list_log_groups(self._logs)}
         return names - {("stack", BOOTSTRAP_STACK)}
 
     def delete_all_but(self, before: set[tuple[str, str]]) -> None:
         """Delete what was not there before: stacks first, since they have resources of the other kinds.
 
         The last are log groups: an endpoint leaves its own, also on AWS, and a stack cannot create it then.
+        Some have none before their end.
         """
         for kind, name in sorted(self.list_names() - before):
             if kind == "stack":
                 self._delete_stack(name)
+        left = self.list_names() - before
         for kind, delete in (
             ("endpoint", lambda name: delete_endpoint(self._sagemaker, name)),
             ("endpoint_config", lambda name: self._sagemaker.delete_endpoint_config(EndpointConfigName=name)),
             ("model", lambda name: self._sagemaker.delete_model(ModelName=name)),
-            ("log_group", lambda name: self._logs.delete_log_group(logGroupName=name)),
         ):
-            for name in sorted(name for each, name in self.list_names() - before if each == kind):
+            for name in sorted(name for each, name in left if each == kind):
                 delete(name)
+        groups_before = {name for kind, name in before if kind == "log_group"}
+        for name in sorted(list_log_groups(self._logs) - groups_before):
+            self._logs.delete_log_group(logGroupName=name)
 
     def _delete_stack(self, name: str) -> None:
         """Delete a stack that may be protected, and may have a resource that cannot be deleted."""

@@ -35,7 +35,8 @@ def parameter(name: str, value: Any) -> Resource:
 
 def list_log_groups(logs: Any) -> set[str]:
     """List the names of all log groups with a boto3 client of CloudWatch Logs."""
-    return {group["logGroupName"] for group in logs.describe_log_groups()["logGroups"]}
+    pages = logs.get_paginator("describe_log_groups").paginate()
+    return {group["logGroupName"] for page in pages for group in page["logGroups"]}
 
 
 class StackMaker:

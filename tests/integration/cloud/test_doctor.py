@@ -23,7 +23,7 @@ from inf2kit.doctor import Finding, Report, Status, Surroundings, examine
 from inf2kit.doctor.checks import ACCOUNT, CHECKS
 from inf2kit.names import PRESET_TAG
 from tests.helpers.aws_double import AwsDouble, Refusal
-from tests.helpers.cloudformation import IMPOSSIBLE, StackMaker, log_group, parameter
+from tests.helpers.cloudformation import IMPOSSIBLE, StackMaker, list_log_groups, log_group, parameter
 from tests.helpers.sagemaker import ROLE, ResourceMaker
 from tests.helpers.servers import wait_until
 
@@ -342,7 +342,7 @@ def test_what_bills_is_named_and_cleaned_up(
     assert output.index("deleted endpoint own") < output.index("deleted endpoint configuration own")
     assert output.index("deleted model own") < output.index(f"deleted log group {groups['earlier']}")
     maker.forget_all()
-    names = {group["logGroupName"] for group in logs.describe_log_groups()["logGroups"]}
+    names = list_log_groups(logs)
     assert {groups["foreign"], groups["stacked"], groups["own"]} <= names, (
         "they have no tag, or are a stack's"
     )
