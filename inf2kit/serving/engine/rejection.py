@@ -16,15 +16,7 @@ import numpy as np
 import torch
 
 from inf2kit.serving.engine.buffers import buffer
-from inf2kit.serving.engine.probabilities import (
-    Doubles,
-    Floats,
-    Ints,
-    block_sums,
-    draw,
-    draw_from_row,
-    probabilities,
-)
+from inf2kit.serving.engine.probabilities import Doubles, Floats, Ints, block_sums, draw, probabilities
 from inf2kit.serving.engine.row_sampler import RowSampler
 from inf2kit.serving.wire import Parameters
 
@@ -108,7 +100,7 @@ class Candidates:
 
     def draw(self, number: float) -> int:
         """Choose a candidate by a random number within 0..1."""
-        return draw_from_row(self.weights, self.sums, number)
+        return int(draw(self.weights[None], self.sums[None], np.array([number]))[0])
 
     def without_rejected(self, token_id: int) -> Candidates | None:
         """Return what is left to draw from if a candidate is rejected, and None if it is accepted."""
@@ -162,7 +154,8 @@ def _entropy(values: Floats, best: int, weights: Floats, temperature: float) -> 
     products = buffer("products", 1, len(weights))[0]
     scaled = products[: len(values)]
     torch.sub(torch.from_numpy(values), float(values[best]), out=scaled)
-    scaled /= temperature
+    if temperature != 1:
+        scaled /= temperature
     scaled.clamp_(min=-_FARTHEST)  # minus infinity times 0 is no number
     products[len(values) :] = 0
     products *= torch.from_numpy(weights)
